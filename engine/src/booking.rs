@@ -1,0 +1,343 @@
+//! The lifecycle of a hold or booking: one table of steps, and the records.
+
+use std::fmt;
+
+use crate::command::{BookingView, Claim, Group, NumberedClaim};
+use crate::ids::{BookingNumber, Dose, PartyId, ProgrammeId, Seq, SlotId};
+use crate::slot::ChunkTable;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::units::TimestampMs;
+
+/// Where a claim stands. `held -> booked -> checked in -> completed`; the others are the other ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum State {
+    /// Units set aside until a deadline.
+    Held = 1,
+    /// Confirmed.
+    Booked = 2,
+    /// The party is there.
+    CheckedIn = 3,
+    /// Served.
+    Completed = 4,
+    /// The holder gave the hold back.
+    Released = 5,
+    /// The clock gave the hold back.
+    Expired = 6,
+    /// The booking was given up.
+    Cancelled = 7,
+    /// Nobody came.
+    NoShow = 8,
+    /// It lives on in another slot under another number.
+    Moved = 9,
+}
+
+impl State {
+    /// Every state, in the order of their codes.
+    pub const ALL: [State; 9] = [
+        State::Held,
+        State::Booked,
+        State::CheckedIn,
+        State::Completed,
+        State::Released,
+        State::Expired,
+        State::Cancelled,
+        State::NoShow,
+        State::Moved,
+    ];
+
+    /// The name used on the wire and in exports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            State::Held => "held",
+            State::Booked => "booked",
+            State::CheckedIn => "checked_in",
+            State::Completed => "completed",
+            State::Released => "released",
+            State::Expired => "expired",
+            State::Cancelled => "cancelled",
+            State::NoShow => "no_show",
+            State::Moved => "moved",
+        }
+    }
+
+    /// Whether a claim in this state counts against "one live claim".
+    #[must_use]
+    pub const fn is_live(self) -> bool {
+        matches!(self, State::Held | State::Booked | State::CheckedIn)
+    }
+
+    fn from_code(code: u8) -> Option<State> {
+        State::ALL.get(usize::from(code).checked_sub(1)?).copied()
+    }
+
+    /// Where `step` leads from here; `None` if the table has no such row.
+    // rule: BKG-1 a booking changes state only along the lifecycle table
+    #[must_use]
+    pub fn after(self, step: Step) -> Option<State> {
+        let (from, to) = step.row();
+        (self == from).then_some(to)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One row of the lifecycle table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A hold becomes a booking.
+    Confirm,
+    /// A hold is given back by its holder.
+    Release,
+    /// A hold is given back by the clock.
+    Expire,
+    /// A booking is given up.
+    Cancel,
+    /// A booking goes to another slot.
+    Move,
+}
+
+impl Step {
+    /// Every step.
+    pub const ALL: [Step; 5] = [Step::Confirm, Step::Release, Step::Expire, Step::Cancel, Step::Move];
+
+    /// `From => To`, each pair once.
+    #[must_use]
+    pub const fn row(self) -> (State, State) {
+        match self {
+            Step::Confirm => (State::Held, State::Booked),
+            Step::Release => (State::Held, State::Released),
+            Step::Expire => (State::Held, State::Expired),
+            Step::Cancel => (State::Booked, State::Cancelled),
+            Step::Move => (State::Booked, State::Moved),
+        }
+    }
+}
+
+/// One record. Who, where, which dose and the deadline never change; the rest changes only under the
+/// party's lock.
+#[derive(Debug)]
+pub(crate) struct BookingCell {
+    /// party 32 | slot 32
+    who_where: AtomicU64,
+    /// state 8 | dose 8 | index in group 8 | group length 8 | programme 16; zero: not yet written
+    status: AtomicU64,
+    expires_at: AtomicU64,
+    /// Successor of a moved booking, or predecessor; number + 1, zero for none.
+    link: AtomicU64,
+    seq: AtomicU64,
+}
+
+impl Default for BookingCell {
+    fn default() -> Self {
+        Self {
+            who_where: AtomicU64::new(0),
+            status: AtomicU64::new(0),
+            expires_at: AtomicU64::new(0),
+            link: AtomicU64::new(0),
+            seq: AtomicU64::new(0),
+        }
+    }
+}
+
+/// What is written when a claim gets its number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Birth {
+    pub(crate) state: State,
+    pub(crate) claim: Claim,
+    pub(crate) programme: ProgrammeId,
+    pub(crate) group_index: u8,
+    pub(crate) group_len: u8,
+    pub(crate) expires_at: TimestampMs,
+    pub(crate) link: Option<BookingNumber>,
+}
+
+impl BookingCell {
+    /// Writes a new record. The number was given out once, so nobody else writes this cell before the
+    /// record is visible.
+    pub(crate) fn create(&self, birth: &Birth, seq: Seq) {
+        let Birth { claim, .. } = birth;
+        self.who_where
+            .store(u64::from(claim.party.0) | u64::from(claim.slot.0) << 32, Relaxed);
+        self.expires_at.store(birth.expires_at.0, Relaxed);
+        self.link.store(birth.link.map_or(0, |n| n.0 + 1), Relaxed);
+        self.seq.store(seq.0, Relaxed);
+        let status = [
+            birth.state as u8,
+            claim.dose.0,
+            birth.group_index,
+            birth.group_len,
+            birth.programme.0.to_le_bytes()[0],
+            birth.programme.0.to_le_bytes()[1],
+            0,
+            0,
+        ];
+        // Release pairs with the Acquire in `is_written`: who sees a state sees the rest of the record.
+        self.status.store(u64::from_le_bytes(status), Release);
+    }
+
+    /// Changes the state. Only under the party's lock.
+    pub(crate) fn set_state(&self, state: State, link: Option<BookingNumber>, seq: Seq) {
+        let mut status = self.status.load(Relaxed).to_le_bytes();
+        status[0] = state as u8;
+        if let Some(link) = link {
+            self.link.store(link.0 + 1, Relaxed);
+        }
+        self.seq.store(seq.0, Relaxed);
+        self.status.store(u64::from_le_bytes(status), Release);
+    }
+
+    fn is_written(&self) -> bool {
+        self.status.load(Acquire) != 0
+    }
+
+    /// The party. Never changes.
+    pub(crate) fn party(&self) -> PartyId {
+        PartyId(self.who_where_bytes().0)
+    }
+
+    fn who_where_bytes(&self) -> (u32, u32) {
+        let bytes = self.who_where.load(Relaxed).to_le_bytes();
+        let (party, slot) = bytes.split_at(4);
+        let read = |b: &[u8]| u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+        (read(party), read(slot))
+    }
+
+    /// The whole record. Consistent only under the party's lock.
+    pub(crate) fn view(&self, number: BookingNumber) -> Option<BookingView> {
+        let [state, dose, group_index, group_len, programme_low, programme_high, _, _] =
+            self.status.load(Acquire).to_le_bytes();
+        let (party, slot) = self.who_where_bytes();
+        Some(BookingView {
+            number,
+            hold: BookingNumber(number.0 - u64::from(group_index)),
+            group_len,
+            state: State::from_code(state)?,
+            claim: Claim {
+                party: PartyId(party),
+                slot: SlotId(slot),
+                dose: Dose(dose),
+            },
+            programme: ProgrammeId(u16::from_le_bytes([programme_low, programme_high])),
+            expires_at: TimestampMs(self.expires_at.load(Relaxed)),
+            link: self.link.load(Relaxed).checked_sub(1).map(BookingNumber),
+            seq: Seq(self.seq.load(Relaxed)),
+        })
+    }
+}
+
+/// All records of a cell by booking number.
+///
+/// Kept for the life of the process: 40 bytes for every hold ever made.
+#[derive(Debug)]
+pub(crate) struct BookingTable {
+    cells: ChunkTable<BookingCell>,
+    len_max: u64,
+}
+
+impl BookingTable {
+    pub(crate) fn new(bookings_max: u64) -> Self {
+        Self {
+            cells: ChunkTable::new(usize::try_from(bookings_max).expect("validated against usize")),
+            len_max: bookings_max,
+        }
+    }
+
+    pub(crate) fn len_max(&self) -> u64 {
+        self.len_max
+    }
+
+    /// The record, if one was written.
+    pub(crate) fn get(&self, number: BookingNumber) -> Option<&BookingCell> {
+        let cell = self.cells.get(usize::try_from(number.0).ok()?)?;
+        cell.is_written().then_some(cell)
+    }
+
+    /// The cell for a number just given out; `None` past the table's maximum.
+    pub(crate) fn blank(&self, number: BookingNumber) -> Option<&BookingCell> {
+        self.cells.get_or_grow(usize::try_from(number.0).ok()?)
+    }
+
+    /// The claims of `len` consecutive numbers: what never changes about them, so no lock is needed.
+    pub(crate) fn claims(&self, first: BookingNumber, len: u8) -> Group {
+        (0..u64::from(len))
+            .filter_map(|i| {
+                let number = BookingNumber(first.0 + i);
+                let view = self.get(number)?.view(number)?;
+                Some(NumberedClaim {
+                    number,
+                    claim: view.claim,
+                })
+            })
+            .collect()
+    }
+}
+
+#[cfg(all(test, not(loom), not(shuttle)))]
+mod tests {
+    use super::*;
+
+    // rule: BKG-1
+    #[test]
+    fn the_lifecycle_table_has_these_rows_and_no_other() {
+        let mut rows = Vec::new();
+        for from in State::ALL {
+            for step in Step::ALL {
+                if let Some(to) = from.after(step) {
+                    rows.push(format!("{from} -{step:?}-> {to}"));
+                }
+            }
+        }
+        assert_eq!(
+            rows,
+            [
+                "held -Confirm-> booked",
+                "held -Release-> released",
+                "held -Expire-> expired",
+                "booked -Cancel-> cancelled",
+                "booked -Move-> moved",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_record_reads_back_as_written() {
+        let table = BookingTable::new(10);
+        let number = BookingNumber(7);
+        assert!(table.get(number).is_none());
+        let claim = Claim {
+            party: PartyId(u32::MAX),
+            slot: SlotId(3),
+            dose: Dose(2),
+        };
+        let birth = Birth {
+            state: State::Held,
+            claim,
+            programme: ProgrammeId(0xABCD),
+            group_index: 2,
+            group_len: 3,
+            expires_at: TimestampMs(99),
+            link: None,
+        };
+        let cell = table.blank(number).unwrap();
+        cell.create(&birth, Seq(5));
+        let view = table.get(number).unwrap().view(number).unwrap();
+        assert_eq!(
+            (view.claim, view.programme, view.hold),
+            (claim, ProgrammeId(0xABCD), BookingNumber(5))
+        );
+        assert_eq!((view.state, view.seq, view.link), (State::Held, Seq(5), None));
+        cell.set_state(State::Moved, Some(BookingNumber(0)), Seq(6));
+        let view = cell.view(number).unwrap();
+        assert_eq!(
+            (view.state, view.seq, view.link),
+            (State::Moved, Seq(6), Some(BookingNumber(0)))
+        );
+    }
+}

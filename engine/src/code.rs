@@ -1,0 +1,193 @@
+//! Public booking codes: short enough to read over the phone, impossible to guess, never stored.
+//!
+//! A code is Crockford base32: two symbols for the cell, eleven for a keyed permutation of the booking
+//! number, one check symbol. The permutation is an eight-round Feistel network over 56 bits with SipHash-2-4 as
+//! its round function, walked until it falls below 2^55. With 30 million live bookings a guess hits one in
+//! 1.2 thousand million. The key lies outside journal and stream.
+
+use std::fmt;
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher24;
+
+use crate::ids::{BookingNumber, CellId};
+
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+/// The alphabet of check symbols: 37 of them, a prime, so that every single error and swap of neighbours shows.
+const CHECK_ALPHABET: &[u8; 37] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ*~$=U";
+const NUMBER_SYMBOLS: u32 = 11;
+const DOMAIN_BITS: u32 = 55;
+const HALF_BITS: u32 = 28;
+const HALF_MASK: u64 = (1 << HALF_BITS) - 1;
+const ROUNDS: u64 = 8;
+/// Symbols of a code without its dashes.
+const CODE_SYMBOLS: usize = 14;
+
+const _: () = assert!(NUMBER_SYMBOLS * 5 == DOMAIN_BITS && 2 * HALF_BITS > DOMAIN_BITS);
+
+/// A code as it is shown: `XXXX-XXXXX-XXXXX`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BookingCode([u8; CODE_SYMBOLS]);
+
+impl fmt::Display for BookingCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, symbol) in self.0.iter().enumerate() {
+            if index == 4 || index == 9 {
+                f.write_str("-")?;
+            }
+            fmt::Write::write_char(f, char::from(*symbol))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for BookingCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A code lets its bearer act on a booking: it has no place in a debug log.
+        f.write_str("BookingCode(..)")
+    }
+}
+
+/// Turns booking numbers of one cell into codes and back.
+#[derive(Clone)]
+pub struct BookingCodes {
+    cell: CellId,
+    key: [u8; 16],
+}
+
+impl fmt::Debug for BookingCodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BookingCodes(cell {})", self.cell)
+    }
+}
+
+impl BookingCodes {
+    /// Codes of `cell` under `key`. Another key gives every booking another code.
+    #[must_use]
+    pub fn new(cell: CellId, key: [u8; 16]) -> Self {
+        Self { cell, key }
+    }
+
+    /// The code of a booking number.
+    ///
+    /// # Panics
+    /// If the number is 2^55 or more: the booking table ends far below.
+    #[must_use]
+    pub fn encode(&self, number: BookingNumber) -> BookingCode {
+        assert!(number.0 >> DOMAIN_BITS == 0, "booking number {number} has no code");
+        let mut value = self.permute(number.0);
+        while value >> DOMAIN_BITS != 0 {
+            value = self.permute(value);
+        }
+        let whole = u128::from(self.cell.0) << DOMAIN_BITS | u128::from(value);
+        let mut symbols = [0; CODE_SYMBOLS];
+        for (index, symbol) in symbols[..CODE_SYMBOLS - 1].iter_mut().enumerate() {
+            *symbol = ALPHABET[((whole >> (5 * (CODE_SYMBOLS - 2 - index))) & 31) as usize];
+        }
+        symbols[CODE_SYMBOLS - 1] = CHECK_ALPHABET[(whole % 37) as usize];
+        BookingCode(symbols)
+    }
+
+    /// The number behind a code; `None` if it is mistyped, of another cell, or was never a code. Dashes and
+    /// spaces are ignored, letters may be small, `O` reads as 0, `I` and `L` as 1.
+    #[must_use]
+    pub fn decode(&self, code: &str) -> Option<BookingNumber> {
+        let mut symbols = code
+            .bytes()
+            .filter(|byte| !matches!(byte, b'-' | b' '))
+            .map(|byte| byte.to_ascii_uppercase());
+        let mut whole = 0u128;
+        for _ in 0..CODE_SYMBOLS - 1 {
+            let symbol = match symbols.next()? {
+                b'O' => b'0',
+                b'I' | b'L' => b'1',
+                other => other,
+            };
+            whole = whole << 5 | ALPHABET.iter().position(|known| *known == symbol)? as u128;
+        }
+        let check = match symbols.next()? {
+            b'O' => b'0',
+            b'I' | b'L' => b'1',
+            other => other,
+        };
+        if symbols.next().is_some() || check != CHECK_ALPHABET[(whole % 37) as usize] {
+            return None;
+        }
+        if whole >> DOMAIN_BITS != u128::from(self.cell.0) {
+            return None;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "masked to 55 bits")]
+        let mut value = (whole & ((1 << DOMAIN_BITS) - 1)) as u64;
+        value = self.unpermute(value);
+        while value >> DOMAIN_BITS != 0 {
+            value = self.unpermute(value);
+        }
+        Some(BookingNumber(value))
+    }
+
+    fn permute(&self, value: u64) -> u64 {
+        let (mut left, mut right) = (value >> HALF_BITS, value & HALF_MASK);
+        for round in 0..ROUNDS {
+            (left, right) = (right, left ^ self.round(round, right));
+        }
+        left << HALF_BITS | right
+    }
+
+    fn unpermute(&self, value: u64) -> u64 {
+        let (mut left, mut right) = (value >> HALF_BITS, value & HALF_MASK);
+        for round in (0..ROUNDS).rev() {
+            (left, right) = (right ^ self.round(round, left), left);
+        }
+        left << HALF_BITS | right
+    }
+
+    fn round(&self, round: u64, half: u64) -> u64 {
+        let mut hasher = SipHasher24::new_with_key(&self.key);
+        hasher.write_u64(round << 32 | half);
+        hasher.finish() & HALF_MASK
+    }
+}
+
+#[cfg(all(test, not(loom), not(shuttle)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn codes() -> BookingCodes {
+        BookingCodes::new(CellId(37), *b"0123456789abcdef")
+    }
+
+    proptest! {
+        #[test]
+        fn a_code_leads_back_to_its_number_however_it_is_spelt(number in 0u64..1 << DOMAIN_BITS) {
+            let shown = codes().encode(BookingNumber(number)).to_string();
+            prop_assert_eq!(shown.len(), 16);
+            prop_assert_eq!(codes().decode(&shown), Some(BookingNumber(number)));
+            let spoken = shown.to_lowercase().replace('-', " ").replace('0', "o").replace('1', "l");
+            prop_assert_eq!(codes().decode(&spoken), Some(BookingNumber(number)));
+        }
+
+        #[test]
+        fn one_wrong_symbol_is_always_noticed(number in 0u64..1 << 40, at in 0usize..16, wrong in 0usize..32) {
+            let shown = codes().encode(BookingNumber(number)).to_string();
+            let mut bytes = shown.clone().into_bytes();
+            prop_assume!(bytes[at] != b'-' && bytes[at] != ALPHABET[wrong]);
+            bytes[at] = ALPHABET[wrong];
+            prop_assert_eq!(codes().decode(std::str::from_utf8(&bytes).unwrap()), None);
+        }
+
+        #[test]
+        fn any_text_is_a_code_or_is_not_and_never_panics(text in ".{0,24}") {
+            let _ = codes().decode(&text);
+        }
+    }
+
+    #[test]
+    fn another_cell_or_key_does_not_share_codes() {
+        let shown = codes().encode(BookingNumber(5)).to_string();
+        assert_eq!(BookingCodes::new(CellId(36), *b"0123456789abcdef").decode(&shown), None);
+        let other = BookingCodes::new(CellId(37), *b"fedcba9876543210");
+        assert_ne!(other.decode(&shown), Some(BookingNumber(5)));
+    }
+}

@@ -1,0 +1,109 @@
+//! What an engine is opened with.
+
+use std::path::PathBuf;
+
+use crate::ids::CellId;
+use crate::inventory::Limits;
+use crate::journal::directory::OpenError;
+use crate::journal::entry::ENTRY_BYTES_MAX;
+
+/// Redis as the write-behind copy of the journal.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisConfig {
+    /// `redis://host:port/db`; may hold a password, so it is never logged.
+    pub url: String,
+    /// Prefix of the keys: `{prefix}:journal` is the stream, `{prefix}:head` its head. Give each cell its own.
+    pub prefix: String,
+}
+
+impl std::fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RedisConfig({})", self.prefix)
+    }
+}
+
+/// The journal of a cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalConfig {
+    /// The data directory; created if absent.
+    pub dir: PathBuf,
+    /// Bytes per segment, preallocated. Default 64 MiB, minimum [`JournalConfig::SEGMENT_BYTES_MIN`]; at least
+    /// `buffer_bytes` plus 1 KiB, so that every batch fits one.
+    pub segment_bytes: u64,
+    /// Bytes of entries that may wait for the disk before `submit` refuses with `journal_full`. Default 16 MiB,
+    /// minimum 64 KiB. Also bounds one publish.
+    pub buffer_bytes: usize,
+    /// For rehearsals: what is written stays in process memory until it is synced, so that `kill -9` loses what
+    /// a power cut could. Costs a copy of every batch.
+    pub power_cut_rehearsal: bool,
+    /// Write-behind to Redis. Booking goes on without it.
+    pub redis: Option<RedisConfig>,
+}
+
+impl JournalConfig {
+    /// The least [`JournalConfig::segment_bytes`].
+    pub const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+    /// The least [`JournalConfig::buffer_bytes`].
+    pub const BUFFER_BYTES_MIN: usize = 64 << 10;
+
+    /// The defaults, in `dir`.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            segment_bytes: 64 << 20,
+            buffer_bytes: ENTRY_BYTES_MAX,
+            power_cut_rehearsal: false,
+            redis: None,
+        }
+    }
+}
+
+/// One cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Which cell this is. Default 1.
+    pub cell: CellId,
+    /// How large it may grow.
+    pub limits: Limits,
+    /// Its journal.
+    pub journal: JournalConfig,
+}
+
+impl Config {
+    /// The defaults, in `dir`.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            cell: CellId(1),
+            limits: Limits::default(),
+            journal: JournalConfig::new(dir),
+        }
+    }
+
+    /// Checked once, when the engine opens.
+    pub(crate) fn validate(&self) -> Result<(), OpenError> {
+        let fault = |field, reason: &str| {
+            Err(OpenError::Config {
+                field,
+                reason: reason.to_owned(),
+            })
+        };
+        if self.cell > CellId::MAX {
+            return fault("cell", "at most 1023");
+        }
+        if self.journal.buffer_bytes < JournalConfig::BUFFER_BYTES_MIN || self.journal.buffer_bytes > 1 << 30 {
+            return fault("journal.buffer_bytes", "64 KiB to 1 GiB");
+        }
+        if self.journal.segment_bytes < JournalConfig::SEGMENT_BYTES_MIN
+            || self.journal.segment_bytes < self.journal.buffer_bytes as u64 + 1024
+        {
+            return fault("journal.segment_bytes", "at least 1 MiB and buffer_bytes plus 1 KiB");
+        }
+        // A live claim keeps its booking number in forty bits.
+        if self.limits.bookings_max >= 1 << 40 {
+            return fault("limits.bookings_max", "below 2^40");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,457 @@
+//! The engine of one cell: an owned value that opens, answers reads, and closes. What it does to a command
+//! is in [`kernel`](crate::kernel).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use arrayvec::ArrayVec;
+use parking_lot::Mutex;
+
+use crate::clock::{Clock, Stopwatch};
+use crate::code::BookingCodes;
+use crate::command::{BookingView, Command, Request, SlotFacts, Submitted};
+use crate::config::Config;
+use crate::error::{Failure, Refusal};
+use crate::ids::{BookingNumber, CellId, Epoch, IdempotencyKey, PartyId, Seq, SlotId};
+use crate::inventory::{Inventory, Limits};
+use crate::journal::buffer::{Buffer, KindCounts, Taken};
+use crate::journal::directory::{self, Directory, OpenError};
+use crate::journal::entry::Entry;
+use crate::journal::frame::FRAME_HEADER_BYTES;
+use crate::journal::reader::{Tail, read_directory};
+use crate::journal::shipper::{self, ShipperStats};
+use crate::journal::watermark::{Ticket, Watermark};
+use crate::journal::writer;
+use crate::party::LIVE_CLAIMS_MAX;
+use crate::policy::Policy;
+use crate::replay::Replayer;
+use crate::slot::Counts;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::units::TimestampMs;
+
+/// The catalogue's own bytes, handed back at replay in journal order.
+#[derive(Clone, Copy, Debug)]
+pub struct Note<'a> {
+    /// The entry they were in.
+    pub seq: Seq,
+    /// The slots published in the same entry, in the order of the command; empty for [`Command::Note`].
+    pub slots: &'a [SlotId],
+    /// The bytes.
+    pub note: &'a [u8],
+}
+
+/// What opening found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplayReport {
+    /// Entries applied.
+    pub entries: u64,
+    /// Bytes of their frames.
+    pub bytes: u64,
+    /// How long it took, in nanoseconds.
+    pub nanos: u64,
+    /// The epoch this run took.
+    pub epoch: Epoch,
+    /// A torn last frame was cut: the segment's path and the offset.
+    pub cut: Option<(std::path::PathBuf, u64)>,
+}
+
+/// A party's live holds and bookings at one instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartyView {
+    /// In no particular order.
+    pub bookings: ArrayVec<BookingView, LIVE_CLAIMS_MAX>,
+    /// The newest entry this rests on: not to be shown before that is durable.
+    pub seq: Seq,
+}
+
+/// Counters since the start and gauges of this instant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Parties that exist.
+    pub parties: u64,
+    /// Slot numbers given out, the unused ends of blocks included.
+    pub slots: u64,
+    /// Booking numbers given out, over all runs.
+    pub bookings: u64,
+    /// Idempotency keys kept.
+    pub idempotency_keys: u64,
+    /// The newest entry.
+    pub appended: u64,
+    /// The newest durable entry.
+    pub durable: u64,
+    /// Frames written and synced.
+    pub journal_batches: u64,
+    /// Bytes of those.
+    pub journal_bytes: u64,
+    /// Nanoseconds spent in syncs.
+    pub journal_sync_nanos: u64,
+    /// 1 if the journal has stopped.
+    pub journal_stopped: u64,
+    /// Entries by kind since the start of this run.
+    pub entries: Vec<(&'static str, u64)>,
+    /// Write-behind, where it is configured.
+    pub redis: Option<ShipperStats>,
+}
+
+/// The booking engine of one cell. Share it as `Arc<Engine>`; every method may be called from any thread.
+pub struct Engine {
+    pub(crate) inventory: Inventory,
+    pub(crate) policy: Arc<dyn Policy>,
+    pub(crate) buffer: Arc<Buffer>,
+    pub(crate) marks: Arc<Watermark>,
+    clock: Clock,
+    codes: BookingCodes,
+    cell: CellId,
+    epoch: Epoch,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    shipper: Option<shipper::Shipper>,
+    directory: Option<Directory>,
+}
+
+impl Engine {
+    /// Opens a cell: locks its directory, replays its journal, cuts a torn tail, takes the next epoch and
+    /// starts the writer (and the shipper, if Redis is configured).
+    ///
+    /// `on_note` sees the catalogue's notes in journal order.
+    ///
+    /// # Errors
+    /// One sentence that says what and where. An existing directory is not written to before everything in
+    /// it was read and found whole.
+    pub fn open(
+        config: Config,
+        policy: Arc<dyn Policy>,
+        on_note: &mut dyn FnMut(Note<'_>),
+    ) -> Result<(Engine, ReplayReport), OpenError> {
+        config.validate()?;
+        let journal = &config.journal;
+        let directory = Directory::open(&journal.dir, config.cell)?;
+        let inventory = Inventory::new(&config.limits);
+        let (tail, newest, nanos) = replay(&directory, config.cell, &inventory, on_note)?;
+        if let Some(torn) = &tail.torn {
+            directory::cut(torn)?;
+        }
+        for unused in &tail.unused {
+            directory::remove(unused)?;
+        }
+        let epoch = Epoch(tail.epoch.0 + 1);
+        let marks = Arc::new(Watermark::new(tail.last));
+        let buffer = Arc::new(Buffer::new(journal.buffer_bytes, tail.last.next(), Arc::clone(&marks)));
+        let shipper = match &journal.redis {
+            Some(redis) => Some(
+                shipper::Shipper::spawn(redis.clone(), directory.journal.clone(), epoch, Arc::clone(&marks)).map_err(
+                    |error| OpenError::Io {
+                        path: journal.dir.clone(),
+                        error,
+                    },
+                )?,
+            ),
+            None => None,
+        };
+        let start = writer::Start {
+            dir: directory.journal.clone(),
+            cell: config.cell,
+            epoch,
+            index: tail.index + 1,
+            link: tail.link,
+            segment_bytes: journal.segment_bytes,
+            power_cut: journal.power_cut_rehearsal,
+        };
+        let bell = shipper.as_ref().map(shipper::Shipper::bell);
+        let on_durable = Box::new(move || {
+            if let Some(bell) = &bell {
+                bell.ring();
+            }
+        });
+        let threads = writer::spawn(start, Arc::clone(&buffer), Arc::clone(&marks), on_durable).map_err(|error| {
+            OpenError::Io {
+                path: directory.journal.clone(),
+                error,
+            }
+        })?;
+        let report = ReplayReport {
+            entries: tail.last.0,
+            bytes: tail.bytes,
+            nanos,
+            epoch,
+            cut: tail.torn.map(|torn| (torn.path, torn.offset)),
+        };
+        let engine = Engine {
+            inventory,
+            policy,
+            buffer,
+            marks,
+            clock: Clock::start(newest),
+            codes: BookingCodes::new(config.cell, directory.code_key),
+            cell: config.cell,
+            epoch,
+            threads: Mutex::new(threads),
+            shipper,
+            directory: Some(directory),
+        };
+        Ok((engine, report))
+    }
+
+    /// Replays an existing directory that no other process owns, to read from. Every submit fails.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn open_read_only(
+        dir: &Path,
+        limits: &Limits,
+        policy: Arc<dyn Policy>,
+        on_note: &mut dyn FnMut(Note<'_>),
+    ) -> Result<Engine, OpenError> {
+        let (directory, cell) = directory::open_existing(dir)?;
+        let inventory = Inventory::new(limits);
+        let (tail, newest, _) = replay(&directory, cell, &inventory, on_note)?;
+        let mut engine = Self::without_writer(inventory, policy, cell, directory.code_key, tail.last, 0);
+        engine.clock = Clock::start(newest);
+        engine.epoch = tail.epoch;
+        engine.directory = Some(directory);
+        engine.marks.fail("opened for reading only".to_owned());
+        Ok(engine)
+    }
+
+    /// An engine that keeps its journal in memory: for tests, simulators and models. Nothing survives it, every ticket
+    /// resolves at once, and [`Engine::journal_so_far`] reads what a file would hold.
+    #[must_use]
+    pub fn in_memory(limits: &Limits, policy: Arc<dyn Policy>) -> Engine {
+        let buffer_bytes = if cfg!(shuttle) { 1 << 20 } else { 64 << 20 };
+        let inventory = Inventory::new(limits);
+        let engine = Self::without_writer(inventory, policy, CellId(1), [7; 16], Seq(0), buffer_bytes);
+        engine.marks.advance(Seq(u64::MAX));
+        engine
+    }
+
+    fn without_writer(
+        inventory: Inventory,
+        policy: Arc<dyn Policy>,
+        cell: CellId,
+        code_key: [u8; 16],
+        last: Seq,
+        buffer_bytes: usize,
+    ) -> Engine {
+        let marks = Arc::new(Watermark::new(last));
+        Engine {
+            inventory,
+            policy,
+            buffer: Arc::new(Buffer::new(buffer_bytes, last.next(), Arc::clone(&marks))),
+            marks,
+            clock: Clock::start(TimestampMs(0)),
+            codes: BookingCodes::new(cell, code_key),
+            cell,
+            epoch: Epoch(1),
+            threads: Mutex::new(Vec::new()),
+            shipper: None,
+            directory: None,
+        }
+    }
+
+    /// Takes the entries appended since the last call. Only of use on an [`Engine::in_memory`].
+    #[must_use]
+    pub fn journal_so_far(&self) -> Vec<(Seq, Entry)> {
+        let Taken::Batch(batch) = self.buffer.take(&mut None) else {
+            return Vec::new();
+        };
+        let mut rest = &batch.frame[FRAME_HEADER_BYTES..];
+        let mut entries = Vec::new();
+        for seq in batch.first.0..batch.first.0 + u64::from(batch.count) {
+            let (entry, len) = Entry::decode(rest).expect("what was encoded decodes");
+            entries.push((Seq(seq), entry));
+            rest = &rest[len..];
+        }
+        entries
+    }
+
+    /// The time of this run, as commands should be judged by.
+    #[must_use]
+    pub fn now(&self) -> TimestampMs {
+        self.clock.now()
+    }
+
+    /// Resolves when the journal is durable up to `seq`.
+    pub fn ticket(&self, seq: Seq) -> Ticket {
+        Ticket::new(Arc::clone(&self.marks), seq)
+    }
+
+    /// Which cell this is.
+    #[must_use]
+    pub fn cell(&self) -> CellId {
+        self.cell
+    }
+
+    /// The epoch of this run.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Booking numbers to public codes and back.
+    #[must_use]
+    pub fn codes(&self) -> &BookingCodes {
+        &self.codes
+    }
+
+    /// A hold or booking. Await the ticket of its `seq` before showing it.
+    // rule: IDM-2
+    #[must_use]
+    pub fn booking(&self, number: BookingNumber) -> Option<BookingView> {
+        let cell = self.inventory.bookings.get(number)?;
+        let _lock = self.inventory.parties.lock(cell.party())?;
+        cell.view(number)
+    }
+
+    /// A party's live holds and bookings. Await the ticket of `seq` before showing them.
+    // rule: IDM-2
+    #[must_use]
+    pub fn party_bookings(&self, party: PartyId) -> Option<PartyView> {
+        let record = self.inventory.parties.lock(party)?;
+        let bookings = record
+            .numbers()
+            .into_iter()
+            .filter_map(|number| self.inventory.bookings.get(number)?.view(number))
+            .collect();
+        Some(PartyView {
+            bookings,
+            seq: record.seq,
+        })
+    }
+
+    /// A slot's counts at this instant.
+    #[must_use]
+    pub fn counts(&self, slot: SlotId) -> Option<Counts> {
+        self.inventory.slots.counts(slot)
+    }
+
+    /// What is fixed about a slot.
+    #[must_use]
+    pub fn slot_facts(&self, slot: SlotId) -> Option<SlotFacts> {
+        self.inventory.slots.facts(slot)
+    }
+
+    /// The outcome kept under a key, for a client that never saw its reply.
+    #[must_use]
+    pub fn outcome(&self, key: IdempotencyKey) -> Option<Submitted> {
+        let (seq, remembered) = self.inventory.keys.get(key)?;
+        Some(Submitted {
+            result: Ok(self.recall(remembered)),
+            seq,
+            replayed: true,
+        })
+    }
+
+    /// Expires up to `budget` holds whose deadline has passed and forgets old idempotency keys; returns how many
+    /// expired. To be called from one thread every few tens of milliseconds.
+    pub fn expire_due(&self, now: TimestampMs, budget: usize) -> usize {
+        let mut expired = 0;
+        for hold in self.inventory.wheel.due(now, budget) {
+            let request = Request {
+                command: Command::Expire { hold },
+                idempotency: None,
+            };
+            match self.submit(&request, now).map(|submitted| submitted.result) {
+                Ok(Ok(_)) => expired += 1,
+                // Resolved before its deadline: the ordinary case.
+                Ok(Err(refusal)) if refusal != Refusal::JournalFull => {}
+                Ok(Err(_)) | Err(Failure::JournalStopped { .. }) => self.inventory.wheel.retry(hold),
+            }
+        }
+        self.inventory.keys.forget_old(now, budget.max(1));
+        expired
+    }
+
+    /// Calls `each` for every published slot in ascending number. Slots may change between calls.
+    pub fn for_each_slot(&self, each: &mut dyn FnMut(SlotId, SlotFacts, Counts)) {
+        let end = self.inventory.blocks.lock().slots_end();
+        for slot in (0..end).map(SlotId) {
+            if let (Some(facts), Some(counts)) = (self.slot_facts(slot), self.counts(slot)) {
+                each(slot, facts, counts);
+            }
+        }
+    }
+
+    /// Calls `each` for every hold and booking ever made, in ascending number. They may change between calls.
+    pub fn for_each_booking(&self, each: &mut dyn FnMut(BookingView)) {
+        for number in (0..self.inventory.bookings_end()).map(BookingNumber) {
+            if let Some(view) = self.booking(number) {
+                each(view);
+            }
+        }
+    }
+
+    /// The number of the newest entry.
+    #[must_use]
+    pub fn appended(&self) -> Seq {
+        self.buffer.appended()
+    }
+
+    /// Counters and gauges.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let kinds: KindCounts = self.buffer.kinds();
+        Stats {
+            parties: u64::from(self.inventory.parties.count()),
+            slots: u64::from(self.inventory.blocks.lock().slots_end()),
+            bookings: self.inventory.bookings_end(),
+            idempotency_keys: self.inventory.keys.len() as u64,
+            appended: self.buffer.appended().0,
+            durable: self.marks.durable().0,
+            journal_batches: self.marks.batches.load(Relaxed),
+            journal_bytes: self.marks.bytes.load(Relaxed),
+            journal_sync_nanos: self.marks.sync_nanos.load(Relaxed),
+            journal_stopped: u64::from(self.marks.failure().is_some()),
+            entries: crate::journal::entry::KINDS
+                .iter()
+                .zip(&kinds[1..])
+                .map(|(kind, n)| (*kind, *n))
+                .collect(),
+            redis: self.shipper.as_ref().map(shipper::Shipper::stats),
+        }
+    }
+
+    /// Writes and syncs what was appended and ends the threads. What is submitted after this fails.
+    ///
+    /// # Errors
+    /// The failure that had stopped the journal before.
+    pub fn close(&self) -> Result<(), Failure> {
+        let before = self.marks.failure();
+        self.buffer.close();
+        for thread in self.threads.lock().drain(..) {
+            // A panicked thread has already failed every ticket by never advancing; there is nothing to add.
+            let _ = thread.join();
+        }
+        if let Some(shipper) = &self.shipper {
+            shipper.close();
+        }
+        before.map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.close();
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Engine(cell {}, epoch {})", self.cell, self.epoch)
+    }
+}
+
+/// Applies every entry of the directory's journal.
+fn replay(
+    directory: &Directory,
+    cell: CellId,
+    inventory: &Inventory,
+    on_note: &mut dyn FnMut(Note<'_>),
+) -> Result<(Tail, TimestampMs, u64), OpenError> {
+    let watch = Stopwatch::start();
+    let mut replayer = Replayer::new(inventory, on_note);
+    let tail = read_directory(&directory.journal, cell, &mut |frame| {
+        frame.entries(|seq, entry| replayer.apply(seq, &entry))
+    })?;
+    let newest = replayer.finish()?;
+    Ok((tail, newest, watch.nanos()))
+}

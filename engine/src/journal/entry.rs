@@ -1,0 +1,547 @@
+//! One journal entry as bytes. Little-endian throughout.
+//!
+//! ```text
+//! u32 body length (what follows this field)
+//! u8  kind
+//! u8  flags           bit 0: idempotency present
+//! u48 at              milliseconds since 1970, when the command was judged
+//! [u128 key, u64 fingerprint]   if bit 0
+//! ...                 by kind
+//! ```
+//! Its sequence number is not in it: a frame names its first, the others count up.
+//! Entry times may lag their neighbours'; a deadline was judged once, before the append.
+
+use arrayvec::ArrayVec;
+
+use crate::command::{Claim, GROUP_CLAIMS_MAX, NumberedClaim, PartyFacts, SlotFacts};
+use crate::ids::{
+    BookingNumber, CentreKey, Dose, Idempotency, IdempotencyKey, PartyId, PoolId, ProductId, ProgrammeId, SlotId,
+};
+use crate::units::{TimestampMs, Units};
+
+/// Bytes of the fixed head, its length field and the idempotency fields included.
+const HEAD_BYTES_MAX: usize = 4 + 1 + 1 + 6 + 16 + 8;
+/// Bytes of one claim: party, slot, dose.
+const CLAIM_BYTES: usize = 4 + 4 + 1;
+/// The longest entry that is not a publish or a note.
+pub const SMALL_ENTRY_BYTES_MAX: usize = HEAD_BYTES_MAX + 8 + 8 + 1 + GROUP_CLAIMS_MAX * CLAIM_BYTES + 64;
+/// Bytes of one published slot.
+const SLOT_BYTES: usize = 4 + 4 + 4 + 2 + 1 + 1 + 1 + 8;
+/// The longest entry there may be: a publish with its note.
+pub const ENTRY_BYTES_MAX: usize = 16 << 20;
+
+const FLAG_IDEMPOTENT: u8 = 1;
+
+/// A slot as a publish entry lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishedSlot {
+    /// The number it got.
+    pub slot: SlotId,
+    /// The centre whose block it lies in.
+    pub centre: CentreKey,
+    /// Units on sale.
+    pub capacity: Units,
+    /// What is fixed about it.
+    pub facts: SlotFacts,
+}
+
+/// Claims of one entry, numbered from `first`.
+pub type Claims = ArrayVec<Claim, GROUP_CLAIMS_MAX>;
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Parties `first .. first + count` came to be.
+    PartiesAdded {
+        /// The lowest number.
+        first: PartyId,
+        /// How many.
+        count: u32,
+        /// The facts of each.
+        facts: PartyFacts,
+    },
+    /// Slots were put on sale, all at once.
+    Published {
+        /// The slots.
+        slots: Vec<PublishedSlot>,
+        /// The catalogue's own bytes.
+        note: Vec<u8>,
+    },
+    /// The catalogue's own bytes.
+    Note {
+        /// The bytes.
+        note: Vec<u8>,
+    },
+    /// Units were set aside.
+    Held {
+        /// The number of the first claim; the others follow.
+        first: BookingNumber,
+        /// The deadline.
+        expires_at: TimestampMs,
+        /// The claims.
+        claims: Claims,
+    },
+    /// Units were booked in one step.
+    Booked {
+        /// The number of the first claim; the others follow.
+        first: BookingNumber,
+        /// The claims.
+        claims: Claims,
+    },
+    /// A hold became a booking.
+    Confirmed {
+        /// Its first number.
+        hold: BookingNumber,
+        /// How many numbers.
+        len: u8,
+    },
+    /// A hold was given back by its holder.
+    Released {
+        /// Its first number.
+        hold: BookingNumber,
+        /// How many numbers.
+        len: u8,
+    },
+    /// A hold was given back by the clock.
+    Expired {
+        /// Its first number.
+        hold: BookingNumber,
+        /// How many numbers.
+        len: u8,
+    },
+    /// A booking was given up.
+    Cancelled {
+        /// The booking.
+        booking: BookingNumber,
+    },
+    /// A booking went to another slot.
+    Moved {
+        /// The number that ended.
+        from: BookingNumber,
+        /// The number that replaced it, with its claim.
+        to: NumberedClaim,
+    },
+    /// A slot's capacity and flag are now these.
+    SlotChanged {
+        /// The slot.
+        slot: SlotId,
+        /// Units on sale.
+        capacity: Units,
+        /// Whether new claims may be taken.
+        open: bool,
+    },
+}
+
+/// One line of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// When the command was judged.
+    pub at: TimestampMs,
+    /// The client's key for it, if it had one.
+    pub idempotency: Option<Idempotency>,
+    /// What happened.
+    pub event: Event,
+}
+
+/// Bytes that are not an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The bytes end inside the entry.
+    #[error("the entry ends early")]
+    Short,
+    /// There are more bytes than the entry needs.
+    #[error("{0} bytes too many in the entry")]
+    TrailingBytes(usize),
+    /// A kind this version does not know.
+    #[error("unknown entry kind {0}")]
+    UnknownKind(u8),
+    /// A field out of its range.
+    #[error("{0} is out of range")]
+    OutOfRange(&'static str),
+}
+
+/// The kinds' names, in the order of their codes from 1.
+pub(crate) const KINDS: [&str; Event::CODES - 1] = [
+    "parties_added",
+    "published",
+    "note",
+    "held",
+    "booked",
+    "confirmed",
+    "released",
+    "expired",
+    "cancelled",
+    "moved",
+    "slot_changed",
+];
+
+impl Event {
+    pub(crate) const fn code(&self) -> usize {
+        match self {
+            Event::PartiesAdded { .. } => 1,
+            Event::Published { .. } => 2,
+            Event::Note { .. } => 3,
+            Event::Held { .. } => 4,
+            Event::Booked { .. } => 5,
+            Event::Confirmed { .. } => 6,
+            Event::Released { .. } => 7,
+            Event::Expired { .. } => 8,
+            Event::Cancelled { .. } => 9,
+            Event::Moved { .. } => 10,
+            Event::SlotChanged { .. } => 11,
+        }
+    }
+
+    /// One more than the highest kind code.
+    pub(crate) const CODES: usize = 12;
+
+    /// The name used in exports.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        KINDS[self.code() - 1]
+    }
+}
+
+/// Where an entry's bytes go: a stack buffer on the hot path, a `Vec` for a publish.
+pub(crate) trait Sink {
+    fn put(&mut self, bytes: &[u8]);
+    fn patch(&mut self, at: usize, bytes: [u8; 4]);
+    fn filled(&self) -> usize;
+}
+
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    fn patch(&mut self, at: usize, bytes: [u8; 4]) {
+        self[at..at + 4].copy_from_slice(&bytes);
+    }
+
+    fn filled(&self) -> usize {
+        self.len()
+    }
+}
+
+impl<const N: usize> Sink for ArrayVec<u8, N> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.try_extend_from_slice(bytes)
+            .expect("SMALL_ENTRY_BYTES_MAX covers every small entry");
+    }
+
+    fn patch(&mut self, at: usize, bytes: [u8; 4]) {
+        self[at..at + 4].copy_from_slice(&bytes);
+    }
+
+    fn filled(&self) -> usize {
+        self.len()
+    }
+}
+
+fn put_claim(out: &mut impl Sink, claim: &Claim) {
+    let mut bytes = [0u8; CLAIM_BYTES];
+    bytes[..4].copy_from_slice(&claim.party.0.to_le_bytes());
+    bytes[4..8].copy_from_slice(&claim.slot.0.to_le_bytes());
+    bytes[8] = claim.dose.0;
+    out.put(&bytes);
+}
+
+fn put_len(out: &mut impl Sink, len: usize) {
+    out.put(&u32::try_from(len).expect("bounded by ENTRY_BYTES_MAX").to_le_bytes());
+}
+
+impl Entry {
+    /// An upper bound on the bytes of an entry with this many slots and note bytes.
+    pub(crate) const fn bytes_max(slots: usize, note: usize) -> usize {
+        SMALL_ENTRY_BYTES_MAX + slots.saturating_mul(SLOT_BYTES).saturating_add(note)
+    }
+
+    /// Appends the entry's bytes.
+    pub(crate) fn encode(&self, out: &mut impl Sink) {
+        let start = out.filled();
+        let mut head = [0u8; 12];
+        head[4] = u8::try_from(self.event.code()).expect("codes are below CODES");
+        head[5] = if self.idempotency.is_some() { FLAG_IDEMPOTENT } else { 0 };
+        head[6..12].copy_from_slice(&self.at.0.to_le_bytes()[..6]);
+        out.put(&head);
+        if let Some(idempotency) = &self.idempotency {
+            out.put(&idempotency.key.0.to_le_bytes());
+            out.put(&idempotency.fingerprint.to_le_bytes());
+        }
+        self.event.encode(out);
+        let body = u32::try_from(out.filled() - start - 4).expect("bounded by ENTRY_BYTES_MAX");
+        out.patch(start, body.to_le_bytes());
+    }
+
+    /// Reads one entry from the front of `bytes` and says how many bytes it took.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes. Never panics, whatever they are.
+    pub fn decode(bytes: &[u8]) -> Result<(Entry, usize), DecodeError> {
+        let mut input = Input(bytes);
+        let body_len = input.u32()? as usize;
+        let body = input.take(body_len)?;
+        let mut input = Input(body);
+        let kind = input.u8()?;
+        let flags = input.u8()?;
+        if flags & !FLAG_IDEMPOTENT != 0 {
+            return Err(DecodeError::OutOfRange("flags"));
+        }
+        let at = input.u48()?;
+        let idempotency = if flags & FLAG_IDEMPOTENT != 0 {
+            Some(Idempotency {
+                key: IdempotencyKey(input.u128()?),
+                fingerprint: input.u64()?,
+            })
+        } else {
+            None
+        };
+        let event = Event::decode(kind, &mut input)?;
+        if !input.0.is_empty() {
+            return Err(DecodeError::TrailingBytes(input.0.len()));
+        }
+        Ok((
+            Entry {
+                at: TimestampMs(at),
+                idempotency,
+                event,
+            },
+            4 + body_len,
+        ))
+    }
+}
+
+impl Event {
+    fn encode(&self, out: &mut impl Sink) {
+        match self {
+            Event::PartiesAdded { first, count, facts } => {
+                out.put(&first.0.to_le_bytes());
+                out.put(&count.to_le_bytes());
+                out.put(&facts.birth_year.to_le_bytes());
+                out.put(&facts.cohorts.to_le_bytes());
+                out.put(&[facts.doses, facts.product.0]);
+                out.put(&facts.last_dose_day.to_le_bytes());
+            }
+            Event::Published { slots, note } => {
+                put_len(out, slots.len());
+                for slot in slots {
+                    out.put(&slot.slot.0.to_le_bytes());
+                    out.put(&slot.centre.0.to_le_bytes());
+                    out.put(&slot.capacity.get().to_le_bytes());
+                    out.put(&slot.facts.programme.0.to_le_bytes());
+                    out.put(&[slot.facts.dose.0, slot.facts.product.0, slot.facts.pool.0]);
+                    out.put(&slot.facts.starts_at.0.to_le_bytes());
+                }
+                put_len(out, note.len());
+                out.put(note);
+            }
+            Event::Note { note } => {
+                put_len(out, note.len());
+                out.put(note);
+            }
+            Event::Held {
+                first,
+                expires_at,
+                claims,
+            } => {
+                out.put(&first.0.to_le_bytes());
+                out.put(&expires_at.0.to_le_bytes());
+                put_claims(out, claims);
+            }
+            Event::Booked { first, claims } => {
+                out.put(&first.0.to_le_bytes());
+                put_claims(out, claims);
+            }
+            Event::Confirmed { hold, len } | Event::Released { hold, len } | Event::Expired { hold, len } => {
+                out.put(&hold.0.to_le_bytes());
+                out.put(&[*len]);
+            }
+            Event::Cancelled { booking } => out.put(&booking.0.to_le_bytes()),
+            Event::Moved { from, to } => {
+                out.put(&from.0.to_le_bytes());
+                out.put(&to.number.0.to_le_bytes());
+                put_claim(out, &to.claim);
+            }
+            Event::SlotChanged { slot, capacity, open } => {
+                out.put(&slot.0.to_le_bytes());
+                out.put(&capacity.get().to_le_bytes());
+                out.put(&[u8::from(*open)]);
+            }
+        }
+    }
+
+    fn decode(kind: u8, input: &mut Input<'_>) -> Result<Event, DecodeError> {
+        Ok(match kind {
+            1 => Event::PartiesAdded {
+                first: PartyId(input.u32()?),
+                count: input.u32()?,
+                facts: PartyFacts {
+                    birth_year: input.u16()?,
+                    cohorts: input.u32()?,
+                    doses: input.u8()?,
+                    product: ProductId(input.u8()?),
+                    last_dose_day: input.u16()?,
+                },
+            },
+            2 => {
+                let count = input.u32()? as usize;
+                // The bytes bound the count before anything is allocated for it.
+                let mut bytes = Input(input.take(count.checked_mul(SLOT_BYTES).ok_or(DecodeError::Short)?)?);
+                let slots = (0..count)
+                    .map(|_| PublishedSlot::decode(&mut bytes))
+                    .collect::<Result<_, _>>()?;
+                Event::Published {
+                    slots,
+                    note: input.bytes()?.to_vec(),
+                }
+            }
+            3 => Event::Note {
+                note: input.bytes()?.to_vec(),
+            },
+            4 => Event::Held {
+                first: input.booking()?,
+                expires_at: TimestampMs(input.u64()?),
+                claims: input.claims()?,
+            },
+            5 => Event::Booked {
+                first: input.booking()?,
+                claims: input.claims()?,
+            },
+            6 => Event::Confirmed {
+                hold: input.booking()?,
+                len: input.group_len()?,
+            },
+            7 => Event::Released {
+                hold: input.booking()?,
+                len: input.group_len()?,
+            },
+            8 => Event::Expired {
+                hold: input.booking()?,
+                len: input.group_len()?,
+            },
+            9 => Event::Cancelled {
+                booking: input.booking()?,
+            },
+            10 => Event::Moved {
+                from: input.booking()?,
+                to: NumberedClaim {
+                    number: input.booking()?,
+                    claim: input.claim()?,
+                },
+            },
+            11 => Event::SlotChanged {
+                slot: SlotId(input.u32()?),
+                capacity: input.units()?,
+                open: match input.u8()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(DecodeError::OutOfRange("open")),
+                },
+            },
+            other => return Err(DecodeError::UnknownKind(other)),
+        })
+    }
+}
+
+fn put_claims(out: &mut impl Sink, claims: &Claims) {
+    out.put(&[u8::try_from(claims.len()).expect("GROUP_CLAIMS_MAX fits a byte")]);
+    for claim in claims {
+        put_claim(out, claim);
+    }
+}
+
+impl PublishedSlot {
+    fn decode(input: &mut Input<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            slot: SlotId(input.u32()?),
+            centre: CentreKey(input.u32()?),
+            capacity: input.units()?,
+            facts: SlotFacts {
+                programme: ProgrammeId(input.u16()?),
+                dose: Dose(input.u8()?),
+                product: ProductId(input.u8()?),
+                pool: PoolId(input.u8()?),
+                starts_at: TimestampMs(input.u64()?),
+            },
+        })
+    }
+}
+
+/// What is left to read.
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(DecodeError::Short)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(DecodeError::Short)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn u8(&mut self) -> Result<u8, DecodeError> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn u16(&mut self) -> Result<u16, DecodeError> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, DecodeError> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u48(&mut self) -> Result<u64, DecodeError> {
+        let low: [u8; 6] = self.array()?;
+        let mut bytes = [0; 8];
+        bytes[..6].copy_from_slice(&low);
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn u64(&mut self) -> Result<u64, DecodeError> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn u128(&mut self) -> Result<u128, DecodeError> {
+        self.array().map(u128::from_le_bytes)
+    }
+
+    fn units(&mut self) -> Result<Units, DecodeError> {
+        Units::new(self.u32()?).ok_or(DecodeError::OutOfRange("capacity"))
+    }
+
+    fn booking(&mut self) -> Result<BookingNumber, DecodeError> {
+        self.u64().map(BookingNumber)
+    }
+
+    fn group_len(&mut self) -> Result<u8, DecodeError> {
+        let len = self.u8()?;
+        if (1..=GROUP_CLAIMS_MAX).contains(&usize::from(len)) {
+            Ok(len)
+        } else {
+            Err(DecodeError::OutOfRange("group"))
+        }
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
+        let len = self.u32()? as usize;
+        self.take(len)
+    }
+
+    fn claim(&mut self) -> Result<Claim, DecodeError> {
+        Ok(Claim {
+            party: PartyId(self.u32()?),
+            slot: SlotId(self.u32()?),
+            dose: Dose(self.u8()?),
+        })
+    }
+
+    fn claims(&mut self) -> Result<Claims, DecodeError> {
+        let len = self.group_len()?;
+        (0..len).map(|_| self.claim()).collect()
+    }
+}

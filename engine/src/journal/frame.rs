@@ -1,0 +1,170 @@
+//! One batch of entries as it lies in a segment, and travels to Redis.
+//!
+//! ```text
+//! u32 magic "BRTF"   u32 entries   u32 payload bytes   u32 epoch
+//! u64 first sequence number
+//! u64 checksum of the frame before (the chain)
+//! u64 checksum: CRC-64/NVME over the 32 bytes above and the payload
+//! payload, then zeros to a multiple of 8
+//! ```
+//! How each half-write is detected: a frame cut anywhere fails its checksum; a frame of another log or
+//! an older life of the file fails the chain; a lost frame in the middle breaks the chain and the sequence.
+
+use crc_fast::{CrcAlgorithm, Digest};
+
+use super::entry::{DecodeError, Entry};
+use crate::ids::{Epoch, Seq};
+
+/// Bytes before the payload.
+pub const FRAME_HEADER_BYTES: usize = 40;
+const CHECKED_HEADER_BYTES: usize = 32;
+const MAGIC: u32 = u32::from_le_bytes(*b"BRTF");
+
+/// The checksum that links a frame to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link(pub u64);
+
+/// What a frame's header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// How many entries.
+    pub count: u32,
+    /// Bytes of payload.
+    pub payload_bytes: u32,
+    /// Who wrote it.
+    pub epoch: Epoch,
+    /// The number of its first entry.
+    pub first: Seq,
+    /// The checksum of the frame before.
+    pub previous: Link,
+}
+
+/// Bytes that are not a whole frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// Not the start of a frame.
+    #[error("no frame starts here")]
+    NoMagic,
+    /// The frame goes past the end of the bytes.
+    #[error("the frame is cut short")]
+    Short,
+    /// The checksum is of other bytes.
+    #[error("the frame's checksum does not match")]
+    Checksum,
+    /// A whole frame whose entries cannot be read.
+    #[error("entry {index} of the frame: {error}")]
+    Entry {
+        /// Which entry, from 0.
+        index: u32,
+        /// What is wrong with it.
+        error: DecodeError,
+    },
+    /// The payload does not hold as many entries as the header says.
+    #[error("the frame holds other than the {0} entries it announces")]
+    Count(u32),
+}
+
+impl FrameHeader {
+    /// The number of its last entry.
+    #[must_use]
+    pub const fn last(&self) -> Seq {
+        Seq(self.first.0 + self.count as u64 - 1)
+    }
+
+    /// Bytes in the file, header and padding included.
+    #[must_use]
+    pub const fn total_bytes(&self) -> usize {
+        (FRAME_HEADER_BYTES + self.payload_bytes as usize).next_multiple_of(8)
+    }
+
+    /// Writes the header over the first [`FRAME_HEADER_BYTES`] of `frame`, whose payload follows them,
+    /// pads the frame and returns its link.
+    ///
+    /// # Panics
+    /// If `frame` is not as long as the header says.
+    pub fn seal(&self, frame: &mut Vec<u8>) -> Link {
+        assert_eq!(frame.len(), FRAME_HEADER_BYTES + self.payload_bytes as usize);
+        frame[0..4].copy_from_slice(&MAGIC.to_le_bytes());
+        frame[4..8].copy_from_slice(&self.count.to_le_bytes());
+        frame[8..12].copy_from_slice(&self.payload_bytes.to_le_bytes());
+        frame[12..16].copy_from_slice(&self.epoch.0.to_le_bytes());
+        frame[16..24].copy_from_slice(&self.first.0.to_le_bytes());
+        frame[24..32].copy_from_slice(&self.previous.0.to_le_bytes());
+        let link = checksum(&frame[..CHECKED_HEADER_BYTES], &frame[FRAME_HEADER_BYTES..]);
+        frame[32..40].copy_from_slice(&link.0.to_le_bytes());
+        frame.resize(self.total_bytes(), 0);
+        link
+    }
+}
+
+fn checksum(header: &[u8], payload: &[u8]) -> Link {
+    let mut digest = Digest::new(CrcAlgorithm::Crc64Nvme);
+    digest.update(header);
+    digest.update(payload);
+    Link(digest.finalize())
+}
+
+/// A checked frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// Its header.
+    pub header: FrameHeader,
+    /// Its own link, which the next frame must name.
+    pub link: Link,
+    /// All its bytes, padding included.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// Checks the frame at the front of `bytes`.
+    ///
+    /// # Errors
+    /// Why there is no whole frame. Never panics, whatever the bytes.
+    pub fn read(bytes: &'a [u8]) -> Result<Frame<'a>, FrameError> {
+        let header: &[u8; FRAME_HEADER_BYTES] = bytes.first_chunk().ok_or(FrameError::Short)?;
+        let u32_at = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+        if u32_at(0) != MAGIC {
+            return Err(FrameError::NoMagic);
+        }
+        let head = FrameHeader {
+            count: u32_at(4),
+            payload_bytes: u32_at(8),
+            epoch: Epoch(u32_at(12)),
+            first: Seq(u64_at(16)),
+            previous: Link(u64_at(24)),
+        };
+        let whole = bytes.get(..head.total_bytes()).ok_or(FrameError::Short)?;
+        let payload = &whole[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + head.payload_bytes as usize];
+        let link = Link(u64_at(32));
+        if checksum(&header[..CHECKED_HEADER_BYTES], payload) != link {
+            return Err(FrameError::Checksum);
+        }
+        if head.count == 0 || head.first.0 == 0 || head.first.0.checked_add(u64::from(head.count)).is_none() {
+            return Err(FrameError::Count(head.count));
+        }
+        Ok(Frame {
+            header: head,
+            link,
+            bytes: whole,
+        })
+    }
+
+    /// Reads the entries in order.
+    ///
+    /// # Errors
+    /// The first entry that cannot be read, or a wrong count.
+    pub fn entries(&self, mut each: impl FnMut(Seq, Entry)) -> Result<(), FrameError> {
+        let mut rest = &self.bytes[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + self.header.payload_bytes as usize];
+        for index in 0..self.header.count {
+            let (entry, len) = Entry::decode(rest).map_err(|error| FrameError::Entry { index, error })?;
+            each(Seq(self.header.first.0 + u64::from(index)), entry);
+            rest = &rest[len..];
+        }
+        if rest.is_empty() {
+            Ok(())
+        } else {
+            Err(FrameError::Count(self.header.count))
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Segment files back to frames: what is whole, what is a torn tail, what is damage.
+//!
+//! The writer syncs each frame before it writes the next, so a crash can tear only the very last one. A bad
+//! frame with anything valid after it is therefore damage, and damage is an error that names the place, never
+//! skipped. What cannot be told apart: a bit that flipped in the very last frame, and a torn write of it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::frame::{Frame, FrameError, Link};
+use super::segment::{FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::ids::{CellId, Epoch, Seq};
+
+/// Why a journal cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The operating system said no.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+    /// The journal is not what a crash could have left.
+    #[error("damaged journal: {} at offset {offset}: {what}", path.display())]
+    Damaged {
+        /// The segment.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// A format this build does not read.
+    #[error("{} has journal format {found}, this build reads {FORMAT_VERSION}", path.display())]
+    Version {
+        /// The segment.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+}
+
+/// A last frame that was cut by a crash. Nothing in it was ever acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Torn {
+    /// The segment.
+    pub path: PathBuf,
+    /// From here on it is to be zeroed.
+    pub offset: u64,
+}
+
+/// Where a journal ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// The number of the newest entry.
+    pub last: Seq,
+    /// The link of the newest frame.
+    pub link: Link,
+    /// The highest epoch seen.
+    pub epoch: Epoch,
+    /// The highest index of a segment in use.
+    pub index: u64,
+    /// Frames read.
+    pub frames: u64,
+    /// Bytes of those frames.
+    pub bytes: u64,
+    /// The torn tail, if there is one.
+    pub torn: Option<Torn>,
+    /// Segments that were prepared and never used.
+    pub unused: Vec<PathBuf>,
+}
+
+/// The segments of a directory in order of their index.
+pub(crate) fn segments(dir: &Path) -> Result<Vec<(u64, PathBuf)>, ReadError> {
+    let io = |error| ReadError::Io {
+        path: dir.to_owned(),
+        error,
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if path.extension().is_some_and(|ext| ext == "seg") {
+            let index = path
+                .file_stem()
+                .and_then(|stem| stem.to_str())
+                .and_then(|stem| stem.parse::<u64>().ok());
+            let index = index.ok_or_else(|| ReadError::Damaged {
+                path: path.clone(),
+                offset: 0,
+                what: "the file's name is not a segment number".to_owned(),
+            })?;
+            found.push((index, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Reads every frame of `dir` in order. Writes nothing.
+///
+/// # Errors
+/// Damage, an unknown version, or what the operating system said; `each` may have seen frames before that.
+pub fn read_directory(
+    dir: &Path,
+    cell: CellId,
+    each: &mut dyn FnMut(&Frame<'_>) -> Result<(), FrameError>,
+) -> Result<Tail, ReadError> {
+    let mut tail = Tail {
+        last: Seq(0),
+        link: Link(0),
+        epoch: Epoch(0),
+        index: 0,
+        frames: 0,
+        bytes: 0,
+        torn: None,
+        unused: Vec::new(),
+    };
+    for (index, path) in segments(dir)? {
+        let bytes = fs::read(&path).map_err(|error| ReadError::Io {
+            path: path.clone(),
+            error,
+        })?;
+        if is_zero(&bytes) {
+            tail.unused.push(path);
+            continue;
+        }
+        // Something used after something torn or unused: the crash cannot have done that.
+        if let Some(torn) = &tail.torn {
+            let what = format!("a bad frame, yet segment {index} follows");
+            return Err(ReadError::Damaged {
+                path: torn.path.clone(),
+                offset: torn.offset,
+                what,
+            });
+        }
+        if let Some(unused) = tail.unused.first() {
+            let what = format!("an empty segment, yet segment {index} follows");
+            return Err(ReadError::Damaged {
+                path: unused.clone(),
+                offset: 0,
+                what,
+            });
+        }
+        Segment {
+            index,
+            path: &path,
+            bytes: &bytes,
+        }
+        .read(cell, &mut tail, each)?;
+    }
+    Ok(tail)
+}
+
+struct Segment<'a> {
+    index: u64,
+    path: &'a Path,
+    bytes: &'a [u8],
+}
+
+impl Segment<'_> {
+    // rule: JNL-4 a torn tail is cut; damage before it is an error that names segment and offset
+    fn read(
+        &self,
+        cell: CellId,
+        tail: &mut Tail,
+        each: &mut dyn FnMut(&Frame<'_>) -> Result<(), FrameError>,
+    ) -> Result<(), ReadError> {
+        let header = self
+            .bytes
+            .first_chunk::<SEGMENT_HEADER_BYTES>()
+            .and_then(SegmentHeader::from_bytes);
+        let Some(header) = header else {
+            return self.torn_or_damaged(0, "the segment header is not whole", tail);
+        };
+        if header.version != FORMAT_VERSION {
+            return Err(ReadError::Version {
+                path: self.path.to_owned(),
+                found: header.version,
+            });
+        }
+        self.check_header(&header, cell, tail)?;
+        tail.epoch = header.epoch;
+        tail.index = self.index;
+        let mut at = SEGMENT_HEADER_BYTES;
+        while at < self.bytes.len() && !is_zero(&self.bytes[at..]) {
+            let frame = match Frame::read(&self.bytes[at..]) {
+                Ok(frame) => frame,
+                Err(error) => return self.torn_or_damaged(at, &error.to_string(), tail),
+            };
+            let (found, expected) = (frame.header, tail.last.next());
+            if found.previous != tail.link || found.first != expected || found.epoch != header.epoch {
+                let what = format!(
+                    "the frame begins at {} of epoch {} where {expected} of epoch {} with its link was due",
+                    found.first, found.epoch, header.epoch
+                );
+                return Err(self.damaged(at, what));
+            }
+            each(&frame).map_err(|error| self.damaged(at, error.to_string()))?;
+            tail.last = found.last();
+            tail.link = frame.link;
+            tail.frames += 1;
+            tail.bytes += frame.bytes.len() as u64;
+            at += frame.bytes.len();
+        }
+        Ok(())
+    }
+
+    fn check_header(&self, header: &SegmentHeader, cell: CellId, tail: &Tail) -> Result<(), ReadError> {
+        let expected_index = if tail.index == 0 { self.index } else { tail.index + 1 };
+        if header.cell != cell {
+            return Err(self.damaged(0, format!("the segment is of cell {}, not {cell}", header.cell)));
+        }
+        if header.index != self.index || self.index != expected_index {
+            return Err(self.damaged(
+                0,
+                format!("segment {} stands where {expected_index} was due", header.index),
+            ));
+        }
+        if header.first != tail.last.next() || header.previous != tail.link || header.epoch < tail.epoch {
+            let what = format!(
+                "the segment begins at {}, the one before ended at {}",
+                header.first, tail.last
+            );
+            return Err(self.damaged(0, what));
+        }
+        Ok(())
+    }
+
+    fn torn_or_damaged(&self, at: usize, what: &str, tail: &mut Tail) -> Result<(), ReadError> {
+        let later = (at / 8 + 1..self.bytes.len() / 8).map(|word| word * 8);
+        if let Some(valid) = later
+            .into_iter()
+            .find(|&later| Frame::read(&self.bytes[later..]).is_ok())
+        {
+            return Err(self.damaged(at, format!("{what}, yet a whole frame follows at {valid}")));
+        }
+        if at != 0 {
+            tail.index = self.index;
+        }
+        tail.torn = Some(Torn {
+            path: self.path.to_owned(),
+            offset: at as u64,
+        });
+        Ok(())
+    }
+
+    fn damaged(&self, at: usize, what: String) -> ReadError {
+        ReadError::Damaged {
+            path: self.path.to_owned(),
+            offset: at as u64,
+            what,
+        }
+    }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<16>();
+    words.iter().all(|word| *word == [0; 16]) && rest.iter().all(|byte| *byte == 0)
+}

@@ -1,0 +1,146 @@
+//! Segment files: preallocated, zero-filled, written once from front to back.
+//!
+//! Header, 64 bytes, little-endian:
+//! ```text
+//! "BERTHSEG"  u32 version  u32 cell  u64 index  u32 epoch  u32 0
+//! u64 first sequence number  u64 link of the last frame before  u64 CRC-64/NVME of the 48 bytes before it  u64 0
+//! ```
+//! A file whose header is all zeros was prepared and never used.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::frame::Link;
+use crate::ids::{CellId, Epoch, Seq};
+
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 64;
+pub(crate) const FORMAT_VERSION: u32 = 1;
+const MAGIC: &[u8; 8] = b"BERTHSEG";
+
+/// What a segment's header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    pub(crate) version: u32,
+    pub(crate) cell: CellId,
+    pub(crate) index: u64,
+    pub(crate) epoch: Epoch,
+    pub(crate) first: Seq,
+    pub(crate) previous: Link,
+}
+
+impl SegmentHeader {
+    pub(crate) fn to_bytes(self) -> [u8; SEGMENT_HEADER_BYTES] {
+        let mut bytes = [0; SEGMENT_HEADER_BYTES];
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8..12].copy_from_slice(&self.version.to_le_bytes());
+        bytes[12..14].copy_from_slice(&self.cell.0.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.index.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.epoch.0.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.first.0.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.previous.0.to_le_bytes());
+        let check = crc_fast::crc64_nvme(&bytes[..48]);
+        bytes[48..56].copy_from_slice(&check.to_le_bytes());
+        bytes
+    }
+
+    /// `None` if the bytes are not a whole header of any version.
+    pub(crate) fn from_bytes(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> Option<Self> {
+        let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+        if &bytes[..8] != MAGIC || u64_at(48) != crc_fast::crc64_nvme(&bytes[..48]) {
+            return None;
+        }
+        Some(Self {
+            version: u32_at(8),
+            cell: CellId(u16::from_le_bytes([bytes[12], bytes[13]])),
+            index: u64_at(16),
+            epoch: Epoch(u32_at(24)),
+            first: Seq(u64_at(32)),
+            previous: Link(u64_at(40)),
+        })
+    }
+}
+
+/// The file of a segment.
+pub(crate) fn path(dir: &Path, index: u64) -> PathBuf {
+    dir.join(format!("{index:010}.seg"))
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn sync_directory(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// A segment open for writing.
+///
+/// With `power_cut`, bytes stay in this process until [`SegmentFile::sync`], so that killing the process
+/// loses exactly what a power cut could.
+#[derive(Debug)]
+pub(crate) struct SegmentFile {
+    file: File,
+    pub(crate) index: u64,
+    pub(crate) bytes: u64,
+    unsynced: Option<Vec<(u64, Vec<u8>)>>,
+}
+
+impl SegmentFile {
+    /// Creates the file with every block written, and makes its name durable.
+    pub(crate) fn create(dir: &Path, index: u64, bytes: u64, power_cut: bool) -> io::Result<Self> {
+        let path = path(dir, index);
+        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let filled = fill_with_zeros(&file, bytes)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| sync_directory(dir));
+        if let Err(error) = filled {
+            // A half-filled file must not be taken for a prepared one, nor keep a full disk full.
+            let _ = std::fs::remove_file(&path);
+            return Err(error);
+        }
+        Ok(Self {
+            file,
+            index,
+            bytes,
+            unsynced: power_cut.then(Vec::new),
+        })
+    }
+
+    pub(crate) fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        assert!(
+            at + bytes.len() as u64 <= self.bytes,
+            "a write past the end of segment {}",
+            self.index
+        );
+        match &mut self.unsynced {
+            Some(unsynced) => unsynced.push((at, bytes.to_vec())),
+            None => self.file.write_all_at(bytes, at)?,
+        }
+        Ok(())
+    }
+
+    /// What was written is durable when this returns `Ok`.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        if cfg!(berth_fault = "no_fdatasync") {
+            return Ok(());
+        }
+        if let Some(unsynced) = &mut self.unsynced {
+            for (at, bytes) in unsynced.drain(..) {
+                self.file.write_all_at(&bytes, at)?;
+            }
+        }
+        self.file.sync_data()
+    }
+}
+
+fn fill_with_zeros(mut file: &File, bytes: u64) -> io::Result<()> {
+    // Written, not only allocated: an unwritten extent would cost a metadata update in every later sync.
+    let zeros = vec![0u8; 1 << 20];
+    let mut left = bytes;
+    while left > 0 {
+        let len = left.min(zeros.len() as u64);
+        file.write_all(&zeros[..usize::try_from(len).expect("at most a MiB")])?;
+        left -= len;
+    }
+    Ok(())
+}

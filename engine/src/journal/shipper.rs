@@ -1,0 +1,370 @@
+//! Write-behind to Redis: one thread tails the log behind the durable watermark and appends each frame to a stream.
+//!
+//! Redis is a copy, never asked whether a unit is free. While it is slow, full, restarted or gone, booking goes
+//! on and the lag grows; when it is back the shipper reads its head and goes on from there. One server-side
+//! function appends: it checks the epoch, that the frame follows the head, and the link, so a retry cannot
+//! duplicate, a lost append cannot leave a hole, and an older owner is fenced.
+//!
+//! Keys: `{prefix}:journal`, a stream whose entry `<last sequence>-0` has the field `f`, one frame as it lies
+//! in the segment; `{prefix}:head`, a hash of `last`, `link` and `epoch`.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redis::Commands;
+
+use super::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader, Link};
+use super::reader;
+use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::watermark::Watermark;
+use crate::config::RedisConfig;
+use crate::ids::{Epoch, Seq};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+/// How long the shipper sleeps when nobody rings, and between attempts to connect.
+const IDLE: Duration = Duration::from_millis(200);
+/// A Redis slower than this counts as gone; the append it may still do is found at the next connect.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+// rule: FNC-1 an append to the stream names its epoch, its place and the link before it, and is refused otherwise
+const APPEND: &str = r"
+local head = redis.call('HMGET', KEYS[2], 'last', 'link', 'epoch')
+local last = tonumber(head[1] or '0')
+if head[3] and tonumber(head[3]) > tonumber(ARGV[1]) then return 'fenced' end
+if last + 1 ~= tonumber(ARGV[2]) then return 'elsewhere' end
+if head[2] and head[2] ~= ARGV[4] then return 'diverged' end
+redis.call('XADD', KEYS[1], ARGV[3] .. '-0', 'f', ARGV[6])
+redis.call('HSET', KEYS[2], 'last', ARGV[3], 'link', ARGV[5], 'epoch', ARGV[1])
+return 'ok'
+";
+
+/// How the write-behind stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShipperStats {
+    /// 1 while connected.
+    pub connected: u64,
+    /// The newest entry known to be in Redis.
+    pub shipped: u64,
+    /// Durable entries not yet there.
+    pub lag_entries: u64,
+    /// Frames appended in this run.
+    pub frames: u64,
+    /// Connections lost and failed.
+    pub errors: u64,
+    /// 1 once shipping has stopped for good: another owner took over, or Redis holds another history.
+    pub stopped: u64,
+    /// Why it stopped, or the last error.
+    pub last_error: Option<String>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    marks: Arc<Watermark>,
+    connected: AtomicBool,
+    stopped: AtomicBool,
+    closing: AtomicBool,
+    shipped: AtomicU64,
+    frames: AtomicU64,
+    errors: AtomicU64,
+    last_error: Mutex<Option<String>>,
+}
+
+/// Wakes the shipper when the watermark has moved.
+#[derive(Clone, Debug)]
+pub(crate) struct Bell(Thread);
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        self.0.unpark();
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Shipper {
+    shared: Arc<Shared>,
+    bell: Bell,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Shipper {
+    pub(crate) fn spawn(
+        config: RedisConfig,
+        journal: PathBuf,
+        epoch: Epoch,
+        marks: Arc<Watermark>,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            marks,
+            connected: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            shipped: AtomicU64::new(0),
+            frames: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            last_error: Mutex::new(None),
+        });
+        let worker = Worker {
+            config,
+            journal,
+            epoch,
+            shared: Arc::clone(&shared),
+        };
+        let thread = std::thread::Builder::new()
+            .name("berth-shipper".to_owned())
+            .spawn(move || worker.run())?;
+        let bell = Bell(thread.thread().clone());
+        Ok(Self {
+            shared,
+            bell,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    pub(crate) fn bell(&self) -> Bell {
+        self.bell.clone()
+    }
+
+    pub(crate) fn stats(&self) -> ShipperStats {
+        let shared = &self.shared;
+        let shipped = shared.shipped.load(Relaxed);
+        ShipperStats {
+            connected: u64::from(shared.connected.load(Relaxed)),
+            shipped,
+            lag_entries: shared.marks.durable().0.saturating_sub(shipped),
+            frames: shared.frames.load(Relaxed),
+            errors: shared.errors.load(Relaxed),
+            stopped: u64::from(shared.stopped.load(Relaxed)),
+            last_error: shared.last_error.lock().clone(),
+        }
+    }
+
+    /// Ships what is durable, if Redis answers, and ends.
+    pub(crate) fn close(&self) {
+        self.shared.closing.store(true, Release);
+        self.bell.ring();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Worker {
+    config: RedisConfig,
+    journal: PathBuf,
+    epoch: Epoch,
+    shared: Arc<Shared>,
+}
+
+/// Why a connection was given up.
+enum Ended {
+    /// Try again.
+    Lost(String),
+    /// Never again in this run.
+    Stopped(String),
+    Closing,
+}
+
+impl From<redis::RedisError> for Ended {
+    fn from(error: redis::RedisError) -> Self {
+        // The kind and Redis's own words; never the URL, which may hold a password.
+        Ended::Lost(error.to_string())
+    }
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Ended::Lost(error.to_string())
+    }
+}
+
+impl Worker {
+    fn run(self) {
+        loop {
+            let Err(ended) = self.connection();
+            self.shared.connected.store(false, Relaxed);
+            match ended {
+                Ended::Closing => return,
+                Ended::Stopped(why) => {
+                    *self.shared.last_error.lock() = Some(why);
+                    self.shared.stopped.store(true, Relaxed);
+                    return;
+                }
+                Ended::Lost(why) => {
+                    *self.shared.last_error.lock() = Some(why);
+                    self.shared.errors.fetch_add(1, Relaxed);
+                    if self.is_closing() {
+                        return;
+                    }
+                    std::thread::park_timeout(IDLE);
+                }
+            }
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.shared.closing.load(Acquire)
+    }
+
+    /// One connection from its first command to its end.
+    fn connection(&self) -> Result<std::convert::Infallible, Ended> {
+        let client = redis::Client::open(self.config.url.as_str())?;
+        let mut connection = client.get_connection_with_timeout(TIMEOUT)?;
+        connection.set_read_timeout(Some(TIMEOUT))?;
+        connection.set_write_timeout(Some(TIMEOUT))?;
+        let append = redis::Script::new(APPEND);
+        let (stream, head_key) = (
+            format!("{}:journal", self.config.prefix),
+            format!("{}:head", self.config.prefix),
+        );
+        let head: Option<u64> = connection.hget(&head_key, "last")?;
+        let head = Seq(head.unwrap_or(0));
+        if head > self.shared.marks.durable() {
+            let durable = self.shared.marks.durable();
+            return Err(Ended::Stopped(format!(
+                "Redis is ahead of the log: it holds {head}, the log {durable}"
+            )));
+        }
+        self.shared.shipped.store(head.0, Relaxed);
+        self.shared.connected.store(true, Relaxed);
+        let mut cursor = Cursor::after(&self.journal, head)?;
+        loop {
+            while let Some(frame) = cursor.next(&self.journal, self.shared.marks.durable())? {
+                let Shipment { header, link, bytes } = &frame;
+                let said: String = append
+                    .key(&stream)
+                    .key(&head_key)
+                    .arg(self.epoch.0)
+                    .arg(header.first.0)
+                    .arg(header.last().0)
+                    .arg(format!("{:016x}", header.previous.0))
+                    .arg(format!("{:016x}", link.0))
+                    .arg(bytes.as_slice())
+                    .invoke(&mut connection)?;
+                match said.as_str() {
+                    "ok" => {
+                        self.shared.shipped.store(header.last().0, Relaxed);
+                        self.shared.frames.fetch_add(1, Relaxed);
+                    }
+                    // Its head is not where it was: read it again.
+                    "elsewhere" => return Err(Ended::Lost("the head of the stream moved".to_owned())),
+                    "fenced" => return Err(Ended::Stopped("a newer epoch owns the stream".to_owned())),
+                    _ => {
+                        return Err(Ended::Stopped(
+                            "the stream holds another history than the log".to_owned(),
+                        ));
+                    }
+                }
+            }
+            if self.is_closing() {
+                return Err(Ended::Closing);
+            }
+            std::thread::park_timeout(IDLE);
+            // Notices a Redis that was restarted empty, or lost its tail, while there was nothing to ship.
+            let seen: Option<u64> = connection.hget(&head_key, "last")?;
+            if seen.unwrap_or(0) != self.shared.shipped.load(Relaxed) {
+                return Err(Ended::Lost("the head of the stream moved".to_owned()));
+            }
+        }
+    }
+}
+
+/// One frame on its way.
+struct Shipment {
+    header: FrameHeader,
+    link: Link,
+    bytes: Vec<u8>,
+}
+
+/// A place in the segment files.
+struct Cursor {
+    index: u64,
+    file: File,
+    at: u64,
+    /// The newest entry before this place.
+    last: Seq,
+}
+
+impl Cursor {
+    /// The place just behind entry `head`.
+    fn after(journal: &Path, head: Seq) -> Result<Self, Ended> {
+        let lost = |error: reader::ReadError| Ended::Lost(error.to_string());
+        let mut found = None;
+        for (index, path) in reader::segments(journal).map_err(lost)? {
+            let file = File::open(&path)?;
+            let mut bytes = [0u8; SEGMENT_HEADER_BYTES];
+            file.read_exact_at(&mut bytes, 0)?;
+            match SegmentHeader::from_bytes(&bytes) {
+                Some(header) if header.first <= head.next() => found = Some((index, file, header)),
+                _ => break,
+            }
+        }
+        let Some((index, file, header)) = found else {
+            return Err(Ended::Lost(format!(
+                "the log does not yet reach back to entry {}",
+                head.next()
+            )));
+        };
+        let last = Seq(header.first.0 - 1);
+        let mut cursor = Cursor {
+            index,
+            file,
+            at: SEGMENT_HEADER_BYTES as u64,
+            last,
+        };
+        while cursor.last < head {
+            if cursor.next(journal, head)?.is_none() {
+                return Err(Ended::Stopped(format!(
+                    "entry {head} of the stream does not end a frame of the log"
+                )));
+            }
+        }
+        Ok(cursor)
+    }
+
+    /// The next frame, if it ends at or before `until`.
+    fn next(&mut self, journal: &Path, until: Seq) -> Result<Option<Shipment>, Ended> {
+        if self.last >= until {
+            return Ok(None);
+        }
+        loop {
+            if let Some(frame) = self.frame_here()? {
+                if frame.header.last() > until {
+                    return Ok(None);
+                }
+                self.at += frame.bytes.len() as u64;
+                self.last = frame.header.last();
+                return Ok(Some(frame));
+            }
+            // Entries up to `until` are on disk, so they go on in the next segment.
+            let file = File::open(super::segment::path(journal, self.index + 1))?;
+            self.index += 1;
+            self.file = file;
+            self.at = SEGMENT_HEADER_BYTES as u64;
+        }
+    }
+
+    fn frame_here(&self) -> Result<Option<Shipment>, Ended> {
+        let mut head = [0u8; FRAME_HEADER_BYTES];
+        match self.file.read_exact_at(&mut head, self.at) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            other => other?,
+        }
+        if head[..4] == [0; 4] {
+            return Ok(None);
+        }
+        let payload = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
+        let mut bytes = vec![0u8; (FRAME_HEADER_BYTES + payload).next_multiple_of(8)];
+        self.file.read_exact_at(&mut bytes, self.at)?;
+        let frame = Frame::read(&bytes)
+            .map_err(|error| Ended::Lost(format!("segment {} offset {}: {error}", self.index, self.at)))?;
+        let (header, link) = (frame.header, frame.link);
+        Ok(Some(Shipment { header, link, bytes }))
+    }
+}

@@ -1,0 +1,193 @@
+//! The durable watermark and who waits for it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+
+use crate::error::Failure;
+use crate::ids::Seq;
+use crate::sync::Mutex;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+#[derive(Debug, Default)]
+struct Waiting {
+    wakers: Vec<(Seq, Waker)>,
+    failure: Option<Failure>,
+}
+
+/// How far the journal is durable, and what was measured on the way.
+#[derive(Debug)]
+pub(crate) struct Watermark {
+    durable: AtomicU64,
+    /// 1 once the journal has stopped for good.
+    stopped: AtomicU64,
+    waiting: Mutex<Waiting>,
+    pub(crate) batches: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) sync_nanos: AtomicU64,
+}
+
+impl Watermark {
+    pub(crate) fn new(durable: Seq) -> Self {
+        Self {
+            durable: AtomicU64::new(durable.0),
+            stopped: AtomicU64::new(0),
+            waiting: Mutex::new(Waiting::default()),
+            batches: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            sync_nanos: AtomicU64::new(0),
+        }
+    }
+
+    /// Everything up to here survives a crash.
+    pub(crate) fn durable(&self) -> Seq {
+        // Acquire pairs with the release in `advance`.
+        Seq(self.durable.load(Acquire))
+    }
+
+    /// Moves the watermark and wakes, in one pass, everyone whom it passed. Called by the writer only.
+    // rule: JNL-2 the watermark never passes an entry that is not durable
+    pub(crate) fn advance(&self, to: Seq) {
+        self.durable.store(to.0, Release);
+        let woken: Vec<Waker> = {
+            let mut waiting = self.waiting.lock();
+            if waiting.wakers.is_empty() {
+                return;
+            }
+            waiting
+                .wakers
+                .extract_if(.., |(seq, _)| *seq <= to)
+                .map(|(_, waker)| waker)
+                .collect()
+        };
+        // Outside the lock: a waker may run arbitrary code.
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Stops for good: every waiter, present and future, is told.
+    // rule: JNL-3 a failed write or sync stops the journal; nothing is acknowledged after it
+    pub(crate) fn fail(&self, reason: String) {
+        let woken = {
+            let mut waiting = self.waiting.lock();
+            waiting.failure.get_or_insert(Failure::JournalStopped { reason });
+            self.stopped.store(1, Release);
+            std::mem::take(&mut waiting.wakers)
+        };
+        woken.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
+    /// The failure that stopped the journal, if it has.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        if self.stopped.load(Relaxed) == 0 {
+            return None;
+        }
+        self.waiting.lock().failure.clone()
+    }
+
+    fn poll(&self, seq: Seq, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if self.durable() >= seq {
+            return Poll::Ready(Ok(()));
+        }
+        let mut waiting = self.waiting.lock();
+        // Again under the lock: `advance` stores before it locks, so either we see the store or it sees us.
+        if self.durable() >= seq {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(failure) = &waiting.failure {
+            return Poll::Ready(Err(failure.clone()));
+        }
+        waiting.wakers.push((seq, context.waker().clone()));
+        Poll::Pending
+    }
+}
+
+/// Resolves when the journal is durable up to a sequence number, or has stopped.
+///
+/// A plain future that any executor can drive; [`Ticket::wait`] blocks a thread instead. Dropping a
+/// ticket loses nothing: what was submitted stays submitted.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Ticket {
+    marks: Arc<Watermark>,
+    seq: Seq,
+}
+
+impl Ticket {
+    pub(crate) fn new(marks: Arc<Watermark>, seq: Seq) -> Self {
+        Self { marks, seq }
+    }
+
+    /// The position waited for.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// Whether the wait would end at once.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.marks.durable() >= self.seq
+    }
+
+    /// Blocks this thread until the ticket resolves.
+    ///
+    /// # Errors
+    /// The journal stopped before it got there.
+    pub fn wait(mut self) -> Result<(), Failure> {
+        struct Unpark(Thread);
+        impl Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut context = Context::from_waker(&waker);
+        loop {
+            match Pin::new(&mut self).poll(&mut context) {
+                Poll::Ready(result) => return result,
+                Poll::Pending => std::thread::park(),
+            }
+        }
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<(), Failure>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.marks.poll(self.seq, context)
+    }
+}
+
+#[cfg(all(test, not(loom), not(shuttle)))]
+mod tests {
+    use super::*;
+
+    // rule: JNL-2
+    #[test]
+    fn a_ticket_resolves_when_the_watermark_passes_it_and_not_before() {
+        let marks = Arc::new(Watermark::new(Seq(3)));
+        assert!(Ticket::new(Arc::clone(&marks), Seq(3)).wait().is_ok());
+        let ticket = Ticket::new(Arc::clone(&marks), Seq(5));
+        let waiter = std::thread::spawn(move || ticket.wait());
+        marks.advance(Seq(4));
+        assert!(!waiter.is_finished());
+        marks.advance(Seq(5));
+        assert_eq!(waiter.join().unwrap(), Ok(()));
+    }
+
+    // rule: JNL-3
+    #[test]
+    fn a_stopped_journal_fails_who_waits_and_who_comes_later_but_not_what_is_durable() {
+        let marks = Arc::new(Watermark::new(Seq(3)));
+        let ticket = Ticket::new(Arc::clone(&marks), Seq(4));
+        let waiter = std::thread::spawn(move || ticket.wait());
+        marks.fail("no space".to_owned());
+        assert!(waiter.join().unwrap().is_err());
+        assert!(Ticket::new(Arc::clone(&marks), Seq(4)).wait().is_err());
+        assert!(Ticket::new(marks, Seq(3)).wait().is_ok());
+    }
+}

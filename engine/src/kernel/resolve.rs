@@ -1,0 +1,263 @@
+//! What becomes of a hold or booking: confirm, release, expire, cancel, move.
+
+use super::claim::parties;
+use super::{Answer, Context, No};
+use crate::booking::{State, Step};
+use crate::command::{BookingView, Claim, Group, NumberedClaim, Outcome};
+use crate::dedupe::Remembered;
+use crate::engine::Engine;
+use crate::error::Refusal;
+use crate::ids::{BookingNumber, SlotId};
+use crate::inventory::{Demand, Locked, demand};
+use crate::journal::entry::Event;
+use crate::slot::{Give, SlotWord, Take};
+use crate::units::{TimestampMs, Units};
+
+/// A hold or booking with its parties locked, and found able to take a step.
+struct Able<'a> {
+    view: BookingView,
+    group: Group,
+    locked: Locked<'a>,
+    to: State,
+}
+
+impl Engine {
+    // rule: HLD-1 a hold resolves at most once
+    pub(super) fn confirm(&self, hold: BookingNumber, context: Context<'_>) -> Answer {
+        let mut able = self.able_hold(hold, Step::Confirm, context.now)?;
+        let len = able.view.group_len;
+        let appended = context.append(Event::Confirmed { hold, len });
+        self.inventory
+            .record_step(hold, len, able.to, &mut able.locked, appended.seq);
+        // Held to booked takes nothing and gives nothing, so it belongs with the records.
+        self.inventory
+            .change_words(&group_demand(&able.group), SlotWord::confirm);
+        let seq = appended.seq;
+        appended.keep(Remembered::Confirmed { first: hold, len });
+        Ok((seq, Outcome::Confirmed { claims: able.group }))
+    }
+
+    pub(super) fn release(&self, hold: BookingNumber, context: Context<'_>) -> Answer {
+        let able = self.able_hold(hold, Step::Release, context.now)?;
+        let (first, len) = (hold, able.view.group_len);
+        let claims = able.group.clone();
+        let seq = self.give_back(
+            hold,
+            able,
+            Event::Released { hold, len },
+            Remembered::Released { first, len },
+            SlotWord::release,
+            context,
+        );
+        Ok((seq, Outcome::Released { claims }))
+    }
+
+    /// Step by the clock. A deadline is judged here, once, before the append.
+    pub(super) fn expire(&self, hold: BookingNumber, context: Context<'_>) -> Answer {
+        let able = self.able_hold(hold, Step::Expire, context.now)?;
+        let (first, len) = (hold, able.view.group_len);
+        let claims = able.group.clone();
+        // Nobody repeats an expiry under a key; if one does, it reads as given back.
+        let remembered = Remembered::Released { first, len };
+        let seq = self.give_back(
+            hold,
+            able,
+            Event::Expired { hold, len },
+            remembered,
+            SlotWord::expire,
+            context,
+        );
+        Ok((seq, Outcome::Expired { claims }))
+    }
+
+    pub(super) fn cancel(&self, booking: BookingNumber, context: Context<'_>) -> Answer {
+        let able = self.able_booking(booking, Step::Cancel, context.now)?;
+        let claim = NumberedClaim {
+            number: booking,
+            claim: able.view.claim,
+        };
+        let remembered = Remembered::Cancelled { booking };
+        let seq = self.give_back(
+            booking,
+            able,
+            Event::Cancelled { booking },
+            remembered,
+            SlotWord::cancel,
+            context,
+        );
+        Ok((seq, Outcome::Cancelled { claim }))
+    }
+
+    /// Steps 6 to 9 of everything that ends a claim: append, write records, and only then give the units back.
+    // rule: JNL-1 capacity is given back after the entry has its number
+    fn give_back(
+        &self,
+        first: BookingNumber,
+        mut able: Able<'_>,
+        event: Event,
+        remembered: Remembered,
+        give: impl Fn(&SlotWord, Units) -> Give,
+        context: Context<'_>,
+    ) -> crate::ids::Seq {
+        let demand = group_demand(&able.group);
+        if cfg!(berth_fault = "give_before_append") {
+            self.inventory.change_words(&demand, &give);
+            crate::sync::yield_now();
+        }
+        let appended = context.append(event);
+        let seq = appended.seq;
+        let len = u8::try_from(able.group.len()).expect("a group is at most GROUP_CLAIMS_MAX");
+        self.inventory.record_step(first, len, able.to, &mut able.locked, seq);
+        appended.keep(remembered);
+        if !cfg!(berth_fault = "give_before_append") {
+            self.inventory.change_words(&demand, give);
+        }
+        seq
+    }
+
+    /// Takes the new slot before it gives the old one back, as one entry.
+    // rule: BKG-2 a move never leaves the party without a unit
+    pub(super) fn move_booking(&self, booking: BookingNumber, to: SlotId, context: Context<'_>) -> Answer {
+        let mut able = self.able_booking(booking, Step::Move, context.now)?;
+        let claim = Claim {
+            slot: to,
+            ..able.view.claim
+        };
+        if to == able.view.claim.slot {
+            return Err(No::resting_on(able.view.seq, Refusal::SameSlot { booking, slot: to }));
+        }
+        self.judge_policy(&claim, context.now, &mut able.locked)?;
+        self.judge_uniqueness(&claim, Some(booking), &mut able.locked)?;
+        let word = self.inventory.slots.word(to).ok_or(Refusal::UnknownSlot { slot: to })?;
+        match word.book(Units::ONE) {
+            Take::Taken(_) => {}
+            Take::Closed(counts) => return Err(Refusal::SlotClosed { slot: to, counts }.into()),
+            Take::Full(counts) => return Err(Refusal::Full { slot: to, counts }.into()),
+        }
+        let taken: Demand = [(to, 1)].into_iter().collect();
+        let number = self
+            .number(1)
+            .inspect_err(|_| self.inventory.change_words(&taken, SlotWord::cancel))?;
+        let moved = NumberedClaim { number, claim };
+        let appended = context.append(Event::Moved {
+            from: booking,
+            to: moved,
+        });
+        let seq = appended.seq;
+        self.inventory
+            .record_move(booking, number, claim, &mut able.locked, seq);
+        appended.keep(Remembered::Moved {
+            from: booking,
+            to: number,
+        });
+        self.inventory
+            .change_words(&group_demand(&able.group), SlotWord::cancel);
+        Ok((
+            seq,
+            Outcome::Moved {
+                from: booking,
+                to: moved,
+            },
+        ))
+    }
+
+    /// Steps 3 and 4 for a whole hold.
+    fn able_hold(&self, hold: BookingNumber, step: Step, now: TimestampMs) -> Result<Able<'_>, No> {
+        let unknown = Refusal::UnknownBooking { booking: hold };
+        let bookings = &self.inventory.bookings;
+        let cell = bookings.get(hold).ok_or_else(|| unknown.clone())?;
+        // What never changes, before the lock: the group and its parties.
+        let born = cell.view(hold).ok_or_else(|| unknown.clone())?;
+        if born.hold != hold {
+            return Err(Refusal::NotTheHold {
+                booking: hold,
+                hold: born.hold,
+            }
+            .into());
+        }
+        let group = bookings.claims(hold, born.group_len);
+        if group.len() != usize::from(born.group_len) {
+            // Its other records are being written at this instant: nobody was told the number yet.
+            return Err(unknown.into());
+        }
+        let locked =
+            Locked::lock(&self.inventory.parties, parties(&group)).map_err(|party| Refusal::UnknownParty { party })?;
+        let view = cell.view(hold).ok_or(unknown)?;
+        let (from, to) = (view.state, step.row().1);
+        let expired = Refusal::HoldExpired {
+            hold,
+            expired_at: view.expires_at,
+        };
+        let deadline_passed = view.expires_at <= now;
+        let refusal = match (from, step) {
+            (State::Held, Step::Expire) if !deadline_passed => Refusal::WrongState {
+                booking: hold,
+                from,
+                to,
+            },
+            (State::Held, Step::Confirm | Step::Release) if deadline_passed => expired,
+            (State::Expired, Step::Confirm | Step::Release) => expired,
+            _ => match from.after(step) {
+                Some(to) => {
+                    return Ok(Able {
+                        view,
+                        group,
+                        locked,
+                        to,
+                    });
+                }
+                None => Refusal::WrongState {
+                    booking: hold,
+                    from,
+                    to,
+                },
+            },
+        };
+        Err(No::resting_on(locked.newest().max(view.seq), refusal))
+    }
+
+    /// Steps 3 and 4 for one booking.
+    fn able_booking(&self, booking: BookingNumber, step: Step, now: TimestampMs) -> Result<Able<'_>, No> {
+        let unknown = Refusal::UnknownBooking { booking };
+        let cell = self.inventory.bookings.get(booking).ok_or_else(|| unknown.clone())?;
+        let party = cell.party();
+        let locked = Locked::lock(&self.inventory.parties, std::iter::once(party))
+            .map_err(|party| Refusal::UnknownParty { party })?;
+        let view = cell.view(booking).ok_or(unknown)?;
+        let Some(to) = view.state.after(step) else {
+            let refusal = Refusal::WrongState {
+                booking,
+                from: view.state,
+                to: step.row().1,
+            };
+            return Err(No::resting_on(view.seq, refusal));
+        };
+        let facts = self.inventory.slots.facts(view.claim.slot);
+        let facts = facts.ok_or(Refusal::UnknownSlot { slot: view.claim.slot })?;
+        if let Err(no) = self.policy.may_leave(&facts, now) {
+            let slot = view.claim.slot;
+            let refusal = Refusal::NotEligible {
+                party,
+                slot,
+                rule: no.rule,
+                from: no.from,
+            };
+            return Err(No::resting_on(view.seq, refusal));
+        }
+        let group = std::iter::once(NumberedClaim {
+            number: booking,
+            claim: view.claim,
+        })
+        .collect();
+        Ok(Able {
+            view,
+            group,
+            locked,
+            to,
+        })
+    }
+}
+
+fn group_demand(group: &Group) -> Demand {
+    demand(group.iter().map(|numbered| numbered.claim.slot))
+}

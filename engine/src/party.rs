@@ -1,0 +1,157 @@
+//! Party records: the facts the policy reads and the live claims, behind one small lock each.
+
+use arrayvec::ArrayVec;
+
+use crate::command::PartyFacts;
+use crate::ids::{BookingNumber, Dose, PartyId, ProgrammeId, Seq};
+use crate::slot::ChunkTable;
+use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::sync::{Mutex, MutexGuard};
+
+/// The most live claims one party may have, over all programmes and doses of the cell.
+pub const LIVE_CLAIMS_MAX: usize = 3;
+
+/// A live claim, eight bytes: booking number + 1, 40 bits | programme 16 | dose 8. Zero: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct LiveClaim(u64);
+
+const NUMBER_BITS: u32 = 40;
+
+impl LiveClaim {
+    fn new(number: BookingNumber, programme: ProgrammeId, dose: Dose) -> Self {
+        assert!(
+            number.0 + 1 < 1 << NUMBER_BITS,
+            "booking number {number} does not fit a claim"
+        );
+        Self((number.0 + 1) | u64::from(programme.0) << NUMBER_BITS | u64::from(dose.0) << 56)
+    }
+
+    fn number(self) -> Option<BookingNumber> {
+        (self.0 & ((1 << NUMBER_BITS) - 1)).checked_sub(1).map(BookingNumber)
+    }
+
+    const fn is_for(self, programme: ProgrammeId, dose: Dose) -> bool {
+        self.0 != 0 && self.0 >> NUMBER_BITS == (programme.0 as u64) | (dose.0 as u64) << 16
+    }
+}
+
+/// One party. 48 bytes with its lock.
+#[derive(Debug, Default)]
+pub(crate) struct PartyRecord {
+    claims: [LiveClaim; LIVE_CLAIMS_MAX],
+    pub(crate) facts: PartyFacts,
+    /// The entry that last changed this record or a booking of its.
+    pub(crate) seq: Seq,
+}
+
+impl PartyRecord {
+    /// The live claim for this dose, if there is one.
+    // rule: PTY-1 at most one live claim per (party, programme, dose)
+    pub(crate) fn live_claim(&self, programme: ProgrammeId, dose: Dose) -> Option<BookingNumber> {
+        self.claims.iter().find(|claim| claim.is_for(programme, dose))?.number()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.claims.iter().all(|claim| claim.number().is_some())
+    }
+
+    /// Adds a live claim. The caller has checked [`PartyRecord::live_claim`] and [`PartyRecord::is_full`].
+    pub(crate) fn add(&mut self, number: BookingNumber, programme: ProgrammeId, dose: Dose) {
+        let free = self.claims.iter_mut().find(|claim| claim.number().is_none());
+        *free.expect("the caller checked is_full") = LiveClaim::new(number, programme, dose);
+    }
+
+    /// Drops the claim of `number`; false if it was not live.
+    pub(crate) fn remove(&mut self, number: BookingNumber) -> bool {
+        let found = self.claims.iter_mut().find(|claim| claim.number() == Some(number));
+        found.map(|claim| *claim = LiveClaim::default()).is_some()
+    }
+
+    /// The live claims' numbers.
+    pub(crate) fn numbers(&self) -> ArrayVec<BookingNumber, LIVE_CLAIMS_MAX> {
+        self.claims.iter().filter_map(|claim| claim.number()).collect()
+    }
+}
+
+/// All parties of a cell by number.
+#[derive(Debug)]
+pub(crate) struct PartyTable {
+    records: ChunkTable<Mutex<PartyRecord>>,
+    /// Parties below this number exist. Written only under the engine's administrative lock.
+    count: AtomicU32,
+    len_max: u32,
+}
+
+impl PartyTable {
+    pub(crate) fn new(parties_max: u32) -> Self {
+        Self {
+            records: ChunkTable::new(parties_max as usize),
+            count: AtomicU32::new(0),
+            len_max: parties_max,
+        }
+    }
+
+    pub(crate) fn len_max(&self) -> u32 {
+        self.len_max
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        // Acquire pairs with the release in `add`: who sees the count sees the facts below it.
+        self.count.load(Acquire)
+    }
+
+    pub(crate) fn exists(&self, party: PartyId) -> bool {
+        party.0 < self.count()
+    }
+
+    /// Locks a party. A caller that locks several does so in ascending number.
+    pub(crate) fn lock(&self, party: PartyId) -> Option<MutexGuard<'_, PartyRecord>> {
+        if !self.exists(party) {
+            return None;
+        }
+        self.records.get(party.0 as usize).map(Mutex::lock)
+    }
+
+    /// Creates parties `count() .. count() + n`. Only under the engine's administrative lock, and within
+    /// [`PartyTable::len_max`].
+    pub(crate) fn add(&self, n: u32, facts: PartyFacts, seq: Seq) {
+        let first = self.count.load(Relaxed);
+        for party in first..first + n {
+            let record = self
+                .records
+                .get_or_grow(party as usize)
+                .expect("within len_max, as the caller checked");
+            let mut record = record.lock();
+            record.facts = facts;
+            record.seq = seq;
+        }
+        self.count.store(first + n, Release);
+    }
+}
+
+#[cfg(all(test, not(loom), not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_party_with_its_lock_is_48_bytes() {
+        assert_eq!(size_of::<Mutex<PartyRecord>>(), 48);
+    }
+
+    // rule: PTY-1
+    #[test]
+    fn a_live_claim_is_found_by_programme_and_dose_only() {
+        let mut record = PartyRecord::default();
+        let big = BookingNumber((1 << NUMBER_BITS) - 2);
+        record.add(big, ProgrammeId(u16::MAX), Dose(255));
+        record.add(BookingNumber(0), ProgrammeId(0), Dose(1));
+        assert_eq!(record.live_claim(ProgrammeId(u16::MAX), Dose(255)), Some(big));
+        assert_eq!(record.live_claim(ProgrammeId(0), Dose(1)), Some(BookingNumber(0)));
+        assert_eq!(record.live_claim(ProgrammeId(0), Dose(2)), None);
+        assert_eq!(record.live_claim(ProgrammeId(1), Dose(1)), None);
+        assert!(record.remove(big));
+        assert!(!record.remove(big));
+        assert_eq!(record.live_claim(ProgrammeId(u16::MAX), Dose(255)), None);
+    }
+}

@@ -1,0 +1,327 @@
+//! Journal entries back into the tables. Applies and never re-decides.
+//!
+//! The only part that knows both the journal and the inventory. An entry that does not fit what came before is
+//! an error: no crash can have written it.
+
+use crate::booking::{State, Step};
+use crate::command::{Claim, Group};
+use crate::dedupe::Remembered;
+use crate::engine::Note;
+use crate::ids::{BookingNumber, PartyId, Seq, SlotId};
+use crate::inventory::{Inventory, Locked, demand};
+use crate::journal::directory::OpenError;
+use crate::journal::entry::{Entry, Event, PublishedSlot};
+use crate::slot::{Give, SlotWord, Take};
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::units::{TimestampMs, Units};
+
+/// Applies entries in order.
+pub(crate) struct Replayer<'a> {
+    inventory: &'a Inventory,
+    on_note: &'a mut dyn FnMut(Note<'_>),
+    newest: TimestampMs,
+    fault: Option<(Seq, String)>,
+}
+
+impl<'a> Replayer<'a> {
+    pub(crate) fn new(inventory: &'a Inventory, on_note: &'a mut dyn FnMut(Note<'_>)) -> Self {
+        Self {
+            inventory,
+            on_note,
+            newest: TimestampMs(0),
+            fault: None,
+        }
+    }
+
+    /// Applies one entry. After a fault the rest is passed over; [`Replayer::finish`] tells of it.
+    pub(crate) fn apply(&mut self, seq: Seq, entry: &Entry) {
+        if self.fault.is_some() {
+            return;
+        }
+        self.newest = self.newest.max(entry.at);
+        match self.event(seq, &entry.event) {
+            Ok(remembered) => {
+                if let Some(idempotency) = entry.idempotency {
+                    self.inventory.keys.restore(idempotency, entry.at, seq, remembered);
+                }
+            }
+            Err(what) => self.fault = Some((seq, what)),
+        }
+    }
+
+    /// The time of the newest entry.
+    pub(crate) fn finish(self) -> Result<TimestampMs, OpenError> {
+        match self.fault {
+            None => Ok(self.newest),
+            Some((seq, what)) => Err(OpenError::Replay { seq, what }),
+        }
+    }
+
+    fn event(&mut self, seq: Seq, event: &Event) -> Result<Remembered, String> {
+        let inventory = self.inventory;
+        match event {
+            Event::PartiesAdded { first, count, facts } => {
+                let parties = &inventory.parties;
+                let fits = first.0.checked_add(*count).is_some_and(|end| end <= parties.len_max());
+                if first.0 != parties.count() || !fits {
+                    return Err(format!(
+                        "parties from {first} where {} was due, or over the limit",
+                        parties.count()
+                    ));
+                }
+                parties.add(*count, *facts, seq);
+                Ok(Remembered::PartiesAdded {
+                    first: first.0,
+                    count: *count,
+                })
+            }
+            Event::Published { slots, note } => self.published(seq, slots, note),
+            Event::Note { note } => {
+                (self.on_note)(Note { seq, slots: &[], note });
+                Ok(Remembered::Noted)
+            }
+            Event::Held {
+                first,
+                expires_at,
+                claims,
+            } => {
+                self.claims(seq, *first, State::Held, *expires_at, claims)?;
+                Ok(Remembered::Held {
+                    first: *first,
+                    len: len(claims),
+                })
+            }
+            Event::Booked { first, claims } => {
+                self.claims(seq, *first, State::Booked, TimestampMs(0), claims)?;
+                Ok(Remembered::Booked {
+                    first: *first,
+                    len: len(claims),
+                })
+            }
+            Event::Confirmed { hold, len } => {
+                self.step(seq, *hold, *len, Step::Confirm, SlotWord::confirm)?;
+                Ok(Remembered::Confirmed {
+                    first: *hold,
+                    len: *len,
+                })
+            }
+            Event::Released { hold, len } => {
+                self.step(seq, *hold, *len, Step::Release, SlotWord::release)?;
+                Ok(Remembered::Released {
+                    first: *hold,
+                    len: *len,
+                })
+            }
+            Event::Expired { hold, len } => {
+                self.step(seq, *hold, *len, Step::Expire, SlotWord::expire)?;
+                Ok(Remembered::Released {
+                    first: *hold,
+                    len: *len,
+                })
+            }
+            Event::Cancelled { booking } => {
+                self.step(seq, *booking, 1, Step::Cancel, SlotWord::cancel)?;
+                Ok(Remembered::Cancelled { booking: *booking })
+            }
+            Event::Moved { from, to } => {
+                self.moved(seq, *from, to.number, to.claim)?;
+                Ok(Remembered::Moved {
+                    from: *from,
+                    to: to.number,
+                })
+            }
+            Event::SlotChanged { slot, capacity, open } => {
+                let word = self.word(*slot)?;
+                if let crate::slot::Resize::BelowTaken(counts) = word.resize(*capacity) {
+                    return Err(format!(
+                        "slot {slot} shrinks to {capacity} below what is taken: {counts}"
+                    ));
+                }
+                let _ = if *open { word.open() } else { word.close() };
+                Ok(Remembered::SlotChanged { slot: slot.0 })
+            }
+        }
+    }
+
+    fn published(&mut self, seq: Seq, slots: &[PublishedSlot], note: &[u8]) -> Result<Remembered, String> {
+        let mut blocks = self.inventory.blocks.lock();
+        for PublishedSlot {
+            slot,
+            centre,
+            capacity,
+            facts,
+        } in slots
+        {
+            if slot.0 >= self.inventory.slots_max || !self.inventory.slots.publish(*slot, *facts, *capacity) {
+                return Err(format!("slot {slot} was published before, or is over the limit"));
+            }
+            blocks.restore(*centre, *slot);
+        }
+        drop(blocks);
+        let numbers: Vec<SlotId> = slots.iter().map(|slot| slot.slot).collect();
+        (self.on_note)(Note {
+            seq,
+            slots: &numbers,
+            note,
+        });
+        Ok(Remembered::Published {
+            count: u32::try_from(slots.len()).expect("its bytes bound the count"),
+        })
+    }
+
+    fn claims(
+        &self,
+        seq: Seq,
+        first: BookingNumber,
+        state: State,
+        expires_at: TimestampMs,
+        claims: &[Claim],
+    ) -> Result<(), String> {
+        let mut locked = self.lock(claims.iter().map(|claim| claim.party))?;
+        self.give_out(first, claims.len())?;
+        for claim in claims {
+            self.check_uniqueness(claim, None, &mut locked)?;
+        }
+        for (slot, units) in demand(claims.iter().map(|claim| claim.slot)) {
+            let word = self.word(slot)?;
+            let units = Units::new(units).ok_or("a group over Units::MAX")?;
+            let took = if state == State::Held {
+                word.replay_hold(units)
+            } else {
+                word.replay_book(units)
+            };
+            if let Take::Full(counts) | Take::Closed(counts) = took {
+                return Err(format!("CAP-1: slot {slot} has no room for {units}: {counts}"));
+            }
+        }
+        self.inventory
+            .record_claims(first, state, expires_at, claims, &mut locked, seq);
+        Ok(())
+    }
+
+    fn step(
+        &self,
+        seq: Seq,
+        first: BookingNumber,
+        len: u8,
+        step: Step,
+        change: impl Fn(&SlotWord, Units) -> Give,
+    ) -> Result<(), String> {
+        let group: Group = self.inventory.bookings.claims(first, len);
+        if group.len() != usize::from(len) {
+            return Err(format!("booking {first} is unknown"));
+        }
+        let mut locked = self.lock(group.iter().map(|numbered| numbered.claim.party))?;
+        for numbered in &group {
+            self.check_step(numbered.number, step)?;
+        }
+        self.inventory.record_step(first, len, step.row().1, &mut locked, seq);
+        for (slot, units) in demand(group.iter().map(|numbered| numbered.claim.slot)) {
+            let units = Units::new(units).ok_or("a group over Units::MAX")?;
+            if let Give::Missing(counts) = change(self.word(slot)?, units) {
+                return Err(format!("slot {slot} has not the {units} units to change: {counts}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn moved(&self, seq: Seq, from: BookingNumber, to: BookingNumber, claim: Claim) -> Result<(), String> {
+        let mut locked = self.lock(std::iter::once(claim.party))?;
+        self.check_step(from, Step::Move)?;
+        let old = self
+            .inventory
+            .bookings
+            .get(from)
+            .and_then(|cell| cell.view(from))
+            .ok_or("booking vanished")?;
+        if old.claim.party != claim.party {
+            return Err(format!(
+                "booking {from} moves from party {} to {}",
+                old.claim.party, claim.party
+            ));
+        }
+        self.give_out(to, 1)?;
+        self.check_uniqueness(&claim, Some(from), &mut locked)?;
+        if let Take::Full(counts) | Take::Closed(counts) = self.word(claim.slot)?.replay_book(Units::ONE) {
+            return Err(format!("CAP-1: slot {} has no room: {counts}", claim.slot));
+        }
+        self.inventory.record_move(from, to, claim, &mut locked, seq);
+        if let Give::Missing(counts) = self.word(old.claim.slot)?.cancel(Units::ONE) {
+            return Err(format!(
+                "slot {} has not the unit to give back: {counts}",
+                old.claim.slot
+            ));
+        }
+        Ok(())
+    }
+
+    fn lock(&self, parties: impl Iterator<Item = PartyId>) -> Result<Locked<'a>, String> {
+        Locked::lock(&self.inventory.parties, parties).map_err(|party| format!("party {party} is unknown"))
+    }
+
+    fn word(&self, slot: SlotId) -> Result<&'a SlotWord, String> {
+        self.inventory
+            .slots
+            .word(slot)
+            .ok_or_else(|| format!("slot {slot} is unknown"))
+    }
+
+    /// Numbers may be out of order, for they are given out before the entry's place is; never twice.
+    fn give_out(&self, first: BookingNumber, len: usize) -> Result<(), String> {
+        let end = first.0.checked_add(len as u64).ok_or("a booking number past the end")?;
+        if end > self.inventory.bookings.len_max() {
+            return Err(format!(
+                "booking {first} is over the limit of {}",
+                self.inventory.bookings.len_max()
+            ));
+        }
+        if (first.0..end).any(|number| self.inventory.bookings.get(BookingNumber(number)).is_some()) {
+            return Err(format!("booking {first} was given out before"));
+        }
+        self.inventory.next_booking.fetch_max(end, Relaxed);
+        Ok(())
+    }
+
+    fn check_uniqueness(
+        &self,
+        claim: &Claim,
+        except: Option<BookingNumber>,
+        locked: &mut Locked<'_>,
+    ) -> Result<(), String> {
+        let facts = self
+            .inventory
+            .slots
+            .facts(claim.slot)
+            .ok_or_else(|| format!("slot {} is unknown", claim.slot))?;
+        let record = locked.of(claim.party);
+        if let Some(other) = record
+            .live_claim(facts.programme, claim.dose)
+            .filter(|other| Some(*other) != except)
+        {
+            return Err(format!(
+                "PTY-1: party {} has the live claim {other} already",
+                claim.party
+            ));
+        }
+        if except.is_none() && record.is_full() {
+            return Err(format!("party {} has no room for another live claim", claim.party));
+        }
+        Ok(())
+    }
+
+    fn check_step(&self, number: BookingNumber, step: Step) -> Result<(), String> {
+        let view = self.inventory.bookings.get(number).and_then(|cell| cell.view(number));
+        let state = view.ok_or_else(|| format!("booking {number} is unknown"))?.state;
+        match state.after(step) {
+            Some(_) => Ok(()),
+            None => Err(format!(
+                "BKG-1: booking {number} is {state}, it cannot become {}",
+                step.row().1
+            )),
+        }
+    }
+}
+
+fn len(claims: &[Claim]) -> u8 {
+    u8::try_from(claims.len()).expect("an entry has at most GROUP_CLAIMS_MAX claims")
+}

@@ -1,0 +1,1 @@
+//! Tools for tests, of this crate and of those that build on it: a plain reference model of the engine.
