@@ -279,7 +279,8 @@ impl BookingTable {
     }
 }
 
-#[cfg(all(test, not(loom), not(shuttle)))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use super::*;
 

@@ -116,7 +116,6 @@ impl BookingCodes {
         if whole >> DOMAIN_BITS != u128::from(self.cell.0) {
             return None;
         }
-        #[expect(clippy::cast_possible_truncation, reason = "masked to 55 bits")]
         let mut value = (whole & ((1 << DOMAIN_BITS) - 1)) as u64;
         value = self.unpermute(value);
         while value >> DOMAIN_BITS != 0 {
@@ -148,7 +147,8 @@ impl BookingCodes {
     }
 }
 
-#[cfg(all(test, not(loom), not(shuttle)))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use proptest::prelude::*;
 

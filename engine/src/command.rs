@@ -39,7 +39,7 @@ pub struct PartyFacts {
 }
 
 /// What is fixed about a slot when it is published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotFacts {
     /// The campaign.
     pub programme: ProgrammeId,

@@ -21,6 +21,7 @@ pub(crate) enum Remembered {
     Booked { first: BookingNumber, len: u8 },
     Confirmed { first: BookingNumber, len: u8 },
     Released { first: BookingNumber, len: u8 },
+    Expired { first: BookingNumber, len: u8 },
     Cancelled { booking: BookingNumber },
     Moved { from: BookingNumber, to: BookingNumber },
     SlotChanged { slot: u32 },
@@ -211,7 +212,8 @@ impl Drop for KeyClaim<'_> {
     }
 }
 
-#[cfg(all(test, not(loom), not(shuttle)))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use super::*;
 

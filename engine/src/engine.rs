@@ -224,6 +224,26 @@ impl Engine {
         engine
     }
 
+    /// An [`Engine::in_memory`] in the state that these entries lead to.
+    ///
+    /// # Errors
+    /// The first entry that does not fit the ones before it.
+    pub fn from_journal(
+        limits: &Limits,
+        policy: Arc<dyn Policy>,
+        entries: &[(Seq, Entry)],
+    ) -> Result<Engine, OpenError> {
+        let inventory = Inventory::new(limits);
+        let mut ignore = |_: Note<'_>| {};
+        let mut replayer = Replayer::new(&inventory, &mut ignore);
+        entries.iter().for_each(|(seq, entry)| replayer.apply(*seq, entry));
+        replayer.finish()?;
+        let last = entries.last().map_or(Seq(0), |(seq, _)| *seq);
+        let engine = Self::without_writer(inventory, policy, CellId(1), [7; 16], last, 1 << 20);
+        engine.marks.advance(Seq(u64::MAX));
+        Ok(engine)
+    }
+
     fn without_writer(
         inventory: Inventory,
         policy: Arc<dyn Policy>,
@@ -314,7 +334,7 @@ impl Engine {
             .collect();
         Some(PartyView {
             bookings,
-            seq: record.seq,
+            seq: record.seq(),
         })
     }
 

@@ -91,7 +91,8 @@ impl Wheel {
     }
 }
 
-#[cfg(all(test, not(loom), not(shuttle)))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use std::collections::BTreeMap;
 

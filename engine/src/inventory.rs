@@ -138,7 +138,7 @@ impl<'a> Locked<'a> {
     pub(crate) fn newest(&self) -> Seq {
         self.records
             .iter()
-            .map(|(_, record)| record.seq)
+            .map(|(_, record)| record.seq())
             .max()
             .unwrap_or_default()
     }
@@ -242,7 +242,7 @@ impl Inventory {
         cell.create(birth, seq);
         let record = locked.of(birth.claim.party);
         record.add(number, birth.programme, birth.claim.dose);
-        record.seq = seq;
+        record.set_seq(seq);
     }
 
     fn programme(&self, claim: &Claim) -> crate::ids::ProgrammeId {
@@ -264,7 +264,7 @@ impl Inventory {
             if !to.is_live() {
                 record.remove(number);
             }
-            record.seq = seq;
+            record.set_seq(seq);
         }
     }
 

@@ -247,6 +247,9 @@ impl Engine {
             Remembered::Released { first, len } => Outcome::Released {
                 claims: bookings.claims(first, len),
             },
+            Remembered::Expired { first, len } => Outcome::Expired {
+                claims: bookings.claims(first, len),
+            },
             Remembered::Cancelled { booking } => Outcome::Cancelled {
                 claim: bookings.claims(booking, 1)[0],
             },

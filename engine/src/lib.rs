@@ -11,16 +11,18 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let dir = tempfile::tempdir()?;
 //! let (engine, _) = Engine::open(Config::new(dir.path()), Arc::new(AllowAll), &mut |_| {})?;
-//! let run = |command| engine.submit(&Request { command, idempotency: None }, engine.now());
+//! fn run(engine: &Engine, command: Command<'_>) -> Result<Submitted, Failure> {
+//!     engine.submit(&Request { command, idempotency: None }, engine.now())
+//! }
+//! run(&engine, Command::AddParties { count: 2, facts: PartyFacts::default() })?.result?;
+//! let facts = SlotFacts { starts_at: engine.now(), ..SlotFacts::default() };
+//! let slots = [SlotSpec { centre: CentreKey(1), capacity: Units::ONE, facts }];
+//! run(&engine, Command::Publish { slots: &slots, note: b"" })?.result?;
 //!
-//! run(Command::AddParties { count: 2, facts: PartyFacts::default() })?.result?;
-//! let facts = SlotFacts { programme: ProgrammeId(1), dose: Dose(1), product: ProductId(1), pool: PoolId(1), starts_at: engine.now() };
-//! let slot = SlotSpec { centre: CentreKey(1), capacity: Units::ONE, facts };
-//! let Outcome::Published { slots, .. } = run(Command::Publish { slots: &[slot], note: b"" })?.result? else { panic!() };
-//!
-//! let claim = |party| [Claim { party: PartyId(party), slot: slots[0], dose: Dose(1) }];
-//! let held = run(Command::Hold { claims: &claim(0), ttl: Duration::from_secs(60) })?;
-//! assert!(matches!(run(Command::Book { claims: &claim(1) })?.result, Err(Refusal::Full { .. })));
+//! let claim = |party| [Claim { party: PartyId(party), slot: SlotId(0), dose: Dose(1) }];
+//! let held = run(&engine, Command::Hold { claims: &claim(0), ttl: Duration::from_secs(60) })?;
+//! let rival = run(&engine, Command::Book { claims: &claim(1) })?;
+//! assert!(matches!(rival.result, Err(Refusal::Full { .. })));
 //! engine.ticket(held.seq).wait()?; // durable now: it may be shown
 //! # Ok(()) }
 //! ```
@@ -75,7 +77,7 @@ pub use error::{Failure, Refusal};
 pub use ids::*;
 pub use inventory::Limits;
 pub use journal::Ticket;
-pub use journal::directory::OpenError;
+pub use journal::directory::{JournalFiles, OpenError};
 pub use party::LIVE_CLAIMS_MAX;
 pub use policy::{AllowAll, Policy, PolicyRefusal};
 pub use slot::Counts;

@@ -114,7 +114,7 @@ impl<'a> Replayer<'a> {
             }
             Event::Expired { hold, len } => {
                 self.step(seq, *hold, *len, Step::Expire, SlotWord::expire)?;
-                Ok(Remembered::Released {
+                Ok(Remembered::Expired {
                     first: *hold,
                     len: *len,
                 })

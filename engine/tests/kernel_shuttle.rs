@@ -4,6 +4,7 @@
 //! Run with `cargo xtask test --only shuttle`. Each of the three swaps of the kernel's order
 //! (`--cfg berth_fault`) makes this fail: `cargo xtask test --only swaps`.
 #![cfg(shuttle)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 use std::time::Duration;

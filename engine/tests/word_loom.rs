@@ -4,6 +4,7 @@
 //! Run with `cargo xtask test --only loom`. The reader starts in a spawned thread: loom 0.7 skips runs in which
 //! a thread loads, then writes, an atomic that another has already read.
 #![cfg(loom)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use berth_engine::Units;
 use berth_engine::slot::{Give, Resize, SlotWord, Take};

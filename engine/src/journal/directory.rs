@@ -5,9 +5,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::reader::{ReadError, Torn};
+use super::entry::Entry;
+use super::reader::{ReadError, Tail, Torn, read_directory};
 use super::segment::sync_directory;
-use crate::ids::CellId;
+use crate::code::BookingCodes;
+use crate::ids::{CellId, Epoch, Seq};
 
 /// The layout this build writes and reads.
 const LAYOUT_VERSION: u32 = 1;
@@ -118,6 +120,48 @@ pub(crate) fn open_existing(dir: &Path) -> Result<(Directory, CellId), OpenError
         .map(CellId);
     let cell = cell.unwrap_or_default();
     Directory::open(dir, cell).map(|directory| (directory, cell))
+}
+
+/// A data directory open for reading its journal, entry by entry, while no server owns it.
+#[derive(Debug)]
+pub struct JournalFiles {
+    directory: Directory,
+    cell: CellId,
+}
+
+impl JournalFiles {
+    /// Takes the directory's lock. Writes nothing.
+    ///
+    /// # Errors
+    /// It is no data directory, another process owns it, or it is of another version.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        let (directory, cell) = open_existing(dir)?;
+        Ok(Self { directory, cell })
+    }
+
+    /// Which cell's it is.
+    #[must_use]
+    pub fn cell(&self) -> CellId {
+        self.cell
+    }
+
+    /// Booking numbers to public codes and back.
+    #[must_use]
+    pub fn codes(&self) -> BookingCodes {
+        BookingCodes::new(self.cell, self.directory.code_key)
+    }
+
+    /// Calls `each` for every entry in order, with the epoch of its writer. A torn tail is left out.
+    ///
+    /// # Errors
+    /// Damage; `each` may have seen the entries before it.
+    pub fn entries(&self, each: &mut dyn FnMut(Seq, Epoch, &Entry)) -> Result<Tail, OpenError> {
+        let tail = read_directory(&self.directory.journal, self.cell, &mut |frame| {
+            let epoch = frame.header.epoch;
+            frame.entries(|seq, entry| each(seq, epoch, &entry))
+        })?;
+        Ok(tail)
+    }
 }
 
 /// Whether `dir` is a data directory of this cell (false: absent or empty). Writes nothing.

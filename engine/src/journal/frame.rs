@@ -137,7 +137,8 @@ impl<'a> Frame<'a> {
         let whole = bytes.get(..head.total_bytes()).ok_or(FrameError::Short)?;
         let payload = &whole[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + head.payload_bytes as usize];
         let link = Link(u64_at(32));
-        if checksum(&header[..CHECKED_HEADER_BYTES], payload) != link {
+        let padding = &whole[FRAME_HEADER_BYTES + head.payload_bytes as usize..];
+        if checksum(&header[..CHECKED_HEADER_BYTES], payload) != link || padding.iter().any(|byte| *byte != 0) {
             return Err(FrameError::Checksum);
         }
         if head.count == 0 || head.first.0 == 0 || head.first.0.checked_add(u64::from(head.count)).is_none() {

@@ -153,7 +153,7 @@ impl Engine {
                     party: claim.party,
                     max: crate::party::LIVE_CLAIMS_MAX,
                 };
-                return Err(No::resting_on(record.seq, refusal));
+                return Err(No::resting_on(record.seq(), refusal));
             }
         }
         Ok(())
@@ -175,7 +175,7 @@ impl Engine {
                     rule: no.rule,
                     from: no.from,
                 };
-                No::resting_on(record.seq, refusal)
+                No::resting_on(record.seq(), refusal)
             })
     }
 
@@ -202,7 +202,7 @@ impl Engine {
                     programme,
                     dose: claim.dose,
                 };
-                Err(No::resting_on(record.seq, refusal))
+                Err(No::resting_on(record.seq(), refusal))
             }
             _ => Ok(()),
         }

@@ -57,8 +57,7 @@ impl Engine {
         let able = self.able_hold(hold, Step::Expire, context.now)?;
         let (first, len) = (hold, able.view.group_len);
         let claims = able.group.clone();
-        // Nobody repeats an expiry under a key; if one does, it reads as given back.
-        let remembered = Remembered::Released { first, len };
+        let remembered = Remembered::Expired { first, len };
         let seq = self.give_back(
             hold,
             able,

@@ -72,7 +72,6 @@ impl Counts {
     }
 
     const fn field(self, shift: u32) -> Units {
-        #[expect(clippy::cast_possible_truncation, reason = "masked to twenty bits")]
         match Units::new(((self.0 >> shift) & COUNT_MASK) as u32) {
             Some(units) => units,
             None => Units::MAX,
@@ -292,7 +291,8 @@ impl SlotWord {
     }
 }
 
-#[cfg(all(test, not(loom), not(shuttle)))]
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
 mod tests {
     use proptest::prelude::*;
 

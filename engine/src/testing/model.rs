@@ -1,0 +1,447 @@
+//! The oracle: what the engine should answer, written as plainly as possible.
+//!
+//! One thread, maps and loops, no bits, no locks, no journal. It shares the vocabulary with the engine
+//! (commands, outcomes, refusals, the lifecycle table and the policy) and nothing else.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::booking::{State, Step};
+use crate::command::{Claim, Command, GROUP_CLAIMS_MAX, NumberedClaim, Outcome, PartyFacts, Request, SlotFacts};
+use crate::error::Refusal;
+use crate::ids::{BookingNumber, Dose, IdempotencyKey, PartyId, ProgrammeId, SlotId};
+use crate::party::LIVE_CLAIMS_MAX;
+use crate::policy::Policy;
+use crate::units::TimestampMs;
+
+#[derive(Clone, Debug)]
+struct ModelSlot {
+    facts: SlotFacts,
+    capacity: u32,
+    open: bool,
+}
+
+#[derive(Clone, Debug)]
+struct ModelBooking {
+    state: State,
+    claim: Claim,
+    hold: u64,
+    expires_at: TimestampMs,
+}
+
+/// The reference model of one cell.
+pub struct Model {
+    policy: Arc<dyn Policy>,
+    parties: Vec<PartyFacts>,
+    slots: BTreeMap<SlotId, ModelSlot>,
+    bookings: Vec<ModelBooking>,
+    keys: HashMap<IdempotencyKey, (u64, Outcome)>,
+}
+
+impl Model {
+    /// An empty cell.
+    #[must_use]
+    pub fn new(policy: Arc<dyn Policy>) -> Self {
+        Self {
+            policy,
+            parties: Vec::new(),
+            slots: BTreeMap::new(),
+            bookings: Vec::new(),
+            keys: HashMap::new(),
+        }
+    }
+
+    /// Learns which numbers the engine gave to published slots: the one thing it may choose.
+    pub fn publish(&mut self, slots: &[(SlotId, SlotFacts, u32)]) {
+        for (slot, facts, capacity) in slots {
+            self.slots.insert(
+                *slot,
+                ModelSlot {
+                    facts: *facts,
+                    capacity: *capacity,
+                    open: true,
+                },
+            );
+        }
+    }
+
+    /// What the engine should answer to `request`, and whether it should be a repeat of an earlier answer.
+    ///
+    /// # Errors
+    /// The refusal the engine should give. For `Full`, `SlotClosed` and `BelowTaken` compare the variant and slot:
+    /// the model does not build the engine's `Counts`.
+    pub fn submit(&mut self, request: &Request<'_>, now: TimestampMs) -> (Result<Outcome, ModelRefusal>, bool) {
+        if let Err(refusal) = Self::shape(&request.command) {
+            return (Err(ModelRefusal::Exactly(refusal)), false);
+        }
+        if let Some(idempotency) = request.idempotency
+            && let Some((fingerprint, outcome)) = self.keys.get(&idempotency.key)
+        {
+            if *fingerprint == idempotency.fingerprint {
+                return (Ok(outcome.clone()), true);
+            }
+            return (Err(ModelRefusal::Exactly(Refusal::IdempotencyConflict)), false);
+        }
+        let result = self.run(&request.command, now);
+        if let (Some(idempotency), Ok(outcome)) = (request.idempotency, &result) {
+            self.keys
+                .insert(idempotency.key, (idempotency.fingerprint, outcome.clone()));
+        }
+        (result, false)
+    }
+
+    /// Capacity, held and booked of a slot.
+    #[must_use]
+    pub fn counts(&self, slot: SlotId) -> (u32, u32, u32) {
+        let of = |state| {
+            let here = self
+                .bookings
+                .iter()
+                .filter(|booking| booking.claim.slot == slot && booking.state == state);
+            u32::try_from(here.count()).expect("a model is small")
+        };
+        (self.slots[&slot].capacity, of(State::Held), of(State::Booked))
+    }
+
+    /// The live claims of a party, in ascending number.
+    #[must_use]
+    pub fn live(&self, party: PartyId) -> Vec<(BookingNumber, State)> {
+        (0u64..)
+            .zip(&self.bookings)
+            .filter(|(_, booking)| booking.claim.party == party && booking.state.is_live())
+            .map(|(number, booking)| (BookingNumber(number), booking.state))
+            .collect()
+    }
+
+    fn shape(command: &Command<'_>) -> Result<(), Refusal> {
+        if let Command::Hold { claims, .. } | Command::Book { claims } = command {
+            if claims.is_empty() || claims.len() > GROUP_CLAIMS_MAX {
+                return Err(Refusal::GroupSize {
+                    found: claims.len(),
+                    max: GROUP_CLAIMS_MAX,
+                });
+            }
+            for (index, claim) in claims.iter().enumerate() {
+                if claims[..index].iter().any(|other| other.party == claim.party) {
+                    return Err(Refusal::PartyRepeated { party: claim.party });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, command: &Command<'_>, now: TimestampMs) -> Result<Outcome, ModelRefusal> {
+        match *command {
+            Command::AddParties { count, facts } => {
+                let first = PartyId(u32::try_from(self.parties.len()).expect("a model is small"));
+                self.parties.extend((0..count).map(|_| facts));
+                Ok(Outcome::PartiesAdded { first, count })
+            }
+            Command::Publish { .. } => panic!("tell the model with Model::publish"),
+            Command::Note { .. } => Ok(Outcome::Noted),
+            Command::Hold { claims, ttl } => {
+                let expires_at = now.plus(ttl.min(self.policy.hold_ttl_max()));
+                let claims = self.claim(claims, State::Held, expires_at, now)?;
+                Ok(Outcome::Held {
+                    expires_at,
+                    claims: claims.into_iter().collect(),
+                })
+            }
+            Command::Book { claims } => {
+                let claims = self.claim(claims, State::Booked, TimestampMs(0), now)?;
+                Ok(Outcome::Booked {
+                    claims: claims.into_iter().collect(),
+                })
+            }
+            Command::Confirm { hold } => {
+                let claims = self.resolve(hold, Step::Confirm, now)?;
+                Ok(Outcome::Confirmed {
+                    claims: claims.into_iter().collect(),
+                })
+            }
+            Command::Release { hold } => {
+                let claims = self.resolve(hold, Step::Release, now)?;
+                Ok(Outcome::Released {
+                    claims: claims.into_iter().collect(),
+                })
+            }
+            Command::Expire { hold } => {
+                let claims = self.resolve(hold, Step::Expire, now)?;
+                Ok(Outcome::Expired {
+                    claims: claims.into_iter().collect(),
+                })
+            }
+            Command::Cancel { booking } => {
+                let claim = self.leave(booking, Step::Cancel, now)?;
+                self.bookings[index(booking)].state = State::Cancelled;
+                Ok(Outcome::Cancelled {
+                    claim: NumberedClaim { number: booking, claim },
+                })
+            }
+            Command::Move { booking, to } => self.move_booking(booking, to, now),
+            Command::Resize { slot, capacity } => {
+                if !self.slots.contains_key(&slot) {
+                    return Err(Refusal::UnknownSlot { slot }.into());
+                }
+                let (_, held, booked) = self.counts(slot);
+                if held + booked > capacity.get() {
+                    return Err(ModelRefusal::BelowTaken(slot));
+                }
+                self.slots.entry(slot).and_modify(|slot| slot.capacity = capacity.get());
+                Ok(Outcome::SlotChanged { slot })
+            }
+            Command::Open { slot } | Command::Close { slot } => {
+                let found = self.slots.get_mut(&slot).ok_or(Refusal::UnknownSlot { slot })?;
+                found.open = matches!(command, Command::Open { .. });
+                Ok(Outcome::SlotChanged { slot })
+            }
+        }
+    }
+
+    fn claim(
+        &mut self,
+        claims: &[Claim],
+        state: State,
+        expires_at: TimestampMs,
+        now: TimestampMs,
+    ) -> Result<Vec<NumberedClaim>, ModelRefusal> {
+        let mut sorted = claims.to_vec();
+        sorted.sort_by_key(|claim| claim.party);
+        for claim in &sorted {
+            if claim.party.0 as usize >= self.parties.len() {
+                return Err(Refusal::UnknownParty { party: claim.party }.into());
+            }
+        }
+        for claim in &sorted {
+            if !self.slots.contains_key(&claim.slot) {
+                return Err(Refusal::UnknownSlot { slot: claim.slot }.into());
+            }
+        }
+        for claim in &sorted {
+            self.eligible(claim, now)?;
+        }
+        for claim in &sorted {
+            self.unclaimed(claim, None)?;
+        }
+        for claim in &sorted {
+            if self.live(claim.party).len() >= LIVE_CLAIMS_MAX {
+                return Err(Refusal::TooManyClaims {
+                    party: claim.party,
+                    max: LIVE_CLAIMS_MAX,
+                }
+                .into());
+            }
+        }
+        let mut wanted: BTreeMap<SlotId, u32> = BTreeMap::new();
+        for claim in claims {
+            *wanted.entry(claim.slot).or_default() += 1;
+        }
+        for (slot, units) in wanted {
+            self.room(slot, units)?;
+        }
+        let hold = self.bookings.len() as u64;
+        for claim in claims {
+            self.bookings.push(ModelBooking {
+                state,
+                claim: *claim,
+                hold,
+                expires_at,
+            });
+        }
+        Ok((hold..)
+            .map(BookingNumber)
+            .zip(claims)
+            .map(|(number, claim)| NumberedClaim { number, claim: *claim })
+            .collect())
+    }
+
+    fn eligible(&self, claim: &Claim, now: TimestampMs) -> Result<(), ModelRefusal> {
+        let facts = self.slots[&claim.slot].facts;
+        let decision = self
+            .policy
+            .may_claim(&self.parties[claim.party.0 as usize], &facts, claim.dose, now);
+        decision.map_err(|no| {
+            Refusal::NotEligible {
+                party: claim.party,
+                slot: claim.slot,
+                rule: no.rule,
+                from: no.from,
+            }
+            .into()
+        })
+    }
+
+    fn unclaimed(&self, claim: &Claim, except: Option<BookingNumber>) -> Result<(), ModelRefusal> {
+        let programme = self.slots[&claim.slot].facts.programme;
+        let same = |booking: &ModelBooking| {
+            let key: (PartyId, ProgrammeId, Dose) = (
+                booking.claim.party,
+                self.slots[&booking.claim.slot].facts.programme,
+                booking.claim.dose,
+            );
+            booking.state.is_live() && key == (claim.party, programme, claim.dose)
+        };
+        match (0u64..)
+            .map(BookingNumber)
+            .zip(&self.bookings)
+            .find(|(_, booking)| same(booking))
+        {
+            Some((booking, _)) if Some(booking) != except => Err(Refusal::AlreadyClaimed {
+                party: claim.party,
+                booking,
+                programme,
+                dose: claim.dose,
+            }
+            .into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn room(&self, slot: SlotId, units: u32) -> Result<(), ModelRefusal> {
+        let (capacity, held, booked) = self.counts(slot);
+        if !self.slots[&slot].open {
+            return Err(ModelRefusal::Closed(slot));
+        }
+        if capacity - held - booked < units {
+            return Err(ModelRefusal::Full(slot, held > 0));
+        }
+        Ok(())
+    }
+
+    fn resolve(
+        &mut self,
+        hold: BookingNumber,
+        step: Step,
+        now: TimestampMs,
+    ) -> Result<Vec<NumberedClaim>, ModelRefusal> {
+        let (from, to) = step.row();
+        let first = self
+            .bookings
+            .get(index(hold))
+            .ok_or(Refusal::UnknownBooking { booking: hold })?;
+        if first.hold != hold.0 {
+            return Err(Refusal::NotTheHold {
+                booking: hold,
+                hold: BookingNumber(first.hold),
+            }
+            .into());
+        }
+        let late = first.expires_at <= now;
+        let expired = Refusal::HoldExpired {
+            hold,
+            expired_at: first.expires_at,
+        };
+        let wrong = Refusal::WrongState {
+            booking: hold,
+            from: first.state,
+            to,
+        };
+        match (first.state, step) {
+            (State::Held, Step::Expire) if !late => return Err(wrong.into()),
+            (State::Held, Step::Confirm | Step::Release) if late => return Err(expired.into()),
+            (State::Expired, Step::Confirm | Step::Release) => return Err(expired.into()),
+            (state, _) if state != from => return Err(wrong.into()),
+            _ => {}
+        }
+        let group = (0u64..)
+            .zip(&mut self.bookings)
+            .filter(|(_, booking)| booking.hold == hold.0);
+        Ok(group
+            .map(|(number, booking)| {
+                booking.state = to;
+                NumberedClaim {
+                    number: BookingNumber(number),
+                    claim: booking.claim,
+                }
+            })
+            .collect())
+    }
+
+    fn leave(&self, booking: BookingNumber, step: Step, now: TimestampMs) -> Result<Claim, ModelRefusal> {
+        let found = self
+            .bookings
+            .get(index(booking))
+            .ok_or(Refusal::UnknownBooking { booking })?;
+        if found.state.after(step).is_none() {
+            return Err(Refusal::WrongState {
+                booking,
+                from: found.state,
+                to: step.row().1,
+            }
+            .into());
+        }
+        let claim = found.claim;
+        self.policy
+            .may_leave(&self.slots[&claim.slot].facts, now)
+            .map_err(|no| Refusal::NotEligible {
+                party: claim.party,
+                slot: claim.slot,
+                rule: no.rule,
+                from: no.from,
+            })?;
+        Ok(claim)
+    }
+
+    fn move_booking(&mut self, booking: BookingNumber, to: SlotId, now: TimestampMs) -> Result<Outcome, ModelRefusal> {
+        let old = self.leave(booking, Step::Move, now)?;
+        if old.slot == to {
+            return Err(Refusal::SameSlot { booking, slot: to }.into());
+        }
+        if !self.slots.contains_key(&to) {
+            return Err(Refusal::UnknownSlot { slot: to }.into());
+        }
+        let claim = Claim { slot: to, ..old };
+        self.eligible(&claim, now)?;
+        self.unclaimed(&claim, Some(booking))?;
+        self.room(to, 1)?;
+        self.bookings[index(booking)].state = State::Moved;
+        let number = self.bookings.len() as u64;
+        self.bookings.push(ModelBooking {
+            state: State::Booked,
+            claim,
+            hold: number,
+            expires_at: TimestampMs(0),
+        });
+        Ok(Outcome::Moved {
+            from: booking,
+            to: NumberedClaim {
+                number: BookingNumber(number),
+                claim,
+            },
+        })
+    }
+}
+
+fn index(booking: BookingNumber) -> usize {
+    usize::try_from(booking.0).unwrap_or(usize::MAX)
+}
+
+/// A refusal the engine should give.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelRefusal {
+    /// This one, to the letter.
+    Exactly(Refusal),
+    /// The slot is closed.
+    Closed(SlotId),
+    /// The slot is full, and whether live holds stand on it.
+    Full(SlotId, bool),
+    /// The slot cannot shrink that far.
+    BelowTaken(SlotId),
+}
+
+impl From<Refusal> for ModelRefusal {
+    fn from(refusal: Refusal) -> Self {
+        ModelRefusal::Exactly(refusal)
+    }
+}
+
+impl From<&Refusal> for ModelRefusal {
+    fn from(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::SlotClosed { slot, .. } => ModelRefusal::Closed(*slot),
+            Refusal::Full { slot, counts } => ModelRefusal::Full(*slot, counts.held().get() > 0),
+            Refusal::BelowTaken { slot, .. } => ModelRefusal::BelowTaken(*slot),
+            other => ModelRefusal::Exactly(other.clone()),
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Random commands, answered by the engine as by the plain reference model, and again after a replay.
+#![cfg(not(any(loom, shuttle)))]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_engine::testing::{Model, ModelRefusal};
+use berth_engine::verify::Ledger;
+use berth_engine::*;
+use proptest::prelude::*;
+
+const PARTIES: u32 = 5;
+const SLOTS: usize = 4;
+
+fn limits() -> Limits {
+    Limits {
+        parties_max: 100,
+        slots_max: 1000,
+        bookings_max: 1000,
+        ..Limits::default()
+    }
+}
+
+/// A policy that says no now and then.
+struct Picky;
+
+impl Policy for Picky {
+    fn may_claim(
+        &self,
+        party: &PartyFacts,
+        slot: &SlotFacts,
+        dose: Dose,
+        now: TimestampMs,
+    ) -> Result<(), PolicyRefusal> {
+        if slot.dose != Dose(0) && slot.dose != dose {
+            return Err(PolicyRefusal {
+                rule: "dose",
+                from: None,
+            });
+        }
+        if party.birth_year > 2010 && now < slot.starts_at {
+            return Err(PolicyRefusal {
+                rule: "age",
+                from: Some(slot.starts_at),
+            });
+        }
+        Ok(())
+    }
+
+    fn may_leave(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
+        if now >= slot.starts_at {
+            Err(PolicyRefusal {
+                rule: "cut_off",
+                from: None,
+            })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn hold_ttl_max(&self) -> Duration {
+        Duration::from_millis(300)
+    }
+}
+
+/// A command with its slots and bookings named by small numbers.
+#[derive(Clone, Debug)]
+enum Step {
+    Hold(Vec<(u32, usize, u8)>, u64),
+    Book(Vec<(u32, usize, u8)>),
+    Confirm(u64),
+    Release(u64),
+    Expire(u64),
+    Cancel(u64),
+    Move(u64, usize),
+    Resize(usize, u32),
+    Open(usize),
+    Close(usize),
+}
+
+/// A step, how much time passes before it, and its idempotency key with a salt for its fingerprint.
+type Timed = (Step, u64, Option<(u8, u8)>);
+
+fn steps() -> impl Strategy<Value = Vec<Timed>> {
+    // One party and one slot too many, so that unknown ones turn up.
+    let claims = || prop::collection::vec((0..=PARTIES, 0..=SLOTS, 1u8..4), 0..5);
+    let number = || 0u64..24;
+    let step = prop_oneof![
+        6 => (claims(), 0u64..500).prop_map(|(claims, ttl)| Step::Hold(claims, ttl)),
+        4 => claims().prop_map(Step::Book),
+        5 => number().prop_map(Step::Confirm),
+        3 => number().prop_map(Step::Release),
+        3 => number().prop_map(Step::Expire),
+        3 => number().prop_map(Step::Cancel),
+        4 => (number(), 0..=SLOTS).prop_map(|(booking, to)| Step::Move(booking, to)),
+        1 => (0..=SLOTS, 0u32..5).prop_map(|(slot, capacity)| Step::Resize(slot, capacity)),
+        1 => (0..=SLOTS).prop_map(Step::Open),
+        1 => (0..=SLOTS).prop_map(Step::Close),
+    ];
+    prop::collection::vec((step, 0u64..60, prop::option::of((0u8..6, 0u8..8))), 0..60)
+}
+
+/// The engine with its slots published and parties created, and the model told the same.
+fn setting() -> (Engine, Model, Vec<SlotId>) {
+    let engine = Engine::in_memory(&limits(), Arc::new(Picky));
+    let mut model = Model::new(Arc::new(Picky));
+    for birth_year in [1980, 2020] {
+        let facts = PartyFacts {
+            birth_year,
+            ..PartyFacts::default()
+        };
+        let request = Request {
+            command: Command::AddParties { count: 3, facts },
+            idempotency: None,
+        };
+        let told = engine.submit(&request, TimestampMs(0)).unwrap().result;
+        assert_eq!(
+            told.map_err(|refusal| ModelRefusal::from(&refusal)),
+            model.submit(&request, TimestampMs(0)).0
+        );
+    }
+    let facts = |dose, programme, starts_at| SlotFacts {
+        programme: ProgrammeId(programme),
+        dose: Dose(dose),
+        product: ProductId(1),
+        pool: PoolId(1),
+        starts_at: TimestampMs(starts_at),
+    };
+    let all = [
+        (facts(0, 1, 1500), 2u32),
+        (facts(1, 1, 1500), 1),
+        (facts(0, 1, 900), 3),
+        (facts(0, 2, 1500), 1),
+    ];
+    let specs = all.map(|(facts, n)| SlotSpec {
+        centre: CentreKey(1),
+        capacity: Units::new(n).unwrap(),
+        facts,
+    });
+    let request = Request {
+        command: Command::Publish {
+            slots: &specs,
+            note: b"",
+        },
+        idempotency: None,
+    };
+    let Ok(Outcome::Published { slots, .. }) = engine.submit(&request, TimestampMs(0)).unwrap().result else {
+        panic!("not published")
+    };
+    let told: Vec<_> = slots
+        .iter()
+        .zip(all)
+        .map(|(slot, (facts, n))| (*slot, facts, n))
+        .collect();
+    model.publish(&told);
+    (engine, model, slots)
+}
+
+fn agree(engine: &Engine, model: &Model, slots: &[SlotId]) {
+    for slot in slots {
+        let counts = engine.counts(*slot).unwrap();
+        let found = (counts.capacity().get(), counts.held().get(), counts.booked().get());
+        assert_eq!(found, model.counts(*slot), "slot {slot}");
+    }
+    for party in (0..PARTIES).map(PartyId) {
+        let view = engine.party_bookings(party).unwrap();
+        let mut live: Vec<_> = view
+            .bookings
+            .iter()
+            .map(|booking| (booking.number, booking.state))
+            .collect();
+        live.sort_by_key(|(number, _)| *number);
+        assert_eq!(live, model.live(party), "party {party}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    /// Every answer, and after every history the counts and the parties' claims, in memory and after a replay.
+    // rule: CAP-1
+    // rule: CAP-3
+    // rule: PTY-1
+    // rule: HLD-1
+    // rule: HLD-2
+    // rule: BKG-1
+    // rule: BKG-2
+    // rule: IDM-1
+    #[test]
+    fn the_engine_answers_as_the_model(steps in steps()) {
+        let (engine, mut model, slots) = setting();
+        let slot = |index: usize| slots.get(index).copied().unwrap_or(SlotId(999));
+        let mut now = TimestampMs(0);
+        for (step, pass, key) in steps {
+            now = TimestampMs(now.0 + pass);
+            let claims = match &step {
+                Step::Hold(claims, _) | Step::Book(claims) => claims
+                    .iter()
+                    .map(|(party, at, dose)| Claim { party: PartyId(*party), slot: slot(*at), dose: Dose(*dose) })
+                    .collect(),
+                _ => Vec::new(),
+            };
+            let command = match step {
+                Step::Hold(_, ttl) => Command::Hold { claims: &claims, ttl: Duration::from_millis(ttl) },
+                Step::Book(_) => Command::Book { claims: &claims },
+                Step::Confirm(hold) => Command::Confirm { hold: BookingNumber(hold) },
+                Step::Release(hold) => Command::Release { hold: BookingNumber(hold) },
+                Step::Expire(hold) => Command::Expire { hold: BookingNumber(hold) },
+                Step::Cancel(booking) => Command::Cancel { booking: BookingNumber(booking) },
+                Step::Move(booking, to) => Command::Move { booking: BookingNumber(booking), to: slot(to) },
+                Step::Resize(at, n) => Command::Resize { slot: slot(at), capacity: Units::new(n).unwrap() },
+                Step::Open(at) => Command::Open { slot: slot(at) },
+                Step::Close(at) => Command::Close { slot: slot(at) },
+            };
+            // The fingerprint is of the command, as a server would make it: the same key with another is a conflict.
+            let idempotency = key.map(|(key, salt)| Idempotency {
+                key: IdempotencyKey(u128::from(key)),
+                fingerprint: u64::from(salt % 2),
+            });
+            let request = Request { command, idempotency };
+            let told = engine.submit(&request, now).unwrap();
+            let (expected, replayed) = model.submit(&request, now);
+            prop_assert_eq!(told.result.map_err(|refusal| ModelRefusal::from(&refusal)), expected);
+            prop_assert_eq!(told.replayed, replayed);
+        }
+        agree(&engine, &model, &slots);
+
+        let journal = engine.journal_so_far();
+        let mut ledger = Ledger::new(Duration::from_secs(60));
+        journal.iter().for_each(|(seq, entry)| ledger.apply(*seq, entry));
+        prop_assert!(ledger.findings().is_empty(), "{:?}", ledger.findings());
+        let again = Engine::from_journal(&limits(), Arc::new(Picky), &journal).unwrap();
+        agree(&again, &model, &slots);
+        for key in (0..6).map(IdempotencyKey) {
+            prop_assert_eq!(again.outcome(key), engine.outcome(key));
+        }
+    }
+}
