@@ -163,8 +163,7 @@ impl BookingCell {
     /// record is visible.
     pub(crate) fn create(&self, birth: &Birth, seq: Seq) {
         let Birth { claim, .. } = birth;
-        self.who_where
-            .store(u64::from(claim.party.0) | u64::from(claim.slot.0) << 32, Relaxed);
+        self.who_where.store(u64::from(claim.party.0) | u64::from(claim.slot.0) << 32, Relaxed);
         self.expires_at.store(birth.expires_at.0, Relaxed);
         self.link.store(birth.link.map_or(0, |n| n.0 + 1), Relaxed);
         self.seq.store(seq.0, Relaxed);
@@ -219,11 +218,7 @@ impl BookingCell {
             hold: BookingNumber(number.0 - u64::from(group_index)),
             group_len,
             state: State::from_code(state)?,
-            claim: Claim {
-                party: PartyId(party),
-                slot: SlotId(slot),
-                dose: Dose(dose),
-            },
+            claim: Claim { party: PartyId(party), slot: SlotId(slot), dose: Dose(dose) },
             programme: ProgrammeId(u16::from_le_bytes([programme_low, programme_high])),
             expires_at: TimestampMs(self.expires_at.load(Relaxed)),
             link: self.link.load(Relaxed).checked_sub(1).map(BookingNumber),
@@ -270,10 +265,7 @@ impl BookingTable {
             .filter_map(|i| {
                 let number = BookingNumber(first.0 + i);
                 let view = self.get(number)?.view(number)?;
-                Some(NumberedClaim {
-                    number,
-                    claim: view.claim,
-                })
+                Some(NumberedClaim { number, claim: view.claim })
             })
             .collect()
     }
@@ -312,11 +304,7 @@ mod tests {
         let table = BookingTable::new(10);
         let number = BookingNumber(7);
         assert!(table.get(number).is_none());
-        let claim = Claim {
-            party: PartyId(u32::MAX),
-            slot: SlotId(3),
-            dose: Dose(2),
-        };
+        let claim = Claim { party: PartyId(u32::MAX), slot: SlotId(3), dose: Dose(2) };
         let birth = Birth {
             state: State::Held,
             claim,
@@ -329,16 +317,10 @@ mod tests {
         let cell = table.blank(number).unwrap();
         cell.create(&birth, Seq(5));
         let view = table.get(number).unwrap().view(number).unwrap();
-        assert_eq!(
-            (view.claim, view.programme, view.hold),
-            (claim, ProgrammeId(0xABCD), BookingNumber(5))
-        );
+        assert_eq!((view.claim, view.programme, view.hold), (claim, ProgrammeId(0xABCD), BookingNumber(5)));
         assert_eq!((view.state, view.seq, view.link), (State::Held, Seq(5), None));
         cell.set_state(State::Moved, Some(BookingNumber(0)), Seq(6));
         let view = cell.view(number).unwrap();
-        assert_eq!(
-            (view.state, view.seq, view.link),
-            (State::Moved, Seq(6), Some(BookingNumber(0)))
-        );
+        assert_eq!((view.state, view.seq, view.link), (State::Moved, Seq(6), Some(BookingNumber(0))));
     }
 }

@@ -92,10 +92,8 @@ impl BookingCodes {
     /// spaces are ignored, letters may be small, `O` reads as 0, `I` and `L` as 1.
     #[must_use]
     pub fn decode(&self, code: &str) -> Option<BookingNumber> {
-        let mut symbols = code
-            .bytes()
-            .filter(|byte| !matches!(byte, b'-' | b' '))
-            .map(|byte| byte.to_ascii_uppercase());
+        let mut symbols =
+            code.bytes().filter(|byte| !matches!(byte, b'-' | b' ')).map(|byte| byte.to_ascii_uppercase());
         let mut whole = 0u128;
         for _ in 0..CODE_SYMBOLS - 1 {
             let symbol = match symbols.next()? {

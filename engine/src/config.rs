@@ -74,21 +74,12 @@ impl Config {
     /// The defaults, in `dir`.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self {
-            cell: CellId(1),
-            limits: Limits::default(),
-            journal: JournalConfig::new(dir),
-        }
+        Self { cell: CellId(1), limits: Limits::default(), journal: JournalConfig::new(dir) }
     }
 
     /// Checked once, when the engine opens.
     pub(crate) fn validate(&self) -> Result<(), OpenError> {
-        let fault = |field, reason: &str| {
-            Err(OpenError::Config {
-                field,
-                reason: reason.to_owned(),
-            })
-        };
+        let fault = |field, reason: &str| Err(OpenError::Config { field, reason: reason.to_owned() });
         if self.cell > CellId::MAX {
             return fault("cell", "at most 1023");
         }

@@ -1,6 +1,6 @@
 //! Idempotency: what each client key stands for, for a bounded window and number.
 
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::time::Duration;
 
 use crossbeam::queue::SegQueue;
@@ -14,29 +14,124 @@ use crate::units::TimestampMs;
 /// Enough of an outcome to answer again: the rest never changes and is read from the booking records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Remembered {
-    PartiesAdded { first: u32, count: u32 },
-    Published { count: u32 },
+    PartiesAdded {
+        first: u32,
+        count: u32,
+    },
+    Published {
+        count: u32,
+    },
     Noted,
-    Held { first: BookingNumber, len: u8 },
-    Booked { first: BookingNumber, len: u8 },
-    Confirmed { first: BookingNumber, len: u8 },
-    Released { first: BookingNumber, len: u8 },
-    Expired { first: BookingNumber, len: u8 },
-    Cancelled { booking: BookingNumber },
-    Moved { from: BookingNumber, to: BookingNumber },
-    SlotChanged { slot: u32 },
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Known {
-    /// The first request is inside `submit` at this instant.
-    Running,
-    Done {
-        fingerprint: u64,
-        seq: Seq,
-        outcome: Remembered,
+    Held {
+        first: BookingNumber,
+        len: u8,
+    },
+    Booked {
+        first: BookingNumber,
+        len: u8,
+    },
+    Confirmed {
+        first: BookingNumber,
+        len: u8,
+    },
+    Released {
+        first: BookingNumber,
+        len: u8,
+    },
+    Expired {
+        first: BookingNumber,
+        len: u8,
+    },
+    Cancelled {
+        booking: BookingNumber,
+    },
+    /// Its successor is the record's link.
+    Moved {
+        from: BookingNumber,
+    },
+    SlotChanged {
+        slot: u32,
     },
 }
+
+/// A key's record in 24 bytes: with its key 40, of which a cell may keep 32 million.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// kind 4 bits | sequence number 60 bits. Kind 0: the first request is inside `submit` at this instant.
+    kind_seq: u64,
+    fingerprint: u64,
+    /// By kind: booking number 56 bits | group length 8, or two 32-bit numbers.
+    detail: u64,
+}
+
+const KIND_SHIFT: u32 = 60;
+const LEN_SHIFT: u32 = 56;
+
+impl Known {
+    const RUNNING: Known = Known { kind_seq: 0, fingerprint: 0, detail: 0 };
+
+    fn done(fingerprint: u64, seq: Seq, outcome: Remembered) -> Self {
+        let group = |first: BookingNumber, len: u8| first.0 | u64::from(len) << LEN_SHIFT;
+        let (kind, detail) = match outcome {
+            Remembered::PartiesAdded { first, count } => (1, u64::from(first) | u64::from(count) << 32),
+            Remembered::Published { count } => (2, u64::from(count)),
+            Remembered::Noted => (3, 0),
+            Remembered::Held { first, len } => (4, group(first, len)),
+            Remembered::Booked { first, len } => (5, group(first, len)),
+            Remembered::Confirmed { first, len } => (6, group(first, len)),
+            Remembered::Released { first, len } => (7, group(first, len)),
+            Remembered::Expired { first, len } => (8, group(first, len)),
+            Remembered::Cancelled { booking } => (9, booking.0),
+            Remembered::Moved { from } => (10, from.0),
+            Remembered::SlotChanged { slot } => (11, u64::from(slot)),
+        };
+        Self { kind_seq: kind << KIND_SHIFT | seq.0, fingerprint, detail }
+    }
+
+    /// `None` while the first request is running.
+    fn outcome(self) -> Option<(Seq, Remembered)> {
+        let first = BookingNumber(self.detail & ((1 << LEN_SHIFT) - 1));
+        let len = self.detail.to_le_bytes()[7];
+        #[expect(clippy::cast_possible_truncation, reason = "the low half of a pair")]
+        let (low, high) = (self.detail as u32, (self.detail >> 32) as u32);
+        let outcome = match self.kind_seq >> KIND_SHIFT {
+            1 => Remembered::PartiesAdded { first: low, count: high },
+            2 => Remembered::Published { count: low },
+            3 => Remembered::Noted,
+            4 => Remembered::Held { first, len },
+            5 => Remembered::Booked { first, len },
+            6 => Remembered::Confirmed { first, len },
+            7 => Remembered::Released { first, len },
+            8 => Remembered::Expired { first, len },
+            9 => Remembered::Cancelled { booking: first },
+            10 => Remembered::Moved { from: first },
+            11 => Remembered::SlotChanged { slot: low },
+            _ => return None,
+        };
+        Some((Seq(self.kind_seq & ((1 << KIND_SHIFT) - 1)), outcome))
+    }
+}
+
+/// A key without its sixteen-byte alignment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct MapKey([u64; 2]);
+
+impl Hash for MapKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0[0]);
+        state.write_u64(self.0[1]);
+    }
+}
+
+impl From<IdempotencyKey> for MapKey {
+    fn from(key: IdempotencyKey) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "both halves are kept")]
+        Self([key.0 as u64, (key.0 >> 64) as u64])
+    }
+}
+
+/// Room made ahead, 42 MB untouched until used: the map grows by doubling, and a shard that grows stalls its callers.
+const PRESIZED_KEYS: usize = 1 << 20;
 
 /// What a key turned out to be.
 pub(crate) enum Begun<'a> {
@@ -64,26 +159,22 @@ impl Hasher for KeyHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0.rotate_left(8) ^ u64::from(*byte)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        }
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
     }
 
-    fn write_u128(&mut self, key: u128) {
-        #[expect(clippy::cast_possible_truncation, reason = "both halves are used")]
-        let folded = (key as u64) ^ ((key >> 64) as u64).rotate_left(32);
-        let mixed = (folded ^ (folded >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    fn write_u64(&mut self, half: u64) {
+        let mixed = (self.0.rotate_left(32) ^ half).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         self.0 = mixed ^ (mixed >> 29);
     }
 }
 
 /// All keys of a cell. No guard of the map is held while any other lock is taken.
 pub(crate) struct Keys {
-    known: DashMap<IdempotencyKey, Known, BuildHasherDefault<KeyHasher>>,
+    known: DashMap<MapKey, Known, BuildHasherDefault<KeyHasher>>,
     /// Done keys, oldest first.
-    order: SegQueue<(TimestampMs, IdempotencyKey)>,
+    order: SegQueue<(TimestampMs, MapKey)>,
     /// The head of `order` that was not yet due.
-    oldest: Mutex<Option<(TimestampMs, IdempotencyKey)>>,
+    oldest: Mutex<Option<(TimestampMs, MapKey)>>,
     len_max: usize,
     window: Duration,
 }
@@ -91,9 +182,9 @@ pub(crate) struct Keys {
 impl Keys {
     /// Keeps at most about `len_max` keys, each for `window`, whichever is less.
     pub(crate) fn new(len_max: usize, window: Duration) -> Self {
-        let shards = if cfg!(any(loom, shuttle)) { 2 } else { 1024 };
+        let (shards, capacity) = if cfg!(any(loom, shuttle)) { (2, 0) } else { (1024, len_max.min(PRESIZED_KEYS)) };
         Self {
-            known: DashMap::with_capacity_and_hasher_and_shard_amount(0, BuildHasherDefault::default(), shards),
+            known: DashMap::with_capacity_and_hasher_and_shard_amount(capacity, BuildHasherDefault::default(), shards),
             order: SegQueue::new(),
             oldest: Mutex::new(None),
             len_max,
@@ -104,47 +195,29 @@ impl Keys {
     /// Claims the key, or says what it stands for.
     // rule: IDM-1 one key has at most one effect
     pub(crate) fn begin(&self, idempotency: Idempotency, now: TimestampMs) -> Begun<'_> {
-        match self.known.entry(idempotency.key) {
+        match self.known.entry(idempotency.key.into()) {
             MapEntry::Vacant(vacant) => {
-                vacant.insert(Known::Running);
-                Begun::Fresh(KeyClaim {
-                    keys: self,
-                    idempotency,
-                    now,
-                    done: false,
-                })
+                vacant.insert(Known::RUNNING);
+                Begun::Fresh(KeyClaim { keys: self, idempotency, now, done: false })
             }
-            MapEntry::Occupied(occupied) => match *occupied.get() {
-                Known::Running => Begun::Running,
-                Known::Done {
-                    fingerprint,
-                    seq,
-                    outcome,
-                } if fingerprint == idempotency.fingerprint => Begun::Done { seq, outcome },
-                Known::Done { seq, .. } => Begun::Conflict { seq },
+            MapEntry::Occupied(occupied) => match (occupied.get().outcome(), occupied.get().fingerprint) {
+                (None, _) => Begun::Running,
+                (Some((seq, outcome)), same) if same == idempotency.fingerprint => Begun::Done { seq, outcome },
+                (Some((seq, _)), _) => Begun::Conflict { seq },
             },
         }
     }
 
     /// What the key stands for, if it is done.
     pub(crate) fn get(&self, key: IdempotencyKey) -> Option<(Seq, Remembered)> {
-        match *self.known.get(&key)? {
-            Known::Running => None,
-            Known::Done { seq, outcome, .. } => Some((seq, outcome)),
-        }
+        self.known.get(&key.into())?.outcome()
     }
 
     /// Puts a key back at replay.
     pub(crate) fn restore(&self, idempotency: Idempotency, at: TimestampMs, seq: Seq, outcome: Remembered) {
-        self.known.insert(
-            idempotency.key,
-            Known::Done {
-                fingerprint: idempotency.fingerprint,
-                seq,
-                outcome,
-            },
-        );
-        self.order.push((at, idempotency.key));
+        let key = idempotency.key.into();
+        self.known.insert(key, Known::done(idempotency.fingerprint, seq, outcome));
+        self.order.push((at, key));
         self.evict_over(self.len_max);
     }
 
@@ -191,15 +264,8 @@ impl KeyClaim<'_> {
     pub(crate) fn done(mut self, seq: Seq, outcome: Remembered) {
         let Idempotency { key, fingerprint } = self.idempotency;
         self.done = true;
-        self.keys.known.insert(
-            key,
-            Known::Done {
-                fingerprint,
-                seq,
-                outcome,
-            },
-        );
-        self.keys.order.push((self.now, key));
+        self.keys.known.insert(key.into(), Known::done(fingerprint, seq, outcome));
+        self.keys.order.push((self.now, key.into()));
         self.keys.evict_over(self.keys.len_max);
     }
 }
@@ -207,7 +273,7 @@ impl KeyClaim<'_> {
 impl Drop for KeyClaim<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.keys.known.remove(&self.idempotency.key);
+            self.keys.known.remove(&self.idempotency.key.into());
         }
     }
 }
@@ -218,37 +284,47 @@ mod tests {
     use super::*;
 
     fn idempotency(key: u128) -> Idempotency {
-        Idempotency {
-            key: IdempotencyKey(key),
-            fingerprint: 1,
-        }
+        Idempotency { key: IdempotencyKey(key), fingerprint: 1 }
     }
 
     fn finish(keys: &Keys, key: u128, now: u64) {
-        let Begun::Fresh(claim) = keys.begin(idempotency(key), TimestampMs(now)) else {
-            panic!("not fresh")
-        };
+        let Begun::Fresh(claim) = keys.begin(idempotency(key), TimestampMs(now)) else { panic!("not fresh") };
         claim.done(Seq(9), Remembered::Noted);
+    }
+
+    #[test]
+    fn every_outcome_is_remembered_whole() {
+        let first = BookingNumber((1 << 56) - 1);
+        for outcome in [
+            Remembered::PartiesAdded { first: u32::MAX, count: 1 },
+            Remembered::Published { count: u32::MAX },
+            Remembered::Noted,
+            Remembered::Held { first, len: 16 },
+            Remembered::Booked { first, len: 1 },
+            Remembered::Confirmed { first, len: 255 },
+            Remembered::Released { first, len: 2 },
+            Remembered::Expired { first, len: 3 },
+            Remembered::Cancelled { booking: first },
+            Remembered::Moved { from: first },
+            Remembered::SlotChanged { slot: u32::MAX },
+        ] {
+            let seq = Seq((1 << 60) - 1);
+            assert_eq!(Known::done(7, seq, outcome).outcome(), Some((seq, outcome)));
+        }
+        assert!(Known::RUNNING.outcome().is_none());
+        assert_eq!(size_of::<(MapKey, Known)>(), 40);
     }
 
     // rule: IDM-1
     #[test]
     fn a_refused_key_is_free_again_and_a_done_one_is_not() {
         let keys = Keys::new(10, Duration::from_secs(1));
-        let Begun::Fresh(claim) = keys.begin(idempotency(1), TimestampMs(0)) else {
-            panic!("not fresh")
-        };
+        let Begun::Fresh(claim) = keys.begin(idempotency(1), TimestampMs(0)) else { panic!("not fresh") };
         assert!(matches!(keys.begin(idempotency(1), TimestampMs(0)), Begun::Running));
         drop(claim);
         finish(&keys, 1, 0);
-        assert!(matches!(
-            keys.begin(idempotency(1), TimestampMs(0)),
-            Begun::Done { seq: Seq(9), .. }
-        ));
-        let other = Idempotency {
-            fingerprint: 2,
-            ..idempotency(1)
-        };
+        assert!(matches!(keys.begin(idempotency(1), TimestampMs(0)), Begun::Done { seq: Seq(9), .. }));
+        let other = Idempotency { fingerprint: 2, ..idempotency(1) };
         assert!(matches!(keys.begin(other, TimestampMs(0)), Begun::Conflict { .. }));
     }
 
@@ -258,10 +334,7 @@ mod tests {
         for key in 0..4 {
             finish(&keys, key, 0);
         }
-        assert!(
-            keys.get(IdempotencyKey(0)).is_none(),
-            "the oldest gives way to the fourth"
-        );
+        assert!(keys.get(IdempotencyKey(0)).is_none(), "the oldest gives way to the fourth");
         assert!(keys.get(IdempotencyKey(1)).is_some());
         keys.forget_old(TimestampMs(99), 10);
         assert!(keys.get(IdempotencyKey(1)).is_some(), "still inside the window");

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::error::{Failure, Refusal};
 use crate::ids::{BookingNumber, CellId, Epoch, IdempotencyKey, PartyId, Seq, SlotId};
 use crate::inventory::{Inventory, Limits};
-use crate::journal::buffer::{Buffer, KindCounts, Taken};
+use crate::journal::buffer::{Buffer, KindCounts, Taken, recycle};
 use crate::journal::directory::{self, Directory, OpenError};
 use crate::journal::entry::Entry;
 use crate::journal::frame::FRAME_HEADER_BYTES;
@@ -139,12 +139,8 @@ impl Engine {
         let buffer = Arc::new(Buffer::new(journal.buffer_bytes, tail.last.next(), Arc::clone(&marks)));
         let shipper = match &journal.redis {
             Some(redis) => Some(
-                shipper::Shipper::spawn(redis.clone(), directory.journal.clone(), epoch, Arc::clone(&marks)).map_err(
-                    |error| OpenError::Io {
-                        path: journal.dir.clone(),
-                        error,
-                    },
-                )?,
+                shipper::Shipper::spawn(redis.clone(), directory.journal.clone(), epoch, Arc::clone(&marks))
+                    .map_err(|error| OpenError::Io { path: journal.dir.clone(), error })?,
             ),
             None => None,
         };
@@ -163,12 +159,8 @@ impl Engine {
                 bell.ring();
             }
         });
-        let threads = writer::spawn(start, Arc::clone(&buffer), Arc::clone(&marks), on_durable).map_err(|error| {
-            OpenError::Io {
-                path: directory.journal.clone(),
-                error,
-            }
-        })?;
+        let threads = writer::spawn(start, Arc::clone(&buffer), Arc::clone(&marks), on_durable)
+            .map_err(|error| OpenError::Io { path: directory.journal.clone(), error })?;
         let report = ReplayReport {
             entries: tail.last.0,
             bytes: tail.bytes,
@@ -284,6 +276,19 @@ impl Engine {
         entries
     }
 
+    /// Drops the entries appended since the last call and returns how many. Only of use on an
+    /// [`Engine::in_memory`] whose journal nobody will read, such as a bench's. `spare` is the buffer they were in,
+    /// to be handed back at the next call.
+    pub fn forget_journal(&self, spare: &mut Option<Vec<u8>>) -> u32 {
+        match self.buffer.take(spare) {
+            Taken::Batch(batch) => {
+                *spare = Some(recycle(batch.frame));
+                batch.count
+            }
+            Taken::Nothing | Taken::Closed => 0,
+        }
+    }
+
     /// The time of this run, as commands should be judged by.
     #[must_use]
     pub fn now(&self) -> TimestampMs {
@@ -332,10 +337,7 @@ impl Engine {
             .into_iter()
             .filter_map(|number| self.inventory.bookings.get(number)?.view(number))
             .collect();
-        Some(PartyView {
-            bookings,
-            seq: record.seq(),
-        })
+        Some(PartyView { bookings, seq: record.seq() })
     }
 
     /// A slot's counts at this instant.
@@ -354,11 +356,7 @@ impl Engine {
     #[must_use]
     pub fn outcome(&self, key: IdempotencyKey) -> Option<Submitted> {
         let (seq, remembered) = self.inventory.keys.get(key)?;
-        Some(Submitted {
-            result: Ok(self.recall(remembered)),
-            seq,
-            replayed: true,
-        })
+        Some(Submitted { result: Ok(self.recall(remembered)), seq, replayed: true })
     }
 
     /// Expires up to `budget` holds whose deadline has passed and forgets old idempotency keys; returns how many
@@ -366,10 +364,7 @@ impl Engine {
     pub fn expire_due(&self, now: TimestampMs, budget: usize) -> usize {
         let mut expired = 0;
         for hold in self.inventory.wheel.due(now, budget) {
-            let request = Request {
-                command: Command::Expire { hold },
-                idempotency: None,
-            };
+            let request = Request { command: Command::Expire { hold }, idempotency: None };
             match self.submit(&request, now).map(|submitted| submitted.result) {
                 Ok(Ok(_)) => expired += 1,
                 // Resolved before its deadline: the ordinary case.
@@ -421,11 +416,7 @@ impl Engine {
             journal_bytes: self.marks.bytes.load(Relaxed),
             journal_sync_nanos: self.marks.sync_nanos.load(Relaxed),
             journal_stopped: u64::from(self.marks.failure().is_some()),
-            entries: crate::journal::entry::KINDS
-                .iter()
-                .zip(&kinds[1..])
-                .map(|(kind, n)| (*kind, *n))
-                .collect(),
+            entries: crate::journal::entry::KINDS.iter().zip(&kinds[1..]).map(|(kind, n)| (*kind, *n)).collect(),
             redis: self.shipper.as_ref().map(shipper::Shipper::stats),
         }
     }
@@ -469,9 +460,8 @@ fn replay(
 ) -> Result<(Tail, TimestampMs, u64), OpenError> {
     let watch = Stopwatch::start();
     let mut replayer = Replayer::new(inventory, on_note);
-    let tail = read_directory(&directory.journal, cell, &mut |frame| {
-        frame.entries(|seq, entry| replayer.apply(seq, &entry))
-    })?;
+    let tail =
+        read_directory(&directory.journal, cell, &mut |frame| frame.entries(|seq, entry| replayer.apply(seq, &entry)))?;
     let newest = replayer.finish()?;
     Ok((tail, newest, watch.nanos()))
 }

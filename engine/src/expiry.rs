@@ -70,11 +70,7 @@ impl Wheel {
         let from = (swept + 1).max(tick.saturating_sub(self.buckets.len() as u64 - 1));
         for tick in from..=tick {
             let mut bucket = self.bucket(tick).lock();
-            due.extend(
-                bucket
-                    .extract_if(.., |timer| timer.deadline <= now)
-                    .map(|timer| timer.hold),
-            );
+            due.extend(bucket.extract_if(.., |timer| timer.deadline <= now).map(|timer| timer.hold));
         }
         let keep = due.len().saturating_sub(budget);
         due.split_off(keep)

@@ -136,11 +136,7 @@ impl<'a> Locked<'a> {
 
     /// The newest entry any of the locked records rests on.
     pub(crate) fn newest(&self) -> Seq {
-        self.records
-            .iter()
-            .map(|(_, record)| record.seq())
-            .max()
-            .unwrap_or_default()
+        self.records.iter().map(|(_, record)| record.seq()).max().unwrap_or_default()
     }
 }
 
@@ -235,10 +231,7 @@ impl Inventory {
     }
 
     fn record_birth(&self, number: BookingNumber, birth: &Birth, locked: &mut Locked<'_>, seq: Seq) {
-        let cell = self
-            .bookings
-            .blank(number)
-            .expect("a number below len_max, as was checked when it was given out");
+        let cell = self.bookings.blank(number).expect("a number below len_max, as was checked when it was given out");
         cell.create(birth, seq);
         let record = locked.of(birth.claim.party);
         record.add(number, birth.programme, birth.claim.dose);
@@ -246,10 +239,7 @@ impl Inventory {
     }
 
     fn programme(&self, claim: &Claim) -> crate::ids::ProgrammeId {
-        self.slots
-            .facts(claim.slot)
-            .map(|facts| facts.programme)
-            .unwrap_or_default()
+        self.slots.facts(claim.slot).map(|facts| facts.programme).unwrap_or_default()
     }
 
     /// Moves `len` records from `first` on to state `to`, and drops the parties' claims if that is an end.

@@ -64,11 +64,7 @@ impl<'a> Context<'a> {
     fn append(self, event: Event) -> Appended<'a> {
         let code = event.code();
         let large = matches!(event, Event::Published { .. } | Event::Note { .. });
-        let entry = Entry {
-            at: self.now,
-            idempotency: self.idempotency,
-            event,
-        };
+        let entry = Entry { at: self.now, idempotency: self.idempotency, event };
         let seq = if large {
             let mut bytes = Vec::new();
             entry.encode(&mut bytes);
@@ -104,10 +100,7 @@ fn check_shape(command: &Command<'_>) -> Result<(), Refusal> {
         return Ok(());
     };
     if claims.is_empty() || claims.len() > GROUP_CLAIMS_MAX {
-        return Err(Refusal::GroupSize {
-            found: claims.len(),
-            max: GROUP_CLAIMS_MAX,
-        });
+        return Err(Refusal::GroupSize { found: claims.len(), max: GROUP_CLAIMS_MAX });
     }
     for (index, claim) in claims.iter().enumerate() {
         if claims[..index].iter().any(|earlier| earlier.party == claim.party) {
@@ -133,11 +126,7 @@ impl Engine {
         }
         Ok(match self.execute(request, now) {
             Ok(submitted) => submitted,
-            Err(No { refusal, seq }) => Submitted {
-                result: Err(refusal),
-                seq,
-                replayed: false,
-            },
+            Err(No { refusal, seq }) => Submitted { result: Err(refusal), seq, replayed: false },
         })
     }
 
@@ -152,12 +141,7 @@ impl Engine {
         let bytes_max = ENTRY_BYTES_MAX.min(self.buffer.capacity());
         if bytes > bytes_max {
             let (found, max) = (bytes as u64, bytes_max as u64);
-            return Err(Refusal::TooMany {
-                what: "bytes of one entry",
-                found,
-                max,
-            }
-            .into());
+            return Err(Refusal::TooMany { what: "bytes of one entry", found, max }.into());
         }
         let room = self.buffer.reserve(bytes).ok_or(Refusal::JournalFull)?;
         let key = match idempotency {
@@ -165,22 +149,13 @@ impl Engine {
             Some(idempotency) => match self.begin(*idempotency, now) {
                 Begun::Fresh(claim) => Some(claim),
                 Begun::Done { seq, outcome } => {
-                    return Ok(Submitted {
-                        result: Ok(self.recall(outcome)),
-                        seq,
-                        replayed: true,
-                    });
+                    return Ok(Submitted { result: Ok(self.recall(outcome)), seq, replayed: true });
                 }
                 Begun::Conflict { seq } => return Err(No::resting_on(seq, Refusal::IdempotencyConflict)),
                 Begun::Running => return Err(Refusal::IdempotencyInFlight.into()),
             },
         };
-        let context = Context {
-            room,
-            key,
-            idempotency: *idempotency,
-            now,
-        };
+        let context = Context { room, key, idempotency: *idempotency, now };
         let (seq, outcome) = match *command {
             Command::Hold { claims, ttl } => self.hold(claims, ttl, context),
             Command::Book { claims } => self.book(claims, context),
@@ -196,11 +171,7 @@ impl Engine {
             Command::Open { slot } => self.set_open(slot, true, context),
             Command::Close { slot } => self.set_open(slot, false, context),
         }?;
-        Ok(Submitted {
-            result: Ok(outcome),
-            seq,
-            replayed: false,
-        })
+        Ok(Submitted { result: Ok(outcome), seq, replayed: false })
     }
 
     /// Claims a key; a twin waits out the microseconds in which the first request runs.
@@ -219,47 +190,26 @@ impl Engine {
     pub(crate) fn recall(&self, remembered: Remembered) -> Outcome {
         let bookings = &self.inventory.bookings;
         match remembered {
-            Remembered::PartiesAdded { first, count } => Outcome::PartiesAdded {
-                first: crate::ids::PartyId(first),
-                count,
-            },
-            Remembered::Published { count } => Outcome::Published {
-                count,
-                slots: Vec::new(),
-            },
+            Remembered::PartiesAdded { first, count } => {
+                Outcome::PartiesAdded { first: crate::ids::PartyId(first), count }
+            }
+            Remembered::Published { count } => Outcome::Published { count, slots: Vec::new() },
             Remembered::Noted => Outcome::Noted,
             Remembered::Held { first, len } => {
-                let expires_at = bookings
-                    .get(first)
-                    .and_then(|cell| cell.view(first))
-                    .map(|view| view.expires_at);
-                Outcome::Held {
-                    expires_at: expires_at.unwrap_or_default(),
-                    claims: bookings.claims(first, len),
-                }
+                let expires_at = bookings.get(first).and_then(|cell| cell.view(first)).map(|view| view.expires_at);
+                Outcome::Held { expires_at: expires_at.unwrap_or_default(), claims: bookings.claims(first, len) }
             }
-            Remembered::Booked { first, len } => Outcome::Booked {
-                claims: bookings.claims(first, len),
-            },
-            Remembered::Confirmed { first, len } => Outcome::Confirmed {
-                claims: bookings.claims(first, len),
-            },
-            Remembered::Released { first, len } => Outcome::Released {
-                claims: bookings.claims(first, len),
-            },
-            Remembered::Expired { first, len } => Outcome::Expired {
-                claims: bookings.claims(first, len),
-            },
-            Remembered::Cancelled { booking } => Outcome::Cancelled {
-                claim: bookings.claims(booking, 1)[0],
-            },
-            Remembered::Moved { from, to } => Outcome::Moved {
-                from,
-                to: bookings.claims(to, 1)[0],
-            },
-            Remembered::SlotChanged { slot } => Outcome::SlotChanged {
-                slot: crate::ids::SlotId(slot),
-            },
+            Remembered::Booked { first, len } => Outcome::Booked { claims: bookings.claims(first, len) },
+            Remembered::Confirmed { first, len } => Outcome::Confirmed { claims: bookings.claims(first, len) },
+            Remembered::Released { first, len } => Outcome::Released { claims: bookings.claims(first, len) },
+            Remembered::Expired { first, len } => Outcome::Expired { claims: bookings.claims(first, len) },
+            Remembered::Cancelled { booking } => Outcome::Cancelled { claim: bookings.claims(booking, 1)[0] },
+            Remembered::Moved { from } => {
+                // The successor never changes once it is there, and a move ends its booking.
+                let to = bookings.get(from).and_then(|cell| cell.view(from)?.link).expect("a moved booking is linked");
+                Outcome::Moved { from, to: bookings.claims(to, 1)[0] }
+            }
+            Remembered::SlotChanged { slot } => Outcome::SlotChanged { slot: crate::ids::SlotId(slot) },
         }
     }
 }

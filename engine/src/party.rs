@@ -34,19 +34,12 @@ const NUMBER_BITS: u32 = 40;
 
 impl LiveClaim {
     fn new(number: BookingNumber, programme: ProgrammeId, dose: Dose) -> Self {
-        assert!(
-            number.0 + 1 < 1 << NUMBER_BITS,
-            "booking number {number} does not fit a claim"
-        );
-        Self(Packed::new(
-            (number.0 + 1) | u64::from(programme.0) << NUMBER_BITS | u64::from(dose.0) << 56,
-        ))
+        assert!(number.0 + 1 < 1 << NUMBER_BITS, "booking number {number} does not fit a claim");
+        Self(Packed::new((number.0 + 1) | u64::from(programme.0) << NUMBER_BITS | u64::from(dose.0) << 56))
     }
 
     fn number(self) -> Option<BookingNumber> {
-        (self.0.get() & ((1 << NUMBER_BITS) - 1))
-            .checked_sub(1)
-            .map(BookingNumber)
+        (self.0.get() & ((1 << NUMBER_BITS) - 1)).checked_sub(1).map(BookingNumber)
     }
 
     const fn is_for(self, programme: ProgrammeId, dose: Dose) -> bool {
@@ -111,11 +104,7 @@ pub(crate) struct PartyTable {
 
 impl PartyTable {
     pub(crate) fn new(parties_max: u32) -> Self {
-        Self {
-            records: ChunkTable::new(parties_max as usize),
-            count: AtomicU32::new(0),
-            len_max: parties_max,
-        }
+        Self { records: ChunkTable::new(parties_max as usize), count: AtomicU32::new(0), len_max: parties_max }
     }
 
     pub(crate) fn len_max(&self) -> u32 {
@@ -144,10 +133,7 @@ impl PartyTable {
     pub(crate) fn add(&self, n: u32, facts: PartyFacts, seq: Seq) {
         let first = self.count.load(Relaxed);
         for party in first..first + n {
-            let record = self
-                .records
-                .get_or_grow(party as usize)
-                .expect("within len_max, as the caller checked");
+            let record = self.records.get_or_grow(party as usize).expect("within len_max, as the caller checked");
             let mut record = record.lock();
             record.facts = facts;
             record.set_seq(seq);

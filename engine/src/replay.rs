@@ -25,12 +25,7 @@ pub(crate) struct Replayer<'a> {
 
 impl<'a> Replayer<'a> {
     pub(crate) fn new(inventory: &'a Inventory, on_note: &'a mut dyn FnMut(Note<'_>)) -> Self {
-        Self {
-            inventory,
-            on_note,
-            newest: TimestampMs(0),
-            fault: None,
-        }
+        Self { inventory, on_note, newest: TimestampMs(0), fault: None }
     }
 
     /// Applies one entry. After a fault the rest is passed over; [`Replayer::finish`] tells of it.
@@ -64,60 +59,35 @@ impl<'a> Replayer<'a> {
                 let parties = &inventory.parties;
                 let fits = first.0.checked_add(*count).is_some_and(|end| end <= parties.len_max());
                 if first.0 != parties.count() || !fits {
-                    return Err(format!(
-                        "parties from {first} where {} was due, or over the limit",
-                        parties.count()
-                    ));
+                    return Err(format!("parties from {first} where {} was due, or over the limit", parties.count()));
                 }
                 parties.add(*count, *facts, seq);
-                Ok(Remembered::PartiesAdded {
-                    first: first.0,
-                    count: *count,
-                })
+                Ok(Remembered::PartiesAdded { first: first.0, count: *count })
             }
             Event::Published { slots, note } => self.published(seq, slots, note),
             Event::Note { note } => {
                 (self.on_note)(Note { seq, slots: &[], note });
                 Ok(Remembered::Noted)
             }
-            Event::Held {
-                first,
-                expires_at,
-                claims,
-            } => {
+            Event::Held { first, expires_at, claims } => {
                 self.claims(seq, *first, State::Held, *expires_at, claims)?;
-                Ok(Remembered::Held {
-                    first: *first,
-                    len: len(claims),
-                })
+                Ok(Remembered::Held { first: *first, len: len(claims) })
             }
             Event::Booked { first, claims } => {
                 self.claims(seq, *first, State::Booked, TimestampMs(0), claims)?;
-                Ok(Remembered::Booked {
-                    first: *first,
-                    len: len(claims),
-                })
+                Ok(Remembered::Booked { first: *first, len: len(claims) })
             }
             Event::Confirmed { hold, len } => {
                 self.step(seq, *hold, *len, Step::Confirm, SlotWord::confirm)?;
-                Ok(Remembered::Confirmed {
-                    first: *hold,
-                    len: *len,
-                })
+                Ok(Remembered::Confirmed { first: *hold, len: *len })
             }
             Event::Released { hold, len } => {
                 self.step(seq, *hold, *len, Step::Release, SlotWord::release)?;
-                Ok(Remembered::Released {
-                    first: *hold,
-                    len: *len,
-                })
+                Ok(Remembered::Released { first: *hold, len: *len })
             }
             Event::Expired { hold, len } => {
                 self.step(seq, *hold, *len, Step::Expire, SlotWord::expire)?;
-                Ok(Remembered::Expired {
-                    first: *hold,
-                    len: *len,
-                })
+                Ok(Remembered::Expired { first: *hold, len: *len })
             }
             Event::Cancelled { booking } => {
                 self.step(seq, *booking, 1, Step::Cancel, SlotWord::cancel)?;
@@ -125,17 +95,12 @@ impl<'a> Replayer<'a> {
             }
             Event::Moved { from, to } => {
                 self.moved(seq, *from, to.number, to.claim)?;
-                Ok(Remembered::Moved {
-                    from: *from,
-                    to: to.number,
-                })
+                Ok(Remembered::Moved { from: *from })
             }
             Event::SlotChanged { slot, capacity, open } => {
                 let word = self.word(*slot)?;
                 if let crate::slot::Resize::BelowTaken(counts) = word.resize(*capacity) {
-                    return Err(format!(
-                        "slot {slot} shrinks to {capacity} below what is taken: {counts}"
-                    ));
+                    return Err(format!("slot {slot} shrinks to {capacity} below what is taken: {counts}"));
                 }
                 let _ = if *open { word.open() } else { word.close() };
                 Ok(Remembered::SlotChanged { slot: slot.0 })
@@ -145,13 +110,7 @@ impl<'a> Replayer<'a> {
 
     fn published(&mut self, seq: Seq, slots: &[PublishedSlot], note: &[u8]) -> Result<Remembered, String> {
         let mut blocks = self.inventory.blocks.lock();
-        for PublishedSlot {
-            slot,
-            centre,
-            capacity,
-            facts,
-        } in slots
-        {
+        for PublishedSlot { slot, centre, capacity, facts } in slots {
             if slot.0 >= self.inventory.slots_max || !self.inventory.slots.publish(*slot, *facts, *capacity) {
                 return Err(format!("slot {slot} was published before, or is over the limit"));
             }
@@ -159,14 +118,8 @@ impl<'a> Replayer<'a> {
         }
         drop(blocks);
         let numbers: Vec<SlotId> = slots.iter().map(|slot| slot.slot).collect();
-        (self.on_note)(Note {
-            seq,
-            slots: &numbers,
-            note,
-        });
-        Ok(Remembered::Published {
-            count: u32::try_from(slots.len()).expect("its bytes bound the count"),
-        })
+        (self.on_note)(Note { seq, slots: &numbers, note });
+        Ok(Remembered::Published { count: u32::try_from(slots.len()).expect("its bytes bound the count") })
     }
 
     fn claims(
@@ -185,17 +138,12 @@ impl<'a> Replayer<'a> {
         for (slot, units) in demand(claims.iter().map(|claim| claim.slot)) {
             let word = self.word(slot)?;
             let units = Units::new(units).ok_or("a group over Units::MAX")?;
-            let took = if state == State::Held {
-                word.replay_hold(units)
-            } else {
-                word.replay_book(units)
-            };
+            let took = if state == State::Held { word.replay_hold(units) } else { word.replay_book(units) };
             if let Take::Full(counts) | Take::Closed(counts) = took {
                 return Err(format!("CAP-1: slot {slot} has no room for {units}: {counts}"));
             }
         }
-        self.inventory
-            .record_claims(first, state, expires_at, claims, &mut locked, seq);
+        self.inventory.record_claims(first, state, expires_at, claims, &mut locked, seq);
         Ok(())
     }
 
@@ -228,17 +176,9 @@ impl<'a> Replayer<'a> {
     fn moved(&self, seq: Seq, from: BookingNumber, to: BookingNumber, claim: Claim) -> Result<(), String> {
         let mut locked = self.lock(std::iter::once(claim.party))?;
         self.check_step(from, Step::Move)?;
-        let old = self
-            .inventory
-            .bookings
-            .get(from)
-            .and_then(|cell| cell.view(from))
-            .ok_or("booking vanished")?;
+        let old = self.inventory.bookings.get(from).and_then(|cell| cell.view(from)).ok_or("booking vanished")?;
         if old.claim.party != claim.party {
-            return Err(format!(
-                "booking {from} moves from party {} to {}",
-                old.claim.party, claim.party
-            ));
+            return Err(format!("booking {from} moves from party {} to {}", old.claim.party, claim.party));
         }
         self.give_out(to, 1)?;
         self.check_uniqueness(&claim, Some(from), &mut locked)?;
@@ -247,10 +187,7 @@ impl<'a> Replayer<'a> {
         }
         self.inventory.record_move(from, to, claim, &mut locked, seq);
         if let Give::Missing(counts) = self.word(old.claim.slot)?.cancel(Units::ONE) {
-            return Err(format!(
-                "slot {} has not the unit to give back: {counts}",
-                old.claim.slot
-            ));
+            return Err(format!("slot {} has not the unit to give back: {counts}", old.claim.slot));
         }
         Ok(())
     }
@@ -260,20 +197,14 @@ impl<'a> Replayer<'a> {
     }
 
     fn word(&self, slot: SlotId) -> Result<&'a SlotWord, String> {
-        self.inventory
-            .slots
-            .word(slot)
-            .ok_or_else(|| format!("slot {slot} is unknown"))
+        self.inventory.slots.word(slot).ok_or_else(|| format!("slot {slot} is unknown"))
     }
 
     /// Numbers may be out of order, for they are given out before the entry's place is; never twice.
     fn give_out(&self, first: BookingNumber, len: usize) -> Result<(), String> {
         let end = first.0.checked_add(len as u64).ok_or("a booking number past the end")?;
         if end > self.inventory.bookings.len_max() {
-            return Err(format!(
-                "booking {first} is over the limit of {}",
-                self.inventory.bookings.len_max()
-            ));
+            return Err(format!("booking {first} is over the limit of {}", self.inventory.bookings.len_max()));
         }
         if (first.0..end).any(|number| self.inventory.bookings.get(BookingNumber(number)).is_some()) {
             return Err(format!("booking {first} was given out before"));
@@ -288,20 +219,10 @@ impl<'a> Replayer<'a> {
         except: Option<BookingNumber>,
         locked: &mut Locked<'_>,
     ) -> Result<(), String> {
-        let facts = self
-            .inventory
-            .slots
-            .facts(claim.slot)
-            .ok_or_else(|| format!("slot {} is unknown", claim.slot))?;
+        let facts = self.inventory.slots.facts(claim.slot).ok_or_else(|| format!("slot {} is unknown", claim.slot))?;
         let record = locked.of(claim.party);
-        if let Some(other) = record
-            .live_claim(facts.programme, claim.dose)
-            .filter(|other| Some(*other) != except)
-        {
-            return Err(format!(
-                "PTY-1: party {} has the live claim {other} already",
-                claim.party
-            ));
+        if let Some(other) = record.live_claim(facts.programme, claim.dose).filter(|other| Some(*other) != except) {
+            return Err(format!("PTY-1: party {} has the live claim {other} already", claim.party));
         }
         if except.is_none() && record.is_full() {
             return Err(format!("party {} has no room for another live claim", claim.party));
@@ -314,10 +235,7 @@ impl<'a> Replayer<'a> {
         let state = view.ok_or_else(|| format!("booking {number} is unknown"))?.state;
         match state.after(step) {
             Some(_) => Ok(()),
-            None => Err(format!(
-                "BKG-1: booking {number} is {state}, it cannot become {}",
-                step.row().1
-            )),
+            None => Err(format!("BKG-1: booking {number} is {state}, it cannot become {}", step.row().1)),
         }
     }
 }

@@ -17,11 +17,7 @@ impl Units {
     /// `None` above [`Units::MAX`].
     #[must_use]
     pub const fn new(units: u32) -> Option<Units> {
-        if units <= Units::MAX.0 {
-            Some(Units(units))
-        } else {
-            None
-        }
+        if units <= Units::MAX.0 { Some(Units(units)) } else { None }
     }
 
     /// The number itself.

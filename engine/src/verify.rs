@@ -55,10 +55,7 @@ impl Ledger {
     #[must_use]
     pub fn new(idempotency_window: std::time::Duration) -> Self {
         let window_ms = u64::try_from(idempotency_window.as_millis()).unwrap_or(u64::MAX);
-        Self {
-            window_ms,
-            ..Self::default()
-        }
+        Self { window_ms, ..Self::default() }
     }
 
     /// Everything found so far.
@@ -70,9 +67,7 @@ impl Ledger {
     /// Capacity, held and booked of a slot, as the journal so far says.
     #[must_use]
     pub fn slot(&self, slot: SlotId) -> Option<(u64, u64, u64)> {
-        self.slots
-            .get(&slot)
-            .map(|account| (account.capacity, account.held, account.booked))
+        self.slots.get(&slot).map(|account| (account.capacity, account.held, account.booked))
     }
 
     /// The state of a booking, as the journal so far says.
@@ -96,11 +91,7 @@ impl Ledger {
         if let Some(idempotency) = entry.idempotency {
             let before = self.keys.insert(idempotency.key, entry.at);
             if before.is_some_and(|at| entry.at.0.saturating_sub(at.0) < self.window_ms) {
-                self.find(
-                    "IDM-1",
-                    seq,
-                    "an idempotency key has a second effect inside its window".to_owned(),
-                );
+                self.find("IDM-1", seq, "an idempotency key has a second effect inside its window".to_owned());
             }
         }
         match &entry.event {
@@ -118,11 +109,7 @@ impl Ledger {
                 }
             }
             Event::Note { .. } => {}
-            Event::Held {
-                first,
-                expires_at,
-                claims,
-            } => self.born(seq, *first, State::Held, *expires_at, claims),
+            Event::Held { first, expires_at, claims } => self.born(seq, *first, State::Held, *expires_at, claims),
             Event::Booked { first, claims } => self.born(seq, *first, State::Booked, TimestampMs(0), claims),
             Event::Confirmed { hold, len } => self.resolve(seq, *hold, *len, State::Booked, entry.at),
             Event::Released { hold, len } => self.resolve(seq, *hold, *len, State::Released, entry.at),
@@ -145,26 +132,11 @@ impl Ledger {
             if u64::from(claim.party.0) >= self.parties {
                 self.find("PTY-1", seq, format!("party {} was never created", claim.party));
             }
-            if self
-                .claims
-                .insert(
-                    number,
-                    ClaimAccount {
-                        state,
-                        claim: *claim,
-                        expires_at,
-                    },
-                )
-                .is_some()
-            {
+            if self.claims.insert(number, ClaimAccount { state, claim: *claim, expires_at }).is_some() {
                 self.find("BKG-1", seq, format!("booking {number} was given out twice"));
             }
             let account = self.slots.entry(claim.slot).or_default();
-            *(if state == State::Held {
-                &mut account.held
-            } else {
-                &mut account.booked
-            }) += 1;
+            *(if state == State::Held { &mut account.held } else { &mut account.booked }) += 1;
             let key = (claim.party, account.programme, claim.dose);
             if let Some(other) = self.live.insert(key, number) {
                 let detail = format!(
@@ -190,11 +162,7 @@ impl Ledger {
             let (from, claim, deadline) = (account.state, account.claim, account.expires_at);
             account.state = to;
             if from != State::Held {
-                self.find(
-                    "HLD-1",
-                    seq,
-                    format!("hold {number} is resolved as {to} though it was {from}"),
-                );
+                self.find("HLD-1", seq, format!("hold {number} is resolved as {to} though it was {from}"));
                 continue;
             }
             if (to == State::Expired) != (at >= deadline) {
@@ -218,11 +186,7 @@ impl Ledger {
         let (from, claim) = (account.state, account.claim);
         account.state = to;
         if from != State::Booked {
-            return self.find(
-                "BKG-1",
-                seq,
-                format!("booking {booking} became {to} though it was {from}"),
-            );
+            return self.find("BKG-1", seq, format!("booking {booking} became {to} though it was {from}"));
         }
         self.slots.entry(claim.slot).or_default().booked -= 1;
         self.end_claim(seq, booking, claim);
@@ -232,25 +196,15 @@ impl Ledger {
         let programme = self.slots.entry(claim.slot).or_default().programme;
         let ended = self.live.remove(&(claim.party, programme, claim.dose));
         if ended != Some(number) {
-            self.find(
-                "PTY-1",
-                seq,
-                format!("booking {number} ends, but the party's live claim was {ended:?}"),
-            );
+            self.find("PTY-1", seq, format!("booking {number} ends, but the party's live claim was {ended:?}"));
         }
     }
 
     fn check_slot(&mut self, seq: Seq, slot: SlotId) {
         let account = self.slots.entry(slot).or_default();
         if account.held + account.booked > account.capacity {
-            let SlotAccount {
-                capacity, held, booked, ..
-            } = *account;
-            self.find(
-                "CAP-1",
-                seq,
-                format!("slot {slot}: held {held} + booked {booked} over capacity {capacity}"),
-            );
+            let SlotAccount { capacity, held, booked, .. } = *account;
+            self.find("CAP-1", seq, format!("slot {slot}: held {held} + booked {booked} over capacity {capacity}"));
         }
     }
 

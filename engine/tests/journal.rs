@@ -13,15 +13,9 @@ use berth_engine::*;
 use support::{book, config, open, run, seed};
 
 fn newest_used_segment(dir: &Path) -> PathBuf {
-    let mut segments: Vec<_> = fs::read_dir(dir.join("journal"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut segments: Vec<_> = fs::read_dir(dir.join("journal")).unwrap().map(|entry| entry.unwrap().path()).collect();
     segments.sort();
-    segments
-        .into_iter()
-        .rfind(|path| fs::read(path).unwrap()[..8] == *b"BERTHSEG")
-        .unwrap()
+    segments.into_iter().rfind(|path| fs::read(path).unwrap()[..8] == *b"BERTHSEG").unwrap()
 }
 
 /// Where each frame of a segment begins, and where the last ends.
@@ -78,22 +72,10 @@ fn idempotent_outcomes_survive_a_restart() {
     let config = config(dir.path());
     let engine = open(&config);
     let slot = seed(&engine, 10, 5);
-    let claim = [Claim {
-        party: PartyId(3),
-        slot,
-        dose: Dose(1),
-    }];
-    let idempotency = Some(Idempotency {
-        key: IdempotencyKey(99),
-        fingerprint: 4,
-    });
-    let request = Request {
-        command: Command::Hold {
-            claims: &claim,
-            ttl: std::time::Duration::from_secs(9),
-        },
-        idempotency,
-    };
+    let claim = [Claim { party: PartyId(3), slot, dose: Dose(1) }];
+    let idempotency = Some(Idempotency { key: IdempotencyKey(99), fingerprint: 4 });
+    let request =
+        Request { command: Command::Hold { claims: &claim, ttl: std::time::Duration::from_secs(9) }, idempotency };
     let first = engine.submit(&request, engine.now()).unwrap();
     engine.close().unwrap();
     drop(engine);
@@ -156,9 +138,7 @@ fn a_tail_torn_at_any_byte_is_cut_and_loses_only_the_last_batch() {
     let segment = newest_used_segment(dir.path());
     let whole = fs::read(&segment).unwrap();
     let starts = frame_starts(&segment);
-    let [start, end] = starts[starts.len() - 2..] else {
-        panic!("no frame")
-    };
+    let [start, end] = starts[starts.len() - 2..] else { panic!("no frame") };
     for cut in start..end {
         for garbage in [0u8, 0xA5] {
             let mut torn = whole.clone();
@@ -171,11 +151,7 @@ fn a_tail_torn_at_any_byte_is_cut_and_loses_only_the_last_batch() {
             fs::write(copy.path().join("journal").join(segment.file_name().unwrap()), &torn).unwrap();
             let config = support::config(copy.path());
             let (engine, report) = Engine::open(config.clone(), Arc::new(AllowAll), &mut |_| {}).unwrap();
-            let expected = if cut == start && garbage == 0 {
-                None
-            } else {
-                Some(start as u64)
-            };
+            let expected = if cut == start && garbage == 0 { None } else { Some(start as u64) };
             assert_eq!(report.cut.map(|(_, offset)| offset), expected, "cut at {cut}");
             assert_eq!(counts(&engine, slot), (5, 0, 1), "cut at {cut}");
             if cut % 16 == 0 {
@@ -229,9 +205,7 @@ fn damage_before_the_tail_is_an_error_that_names_segment_and_offset() {
             continue;
         }
         let error = Engine::open(config.clone(), Arc::new(AllowAll), &mut |_| {}).expect_err("opened damaged");
-        let OpenError::Read(ReadError::Damaged { path, offset, .. }) = &error else {
-            panic!("{at}: {error}")
-        };
+        let OpenError::Read(ReadError::Damaged { path, offset, .. }) = &error else { panic!("{at}: {error}") };
         let frame = starts.iter().rev().find(|start| **start <= at).copied().unwrap_or(0);
         assert_eq!((path, *offset), (&segment, frame as u64), "{error}");
         assert_eq!(fs::read(&segment).unwrap(), flipped, "a refused start wrote");
@@ -274,29 +248,16 @@ fn a_directory_has_one_owner_one_version_and_one_cell() {
     let owner = open(&config).unwrap();
     assert!(matches!(open(&config), Err(OpenError::Locked { .. })));
     drop(owner);
-    let other = Config {
-        cell: CellId(2),
-        ..config.clone()
-    };
+    let other = Config { cell: CellId(2), ..config.clone() };
     assert!(matches!(open(&other), Err(OpenError::OtherCell { .. })));
     fs::write(dir.path().join("berth.meta"), "layout=9 cell=1\n").unwrap();
     let error = open(&config).expect_err("opened another version");
-    assert!(
-        matches!(&error, OpenError::Version { found, .. } if found == "9"),
-        "{error}"
-    );
+    assert!(matches!(&error, OpenError::Version { found, .. } if found == "9"), "{error}");
 
     let foreign = tempfile::tempdir().unwrap();
     fs::write(foreign.path().join("thesis.txt"), "mine").unwrap();
-    assert!(matches!(
-        open(&Config::new(foreign.path())),
-        Err(OpenError::Foreign { .. })
-    ));
-    assert_eq!(
-        fs::read_dir(foreign.path()).unwrap().count(),
-        1,
-        "a refused start wrote"
-    );
+    assert!(matches!(open(&Config::new(foreign.path())), Err(OpenError::Foreign { .. })));
+    assert_eq!(fs::read_dir(foreign.path()).unwrap().count(), 1, "a refused start wrote");
 }
 
 /// A buffer that the disk does not empty refuses, and takes again what fits once it is emptied.
@@ -305,25 +266,10 @@ fn a_full_buffer_refuses_and_changes_nothing() {
     let engine = Engine::in_memory(&config(Path::new("/nowhere")).limits, Arc::new(AllowAll));
     let slot = seed(&engine, 10, 5);
     let note = vec![0u8; 15 << 20];
-    let told = |command| {
-        engine
-            .submit(
-                &Request {
-                    command,
-                    idempotency: None,
-                },
-                TimestampMs(1),
-            )
-            .unwrap()
-            .result
-    };
+    let told = |command| engine.submit(&Request { command, idempotency: None }, TimestampMs(1)).unwrap().result;
     while told(Command::Note { note: &note }).is_ok() {}
     while told(Command::Note { note: b"" }).is_ok() {}
-    let claim = [Claim {
-        party: PartyId(1),
-        slot,
-        dose: Dose(1),
-    }];
+    let claim = [Claim { party: PartyId(1), slot, dose: Dose(1) }];
     assert_eq!(told(Command::Book { claims: &claim }), Err(Refusal::JournalFull));
     assert_eq!(counts(&engine, slot), (5, 0, 0));
     assert!(!engine.journal_so_far().is_empty());
@@ -336,15 +282,8 @@ fn a_closed_engine_acknowledges_nothing_more() {
     let engine = open(&config(dir.path()));
     let slot = seed(&engine, 10, 5);
     engine.close().unwrap();
-    let claim = [Claim {
-        party: PartyId(1),
-        slot,
-        dose: Dose(1),
-    }];
-    let request = Request {
-        command: Command::Book { claims: &claim },
-        idempotency: None,
-    };
+    let claim = [Claim { party: PartyId(1), slot, dose: Dose(1) }];
+    let request = Request { command: Command::Book { claims: &claim }, idempotency: None };
     assert!(engine.submit(&request, engine.now()).is_err());
 }
 

@@ -28,30 +28,13 @@ const NOW: TimestampMs = TimestampMs(1_000_000);
 const LATER: TimestampMs = TimestampMs(2_000_000);
 
 fn submit(engine: &Engine, command: Command<'_>, now: TimestampMs) -> Result<Outcome, Refusal> {
-    engine
-        .submit(
-            &Request {
-                command,
-                idempotency: None,
-            },
-            now,
-        )
-        .unwrap()
-        .result
+    engine.submit(&Request { command, idempotency: None }, now).unwrap().result
 }
 
 /// Two slots of one unit, and four parties.
 fn cell() -> (Arc<Engine>, Vec<SlotId>) {
     let engine = Engine::in_memory(&limits(), Arc::new(AllowAll));
-    submit(
-        &engine,
-        Command::AddParties {
-            count: 4,
-            facts: PartyFacts::default(),
-        },
-        NOW,
-    )
-    .unwrap();
+    submit(&engine, Command::AddParties { count: 4, facts: PartyFacts::default() }, NOW).unwrap();
     let facts = SlotFacts {
         programme: ProgrammeId(1),
         dose: Dose(0),
@@ -59,22 +42,9 @@ fn cell() -> (Arc<Engine>, Vec<SlotId>) {
         pool: PoolId(1),
         starts_at: LATER,
     };
-    let spec = SlotSpec {
-        centre: CentreKey(1),
-        capacity: Units::ONE,
-        facts,
-    };
-    let published = submit(
-        &engine,
-        Command::Publish {
-            slots: &[spec, spec],
-            note: b"",
-        },
-        NOW,
-    );
-    let Ok(Outcome::Published { slots, .. }) = published else {
-        panic!("not published")
-    };
+    let spec = SlotSpec { centre: CentreKey(1), capacity: Units::ONE, facts };
+    let published = submit(&engine, Command::Publish { slots: &[spec, spec], note: b"" }, NOW);
+    let Ok(Outcome::Published { slots, .. }) = published else { panic!("not published") };
     (Arc::new(engine), slots)
 }
 
@@ -89,20 +59,12 @@ fn prove(engine: &Engine, slots: &[SlotId]) {
         let counts = engine.counts(*slot).unwrap();
         let found = (counts.capacity().get(), counts.held().get(), counts.booked().get());
         let (capacity, held, booked) = ledger.slot(*slot).unwrap();
-        assert_eq!(
-            (u64::from(found.0), u64::from(found.1), u64::from(found.2)),
-            (capacity, held, booked),
-            "CAP-1"
-        );
+        assert_eq!((u64::from(found.0), u64::from(found.1), u64::from(found.2)), (capacity, held, booked), "CAP-1");
     }
 }
 
 fn claim(party: u32, slot: SlotId) -> Claim {
-    Claim {
-        party: PartyId(party),
-        slot,
-        dose: Dose(1),
-    }
+    Claim { party: PartyId(party), slot, dose: Dose(1) }
 }
 
 /// What one racing thread does with the things at hand.
@@ -116,14 +78,8 @@ fn act(engine: &Engine, slots: &[SlotId]) {
         0 => drop(submit(engine, Command::Book { claims: &claims[..1] }, NOW)),
         1 => drop(submit(engine, Command::Hold { claims: &claims, ttl }, NOW)),
         _ => {
-            let Ok(Outcome::Held { claims, .. }) = submit(
-                engine,
-                Command::Hold {
-                    claims: &claims[..1],
-                    ttl,
-                },
-                NOW,
-            ) else {
+            let Ok(Outcome::Held { claims, .. }) = submit(engine, Command::Hold { claims: &claims[..1], ttl }, NOW)
+            else {
                 return;
             };
             let hold = claims[0].number;
@@ -181,23 +137,10 @@ fn one_party_claims_one_dose_once() {
                 .iter()
                 .map(|slot| {
                     let (engine, slot) = (Arc::clone(&engine), *slot);
-                    thread::spawn(move || {
-                        submit(
-                            &engine,
-                            Command::Book {
-                                claims: &[claim(0, slot)],
-                            },
-                            NOW,
-                        )
-                        .is_ok()
-                    })
+                    thread::spawn(move || submit(&engine, Command::Book { claims: &[claim(0, slot)] }, NOW).is_ok())
                 })
                 .collect();
-            let won = threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .filter(|won| *won)
-                .count();
+            let won = threads.into_iter().map(|thread| thread.join().unwrap()).filter(|won| *won).count();
             prove(&engine, &slots);
             assert_eq!(won, 1, "PTY-1");
         },
@@ -213,31 +156,20 @@ fn twins_under_one_key_have_one_effect_and_one_answer() {
     shuttle::check_random(
         || {
             let (engine, slots) = cell();
-            let idempotency = Some(Idempotency {
-                key: IdempotencyKey(7),
-                fingerprint: 1,
-            });
+            let idempotency = Some(Idempotency { key: IdempotencyKey(7), fingerprint: 1 });
             let threads: Vec<_> = (0..2)
                 .map(|_| {
                     let (engine, slot) = (Arc::clone(&engine), slots[0]);
                     thread::spawn(move || {
-                        let command = Command::Book {
-                            claims: &[claim(0, slot)],
-                        };
+                        let command = Command::Book { claims: &[claim(0, slot)] };
                         engine.submit(&Request { command, idempotency }, NOW).unwrap()
                     })
                 })
                 .collect();
             let answers: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
             prove(&engine, &slots);
-            let told: Vec<_> = answers
-                .iter()
-                .filter_map(|answer| answer.result.as_ref().ok())
-                .collect();
-            assert!(
-                !told.is_empty() && told.windows(2).all(|pair| pair[0] == pair[1]),
-                "IDM-1: {answers:?}"
-            );
+            let told: Vec<_> = answers.iter().filter_map(|answer| answer.result.as_ref().ok()).collect();
+            assert!(!told.is_empty() && told.windows(2).all(|pair| pair[0] == pair[1]), "IDM-1: {answers:?}");
             for answer in &answers {
                 let fine = matches!(answer.result, Ok(_) | Err(Refusal::IdempotencyInFlight));
                 assert!(fine, "IDM-1: {answer:?}");

@@ -14,12 +14,7 @@ const PARTIES: u32 = 5;
 const SLOTS: usize = 4;
 
 fn limits() -> Limits {
-    Limits {
-        parties_max: 100,
-        slots_max: 1000,
-        bookings_max: 1000,
-        ..Limits::default()
-    }
+    Limits { parties_max: 100, slots_max: 1000, bookings_max: 1000, ..Limits::default() }
 }
 
 /// A policy that says no now and then.
@@ -34,29 +29,16 @@ impl Policy for Picky {
         now: TimestampMs,
     ) -> Result<(), PolicyRefusal> {
         if slot.dose != Dose(0) && slot.dose != dose {
-            return Err(PolicyRefusal {
-                rule: "dose",
-                from: None,
-            });
+            return Err(PolicyRefusal { rule: "dose", from: None });
         }
         if party.birth_year > 2010 && now < slot.starts_at {
-            return Err(PolicyRefusal {
-                rule: "age",
-                from: Some(slot.starts_at),
-            });
+            return Err(PolicyRefusal { rule: "age", from: Some(slot.starts_at) });
         }
         Ok(())
     }
 
     fn may_leave(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
-        if now >= slot.starts_at {
-            Err(PolicyRefusal {
-                rule: "cut_off",
-                from: None,
-            })
-        } else {
-            Ok(())
-        }
+        if now >= slot.starts_at { Err(PolicyRefusal { rule: "cut_off", from: None }) } else { Ok(()) }
     }
 
     fn hold_ttl_max(&self) -> Duration {
@@ -106,19 +88,10 @@ fn setting() -> (Engine, Model, Vec<SlotId>) {
     let engine = Engine::in_memory(&limits(), Arc::new(Picky));
     let mut model = Model::new(Arc::new(Picky));
     for birth_year in [1980, 2020] {
-        let facts = PartyFacts {
-            birth_year,
-            ..PartyFacts::default()
-        };
-        let request = Request {
-            command: Command::AddParties { count: 3, facts },
-            idempotency: None,
-        };
+        let facts = PartyFacts { birth_year, ..PartyFacts::default() };
+        let request = Request { command: Command::AddParties { count: 3, facts }, idempotency: None };
         let told = engine.submit(&request, TimestampMs(0)).unwrap().result;
-        assert_eq!(
-            told.map_err(|refusal| ModelRefusal::from(&refusal)),
-            model.submit(&request, TimestampMs(0)).0
-        );
+        assert_eq!(told.map_err(|refusal| ModelRefusal::from(&refusal)), model.submit(&request, TimestampMs(0)).0);
     }
     let facts = |dose, programme, starts_at| SlotFacts {
         programme: ProgrammeId(programme),
@@ -127,32 +100,13 @@ fn setting() -> (Engine, Model, Vec<SlotId>) {
         pool: PoolId(1),
         starts_at: TimestampMs(starts_at),
     };
-    let all = [
-        (facts(0, 1, 1500), 2u32),
-        (facts(1, 1, 1500), 1),
-        (facts(0, 1, 900), 3),
-        (facts(0, 2, 1500), 1),
-    ];
-    let specs = all.map(|(facts, n)| SlotSpec {
-        centre: CentreKey(1),
-        capacity: Units::new(n).unwrap(),
-        facts,
-    });
-    let request = Request {
-        command: Command::Publish {
-            slots: &specs,
-            note: b"",
-        },
-        idempotency: None,
-    };
+    let all = [(facts(0, 1, 1500), 2u32), (facts(1, 1, 1500), 1), (facts(0, 1, 900), 3), (facts(0, 2, 1500), 1)];
+    let specs = all.map(|(facts, n)| SlotSpec { centre: CentreKey(1), capacity: Units::new(n).unwrap(), facts });
+    let request = Request { command: Command::Publish { slots: &specs, note: b"" }, idempotency: None };
     let Ok(Outcome::Published { slots, .. }) = engine.submit(&request, TimestampMs(0)).unwrap().result else {
         panic!("not published")
     };
-    let told: Vec<_> = slots
-        .iter()
-        .zip(all)
-        .map(|(slot, (facts, n))| (*slot, facts, n))
-        .collect();
+    let told: Vec<_> = slots.iter().zip(all).map(|(slot, (facts, n))| (*slot, facts, n)).collect();
     model.publish(&told);
     (engine, model, slots)
 }
@@ -165,11 +119,7 @@ fn agree(engine: &Engine, model: &Model, slots: &[SlotId]) {
     }
     for party in (0..PARTIES).map(PartyId) {
         let view = engine.party_bookings(party).unwrap();
-        let mut live: Vec<_> = view
-            .bookings
-            .iter()
-            .map(|booking| (booking.number, booking.state))
-            .collect();
+        let mut live: Vec<_> = view.bookings.iter().map(|booking| (booking.number, booking.state)).collect();
         live.sort_by_key(|(number, _)| *number);
         assert_eq!(live, model.live(party), "party {party}");
     }

@@ -15,12 +15,7 @@ const ROUNDS: u64 = 150;
 const PARTIES: u32 = 6;
 
 fn limits() -> Limits {
-    Limits {
-        parties_max: 64,
-        slots_max: 640,
-        bookings_max: 50_000,
-        ..Limits::default()
-    }
+    Limits { parties_max: 64, slots_max: 640, bookings_max: 50_000, ..Limits::default() }
 }
 
 /// A small generator, so that a thread's choices repeat for its seed.
@@ -36,30 +31,13 @@ impl Random {
 }
 
 fn submit(engine: &Engine, command: Command<'_>, now: TimestampMs) -> Result<Outcome, Refusal> {
-    engine
-        .submit(
-            &Request {
-                command,
-                idempotency: None,
-            },
-            now,
-        )
-        .unwrap()
-        .result
+    engine.submit(&Request { command, idempotency: None }, now).unwrap().result
 }
 
 fn race(seed: u64) -> (Arc<Engine>, Vec<SlotId>, Vec<(Seq, Entry)>) {
     let engine = Arc::new(Engine::in_memory(&limits(), Arc::new(AllowAll)));
     let now = TimestampMs(1000);
-    submit(
-        &engine,
-        Command::AddParties {
-            count: PARTIES,
-            facts: PartyFacts::default(),
-        },
-        now,
-    )
-    .unwrap();
+    submit(&engine, Command::AddParties { count: PARTIES, facts: PartyFacts::default() }, now).unwrap();
     let facts = SlotFacts {
         programme: ProgrammeId(1),
         dose: Dose(0),
@@ -67,19 +45,9 @@ fn race(seed: u64) -> (Arc<Engine>, Vec<SlotId>, Vec<(Seq, Entry)>) {
         pool: PoolId(1),
         starts_at: TimestampMs(9_000_000),
     };
-    let specs = [1, 2, 3].map(|n| SlotSpec {
-        centre: CentreKey(n),
-        capacity: Units::new(n).unwrap(),
-        facts,
-    });
-    let Ok(Outcome::Published { slots, .. }) = submit(
-        &engine,
-        Command::Publish {
-            slots: &specs,
-            note: b"",
-        },
-        now,
-    ) else {
+    let specs = [1, 2, 3].map(|n| SlotSpec { centre: CentreKey(n), capacity: Units::new(n).unwrap(), facts });
+    let Ok(Outcome::Published { slots, .. }) = submit(&engine, Command::Publish { slots: &specs, note: b"" }, now)
+    else {
         panic!("not published")
     };
     let start = Arc::new(Barrier::new(usize::try_from(THREADS).unwrap()));
@@ -106,16 +74,8 @@ fn act(engine: &Engine, slots: &[SlotId], random: &mut Random) {
     let (one, other) = (slot(), slot());
     let party = u32::try_from(random.below(u64::from(PARTIES))).unwrap();
     let claims = [
-        Claim {
-            party: PartyId(party),
-            slot: one,
-            dose: Dose(1),
-        },
-        Claim {
-            party: PartyId((party + 1) % PARTIES),
-            slot: other,
-            dose: Dose(1),
-        },
+        Claim { party: PartyId(party), slot: one, dose: Dose(1) },
+        Claim { party: PartyId((party + 1) % PARTIES), slot: other, dose: Dose(1) },
     ];
     let claims = &claims[..1 + usize::try_from(random.below(2)).unwrap()];
     if random.below(8) == 0 {
@@ -133,14 +93,7 @@ fn act(engine: &Engine, slots: &[SlotId], random: &mut Random) {
         1 => drop(submit(engine, Command::Expire { hold }, TimestampMs(2000))),
         _ => {
             let _ = submit(engine, Command::Confirm { hold }, now);
-            let _ = submit(
-                engine,
-                Command::Move {
-                    booking: hold,
-                    to: other,
-                },
-                now,
-            );
+            let _ = submit(engine, Command::Move { booking: hold, to: other }, now);
             for claim in &claims {
                 let _ = submit(engine, Command::Cancel { booking: claim.number }, now);
             }
@@ -153,11 +106,7 @@ fn act(engine: &Engine, slots: &[SlotId], random: &mut Random) {
 
 fn counts(engine: &Engine, slot: SlotId) -> (u64, u64, u64) {
     let counts = engine.counts(slot).unwrap();
-    (
-        counts.capacity().get().into(),
-        counts.held().get().into(),
-        counts.booked().get().into(),
-    )
+    (counts.capacity().get().into(), counts.held().get().into(), counts.booked().get().into())
 }
 
 // rule: JNL-1
@@ -168,36 +117,20 @@ fn counts(engine: &Engine, slot: SlotId) -> (u64, u64, u64) {
 fn a_journal_cut_after_any_entry_replays_to_a_state_that_could_have_been() {
     for seed in 1..=3 {
         let (engine, slots, journal) = race(seed);
-        assert!(
-            journal.len() > 500,
-            "seed {seed}: only {} entries, nothing was raced",
-            journal.len()
-        );
+        assert!(journal.len() > 500, "seed {seed}: only {} entries, nothing was raced", journal.len());
         let mut ledger = Ledger::new(Duration::from_secs(60));
         for (cut, (seq, entry)) in journal.iter().enumerate() {
             ledger.apply(*seq, entry);
-            assert!(
-                ledger.findings().is_empty(),
-                "seed {seed}, cut after {seq}: {:?}",
-                ledger.findings()
-            );
+            assert!(ledger.findings().is_empty(), "seed {seed}, cut after {seq}: {:?}", ledger.findings());
             // The real replay of the same prefix: refuses what breaks a rule, and counts what the ledger counts.
             let replayed = Engine::from_journal(&limits(), Arc::new(AllowAll), &journal[..=cut])
                 .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             for slot in slots.iter().filter(|_| cut >= 1) {
-                assert_eq!(
-                    Some(counts(&replayed, *slot)),
-                    ledger.slot(*slot),
-                    "seed {seed}, cut after {seq}"
-                );
+                assert_eq!(Some(counts(&replayed, *slot)), ledger.slot(*slot), "seed {seed}, cut after {seq}");
             }
         }
         for slot in &slots {
-            assert_eq!(
-                Some(counts(&engine, *slot)),
-                ledger.slot(*slot),
-                "CAP-1: memory and journal differ"
-            );
+            assert_eq!(Some(counts(&engine, *slot)), ledger.slot(*slot), "CAP-1: memory and journal differ");
         }
     }
 }

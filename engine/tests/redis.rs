@@ -76,12 +76,7 @@ type Read = (String, Vec<(String, Vec<u8>)>);
 
 /// Every entry in the stream, in order, with whole frames under explicit ids.
 fn entries(connection: &mut redis::Connection) -> Vec<u64> {
-    let read: Vec<Read> = redis::cmd("XRANGE")
-        .arg("berth:1:journal")
-        .arg("-")
-        .arg("+")
-        .query(connection)
-        .unwrap();
+    let read: Vec<Read> = redis::cmd("XRANGE").arg("berth:1:journal").arg("-").arg("+").query(connection).unwrap();
     let mut seqs = Vec::new();
     for (id, fields) in read {
         let frame = Frame::read(&fields[0].1).unwrap();
@@ -94,10 +89,7 @@ fn entries(connection: &mut redis::Connection) -> Vec<u64> {
 fn with_redis(dir: &Path, port: u16) -> Config {
     let mut config = config(dir);
     let url = format!("redis://127.0.0.1:{port}");
-    config.journal.redis = Some(RedisConfig {
-        url,
-        prefix: "berth:1".to_owned(),
-    });
+    config.journal.redis = Some(RedisConfig { url, prefix: "berth:1".to_owned() });
     config
 }
 
@@ -123,9 +115,7 @@ fn the_stream_holds_the_log_through_outage_wipe_and_restart() {
         let (_, seq) = book(&engine, party, slot);
         engine.ticket(seq).wait().unwrap();
     }
-    patiently("the loss is noticed", || {
-        (engine.stats().redis.unwrap().connected == 0).then_some(())
-    });
+    patiently("the loss is noticed", || (engine.stats().redis.unwrap().connected == 0).then_some(()));
     assert!(engine.stats().redis.unwrap().lag_entries >= 100);
     let redis = Redis::start(store.path(), port);
     let seq = shipped(&engine);
@@ -133,9 +123,7 @@ fn the_stream_holds_the_log_through_outage_wipe_and_restart() {
 
     // Wiped: noticed without new entries, and shipped again from the start of the log.
     let () = redis::cmd("FLUSHALL").query(&mut redis.connection()).unwrap();
-    patiently("the wipe is healed", || {
-        (entries(&mut redis.connection()).len() as u64 == seq).then_some(())
-    });
+    patiently("the wipe is healed", || (entries(&mut redis.connection()).len() as u64 == seq).then_some(()));
 
     // A restarted engine goes on where the stream ends, in a new epoch.
     engine.close().unwrap();
@@ -162,9 +150,7 @@ fn an_older_epoch_and_another_history_are_fenced() {
     let before = shipped(&engine);
     let () = connection.hset("berth:1:head", "epoch", 99).unwrap();
     book(&engine, 1, slot);
-    patiently("it is fenced", || {
-        (engine.stats().redis.unwrap().stopped == 1).then_some(())
-    });
+    patiently("it is fenced", || (engine.stats().redis.unwrap().stopped == 1).then_some(()));
     assert_eq!(entries(&mut connection).len() as u64, before);
     book(&engine, 2, slot);
 
@@ -174,12 +160,6 @@ fn an_older_epoch_and_another_history_are_fenced() {
     let engine = open(&config);
     let slot = seed(&engine, 10, 10);
     book(&engine, 1, slot);
-    patiently("it stops", || {
-        (engine.stats().redis.unwrap().stopped == 1).then_some(())
-    });
-    assert_eq!(
-        entries(&mut connection).len() as u64,
-        before,
-        "another history was mixed in"
-    );
+    patiently("it stops", || (engine.stats().redis.unwrap().stopped == 1).then_some(()));
+    assert_eq!(entries(&mut connection).len() as u64, before, "another history was mixed in");
 }

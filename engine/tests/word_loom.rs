@@ -32,18 +32,8 @@ enum Op {
     Close,
 }
 
-const OPS: [Op; 10] = [
-    Op::Hold,
-    Op::Book,
-    Op::Confirm,
-    Op::Release,
-    Op::Expire,
-    Op::Cancel,
-    Op::Shrink,
-    Op::Grow,
-    Op::Open,
-    Op::Close,
-];
+const OPS: [Op; 10] =
+    [Op::Hold, Op::Book, Op::Confirm, Op::Release, Op::Expire, Op::Cancel, Op::Shrink, Op::Grow, Op::Open, Op::Close];
 
 /// Applies `op`; returns the change of (held, booked).
 fn apply(op: Op, word: &SlotWord) -> (i64, i64) {
@@ -106,10 +96,7 @@ fn every_pair_of_transitions_keeps_the_counts_exact() {
                 let counts = word.counts().unwrap();
                 let found = (i64::from(counts.held().get()), i64::from(counts.booked().get()));
                 assert_eq!(found, expected, "CAP-1: {a:?} beside {b:?}");
-                assert!(
-                    found.0 + found.1 <= i64::from(counts.capacity().get()),
-                    "CAP-1: {a:?} beside {b:?}"
-                );
+                assert!(found.0 + found.1 <= i64::from(counts.capacity().get()), "CAP-1: {a:?} beside {b:?}");
             });
         }
     }

@@ -72,12 +72,7 @@ impl Room<'_> {
     /// Gives the entry the next sequence number and copies its bytes.
     // rule: JNL-1 one lock gives numbers in the order of appends
     pub(crate) fn append(mut self, entry: &[u8], code: usize) -> Seq {
-        assert!(
-            entry.len() <= self.bytes,
-            "an entry of {} bytes in room for {}",
-            entry.len(),
-            self.bytes
-        );
+        assert!(entry.len() <= self.bytes, "an entry of {} bytes in room for {}", entry.len(), self.bytes);
         let mut open = self.buffer.open.lock();
         open.frame.extend_from_slice(entry);
         open.count += 1;
@@ -109,12 +104,7 @@ impl Buffer {
             sleeper: None,
             closing: false,
         };
-        Self {
-            used: AtomicUsize::new(0),
-            capacity,
-            open: Mutex::new(open),
-            marks,
-        }
+        Self { used: AtomicUsize::new(0), capacity, open: Mutex::new(open), marks }
     }
 
     pub(crate) fn capacity(&self) -> usize {

@@ -88,25 +88,15 @@ impl Directory {
     /// Opens or creates the directory and takes its lock.
     pub(crate) fn open(dir: &Path, cell: CellId) -> Result<Self, OpenError> {
         let existing = check(dir, cell)?;
-        fs::create_dir_all(dir).map_err(|error| OpenError::Io {
-            path: dir.to_owned(),
-            error,
-        })?;
+        fs::create_dir_all(dir).map_err(|error| OpenError::Io { path: dir.to_owned(), error })?;
         let lock = lock(dir)?;
         let journal = dir.join("journal");
         if !existing {
-            initialise(dir, &journal, cell).map_err(|error| OpenError::Io {
-                path: dir.to_owned(),
-                error,
-            })?;
+            initialise(dir, &journal, cell).map_err(|error| OpenError::Io { path: dir.to_owned(), error })?;
         }
         let key_path = dir.join("code.key");
         let code_key = read_key(&key_path).map_err(|error| OpenError::Io { path: key_path, error })?;
-        Ok(Self {
-            journal,
-            code_key,
-            _lock: lock,
-        })
+        Ok(Self { journal, code_key, _lock: lock })
     }
 }
 
@@ -114,10 +104,7 @@ impl Directory {
 pub(crate) fn open_existing(dir: &Path) -> Result<(Directory, CellId), OpenError> {
     let meta = dir.join("berth.meta");
     let text = fs::read_to_string(&meta).map_err(|error| OpenError::Io { path: meta, error })?;
-    let cell = text
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix("cell=")?.parse().ok())
-        .map(CellId);
+    let cell = text.split_whitespace().find_map(|word| word.strip_prefix("cell=")?.parse().ok()).map(CellId);
     let cell = cell.unwrap_or_default();
     Directory::open(dir, cell).map(|directory| (directory, cell))
 }
@@ -174,18 +161,11 @@ pub(crate) fn check(dir: &Path, cell: CellId) -> Result<bool, OpenError> {
             let found_cell = words.next().unwrap_or_default().to_owned();
             if version != format!("layout={LAYOUT_VERSION}") {
                 let found = version.trim_start_matches("layout=").to_owned();
-                return Err(OpenError::Version {
-                    dir: dir.to_owned(),
-                    found,
-                });
+                return Err(OpenError::Version { dir: dir.to_owned(), found });
             }
             if found_cell != format!("cell={cell}") {
                 let found = found_cell.trim_start_matches("cell=").to_owned();
-                return Err(OpenError::OtherCell {
-                    dir: dir.to_owned(),
-                    found,
-                    expected: cell,
-                });
+                return Err(OpenError::OtherCell { dir: dir.to_owned(), found, expected: cell });
             }
             Ok(true)
         }
@@ -200,10 +180,7 @@ pub(crate) fn check(dir: &Path, cell: CellId) -> Result<bool, OpenError> {
                     Ok(false)
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-                Err(error) => Err(OpenError::Io {
-                    path: dir.to_owned(),
-                    error,
-                }),
+                Err(error) => Err(OpenError::Io { path: dir.to_owned(), error }),
             }
         }
         Err(error) => Err(OpenError::Io { path: meta, error }),
@@ -213,16 +190,8 @@ pub(crate) fn check(dir: &Path, cell: CellId) -> Result<bool, OpenError> {
 /// Takes the single-owner lock of a data directory.
 pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("LOCK");
-    let io = |error| OpenError::Io {
-        path: path.clone(),
-        error,
-    };
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(io)?;
+    let io = |error| OpenError::Io { path: path.clone(), error };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked { dir: dir.to_owned() }),
@@ -237,11 +206,7 @@ fn initialise(dir: &Path, journal: &Path, cell: CellId) -> io::Result<()> {
     if !key_path.exists() {
         let mut key = [0u8; 16];
         File::open("/dev/urandom")?.read_exact(&mut key)?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&key_path)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&key_path)?;
         file.write_all(format!("{:032x}\n", u128::from_be_bytes(key)).as_bytes())?;
         file.sync_all()?;
     }
@@ -265,10 +230,7 @@ pub(crate) fn read_key(path: &Path) -> io::Result<[u8; 16]> {
 /// Zeroes a segment from the torn frame on and makes that durable, so that no later read can meet it. A
 /// segment torn in its very header is removed.
 pub(crate) fn cut(torn: &Torn) -> Result<(), OpenError> {
-    let io = |error| OpenError::Io {
-        path: torn.path.clone(),
-        error,
-    };
+    let io = |error| OpenError::Io { path: torn.path.clone(), error };
     if torn.offset == 0 {
         return remove(&torn.path);
     }
@@ -286,10 +248,7 @@ pub(crate) fn cut(torn: &Torn) -> Result<(), OpenError> {
 
 /// Removes a segment file that holds nothing, and makes that durable.
 pub(crate) fn remove(path: &Path) -> Result<(), OpenError> {
-    let io = |error| OpenError::Io {
-        path: path.to_owned(),
-        error,
-    };
+    let io = |error| OpenError::Io { path: path.to_owned(), error };
     fs::remove_file(path).map_err(io)?;
     path.parent().map_or(Ok(()), sync_directory).map_err(io)
 }

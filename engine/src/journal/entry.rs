@@ -225,8 +225,7 @@ impl Sink for Vec<u8> {
 
 impl<const N: usize> Sink for ArrayVec<u8, N> {
     fn put(&mut self, bytes: &[u8]) {
-        self.try_extend_from_slice(bytes)
-            .expect("SMALL_ENTRY_BYTES_MAX covers every small entry");
+        self.try_extend_from_slice(bytes).expect("SMALL_ENTRY_BYTES_MAX covers every small entry");
     }
 
     fn patch(&mut self, at: usize, bytes: [u8; 4]) {
@@ -289,10 +288,7 @@ impl Entry {
         }
         let at = input.u48()?;
         let idempotency = if flags & FLAG_IDEMPOTENT != 0 {
-            Some(Idempotency {
-                key: IdempotencyKey(input.u128()?),
-                fingerprint: input.u64()?,
-            })
+            Some(Idempotency { key: IdempotencyKey(input.u128()?), fingerprint: input.u64()? })
         } else {
             None
         };
@@ -300,14 +296,7 @@ impl Entry {
         if !input.0.is_empty() {
             return Err(DecodeError::TrailingBytes(input.0.len()));
         }
-        Ok((
-            Entry {
-                at: TimestampMs(at),
-                idempotency,
-                event,
-            },
-            4 + body_len,
-        ))
+        Ok((Entry { at: TimestampMs(at), idempotency, event }, 4 + body_len))
     }
 }
 
@@ -339,11 +328,7 @@ impl Event {
                 put_len(out, note.len());
                 out.put(note);
             }
-            Event::Held {
-                first,
-                expires_at,
-                claims,
-            } => {
+            Event::Held { first, expires_at, claims } => {
                 out.put(&first.0.to_le_bytes());
                 out.put(&expires_at.0.to_le_bytes());
                 put_claims(out, claims);
@@ -387,47 +372,21 @@ impl Event {
                 let count = input.u32()? as usize;
                 // The bytes bound the count before anything is allocated for it.
                 let mut bytes = Input(input.take(count.checked_mul(SLOT_BYTES).ok_or(DecodeError::Short)?)?);
-                let slots = (0..count)
-                    .map(|_| PublishedSlot::decode(&mut bytes))
-                    .collect::<Result<_, _>>()?;
-                Event::Published {
-                    slots,
-                    note: input.bytes()?.to_vec(),
-                }
+                let slots = (0..count).map(|_| PublishedSlot::decode(&mut bytes)).collect::<Result<_, _>>()?;
+                Event::Published { slots, note: input.bytes()?.to_vec() }
             }
-            3 => Event::Note {
-                note: input.bytes()?.to_vec(),
-            },
-            4 => Event::Held {
-                first: input.booking()?,
-                expires_at: TimestampMs(input.u64()?),
-                claims: input.claims()?,
-            },
-            5 => Event::Booked {
-                first: input.booking()?,
-                claims: input.claims()?,
-            },
-            6 => Event::Confirmed {
-                hold: input.booking()?,
-                len: input.group_len()?,
-            },
-            7 => Event::Released {
-                hold: input.booking()?,
-                len: input.group_len()?,
-            },
-            8 => Event::Expired {
-                hold: input.booking()?,
-                len: input.group_len()?,
-            },
-            9 => Event::Cancelled {
-                booking: input.booking()?,
-            },
+            3 => Event::Note { note: input.bytes()?.to_vec() },
+            4 => {
+                Event::Held { first: input.booking()?, expires_at: TimestampMs(input.u64()?), claims: input.claims()? }
+            }
+            5 => Event::Booked { first: input.booking()?, claims: input.claims()? },
+            6 => Event::Confirmed { hold: input.booking()?, len: input.group_len()? },
+            7 => Event::Released { hold: input.booking()?, len: input.group_len()? },
+            8 => Event::Expired { hold: input.booking()?, len: input.group_len()? },
+            9 => Event::Cancelled { booking: input.booking()? },
             10 => Event::Moved {
                 from: input.booking()?,
-                to: NumberedClaim {
-                    number: input.booking()?,
-                    claim: input.claim()?,
-                },
+                to: NumberedClaim { number: input.booking()?, claim: input.claim()? },
             },
             11 => Event::SlotChanged {
                 slot: SlotId(input.u32()?),
@@ -520,11 +479,7 @@ impl<'a> Input<'a> {
 
     fn group_len(&mut self) -> Result<u8, DecodeError> {
         let len = self.u8()?;
-        if (1..=GROUP_CLAIMS_MAX).contains(&usize::from(len)) {
-            Ok(len)
-        } else {
-            Err(DecodeError::OutOfRange("group"))
-        }
+        if (1..=GROUP_CLAIMS_MAX).contains(&usize::from(len)) { Ok(len) } else { Err(DecodeError::OutOfRange("group")) }
     }
 
     fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
@@ -533,11 +488,7 @@ impl<'a> Input<'a> {
     }
 
     fn claim(&mut self) -> Result<Claim, DecodeError> {
-        Ok(Claim {
-            party: PartyId(self.u32()?),
-            slot: SlotId(self.u32()?),
-            dose: Dose(self.u8()?),
-        })
+        Ok(Claim { party: PartyId(self.u32()?), slot: SlotId(self.u32()?), dose: Dose(self.u8()?) })
     }
 
     fn claims(&mut self) -> Result<Claims, DecodeError> {

@@ -144,11 +144,7 @@ impl<'a> Frame<'a> {
         if head.count == 0 || head.first.0 == 0 || head.first.0.checked_add(u64::from(head.count)).is_none() {
             return Err(FrameError::Count(head.count));
         }
-        Ok(Frame {
-            header: head,
-            link,
-            bytes: whole,
-        })
+        Ok(Frame { header: head, link, bytes: whole })
     }
 
     /// Reads the entries in order.
@@ -162,10 +158,6 @@ impl<'a> Frame<'a> {
             each(Seq(self.header.first.0 + u64::from(index)), entry);
             rest = &rest[len..];
         }
-        if rest.is_empty() {
-            Ok(())
-        } else {
-            Err(FrameError::Count(self.header.count))
-        }
+        if rest.is_empty() { Ok(()) } else { Err(FrameError::Count(self.header.count)) }
     }
 }

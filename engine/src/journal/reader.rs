@@ -75,18 +75,12 @@ pub struct Tail {
 
 /// The segments of a directory in order of their index.
 pub(crate) fn segments(dir: &Path) -> Result<Vec<(u64, PathBuf)>, ReadError> {
-    let io = |error| ReadError::Io {
-        path: dir.to_owned(),
-        error,
-    };
+    let io = |error| ReadError::Io { path: dir.to_owned(), error };
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(io)? {
         let path = entry.map_err(io)?.path();
         if path.extension().is_some_and(|ext| ext == "seg") {
-            let index = path
-                .file_stem()
-                .and_then(|stem| stem.to_str())
-                .and_then(|stem| stem.parse::<u64>().ok());
+            let index = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok());
             let index = index.ok_or_else(|| ReadError::Damaged {
                 path: path.clone(),
                 offset: 0,
@@ -119,10 +113,7 @@ pub fn read_directory(
         unused: Vec::new(),
     };
     for (index, path) in segments(dir)? {
-        let bytes = fs::read(&path).map_err(|error| ReadError::Io {
-            path: path.clone(),
-            error,
-        })?;
+        let bytes = fs::read(&path).map_err(|error| ReadError::Io { path: path.clone(), error })?;
         if is_zero(&bytes) {
             tail.unused.push(path);
             continue;
@@ -130,26 +121,13 @@ pub fn read_directory(
         // Something used after something torn or unused: the crash cannot have done that.
         if let Some(torn) = &tail.torn {
             let what = format!("a bad frame, yet segment {index} follows");
-            return Err(ReadError::Damaged {
-                path: torn.path.clone(),
-                offset: torn.offset,
-                what,
-            });
+            return Err(ReadError::Damaged { path: torn.path.clone(), offset: torn.offset, what });
         }
         if let Some(unused) = tail.unused.first() {
             let what = format!("an empty segment, yet segment {index} follows");
-            return Err(ReadError::Damaged {
-                path: unused.clone(),
-                offset: 0,
-                what,
-            });
+            return Err(ReadError::Damaged { path: unused.clone(), offset: 0, what });
         }
-        Segment {
-            index,
-            path: &path,
-            bytes: &bytes,
-        }
-        .read(cell, &mut tail, each)?;
+        Segment { index, path: &path, bytes: &bytes }.read(cell, &mut tail, each)?;
     }
     Ok(tail)
 }
@@ -168,18 +146,12 @@ impl Segment<'_> {
         tail: &mut Tail,
         each: &mut dyn FnMut(&Frame<'_>) -> Result<(), FrameError>,
     ) -> Result<(), ReadError> {
-        let header = self
-            .bytes
-            .first_chunk::<SEGMENT_HEADER_BYTES>()
-            .and_then(SegmentHeader::from_bytes);
+        let header = self.bytes.first_chunk::<SEGMENT_HEADER_BYTES>().and_then(SegmentHeader::from_bytes);
         let Some(header) = header else {
             return self.torn_or_damaged(0, "the segment header is not whole", tail);
         };
         if header.version != FORMAT_VERSION {
-            return Err(ReadError::Version {
-                path: self.path.to_owned(),
-                found: header.version,
-            });
+            return Err(ReadError::Version { path: self.path.to_owned(), found: header.version });
         }
         self.check_header(&header, cell, tail)?;
         tail.epoch = header.epoch;
@@ -214,16 +186,10 @@ impl Segment<'_> {
             return Err(self.damaged(0, format!("the segment is of cell {}, not {cell}", header.cell)));
         }
         if header.index != self.index || self.index != expected_index {
-            return Err(self.damaged(
-                0,
-                format!("segment {} stands where {expected_index} was due", header.index),
-            ));
+            return Err(self.damaged(0, format!("segment {} stands where {expected_index} was due", header.index)));
         }
         if header.first != tail.last.next() || header.previous != tail.link || header.epoch < tail.epoch {
-            let what = format!(
-                "the segment begins at {}, the one before ended at {}",
-                header.first, tail.last
-            );
+            let what = format!("the segment begins at {}, the one before ended at {}", header.first, tail.last);
             return Err(self.damaged(0, what));
         }
         Ok(())
@@ -231,28 +197,18 @@ impl Segment<'_> {
 
     fn torn_or_damaged(&self, at: usize, what: &str, tail: &mut Tail) -> Result<(), ReadError> {
         let later = (at / 8 + 1..self.bytes.len() / 8).map(|word| word * 8);
-        if let Some(valid) = later
-            .into_iter()
-            .find(|&later| Frame::read(&self.bytes[later..]).is_ok())
-        {
+        if let Some(valid) = later.into_iter().find(|&later| Frame::read(&self.bytes[later..]).is_ok()) {
             return Err(self.damaged(at, format!("{what}, yet a whole frame follows at {valid}")));
         }
         if at != 0 {
             tail.index = self.index;
         }
-        tail.torn = Some(Torn {
-            path: self.path.to_owned(),
-            offset: at as u64,
-        });
+        tail.torn = Some(Torn { path: self.path.to_owned(), offset: at as u64 });
         Ok(())
     }
 
     fn damaged(&self, at: usize, what: String) -> ReadError {
-        ReadError::Damaged {
-            path: self.path.to_owned(),
-            offset: at as u64,
-            what,
-        }
+        ReadError::Damaged { path: self.path.to_owned(), offset: at as u64, what }
     }
 }
 

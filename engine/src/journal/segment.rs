@@ -90,28 +90,17 @@ impl SegmentFile {
     pub(crate) fn create(dir: &Path, index: u64, bytes: u64, power_cut: bool) -> io::Result<Self> {
         let path = path(dir, index);
         let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        let filled = fill_with_zeros(&file, bytes)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| sync_directory(dir));
+        let filled = fill_with_zeros(&file, bytes).and_then(|()| file.sync_all()).and_then(|()| sync_directory(dir));
         if let Err(error) = filled {
             // A half-filled file must not be taken for a prepared one, nor keep a full disk full.
             let _ = std::fs::remove_file(&path);
             return Err(error);
         }
-        Ok(Self {
-            file,
-            index,
-            bytes,
-            unsynced: power_cut.then(Vec::new),
-        })
+        Ok(Self { file, index, bytes, unsynced: power_cut.then(Vec::new) })
     }
 
     pub(crate) fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        assert!(
-            at + bytes.len() as u64 <= self.bytes,
-            "a write past the end of segment {}",
-            self.index
-        );
+        assert!(at + bytes.len() as u64 <= self.bytes, "a write past the end of segment {}", self.index);
         match &mut self.unsynced {
             Some(unsynced) => unsynced.push((at, bytes.to_vec())),
             None => self.file.write_all_at(bytes, at)?,

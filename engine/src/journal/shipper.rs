@@ -110,21 +110,10 @@ impl Shipper {
             errors: AtomicU64::new(0),
             last_error: Mutex::new(None),
         });
-        let worker = Worker {
-            config,
-            journal,
-            epoch,
-            shared: Arc::clone(&shared),
-        };
-        let thread = std::thread::Builder::new()
-            .name("berth-shipper".to_owned())
-            .spawn(move || worker.run())?;
+        let worker = Worker { config, journal, epoch, shared: Arc::clone(&shared) };
+        let thread = std::thread::Builder::new().name("berth-shipper".to_owned()).spawn(move || worker.run())?;
         let bell = Bell(thread.thread().clone());
-        Ok(Self {
-            shared,
-            bell,
-            thread: Mutex::new(Some(thread)),
-        })
+        Ok(Self { shared, bell, thread: Mutex::new(Some(thread)) })
     }
 
     pub(crate) fn bell(&self) -> Bell {
@@ -219,17 +208,12 @@ impl Worker {
         connection.set_read_timeout(Some(TIMEOUT))?;
         connection.set_write_timeout(Some(TIMEOUT))?;
         let append = redis::Script::new(APPEND);
-        let (stream, head_key) = (
-            format!("{}:journal", self.config.prefix),
-            format!("{}:head", self.config.prefix),
-        );
+        let (stream, head_key) = (format!("{}:journal", self.config.prefix), format!("{}:head", self.config.prefix));
         let head: Option<u64> = connection.hget(&head_key, "last")?;
         let head = Seq(head.unwrap_or(0));
         if head > self.shared.marks.durable() {
             let durable = self.shared.marks.durable();
-            return Err(Ended::Stopped(format!(
-                "Redis is ahead of the log: it holds {head}, the log {durable}"
-            )));
+            return Err(Ended::Stopped(format!("Redis is ahead of the log: it holds {head}, the log {durable}")));
         }
         self.shared.shipped.store(head.0, Relaxed);
         self.shared.connected.store(true, Relaxed);
@@ -256,9 +240,7 @@ impl Worker {
                     "elsewhere" => return Err(Ended::Lost("the head of the stream moved".to_owned())),
                     "fenced" => return Err(Ended::Stopped("a newer epoch owns the stream".to_owned())),
                     _ => {
-                        return Err(Ended::Stopped(
-                            "the stream holds another history than the log".to_owned(),
-                        ));
+                        return Err(Ended::Stopped("the stream holds another history than the log".to_owned()));
                     }
                 }
             }
@@ -306,23 +288,13 @@ impl Cursor {
             }
         }
         let Some((index, file, header)) = found else {
-            return Err(Ended::Lost(format!(
-                "the log does not yet reach back to entry {}",
-                head.next()
-            )));
+            return Err(Ended::Lost(format!("the log does not yet reach back to entry {}", head.next())));
         };
         let last = Seq(header.first.0 - 1);
-        let mut cursor = Cursor {
-            index,
-            file,
-            at: SEGMENT_HEADER_BYTES as u64,
-            last,
-        };
+        let mut cursor = Cursor { index, file, at: SEGMENT_HEADER_BYTES as u64, last };
         while cursor.last < head {
             if cursor.next(journal, head)?.is_none() {
-                return Err(Ended::Stopped(format!(
-                    "entry {head} of the stream does not end a frame of the log"
-                )));
+                return Err(Ended::Stopped(format!("entry {head} of the stream does not end a frame of the log")));
             }
         }
         Ok(cursor)

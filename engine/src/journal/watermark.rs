@@ -57,11 +57,7 @@ impl Watermark {
             if waiting.wakers.is_empty() {
                 return;
             }
-            waiting
-                .wakers
-                .extract_if(.., |(seq, _)| *seq <= to)
-                .map(|(_, waker)| waker)
-                .collect()
+            waiting.wakers.extract_if(.., |(seq, _)| *seq <= to).map(|(_, waker)| waker).collect()
         };
         // Outside the lock: a waker may run arbitrary code.
         woken.into_iter().for_each(Waker::wake);

@@ -62,30 +62,16 @@ pub(crate) fn spawn(
     let (prepare, to_prepare) = bounded::<u64>(1);
     let (done, prepared) = bounded(1);
     let (dir, bytes, power_cut) = (start.dir.clone(), start.segment_bytes, start.power_cut);
-    let helper = std::thread::Builder::new()
-        .name("berth-segments".to_owned())
-        .spawn(move || {
-            while let Ok(index) = to_prepare.recv() {
-                if done.send(SegmentFile::create(&dir, index, bytes, power_cut)).is_err() {
-                    return;
-                }
+    let helper = std::thread::Builder::new().name("berth-segments".to_owned()).spawn(move || {
+        while let Ok(index) = to_prepare.recv() {
+            if done.send(SegmentFile::create(&dir, index, bytes, power_cut)).is_err() {
+                return;
             }
-        })?;
+        }
+    })?;
     let link = start.link;
-    let writer = Writer {
-        start,
-        buffer,
-        marks,
-        on_durable,
-        segment,
-        at: 0,
-        link,
-        prepared,
-        prepare,
-    };
-    let writer = std::thread::Builder::new()
-        .name("berth-journal".to_owned())
-        .spawn(move || writer.run())?;
+    let writer = Writer { start, buffer, marks, on_durable, segment, at: 0, link, prepared, prepare };
+    let writer = std::thread::Builder::new().name("berth-journal".to_owned()).spawn(move || writer.run())?;
     Ok(vec![writer, helper])
 }
 
@@ -115,11 +101,7 @@ impl Writer {
     }
 
     fn commit(&mut self, batch: Batch) -> io::Result<Vec<u8>> {
-        let Batch {
-            mut frame,
-            first,
-            count,
-        } = batch;
+        let Batch { mut frame, first, count } = batch;
         let header = FrameHeader {
             count,
             payload_bytes: u32::try_from(frame.len() - super::frame::FRAME_HEADER_BYTES)
@@ -172,10 +154,7 @@ impl Writer {
     fn next_segment(&mut self) -> io::Result<SegmentFile> {
         let index = self.segment.index + 1;
         loop {
-            let made = self
-                .prepared
-                .recv()
-                .map_err(|_| io::Error::other("the segment helper ended"))?;
+            let made = self.prepared.recv().map_err(|_| io::Error::other("the segment helper ended"))?;
             match made {
                 Ok(segment) => {
                     let _ = self.prepare.send(index + 1);

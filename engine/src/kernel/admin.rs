@@ -19,28 +19,13 @@ impl Engine {
         let first = parties.count();
         let (found, max) = (u64::from(first) + u64::from(count), u64::from(parties.len_max()));
         if count == 0 || found > max {
-            return Err(Refusal::TooMany {
-                what: "parties (and not none)",
-                found,
-                max,
-            }
-            .into());
+            return Err(Refusal::TooMany { what: "parties (and not none)", found, max }.into());
         }
-        let appended = context.append(Event::PartiesAdded {
-            first: PartyId(first),
-            count,
-            facts,
-        });
+        let appended = context.append(Event::PartiesAdded { first: PartyId(first), count, facts });
         let seq = appended.seq;
         parties.add(count, facts, seq);
         appended.keep(Remembered::PartiesAdded { first, count });
-        Ok((
-            seq,
-            Outcome::PartiesAdded {
-                first: PartyId(first),
-                count,
-            },
-        ))
+        Ok((seq, Outcome::PartiesAdded { first: PartyId(first), count }))
     }
 
     /// Opening a slot is a give: the entry comes first. All slots are in one entry, so a crash keeps all or none.
@@ -48,17 +33,9 @@ impl Engine {
     pub(super) fn publish(&self, specs: &[SlotSpec], note: &[u8], context: Context<'_>) -> Answer {
         let mut blocks = self.inventory.blocks.lock();
         let centres = specs.iter().map(|spec| spec.centre).collect::<HashSet<_>>().len();
-        let (found, max) = (
-            blocks.end_after(specs.len(), centres),
-            u64::from(self.inventory.slots_max),
-        );
+        let (found, max) = (blocks.end_after(specs.len(), centres), u64::from(self.inventory.slots_max));
         if found > max {
-            return Err(Refusal::TooMany {
-                what: "slots",
-                found,
-                max,
-            }
-            .into());
+            return Err(Refusal::TooMany { what: "slots", found, max }.into());
         }
         let published: Vec<PublishedSlot> = specs
             .iter()
@@ -70,35 +47,16 @@ impl Engine {
             })
             .collect();
         for slot in &published {
-            assert!(
-                self.inventory.slots.grow(slot.slot),
-                "slot {} past the limit that was checked",
-                slot.slot
-            );
+            assert!(self.inventory.slots.grow(slot.slot), "slot {} past the limit that was checked", slot.slot);
         }
         let count = u32::try_from(published.len()).expect("bounded by slots_max");
-        let appended = context.append(Event::Published {
-            slots: published.clone(),
-            note: note.to_vec(),
-        });
+        let appended = context.append(Event::Published { slots: published.clone(), note: note.to_vec() });
         let seq = appended.seq;
-        for PublishedSlot {
-            slot, capacity, facts, ..
-        } in &published
-        {
-            assert!(
-                self.inventory.slots.publish(*slot, *facts, *capacity),
-                "slot {slot} was published before"
-            );
+        for PublishedSlot { slot, capacity, facts, .. } in &published {
+            assert!(self.inventory.slots.publish(*slot, *facts, *capacity), "slot {slot} was published before");
         }
         appended.keep(Remembered::Published { count });
-        Ok((
-            seq,
-            Outcome::Published {
-                count,
-                slots: published.iter().map(|slot| slot.slot).collect(),
-            },
-        ))
+        Ok((seq, Outcome::Published { count, slots: published.iter().map(|slot| slot.slot).collect() }))
     }
 
     pub(super) fn note(&self, note: &[u8], context: Context<'_>) -> (Seq, Outcome) {
@@ -119,11 +77,7 @@ impl Engine {
         let grows = capacity >= before.capacity();
         let change = || match word.resize(capacity) {
             Resize::Resized(_) => Ok(()),
-            Resize::BelowTaken(counts) => Err(Refusal::BelowTaken {
-                slot,
-                asked: capacity,
-                counts,
-            }),
+            Resize::BelowTaken(counts) => Err(Refusal::BelowTaken { slot, asked: capacity, counts }),
         };
         if !grows {
             change()?;

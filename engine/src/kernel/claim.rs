@@ -40,11 +40,7 @@ impl Birth {
     fn event(self, first: BookingNumber, claims: &[Claim]) -> Event {
         let claims: Claims = claims.iter().copied().collect();
         match self {
-            Birth::Held { expires_at } => Event::Held {
-                first,
-                expires_at,
-                claims,
-            },
+            Birth::Held { expires_at } => Event::Held { first, expires_at, claims },
             Birth::Booked => Event::Booked { first, claims },
         }
     }
@@ -62,32 +58,15 @@ impl Engine {
         let expires_at = context.now.plus(ttl.min(self.policy.hold_ttl_max()));
         let (appended, first) = self.claim(claims, Birth::Held { expires_at }, context)?;
         let seq = appended.seq;
-        appended.keep(Remembered::Held {
-            first,
-            len: len(claims),
-        });
-        Ok((
-            seq,
-            Outcome::Held {
-                expires_at,
-                claims: numbered(first, claims),
-            },
-        ))
+        appended.keep(Remembered::Held { first, len: len(claims) });
+        Ok((seq, Outcome::Held { expires_at, claims: numbered(first, claims) }))
     }
 
     pub(super) fn book(&self, claims: &[Claim], context: Context<'_>) -> Answer {
         let (appended, first) = self.claim(claims, Birth::Booked, context)?;
         let seq = appended.seq;
-        appended.keep(Remembered::Booked {
-            first,
-            len: len(claims),
-        });
-        Ok((
-            seq,
-            Outcome::Booked {
-                claims: numbered(first, claims),
-            },
-        ))
+        appended.keep(Remembered::Booked { first, len: len(claims) });
+        Ok((seq, Outcome::Booked { claims: numbered(first, claims) }))
     }
 
     // rule: PTY-1 eligibility, uniqueness and claim are one decision inside the parties' locks
@@ -149,10 +128,7 @@ impl Engine {
         for claim in &sorted {
             let record = locked.of(claim.party);
             if record.is_full() {
-                let refusal = Refusal::TooManyClaims {
-                    party: claim.party,
-                    max: crate::party::LIVE_CLAIMS_MAX,
-                };
+                let refusal = Refusal::TooManyClaims { party: claim.party, max: crate::party::LIVE_CLAIMS_MAX };
                 return Err(No::resting_on(record.seq(), refusal));
             }
         }
@@ -160,23 +136,12 @@ impl Engine {
     }
 
     pub(super) fn judge_policy(&self, claim: &Claim, now: TimestampMs, locked: &mut Locked<'_>) -> Result<(), No> {
-        let facts = self
-            .inventory
-            .slots
-            .facts(claim.slot)
-            .ok_or(Refusal::UnknownSlot { slot: claim.slot })?;
+        let facts = self.inventory.slots.facts(claim.slot).ok_or(Refusal::UnknownSlot { slot: claim.slot })?;
         let record = locked.of(claim.party);
-        self.policy
-            .may_claim(&record.facts, &facts, claim.dose, now)
-            .map_err(|no| {
-                let refusal = Refusal::NotEligible {
-                    party: claim.party,
-                    slot: claim.slot,
-                    rule: no.rule,
-                    from: no.from,
-                };
-                No::resting_on(record.seq(), refusal)
-            })
+        self.policy.may_claim(&record.facts, &facts, claim.dose, now).map_err(|no| {
+            let refusal = Refusal::NotEligible { party: claim.party, slot: claim.slot, rule: no.rule, from: no.from };
+            No::resting_on(record.seq(), refusal)
+        })
     }
 
     /// The party's other live claim for the dose, but for `except`, is a refusal.
@@ -187,21 +152,11 @@ impl Engine {
         except: Option<BookingNumber>,
         locked: &mut Locked<'_>,
     ) -> Result<(), No> {
-        let programme = self
-            .inventory
-            .slots
-            .facts(claim.slot)
-            .map(|facts| facts.programme)
-            .unwrap_or_default();
+        let programme = self.inventory.slots.facts(claim.slot).map(|facts| facts.programme).unwrap_or_default();
         let record = locked.of(claim.party);
         match record.live_claim(programme, claim.dose) {
             Some(booking) if Some(booking) != except => {
-                let refusal = Refusal::AlreadyClaimed {
-                    party: claim.party,
-                    booking,
-                    programme,
-                    dose: claim.dose,
-                };
+                let refusal = Refusal::AlreadyClaimed { party: claim.party, booking, programme, dose: claim.dose };
                 Err(No::resting_on(record.seq(), refusal))
             }
             _ => Ok(()),
@@ -225,8 +180,7 @@ impl Engine {
                 }
             };
             let taken: Demand = demand[..index].iter().copied().collect();
-            self.inventory
-                .change_words(&taken, |word, units| birth.undo(word, units));
+            self.inventory.change_words(&taken, |word, units| birth.undo(word, units));
             return Err(refusal.into());
         }
         Ok(())
@@ -235,11 +189,7 @@ impl Engine {
     /// `len` consecutive booking numbers, never given out again in this run.
     pub(super) fn number(&self, len: usize) -> Result<BookingNumber, No> {
         let (len, max) = (len as u64, self.inventory.bookings.len_max());
-        let refusal = |end| Refusal::TooMany {
-            what: "holds and bookings ever made",
-            found: end,
-            max,
-        };
+        let refusal = |end| Refusal::TooMany { what: "holds and bookings ever made", found: end, max };
         // Looked at first, so that a full table does not push the counter on for ever.
         let end = self.inventory.bookings_end() + len;
         if end > max {
@@ -258,11 +208,7 @@ fn len(claims: &[Claim]) -> u8 {
 }
 
 fn numbered(first: BookingNumber, claims: &[Claim]) -> crate::command::Group {
-    (first.0..)
-        .map(BookingNumber)
-        .zip(claims)
-        .map(|(number, claim)| NumberedClaim { number, claim: *claim })
-        .collect()
+    (first.0..).map(BookingNumber).zip(claims).map(|(number, claim)| NumberedClaim { number, claim: *claim }).collect()
 }
 
 /// The parties of a group, for its lock.

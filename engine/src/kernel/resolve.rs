@@ -27,11 +27,9 @@ impl Engine {
         let mut able = self.able_hold(hold, Step::Confirm, context.now)?;
         let len = able.view.group_len;
         let appended = context.append(Event::Confirmed { hold, len });
-        self.inventory
-            .record_step(hold, len, able.to, &mut able.locked, appended.seq);
+        self.inventory.record_step(hold, len, able.to, &mut able.locked, appended.seq);
         // Held to booked takes nothing and gives nothing, so it belongs with the records.
-        self.inventory
-            .change_words(&group_demand(&able.group), SlotWord::confirm);
+        self.inventory.change_words(&group_demand(&able.group), SlotWord::confirm);
         let seq = appended.seq;
         appended.keep(Remembered::Confirmed { first: hold, len });
         Ok((seq, Outcome::Confirmed { claims: able.group }))
@@ -58,32 +56,15 @@ impl Engine {
         let (first, len) = (hold, able.view.group_len);
         let claims = able.group.clone();
         let remembered = Remembered::Expired { first, len };
-        let seq = self.give_back(
-            hold,
-            able,
-            Event::Expired { hold, len },
-            remembered,
-            SlotWord::expire,
-            context,
-        );
+        let seq = self.give_back(hold, able, Event::Expired { hold, len }, remembered, SlotWord::expire, context);
         Ok((seq, Outcome::Expired { claims }))
     }
 
     pub(super) fn cancel(&self, booking: BookingNumber, context: Context<'_>) -> Answer {
         let able = self.able_booking(booking, Step::Cancel, context.now)?;
-        let claim = NumberedClaim {
-            number: booking,
-            claim: able.view.claim,
-        };
+        let claim = NumberedClaim { number: booking, claim: able.view.claim };
         let remembered = Remembered::Cancelled { booking };
-        let seq = self.give_back(
-            booking,
-            able,
-            Event::Cancelled { booking },
-            remembered,
-            SlotWord::cancel,
-            context,
-        );
+        let seq = self.give_back(booking, able, Event::Cancelled { booking }, remembered, SlotWord::cancel, context);
         Ok((seq, Outcome::Cancelled { claim }))
     }
 
@@ -118,10 +99,7 @@ impl Engine {
     // rule: BKG-2 a move never leaves the party without a unit
     pub(super) fn move_booking(&self, booking: BookingNumber, to: SlotId, context: Context<'_>) -> Answer {
         let mut able = self.able_booking(booking, Step::Move, context.now)?;
-        let claim = Claim {
-            slot: to,
-            ..able.view.claim
-        };
+        let claim = Claim { slot: to, ..able.view.claim };
         if to == able.view.claim.slot {
             return Err(No::resting_on(able.view.seq, Refusal::SameSlot { booking, slot: to }));
         }
@@ -134,30 +112,14 @@ impl Engine {
             Take::Full(counts) => return Err(Refusal::Full { slot: to, counts }.into()),
         }
         let taken: Demand = [(to, 1)].into_iter().collect();
-        let number = self
-            .number(1)
-            .inspect_err(|_| self.inventory.change_words(&taken, SlotWord::cancel))?;
+        let number = self.number(1).inspect_err(|_| self.inventory.change_words(&taken, SlotWord::cancel))?;
         let moved = NumberedClaim { number, claim };
-        let appended = context.append(Event::Moved {
-            from: booking,
-            to: moved,
-        });
+        let appended = context.append(Event::Moved { from: booking, to: moved });
         let seq = appended.seq;
-        self.inventory
-            .record_move(booking, number, claim, &mut able.locked, seq);
-        appended.keep(Remembered::Moved {
-            from: booking,
-            to: number,
-        });
-        self.inventory
-            .change_words(&group_demand(&able.group), SlotWord::cancel);
-        Ok((
-            seq,
-            Outcome::Moved {
-                from: booking,
-                to: moved,
-            },
-        ))
+        self.inventory.record_move(booking, number, claim, &mut able.locked, seq);
+        appended.keep(Remembered::Moved { from: booking });
+        self.inventory.change_words(&group_demand(&able.group), SlotWord::cancel);
+        Ok((seq, Outcome::Moved { from: booking, to: moved }))
     }
 
     /// Steps 3 and 4 for a whole hold.
@@ -168,11 +130,7 @@ impl Engine {
         // What never changes, before the lock: the group and its parties.
         let born = cell.view(hold).ok_or_else(|| unknown.clone())?;
         if born.hold != hold {
-            return Err(Refusal::NotTheHold {
-                booking: hold,
-                hold: born.hold,
-            }
-            .into());
+            return Err(Refusal::NotTheHold { booking: hold, hold: born.hold }.into());
         }
         let group = bookings.claims(hold, born.group_len);
         if group.len() != usize::from(born.group_len) {
@@ -183,33 +141,17 @@ impl Engine {
             Locked::lock(&self.inventory.parties, parties(&group)).map_err(|party| Refusal::UnknownParty { party })?;
         let view = cell.view(hold).ok_or(unknown)?;
         let (from, to) = (view.state, step.row().1);
-        let expired = Refusal::HoldExpired {
-            hold,
-            expired_at: view.expires_at,
-        };
+        let expired = Refusal::HoldExpired { hold, expired_at: view.expires_at };
         let deadline_passed = view.expires_at <= now;
         let refusal = match (from, step) {
-            (State::Held, Step::Expire) if !deadline_passed => Refusal::WrongState {
-                booking: hold,
-                from,
-                to,
-            },
+            (State::Held, Step::Expire) if !deadline_passed => Refusal::WrongState { booking: hold, from, to },
             (State::Held, Step::Confirm | Step::Release) if deadline_passed => expired,
             (State::Expired, Step::Confirm | Step::Release) => expired,
             _ => match from.after(step) {
                 Some(to) => {
-                    return Ok(Able {
-                        view,
-                        group,
-                        locked,
-                        to,
-                    });
+                    return Ok(Able { view, group, locked, to });
                 }
-                None => Refusal::WrongState {
-                    booking: hold,
-                    from,
-                    to,
-                },
+                None => Refusal::WrongState { booking: hold, from, to },
             },
         };
         Err(No::resting_on(locked.newest().max(view.seq), refusal))
@@ -224,36 +166,18 @@ impl Engine {
             .map_err(|party| Refusal::UnknownParty { party })?;
         let view = cell.view(booking).ok_or(unknown)?;
         let Some(to) = view.state.after(step) else {
-            let refusal = Refusal::WrongState {
-                booking,
-                from: view.state,
-                to: step.row().1,
-            };
+            let refusal = Refusal::WrongState { booking, from: view.state, to: step.row().1 };
             return Err(No::resting_on(view.seq, refusal));
         };
         let facts = self.inventory.slots.facts(view.claim.slot);
         let facts = facts.ok_or(Refusal::UnknownSlot { slot: view.claim.slot })?;
         if let Err(no) = self.policy.may_leave(&facts, now) {
             let slot = view.claim.slot;
-            let refusal = Refusal::NotEligible {
-                party,
-                slot,
-                rule: no.rule,
-                from: no.from,
-            };
+            let refusal = Refusal::NotEligible { party, slot, rule: no.rule, from: no.from };
             return Err(No::resting_on(view.seq, refusal));
         }
-        let group = std::iter::once(NumberedClaim {
-            number: booking,
-            claim: view.claim,
-        })
-        .collect();
-        Ok(Able {
-            view,
-            group,
-            locked,
-            to,
-        })
+        let group = std::iter::once(NumberedClaim { number: booking, claim: view.claim }).collect();
+        Ok(Able { view, group, locked, to })
     }
 }
 

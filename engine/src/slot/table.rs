@@ -22,17 +22,12 @@ impl<T: Default> ChunkTable<T> {
     /// Room for at least `len_max` elements; only the directory is allocated.
     pub(crate) fn new(len_max: usize) -> Self {
         let chunks = len_max.div_ceil(CHUNK_LEN);
-        Self {
-            chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
-        }
+        Self { chunks: (0..chunks).map(|_| OnceLock::new()).collect() }
     }
 
     /// The element, if its chunk exists.
     pub(crate) fn get(&self, index: usize) -> Option<&T> {
-        self.chunks
-            .get(index / CHUNK_LEN)?
-            .get()
-            .map(|chunk| &chunk[index % CHUNK_LEN])
+        self.chunks.get(index / CHUNK_LEN)?.get().map(|chunk| &chunk[index % CHUNK_LEN])
     }
 
     /// The element, its chunk made if need be; `None` past the table's maximum.
@@ -53,10 +48,7 @@ struct FactsCell {
 
 impl Default for FactsCell {
     fn default() -> Self {
-        Self {
-            attributes: AtomicU64::new(0),
-            starts_at: AtomicU64::new(0),
-        }
+        Self { attributes: AtomicU64::new(0), starts_at: AtomicU64::new(0) }
     }
 }
 
@@ -94,10 +86,7 @@ pub(crate) struct SlotTable {
 
 impl SlotTable {
     pub(crate) fn new(slots_max: usize) -> Self {
-        Self {
-            words: ChunkTable::new(slots_max),
-            facts: ChunkTable::new(slots_max),
-        }
+        Self { words: ChunkTable::new(slots_max), facts: ChunkTable::new(slots_max) }
     }
 
     /// The word of a published slot.
@@ -122,10 +111,9 @@ impl SlotTable {
 
     /// Puts a slot on sale; false if it was published before or lies past the table's maximum.
     pub(crate) fn publish(&self, slot: SlotId, facts: SlotFacts, capacity: Units) -> bool {
-        let (Some(word), Some(cell)) = (
-            self.words.get_or_grow(slot.0 as usize),
-            self.facts.get_or_grow(slot.0 as usize),
-        ) else {
+        let (Some(word), Some(cell)) =
+            (self.words.get_or_grow(slot.0 as usize), self.facts.get_or_grow(slot.0 as usize))
+        else {
             return false;
         };
         if word.counts().is_some() {

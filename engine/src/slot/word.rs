@@ -23,10 +23,7 @@ const OPEN: u64 = 1 << 60;
 /// The word has been published; before that every bit is zero.
 const PUBLISHED: u64 = 1 << 61;
 
-const _: () = assert!(
-    COUNT_MASK == Units::MAX.get() as u64,
-    "a count field is as wide as Units"
-);
+const _: () = assert!(COUNT_MASK == Units::MAX.get() as u64, "a count field is as wide as Units");
 
 /// A copy of a slot word: what one slot looked like at one instant.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -100,13 +97,7 @@ impl fmt::Debug for Counts {
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let open = if self.is_open() { "open" } else { "closed" };
-        write!(
-            f,
-            "capacity {}, held {}, booked {}, {open}",
-            self.capacity(),
-            self.held(),
-            self.booked()
-        )
+        write!(f, "capacity {}, held {}, booked {}, {open}", self.capacity(), self.held(), self.booked())
     }
 }
 
@@ -317,9 +308,7 @@ mod tests {
     fn last_unit_is_sold_once() {
         let word = word(1);
         assert!(matches!(word.hold(Units::ONE), Take::Taken(_)));
-        let Take::Full(counts) = word.hold(Units::ONE) else {
-            panic!("sold twice")
-        };
+        let Take::Full(counts) = word.hold(Units::ONE) else { panic!("sold twice") };
         assert_eq!(of(counts), (1, 1, 0));
         assert!(matches!(word.confirm(Units::ONE), Give::Given(_)));
         assert!(matches!(word.book(Units::ONE), Take::Full(_)));
@@ -331,9 +320,7 @@ mod tests {
     fn a_group_takes_all_or_none() {
         let word = word(3);
         assert!(matches!(word.hold(units(2)), Take::Taken(_)));
-        let Take::Full(counts) = word.hold(units(2)) else {
-            panic!("took half a group")
-        };
+        let Take::Full(counts) = word.hold(units(2)) else { panic!("took half a group") };
         assert_eq!(of(counts), (3, 2, 0));
         assert!(matches!(word.hold(units(1)), Take::Taken(_)));
     }
@@ -346,14 +333,8 @@ mod tests {
         assert!(matches!(word.hold(Units::ONE), Take::Closed(_)));
         let _ = word.open();
         assert!(matches!(word.hold(Units::ONE), Take::Taken(_)));
-        let Take::Full(counts) = word.hold(Units::ONE) else {
-            panic!("not full")
-        };
-        assert_eq!(
-            counts.held(),
-            Units::ONE,
-            "a full answer shows the holds that may return"
-        );
+        let Take::Full(counts) = word.hold(Units::ONE) else { panic!("not full") };
+        assert_eq!(counts.held(), Units::ONE, "a full answer shows the holds that may return");
     }
 
     #[test]

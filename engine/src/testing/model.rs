@@ -42,26 +42,13 @@ impl Model {
     /// An empty cell.
     #[must_use]
     pub fn new(policy: Arc<dyn Policy>) -> Self {
-        Self {
-            policy,
-            parties: Vec::new(),
-            slots: BTreeMap::new(),
-            bookings: Vec::new(),
-            keys: HashMap::new(),
-        }
+        Self { policy, parties: Vec::new(), slots: BTreeMap::new(), bookings: Vec::new(), keys: HashMap::new() }
     }
 
     /// Learns which numbers the engine gave to published slots: the one thing it may choose.
     pub fn publish(&mut self, slots: &[(SlotId, SlotFacts, u32)]) {
         for (slot, facts, capacity) in slots {
-            self.slots.insert(
-                *slot,
-                ModelSlot {
-                    facts: *facts,
-                    capacity: *capacity,
-                    open: true,
-                },
-            );
+            self.slots.insert(*slot, ModelSlot { facts: *facts, capacity: *capacity, open: true });
         }
     }
 
@@ -84,8 +71,7 @@ impl Model {
         }
         let result = self.run(&request.command, now);
         if let (Some(idempotency), Ok(outcome)) = (request.idempotency, &result) {
-            self.keys
-                .insert(idempotency.key, (idempotency.fingerprint, outcome.clone()));
+            self.keys.insert(idempotency.key, (idempotency.fingerprint, outcome.clone()));
         }
         (result, false)
     }
@@ -94,10 +80,7 @@ impl Model {
     #[must_use]
     pub fn counts(&self, slot: SlotId) -> (u32, u32, u32) {
         let of = |state| {
-            let here = self
-                .bookings
-                .iter()
-                .filter(|booking| booking.claim.slot == slot && booking.state == state);
+            let here = self.bookings.iter().filter(|booking| booking.claim.slot == slot && booking.state == state);
             u32::try_from(here.count()).expect("a model is small")
         };
         (self.slots[&slot].capacity, of(State::Held), of(State::Booked))
@@ -116,10 +99,7 @@ impl Model {
     fn shape(command: &Command<'_>) -> Result<(), Refusal> {
         if let Command::Hold { claims, .. } | Command::Book { claims } = command {
             if claims.is_empty() || claims.len() > GROUP_CLAIMS_MAX {
-                return Err(Refusal::GroupSize {
-                    found: claims.len(),
-                    max: GROUP_CLAIMS_MAX,
-                });
+                return Err(Refusal::GroupSize { found: claims.len(), max: GROUP_CLAIMS_MAX });
             }
             for (index, claim) in claims.iter().enumerate() {
                 if claims[..index].iter().any(|other| other.party == claim.party) {
@@ -142,41 +122,28 @@ impl Model {
             Command::Hold { claims, ttl } => {
                 let expires_at = now.plus(ttl.min(self.policy.hold_ttl_max()));
                 let claims = self.claim(claims, State::Held, expires_at, now)?;
-                Ok(Outcome::Held {
-                    expires_at,
-                    claims: claims.into_iter().collect(),
-                })
+                Ok(Outcome::Held { expires_at, claims: claims.into_iter().collect() })
             }
             Command::Book { claims } => {
                 let claims = self.claim(claims, State::Booked, TimestampMs(0), now)?;
-                Ok(Outcome::Booked {
-                    claims: claims.into_iter().collect(),
-                })
+                Ok(Outcome::Booked { claims: claims.into_iter().collect() })
             }
             Command::Confirm { hold } => {
                 let claims = self.resolve(hold, Step::Confirm, now)?;
-                Ok(Outcome::Confirmed {
-                    claims: claims.into_iter().collect(),
-                })
+                Ok(Outcome::Confirmed { claims: claims.into_iter().collect() })
             }
             Command::Release { hold } => {
                 let claims = self.resolve(hold, Step::Release, now)?;
-                Ok(Outcome::Released {
-                    claims: claims.into_iter().collect(),
-                })
+                Ok(Outcome::Released { claims: claims.into_iter().collect() })
             }
             Command::Expire { hold } => {
                 let claims = self.resolve(hold, Step::Expire, now)?;
-                Ok(Outcome::Expired {
-                    claims: claims.into_iter().collect(),
-                })
+                Ok(Outcome::Expired { claims: claims.into_iter().collect() })
             }
             Command::Cancel { booking } => {
                 let claim = self.leave(booking, Step::Cancel, now)?;
                 self.bookings[index(booking)].state = State::Cancelled;
-                Ok(Outcome::Cancelled {
-                    claim: NumberedClaim { number: booking, claim },
-                })
+                Ok(Outcome::Cancelled { claim: NumberedClaim { number: booking, claim } })
             }
             Command::Move { booking, to } => self.move_booking(booking, to, now),
             Command::Resize { slot, capacity } => {
@@ -225,11 +192,7 @@ impl Model {
         }
         for claim in &sorted {
             if self.live(claim.party).len() >= LIVE_CLAIMS_MAX {
-                return Err(Refusal::TooManyClaims {
-                    party: claim.party,
-                    max: LIVE_CLAIMS_MAX,
-                }
-                .into());
+                return Err(Refusal::TooManyClaims { party: claim.party, max: LIVE_CLAIMS_MAX }.into());
             }
         }
         let mut wanted: BTreeMap<SlotId, u32> = BTreeMap::new();
@@ -241,12 +204,7 @@ impl Model {
         }
         let hold = self.bookings.len() as u64;
         for claim in claims {
-            self.bookings.push(ModelBooking {
-                state,
-                claim: *claim,
-                hold,
-                expires_at,
-            });
+            self.bookings.push(ModelBooking { state, claim: *claim, hold, expires_at });
         }
         Ok((hold..)
             .map(BookingNumber)
@@ -257,42 +215,23 @@ impl Model {
 
     fn eligible(&self, claim: &Claim, now: TimestampMs) -> Result<(), ModelRefusal> {
         let facts = self.slots[&claim.slot].facts;
-        let decision = self
-            .policy
-            .may_claim(&self.parties[claim.party.0 as usize], &facts, claim.dose, now);
+        let decision = self.policy.may_claim(&self.parties[claim.party.0 as usize], &facts, claim.dose, now);
         decision.map_err(|no| {
-            Refusal::NotEligible {
-                party: claim.party,
-                slot: claim.slot,
-                rule: no.rule,
-                from: no.from,
-            }
-            .into()
+            Refusal::NotEligible { party: claim.party, slot: claim.slot, rule: no.rule, from: no.from }.into()
         })
     }
 
     fn unclaimed(&self, claim: &Claim, except: Option<BookingNumber>) -> Result<(), ModelRefusal> {
         let programme = self.slots[&claim.slot].facts.programme;
         let same = |booking: &ModelBooking| {
-            let key: (PartyId, ProgrammeId, Dose) = (
-                booking.claim.party,
-                self.slots[&booking.claim.slot].facts.programme,
-                booking.claim.dose,
-            );
+            let key: (PartyId, ProgrammeId, Dose) =
+                (booking.claim.party, self.slots[&booking.claim.slot].facts.programme, booking.claim.dose);
             booking.state.is_live() && key == (claim.party, programme, claim.dose)
         };
-        match (0u64..)
-            .map(BookingNumber)
-            .zip(&self.bookings)
-            .find(|(_, booking)| same(booking))
-        {
-            Some((booking, _)) if Some(booking) != except => Err(Refusal::AlreadyClaimed {
-                party: claim.party,
-                booking,
-                programme,
-                dose: claim.dose,
+        match (0u64..).map(BookingNumber).zip(&self.bookings).find(|(_, booking)| same(booking)) {
+            Some((booking, _)) if Some(booking) != except => {
+                Err(Refusal::AlreadyClaimed { party: claim.party, booking, programme, dose: claim.dose }.into())
             }
-            .into()),
             _ => Ok(()),
         }
     }
@@ -315,27 +254,13 @@ impl Model {
         now: TimestampMs,
     ) -> Result<Vec<NumberedClaim>, ModelRefusal> {
         let (from, to) = step.row();
-        let first = self
-            .bookings
-            .get(index(hold))
-            .ok_or(Refusal::UnknownBooking { booking: hold })?;
+        let first = self.bookings.get(index(hold)).ok_or(Refusal::UnknownBooking { booking: hold })?;
         if first.hold != hold.0 {
-            return Err(Refusal::NotTheHold {
-                booking: hold,
-                hold: BookingNumber(first.hold),
-            }
-            .into());
+            return Err(Refusal::NotTheHold { booking: hold, hold: BookingNumber(first.hold) }.into());
         }
         let late = first.expires_at <= now;
-        let expired = Refusal::HoldExpired {
-            hold,
-            expired_at: first.expires_at,
-        };
-        let wrong = Refusal::WrongState {
-            booking: hold,
-            from: first.state,
-            to,
-        };
+        let expired = Refusal::HoldExpired { hold, expired_at: first.expires_at };
+        let wrong = Refusal::WrongState { booking: hold, from: first.state, to };
         match (first.state, step) {
             (State::Held, Step::Expire) if !late => return Err(wrong.into()),
             (State::Held, Step::Confirm | Step::Release) if late => return Err(expired.into()),
@@ -343,42 +268,27 @@ impl Model {
             (state, _) if state != from => return Err(wrong.into()),
             _ => {}
         }
-        let group = (0u64..)
-            .zip(&mut self.bookings)
-            .filter(|(_, booking)| booking.hold == hold.0);
+        let group = (0u64..).zip(&mut self.bookings).filter(|(_, booking)| booking.hold == hold.0);
         Ok(group
             .map(|(number, booking)| {
                 booking.state = to;
-                NumberedClaim {
-                    number: BookingNumber(number),
-                    claim: booking.claim,
-                }
+                NumberedClaim { number: BookingNumber(number), claim: booking.claim }
             })
             .collect())
     }
 
     fn leave(&self, booking: BookingNumber, step: Step, now: TimestampMs) -> Result<Claim, ModelRefusal> {
-        let found = self
-            .bookings
-            .get(index(booking))
-            .ok_or(Refusal::UnknownBooking { booking })?;
+        let found = self.bookings.get(index(booking)).ok_or(Refusal::UnknownBooking { booking })?;
         if found.state.after(step).is_none() {
-            return Err(Refusal::WrongState {
-                booking,
-                from: found.state,
-                to: step.row().1,
-            }
-            .into());
+            return Err(Refusal::WrongState { booking, from: found.state, to: step.row().1 }.into());
         }
         let claim = found.claim;
-        self.policy
-            .may_leave(&self.slots[&claim.slot].facts, now)
-            .map_err(|no| Refusal::NotEligible {
-                party: claim.party,
-                slot: claim.slot,
-                rule: no.rule,
-                from: no.from,
-            })?;
+        self.policy.may_leave(&self.slots[&claim.slot].facts, now).map_err(|no| Refusal::NotEligible {
+            party: claim.party,
+            slot: claim.slot,
+            rule: no.rule,
+            from: no.from,
+        })?;
         Ok(claim)
     }
 
@@ -396,19 +306,8 @@ impl Model {
         self.room(to, 1)?;
         self.bookings[index(booking)].state = State::Moved;
         let number = self.bookings.len() as u64;
-        self.bookings.push(ModelBooking {
-            state: State::Booked,
-            claim,
-            hold: number,
-            expires_at: TimestampMs(0),
-        });
-        Ok(Outcome::Moved {
-            from: booking,
-            to: NumberedClaim {
-                number: BookingNumber(number),
-                claim,
-            },
-        })
+        self.bookings.push(ModelBooking { state: State::Booked, claim, hold: number, expires_at: TimestampMs(0) });
+        Ok(Outcome::Moved { from: booking, to: NumberedClaim { number: BookingNumber(number), claim } })
     }
 }
 

@@ -9,12 +9,7 @@ use berth_engine::*;
 /// A small cell in `dir`: segments of a MiB, so that a test fills several.
 pub(crate) fn config(dir: &Path) -> Config {
     let mut config = Config::new(dir);
-    config.limits = Limits {
-        parties_max: 10_000,
-        slots_max: 10_000,
-        bookings_max: 1 << 20,
-        ..Limits::default()
-    };
+    config.limits = Limits { parties_max: 10_000, slots_max: 10_000, bookings_max: 1 << 20, ..Limits::default() };
     config.journal.segment_bytes = 1 << 20;
     config.journal.buffer_bytes = 512 << 10;
     config
@@ -26,54 +21,24 @@ pub(crate) fn open(config: &Config) -> Engine {
 
 /// Submits at the engine's own time; a refusal is a test failure.
 pub(crate) fn run(engine: &Engine, command: Command<'_>) -> (Outcome, Seq) {
-    let told = engine
-        .submit(
-            &Request {
-                command,
-                idempotency: None,
-            },
-            engine.now(),
-        )
-        .unwrap();
+    let told = engine.submit(&Request { command, idempotency: None }, engine.now()).unwrap();
     (told.result.unwrap(), told.seq)
 }
 
 /// Creates `parties` parties and one slot of `capacity` units.
 pub(crate) fn seed(engine: &Engine, parties: u32, capacity: u32) -> SlotId {
-    run(
-        engine,
-        Command::AddParties {
-            count: parties,
-            facts: PartyFacts::default(),
-        },
-    );
-    let facts = SlotFacts {
-        starts_at: engine.now().plus(Duration::from_secs(86_400)),
-        ..SlotFacts::default()
-    };
-    let spec = SlotSpec {
-        centre: CentreKey(1),
-        capacity: Units::new(capacity).unwrap(),
-        facts,
-    };
-    let (Outcome::Published { slots, .. }, _) = run(
-        engine,
-        Command::Publish {
-            slots: &[spec],
-            note: b"a note",
-        },
-    ) else {
+    run(engine, Command::AddParties { count: parties, facts: PartyFacts::default() });
+    let facts = SlotFacts { starts_at: engine.now().plus(Duration::from_secs(86_400)), ..SlotFacts::default() };
+    let spec = SlotSpec { centre: CentreKey(1), capacity: Units::new(capacity).unwrap(), facts };
+    let (Outcome::Published { slots, .. }, _) = run(engine, Command::Publish { slots: &[spec], note: b"a note" })
+    else {
         panic!("not published")
     };
     slots[0]
 }
 
 pub(crate) fn book(engine: &Engine, party: u32, slot: SlotId) -> (BookingNumber, Seq) {
-    let claim = Claim {
-        party: PartyId(party),
-        slot,
-        dose: Dose(1),
-    };
+    let claim = Claim { party: PartyId(party), slot, dose: Dose(1) };
     let (Outcome::Booked { claims }, seq) = run(engine, Command::Book { claims: &[claim] }) else {
         panic!("not booked")
     };
