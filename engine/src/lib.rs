@@ -102,3 +102,8 @@ pub const FAULT: Option<&str> = {
         None
     }
 };
+
+/// The README's Rust compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct ReadmeDoctests;

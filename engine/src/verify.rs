@@ -167,7 +167,7 @@ impl Ledger {
             }
             if (to == State::Expired) != (at >= deadline) {
                 let detail = format!("hold {number} with deadline {} became {to} at {}", deadline.0, at.0);
-                self.find("HLD-2", seq, detail);
+                self.find("HLD-4", seq, detail);
             }
             let slot = self.slots.entry(claim.slot).or_default();
             slot.held -= 1;

@@ -87,6 +87,39 @@ fn idempotent_outcomes_survive_a_restart() {
     assert_eq!(counts(&engine, slot), (5, 1, 0));
 }
 
+/// Answers, refusals that name a claim, repeats and reads: each says the newest entry it rests on.
+// rule: IDM-2
+#[test]
+fn every_answer_that_shows_a_claim_rests_on_its_newest_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&config(dir.path()));
+    let slot = seed(&engine, 10, 5);
+    let claim = [Claim { party: PartyId(3), slot, dose: Dose(1) }];
+    let idempotency = Some(Idempotency { key: IdempotencyKey(1), fingerprint: 4 });
+    let request = Request { command: Command::Book { claims: &claim }, idempotency };
+    let first = engine.submit(&request, engine.now()).unwrap();
+    let Ok(Outcome::Booked { claims }) = &first.result else { panic!("not booked") };
+    let booking = claims[0].number;
+    assert_eq!(first.seq, engine.appended());
+    assert_eq!(engine.submit(&request, engine.now()).unwrap().seq, first.seq, "a repeat");
+    assert_eq!(engine.outcome(IdempotencyKey(1)).unwrap().seq, first.seq, "a look by key");
+    assert_eq!(engine.booking(booking).unwrap().seq, first.seq, "a read");
+    assert_eq!(engine.party_bookings(PartyId(3)).unwrap().seq, first.seq, "a party's read");
+    let again = engine.submit(&Request { idempotency: None, ..request }, engine.now()).unwrap();
+    assert!(matches!(again.result, Err(Refusal::AlreadyClaimed { .. })));
+    assert_eq!(again.seq, first.seq, "a refusal that names the claim");
+    let confirm = Request { command: Command::Confirm { hold: booking }, idempotency: None };
+    let told = engine.submit(&confirm, engine.now()).unwrap();
+    assert!(matches!(told.result, Err(Refusal::WrongState { from: State::Booked, .. })));
+    assert_eq!(told.seq, first.seq, "a refusal that tells its state");
+
+    let (_, cancelled) = run(&engine, Command::Cancel { booking });
+    assert_eq!(engine.booking(booking).unwrap().seq, cancelled);
+    assert_eq!(engine.party_bookings(PartyId(3)).unwrap().seq, cancelled, "an empty list rests on what emptied it");
+    let told = engine.submit(&Request { command: Command::Cancel { booking }, idempotency: None }, engine.now()).unwrap();
+    assert_eq!(told.seq, cancelled, "a refusal that tells it is gone");
+}
+
 #[test]
 fn entries_go_on_over_many_segments_and_concurrent_callers() {
     let dir = tempfile::tempdir().unwrap();

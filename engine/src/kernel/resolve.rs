@@ -142,6 +142,7 @@ impl Engine {
         let view = cell.view(hold).ok_or(unknown)?;
         let (from, to) = (view.state, step.row().1);
         let expired = Refusal::HoldExpired { hold, expired_at: view.expires_at };
+        // rule: HLD-4 a hold is confirmed only before its deadline and expires only from it on
         let deadline_passed = view.expires_at <= now;
         let refusal = match (from, step) {
             (State::Held, Step::Expire) if !deadline_passed => Refusal::WrongState { booking: hold, from, to },
