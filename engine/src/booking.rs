@@ -263,7 +263,7 @@ impl BookingTable {
     pub(crate) fn claims(&self, first: BookingNumber, len: u8) -> Group {
         (0..u64::from(len))
             .filter_map(|i| {
-                let number = BookingNumber(first.0 + i);
+                let number = BookingNumber(first.0.checked_add(i)?);
                 let view = self.get(number)?.view(number)?;
                 Some(NumberedClaim { number, claim: view.claim })
             })

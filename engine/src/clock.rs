@@ -41,7 +41,7 @@ fn wall_clock() -> TimestampMs {
     TimestampMs(0).plus(since)
 }
 
-/// Measures how long something took, for metrics; decides nothing.
+/// Measures how long something took: for metrics and time-outs, never for a command's outcome.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stopwatch(Instant);
 
@@ -51,8 +51,12 @@ impl Stopwatch {
         Self(Instant::now())
     }
 
+    pub(crate) fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+
     pub(crate) fn nanos(self) -> u64 {
-        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        u64::try_from(self.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 

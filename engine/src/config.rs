@@ -91,6 +91,9 @@ impl Config {
         {
             return fault("journal.segment_bytes", "at least 1 MiB and buffer_bytes plus 1 KiB");
         }
+        if !self.journal.segment_bytes.is_multiple_of(4096) || self.journal.segment_bytes > 1 << 40 {
+            return fault("journal.segment_bytes", "a multiple of 4096, at most 1 TiB");
+        }
         // A live claim keeps its booking number in forty bits.
         if self.limits.bookings_max >= 1 << 40 {
             return fault("limits.bookings_max", "below 2^40");

@@ -113,7 +113,7 @@ impl Known {
 }
 
 /// A key without its sixteen-byte alignment.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct MapKey([u64; 2]);
 
 impl Hash for MapKey {
@@ -168,13 +168,22 @@ impl Hasher for KeyHasher {
     }
 }
 
+/// A done key in the order of doing. It names its entry, because the same key may be done again after it was
+/// forgotten, and the older line must then not take the younger outcome with it.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    at: TimestampMs,
+    key: MapKey,
+    seq: Seq,
+}
+
 /// All keys of a cell. No guard of the map is held while any other lock is taken.
 pub(crate) struct Keys {
     known: DashMap<MapKey, Known, BuildHasherDefault<KeyHasher>>,
     /// Done keys, oldest first.
-    order: SegQueue<(TimestampMs, MapKey)>,
+    order: SegQueue<Kept>,
     /// The head of `order` that was not yet due.
-    oldest: Mutex<Option<(TimestampMs, MapKey)>>,
+    oldest: Mutex<Option<Kept>>,
     len_max: usize,
     window: Duration,
 }
@@ -208,16 +217,16 @@ impl Keys {
         }
     }
 
-    /// What the key stands for, if it is done.
-    pub(crate) fn get(&self, key: IdempotencyKey) -> Option<(Seq, Remembered)> {
-        self.known.get(&key.into())?.outcome()
+    /// What the key stands for: `None` if nothing, the inner `None` while the first request is running.
+    pub(crate) fn get(&self, key: IdempotencyKey) -> Option<Option<(Seq, Remembered)>> {
+        self.known.get(&key.into()).map(|known| known.outcome())
     }
 
     /// Puts a key back at replay.
     pub(crate) fn restore(&self, idempotency: Idempotency, at: TimestampMs, seq: Seq, outcome: Remembered) {
         let key = idempotency.key.into();
         self.known.insert(key, Known::done(idempotency.fingerprint, seq, outcome));
-        self.order.push((at, key));
+        self.order.push(Kept { at, key, seq });
         self.evict_over(self.len_max);
     }
 
@@ -229,24 +238,26 @@ impl Keys {
     pub(crate) fn forget_old(&self, now: TimestampMs, budget: usize) {
         for _ in 0..budget {
             let mut oldest = self.oldest.lock();
-            let Some((at, key)) = oldest.take().or_else(|| self.order.pop()) else {
-                return;
-            };
-            if at.plus(self.window) > now {
-                *oldest = Some((at, key));
+            let Some(kept) = oldest.take().or_else(|| self.order.pop()) else { return };
+            if kept.at.plus(self.window) > now {
+                *oldest = Some(kept);
                 return;
             }
             drop(oldest);
-            self.known.remove(&key);
+            self.forget(kept);
         }
     }
 
     fn evict_over(&self, len_max: usize) {
         if self.order.len() > len_max
-            && let Some((_, key)) = self.order.pop()
+            && let Some(kept) = self.order.pop()
         {
-            self.known.remove(&key);
+            self.forget(kept);
         }
+    }
+
+    fn forget(&self, kept: Kept) {
+        self.known.remove_if(&kept.key, |_, known| known.outcome().is_some_and(|(seq, _)| seq == kept.seq));
     }
 }
 
@@ -265,7 +276,7 @@ impl KeyClaim<'_> {
         let Idempotency { key, fingerprint } = self.idempotency;
         self.done = true;
         self.keys.known.insert(key.into(), Known::done(fingerprint, seq, outcome));
-        self.keys.order.push((self.now, key.into()));
+        self.keys.order.push(Kept { at: self.now, key: key.into(), seq });
         self.keys.evict_over(self.keys.len_max);
     }
 }
@@ -326,6 +337,19 @@ mod tests {
         assert!(matches!(keys.begin(idempotency(1), TimestampMs(0)), Begun::Done { seq: Seq(9), .. }));
         let other = Idempotency { fingerprint: 2, ..idempotency(1) };
         assert!(matches!(keys.begin(other, TimestampMs(0)), Begun::Conflict { .. }));
+    }
+
+    /// Done, forgotten, done again, and read back from a journal with both: the old line forgets nothing new.
+    // rule: IDM-1
+    #[test]
+    fn a_key_done_again_after_its_window_is_kept_for_its_second_window() {
+        let keys = Keys::new(10, Duration::from_millis(100));
+        keys.restore(idempotency(1), TimestampMs(0), Seq(1), Remembered::Noted);
+        keys.restore(idempotency(1), TimestampMs(150), Seq(2), Remembered::Noted);
+        keys.forget_old(TimestampMs(160), 10);
+        assert!(matches!(keys.begin(idempotency(1), TimestampMs(160)), Begun::Done { seq: Seq(2), .. }));
+        keys.forget_old(TimestampMs(250), 10);
+        assert!(keys.get(IdempotencyKey(1)).is_none());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use arrayvec::ArrayVec;
 use parking_lot::Mutex;
 
+use crate::booking::State;
 use crate::clock::{Clock, Stopwatch};
 use crate::code::BookingCodes;
 use crate::command::{BookingView, Command, Request, SlotFacts, Submitted};
@@ -23,6 +24,7 @@ use crate::journal::reader::{Tail, read_directory};
 use crate::journal::shipper::{self, ShipperStats};
 use crate::journal::watermark::{Ticket, Watermark};
 use crate::journal::writer;
+use crate::kernel::TWIN_LOOKS;
 use crate::party::LIVE_CLAIMS_MAX;
 use crate::policy::Policy;
 use crate::replay::Replayer;
@@ -352,11 +354,19 @@ impl Engine {
         self.inventory.slots.facts(slot)
     }
 
-    /// The outcome kept under a key, for a client that never saw its reply.
+    /// The outcome kept under a key, for a client that never saw its reply. `None` if the key has had no effect; a
+    /// refusal only while the first request is still inside `submit`.
     #[must_use]
     pub fn outcome(&self, key: IdempotencyKey) -> Option<Submitted> {
-        let (seq, remembered) = self.inventory.keys.get(key)?;
-        Some(Submitted { result: Ok(self.recall(remembered)), seq, replayed: true })
+        for _ in 0..TWIN_LOOKS {
+            match self.inventory.keys.get(key)? {
+                Some((seq, remembered)) => {
+                    return Some(Submitted { result: Ok(self.recall(remembered)), seq, replayed: true });
+                }
+                None => crate::sync::yield_now(),
+            }
+        }
+        Some(Submitted { result: Err(Refusal::IdempotencyInFlight), seq: Seq(0), replayed: false })
     }
 
     /// Expires up to `budget` holds whose deadline has passed and forgets old idempotency keys; returns how many
@@ -367,6 +377,8 @@ impl Engine {
             let request = Request { command: Command::Expire { hold }, idempotency: None };
             match self.submit(&request, now).map(|submitted| submitted.result) {
                 Ok(Ok(_)) => expired += 1,
+                // Due by an earlier call's time and not yet by this one's.
+                Ok(Err(Refusal::WrongState { from: State::Held, .. })) => self.inventory.wheel.retry(hold),
                 // Resolved before its deadline: the ordinary case.
                 Ok(Err(refusal)) if refusal != Refusal::JournalFull => {}
                 Ok(Err(_)) | Err(Failure::JournalStopped { .. }) => self.inventory.wheel.retry(hold),
@@ -421,21 +433,24 @@ impl Engine {
         }
     }
 
-    /// Writes and syncs what was appended and ends the threads. What is submitted after this fails.
+    /// Takes no more commands, writes and syncs what was appended and ends the threads.
     ///
     /// # Errors
-    /// The failure that had stopped the journal before.
+    /// The failure that kept something appended from becoming durable.
     pub fn close(&self) -> Result<(), Failure> {
-        let before = self.marks.failure();
         self.buffer.close();
         for thread in self.threads.lock().drain(..) {
-            // A panicked thread has already failed every ticket by never advancing; there is nothing to add.
+            // However the writer ended, a panic included, it has told the watermark.
             let _ = thread.join();
         }
         if let Some(shipper) = &self.shipper {
             shipper.close();
         }
-        before.map_or(Ok(()), Err)
+        // Everything appended is durable, or the journal stopped before it was.
+        match self.marks.failure() {
+            Some(failure) if self.marks.durable() < self.buffer.appended() => Err(failure),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -8,8 +8,9 @@ use crate::units::{TimestampMs, Units};
 /// The rules say no. Nothing was changed and nothing was journaled.
 ///
 /// **Precedence.** When several are true at once, the answer is always the variant that stands first
-/// here: the variants are in the order in which `submit` meets them. Within a group, the claim with the
-/// lowest party number is judged first (policy and claims), then the slot with the lowest number (capacity).
+/// here: the variants are in the order in which `submit` meets them. Within one variant, the claim with the lowest
+/// party number is told; of the slots, which are judged last and each whole, the one with the lowest number.
+/// (`TooMany` bookings may come as the very last, of several that race for the table's last numbers.)
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The request itself is out of bounds, whatever the state.

@@ -88,10 +88,13 @@ impl Blocks {
         self.next_block * BLOCK_SLOTS
     }
 
-    /// An upper bound on the numbers that publishing `slots` more for `centres` centres would use.
-    pub(crate) fn end_after(&self, slots: usize, centres: usize) -> u64 {
-        let blocks = slots as u64 / u64::from(BLOCK_SLOTS) + 2 * centres as u64;
-        (u64::from(self.next_block) + blocks) * u64::from(BLOCK_SLOTS)
+    /// The end of the numbers after publishing these many slots more for these centres.
+    pub(crate) fn end_after(&self, wanted: &HashMap<CentreKey, u32>) -> u64 {
+        let blocks = |(centre, slots): (&CentreKey, &u32)| {
+            let left = self.open.get(centre).map_or(0, |(next, end)| end - next);
+            u64::from(slots.saturating_sub(left).div_ceil(BLOCK_SLOTS))
+        };
+        (u64::from(self.next_block) + wanted.iter().map(blocks).sum::<u64>()) * u64::from(BLOCK_SLOTS)
     }
 }
 
@@ -199,9 +202,6 @@ impl Inventory {
                 link: None,
             };
             self.record_birth(number, &birth, locked, seq);
-        }
-        if state == State::Held {
-            self.wheel.add(first, expires_at);
         }
     }
 

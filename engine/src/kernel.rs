@@ -26,7 +26,10 @@ use crate::units::TimestampMs;
 
 /// How often a twin looks whether the first request with its key is through `submit`, which takes
 /// microseconds and never blocks, before it is told to try again.
-const TWIN_LOOKS: u32 = 200;
+pub(crate) const TWIN_LOOKS: u32 = 200;
+
+/// Entries keep their time in 48 bits: enough until the year 10889.
+const AT_MAX: TimestampMs = TimestampMs((1 << 48) - 1);
 
 /// A refusal with the entry it rests on, where it tells of a claim.
 pub(super) struct No {
@@ -110,6 +113,26 @@ fn check_shape(command: &Command<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Whether a command is refused while the disk has no room for the next segment: what would take units or memory. What
+/// ends or settles a claim goes on, in the room that is left.
+fn takes_more(command: &Command<'_>) -> bool {
+    match command {
+        Command::AddParties { .. }
+        | Command::Publish { .. }
+        | Command::Note { .. }
+        | Command::Hold { .. }
+        | Command::Book { .. }
+        | Command::Move { .. } => true,
+        Command::Confirm { .. }
+        | Command::Release { .. }
+        | Command::Expire { .. }
+        | Command::Cancel { .. }
+        | Command::Resize { .. }
+        | Command::Open { .. }
+        | Command::Close { .. } => false,
+    }
+}
+
 impl Engine {
     /// The one road: judges a command, changes memory, appends its entry. Never blocks on I/O.
     ///
@@ -124,6 +147,10 @@ impl Engine {
         if let Some(failure) = self.marks.failure() {
             return Err(failure);
         }
+        if self.buffer.is_closing() {
+            return Err(Failure::JournalStopped { reason: "the engine is closing".to_owned() });
+        }
+        let now = now.min(AT_MAX);
         Ok(match self.execute(request, now) {
             Ok(submitted) => submitted,
             Err(No { refusal, seq }) => Submitted { result: Err(refusal), seq, replayed: false },
@@ -133,6 +160,7 @@ impl Engine {
     fn execute(&self, request: &Request<'_>, now: TimestampMs) -> Result<Submitted, No> {
         let Request { command, idempotency } = request;
         check_shape(command)?;
+        self.check_booking_limit(command)?;
         let bytes = match command {
             Command::Publish { slots, note } => Entry::bytes_max(slots.len(), note.len()),
             Command::Note { note } => Entry::bytes_max(0, note.len()),
@@ -142,6 +170,9 @@ impl Engine {
         if bytes > bytes_max {
             let (found, max) = (bytes as u64, bytes_max as u64);
             return Err(Refusal::TooMany { what: "bytes of one entry", found, max }.into());
+        }
+        if self.buffer.is_starved() && takes_more(command) {
+            return Err(Refusal::JournalFull.into());
         }
         let room = self.buffer.reserve(bytes).ok_or(Refusal::JournalFull)?;
         let key = match idempotency {

@@ -44,12 +44,19 @@ impl<'a> Replayer<'a> {
         }
     }
 
-    /// The time of the newest entry.
+    /// Sets the timers of what is still held, and says the time of the newest entry.
     pub(crate) fn finish(self) -> Result<TimestampMs, OpenError> {
-        match self.fault {
-            None => Ok(self.newest),
-            Some((seq, what)) => Err(OpenError::Replay { seq, what }),
+        if let Some((seq, what)) = self.fault {
+            return Err(OpenError::Replay { seq, what });
         }
+        let Inventory { bookings, wheel, .. } = self.inventory;
+        for number in (0..self.inventory.bookings_end()).map(BookingNumber) {
+            let view = bookings.get(number).and_then(|cell| cell.view(number));
+            if let Some(held) = view.filter(|view| view.state == State::Held && view.hold == number) {
+                wheel.add(number, held.expires_at);
+            }
+        }
+        Ok(self.newest)
     }
 
     fn event(&mut self, seq: Seq, event: &Event) -> Result<Remembered, String> {
@@ -130,6 +137,11 @@ impl<'a> Replayer<'a> {
         expires_at: TimestampMs,
         claims: &[Claim],
     ) -> Result<(), String> {
+        for (index, claim) in claims.iter().enumerate() {
+            if claims[..index].iter().any(|other| other.party == claim.party) {
+                return Err(format!("PTY-1: party {} stands twice in one group", claim.party));
+            }
+        }
         let mut locked = self.lock(claims.iter().map(|claim| claim.party))?;
         self.give_out(first, claims.len())?;
         for claim in claims {
@@ -155,10 +167,13 @@ impl<'a> Replayer<'a> {
         step: Step,
         change: impl Fn(&SlotWord, Units) -> Give,
     ) -> Result<(), String> {
-        let group: Group = self.inventory.bookings.claims(first, len);
-        if group.len() != usize::from(len) {
-            return Err(format!("booking {first} is unknown"));
+        let born = self.inventory.bookings.get(first).and_then(|cell| cell.view(first));
+        let born = born.ok_or_else(|| format!("booking {first} is unknown"))?;
+        let whole_hold = step.row().0 == State::Held;
+        if whole_hold && (born.hold, born.group_len) != (first, len) {
+            return Err(format!("{first} and {len} is not a hold; the hold is {} and {}", born.hold, born.group_len));
         }
+        let group: Group = self.inventory.bookings.claims(first, len);
         let mut locked = self.lock(group.iter().map(|numbered| numbered.claim.party))?;
         for numbered in &group {
             self.check_step(numbered.number, step)?;

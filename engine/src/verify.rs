@@ -128,7 +128,7 @@ impl Ledger {
 
     fn born(&mut self, seq: Seq, first: BookingNumber, state: State, expires_at: TimestampMs, claims: &[Claim]) {
         for (index, claim) in (0u64..).zip(claims) {
-            let number = BookingNumber(first.0 + index);
+            let number = BookingNumber(first.0.saturating_add(index));
             if u64::from(claim.party.0) >= self.parties {
                 self.find("PTY-1", seq, format!("party {} was never created", claim.party));
             }
@@ -154,7 +154,7 @@ impl Ledger {
 
     /// A hold's one resolution.
     fn resolve(&mut self, seq: Seq, hold: BookingNumber, len: u8, to: State, at: TimestampMs) {
-        for number in (hold.0..hold.0 + u64::from(len)).map(BookingNumber) {
+        for number in (hold.0..hold.0.saturating_add(u64::from(len))).map(BookingNumber) {
             let Some(account) = self.claims.get_mut(&number) else {
                 self.find("HLD-1", seq, format!("hold {number} was never made"));
                 continue;
@@ -170,7 +170,8 @@ impl Ledger {
                 self.find("HLD-4", seq, detail);
             }
             let slot = self.slots.entry(claim.slot).or_default();
-            slot.held -= 1;
+            // Saturating: what went wrong before this is a finding already.
+            slot.held = slot.held.saturating_sub(1);
             if to == State::Booked {
                 slot.booked += 1;
             } else {
@@ -188,7 +189,8 @@ impl Ledger {
         if from != State::Booked {
             return self.find("BKG-1", seq, format!("booking {booking} became {to} though it was {from}"));
         }
-        self.slots.entry(claim.slot).or_default().booked -= 1;
+        let slot = self.slots.entry(claim.slot).or_default();
+        slot.booked = slot.booked.saturating_sub(1);
         self.end_claim(seq, booking, claim);
     }
 

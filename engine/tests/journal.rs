@@ -116,7 +116,8 @@ fn every_answer_that_shows_a_claim_rests_on_its_newest_entry() {
     let (_, cancelled) = run(&engine, Command::Cancel { booking });
     assert_eq!(engine.booking(booking).unwrap().seq, cancelled);
     assert_eq!(engine.party_bookings(PartyId(3)).unwrap().seq, cancelled, "an empty list rests on what emptied it");
-    let told = engine.submit(&Request { command: Command::Cancel { booking }, idempotency: None }, engine.now()).unwrap();
+    let told =
+        engine.submit(&Request { command: Command::Cancel { booking }, idempotency: None }, engine.now()).unwrap();
     assert_eq!(told.seq, cancelled, "a refusal that tells it is gone");
 }
 
@@ -335,4 +336,127 @@ fn any_bytes_in_a_segment_are_read_or_refused_and_never_panic() {
         let _ = read_directory(dir.path(), CellId(1), &mut |frame| frame.entries(|_, _| {}));
         let _ = journal::Entry::decode(&bytes);
     }
+}
+
+/// Damage in several of the last frames, or a file cut short, is not taken for the one tear a crash can leave.
+// rule: JNL-4
+#[test]
+fn more_than_the_last_frame_or_a_shorter_file_is_damage_not_a_tear() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let engine = open(&config);
+    let slot = seed(&engine, 10, 5);
+    for party in 0..4 {
+        let (_, seq) = book(&engine, party, slot);
+        engine.ticket(seq).wait().unwrap();
+    }
+    engine.close().unwrap();
+    drop(engine);
+    let segment = newest_used_segment(dir.path());
+    let whole = fs::read(&segment).unwrap();
+    let starts = frame_starts(&segment);
+    let mut flipped = whole.clone();
+    for start in &starts[starts.len() - 4..starts.len() - 1] {
+        flipped[start + 45] ^= 1;
+    }
+    let refused = |bytes: &[u8]| {
+        fs::write(&segment, bytes).unwrap();
+        let error = Engine::open(config.clone(), Arc::new(AllowAll), &mut |_| {}).expect_err("opened damaged");
+        assert!(matches!(error, OpenError::Read(ReadError::Damaged { .. })), "{error}");
+    };
+    refused(&flipped);
+    refused(&whole[..starts[starts.len() - 2]]);
+    refused(&whole[..whole.len() - 4096]);
+    fs::write(&segment, &whole).unwrap();
+    assert_eq!(counts(&open(&config), slot), (5, 0, 4));
+}
+
+/// A note may hold anything, a whole frame included, and a tear inside it is still a tear.
+// rule: JNL-4
+#[test]
+fn a_frame_inside_a_note_is_not_taken_for_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let engine = open(&config);
+    let slot = seed(&engine, 10, 5);
+    let (_, seq) = book(&engine, 0, slot);
+    engine.ticket(seq).wait().unwrap();
+    let segment = newest_used_segment(dir.path());
+    let first = frame_starts(&segment);
+    let note = fs::read(&segment).unwrap()[first[0]..*first.last().unwrap()].to_vec();
+    let (_, seq) = run(&engine, Command::Note { note: &note });
+    engine.ticket(seq).wait().unwrap();
+    engine.close().unwrap();
+    drop(engine);
+    let starts = frame_starts(&segment);
+    let [.., last, end] = starts[..] else { panic!("no frame") };
+    let mut torn = fs::read(&segment).unwrap();
+    torn[end - 9] ^= 1;
+    fs::write(&segment, &torn).unwrap();
+    let (engine, report) = Engine::open(config, Arc::new(AllowAll), &mut |_| {}).unwrap();
+    assert_eq!(report.cut.map(|(_, offset)| offset), Some(last as u64));
+    assert_eq!(counts(&engine, slot), (5, 0, 1));
+    assert!(
+        fs::read_dir(dir.path().join("journal"))
+            .unwrap()
+            .any(|entry| { entry.unwrap().file_name().to_string_lossy().contains(".torn-at-") })
+    );
+}
+
+/// A start killed between any two steps of making the directory leaves one that the next start completes.
+#[test]
+fn a_half_made_directory_is_completed() {
+    let steps: [&[(&str, &str)]; 5] = [
+        &[("LOCK", "")],
+        &[("LOCK", ""), ("code.key.new", "0123")],
+        &[("LOCK", ""), ("code.key", "000102030405060708090a0b0c0d0e0f\n")],
+        &[("LOCK", ""), ("code.key", "000102030405060708090a0b0c0d0e0f\n"), ("berth.meta.new", "lay")],
+        &[("lost+found", "")],
+    ];
+    for files in steps {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        let config = config(dir.path());
+        let engine = open(&config);
+        let slot = seed(&engine, 2, 1);
+        engine.close().unwrap();
+        drop(engine);
+        assert_eq!(counts(&open(&config), slot), (1, 0, 0), "{files:?}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(&config(dir.path())));
+    fs::write(dir.path().join("code.key"), "0123\n").unwrap();
+    let error = Engine::open(config(dir.path()), Arc::new(AllowAll), &mut |_| {}).expect_err("a short key");
+    assert!(error.to_string().contains("code.key"), "{error}");
+}
+
+/// Only what is still held has a timer after a restart, and it expires.
+// rule: HLD-3
+#[test]
+fn what_was_held_before_a_restart_expires_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let engine = open(&config);
+    let slot = seed(&engine, 10, 5);
+    let ttl = std::time::Duration::from_secs(5);
+    for party in 0..4 {
+        let claim = [Claim { party: PartyId(party), slot, dose: Dose(1) }];
+        let (Outcome::Held { claims, .. }, _) = run(&engine, Command::Hold { claims: &claim, ttl }) else {
+            panic!("not held")
+        };
+        if party % 2 == 0 {
+            run(&engine, Command::Release { hold: claims[0].number });
+        }
+    }
+    engine.close().unwrap();
+    drop(engine);
+    let engine = open(&config);
+    assert_eq!(counts(&engine, slot), (5, 2, 0));
+    assert_eq!(engine.expire_due(engine.now(), 100), 0, "not before its deadline");
+    let later = engine.now().plus(std::time::Duration::from_secs(60));
+    assert_eq!(engine.expire_due(later, 1), 1, "within the budget");
+    assert_eq!(engine.expire_due(later, 100), 1);
+    assert_eq!(counts(&engine, slot), (5, 0, 0));
 }

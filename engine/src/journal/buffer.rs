@@ -11,8 +11,8 @@ use super::frame::FRAME_HEADER_BYTES;
 use super::watermark::Watermark;
 use crate::ids::Seq;
 use crate::sync::Mutex;
-use crate::sync::atomic::AtomicUsize;
-use crate::sync::atomic::Ordering::{AcqRel, Relaxed};
+use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::sync::atomic::{AtomicBool, AtomicUsize};
 
 /// Entries by kind code since the start, counted under the append lock.
 pub(crate) type KindCounts = [u64; Event::CODES];
@@ -26,7 +26,6 @@ struct Open {
     kinds: KindCounts,
     /// The writer, while it sleeps.
     sleeper: Option<Thread>,
-    closing: bool,
 }
 
 /// A batch taken by the writer: header space, then `count` entries from `first`.
@@ -42,6 +41,10 @@ pub(crate) struct Buffer {
     used: AtomicUsize,
     capacity: usize,
     open: Mutex<Open>,
+    /// No command is taken any more.
+    closing: AtomicBool,
+    /// The disk has no room for the next segment: what is taken may have to wait for it.
+    starved: AtomicBool,
     marks: Arc<Watermark>,
 }
 
@@ -96,15 +99,15 @@ impl Room<'_> {
 impl Buffer {
     /// `capacity` is in bytes, for each of the two batches in turn; the first entry gets number `next`.
     pub(crate) fn new(capacity: usize, next: Seq, marks: Arc<Watermark>) -> Self {
-        let open = Open {
-            frame: empty_frame(capacity),
-            count: 0,
-            next,
-            kinds: [0; Event::CODES],
-            sleeper: None,
-            closing: false,
-        };
-        Self { used: AtomicUsize::new(0), capacity, open: Mutex::new(open), marks }
+        let open = Open { frame: empty_frame(capacity), count: 0, next, kinds: [0; Event::CODES], sleeper: None };
+        Self {
+            used: AtomicUsize::new(0),
+            capacity,
+            open: Mutex::new(open),
+            closing: AtomicBool::new(false),
+            starved: AtomicBool::new(false),
+            marks,
+        }
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -113,6 +116,10 @@ impl Buffer {
 
     /// Sets `bytes` aside, or says that the disk is behind.
     pub(crate) fn reserve(&self, bytes: usize) -> Option<Room<'_>> {
+        // Looked at first, so that a large reservation that is refused takes no room from small ones meanwhile.
+        if self.used.load(Relaxed).saturating_add(bytes) > self.capacity {
+            return None;
+        }
         // AcqRel keeps the budget exact across threads; a reservation that went over takes itself back.
         let before = self.used.fetch_add(bytes, AcqRel);
         let room = Room { buffer: self, bytes };
@@ -132,7 +139,7 @@ impl Buffer {
     pub(crate) fn take(&self, spare: &mut Option<Vec<u8>>) -> Taken {
         let mut open = self.open.lock();
         if open.count == 0 {
-            if open.closing {
+            if self.is_closing() {
                 return Taken::Closed;
             }
             open.sleeper = Some(std::thread::current());
@@ -147,13 +154,11 @@ impl Buffer {
         Taken::Batch(Batch { frame, first, count })
     }
 
-    /// Lets the writer end once everything appended is written.
+    /// Takes no more commands, and lets the writer end once everything appended is written. Commands that were
+    /// inside `submit` at this instant may still append.
     pub(crate) fn close(&self) {
-        let sleeper = {
-            let mut open = self.open.lock();
-            open.closing = true;
-            open.sleeper.take()
-        };
+        self.closing.store(true, Release);
+        let sleeper = self.open.lock().sleeper.take();
         if let Some(writer) = sleeper {
             writer.unpark();
         }
@@ -161,7 +166,16 @@ impl Buffer {
 
     /// Whether [`Buffer::close`] was called.
     pub(crate) fn is_closing(&self) -> bool {
-        self.open.lock().closing
+        self.closing.load(Acquire)
+    }
+
+    /// Said by the writer while it waits for room on the disk, and taken back when it has some.
+    pub(crate) fn set_starved(&self, starved: bool) {
+        self.starved.store(starved, Release);
+    }
+
+    pub(crate) fn is_starved(&self) -> bool {
+        self.starved.load(Acquire)
     }
 }
 

@@ -171,7 +171,11 @@ pub(crate) fn check(dir: &Path, cell: CellId) -> Result<bool, OpenError> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // `LOCK` alone is what a start leaves that was refused or killed before it wrote anything else.
-            let foreign = |name: &std::ffi::OsStr| !["LOCK", "journal", "code.key"].iter().any(|own| name == *own);
+            let foreign = |name: &std::ffi::OsStr| {
+                !["LOCK", "journal", "code.key", "code.key.new", "berth.meta.new", "lost+found"]
+                    .iter()
+                    .any(|own| name == *own)
+            };
             match fs::read_dir(dir) {
                 Ok(mut entries) => {
                     if entries.any(|entry| entry.is_ok_and(|entry| foreign(&entry.file_name()))) {
@@ -199,31 +203,41 @@ pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// `berth.meta` is written last: a directory without it was never used.
+/// `berth.meta` comes last: a directory without it was never used. A start killed at any point of this leaves what the
+/// next start completes.
 fn initialise(dir: &Path, journal: &Path, cell: CellId) -> io::Result<()> {
     fs::create_dir_all(journal)?;
     let key_path = dir.join("code.key");
     if !key_path.exists() {
         let mut key = [0u8; 16];
         File::open("/dev/urandom")?.read_exact(&mut key)?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&key_path)?;
-        file.write_all(format!("{:032x}\n", u128::from_be_bytes(key)).as_bytes())?;
-        file.sync_all()?;
+        write_whole(&key_path, &format!("{:032x}\n", u128::from_be_bytes(key)))?;
     }
-    let mut meta = File::create_new(dir.join("berth.meta"))?;
-    meta.write_all(format!("layout={LAYOUT_VERSION} cell={cell}\n").as_bytes())?;
-    meta.sync_all()?;
     sync_directory(journal)?;
     sync_directory(dir)?;
+    write_whole(&dir.join("berth.meta"), &format!("layout={LAYOUT_VERSION} cell={cell}\n"))?;
     // The name of the directory itself.
     let parent = dir.canonicalize()?;
     parent.parent().map_or(Ok(()), sync_directory)
 }
 
+/// The file is there with all its text, or not at all. Readable by its owner only.
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
 /// The key behind booking codes: outside journal and stream, so that neither gives codes away.
 pub(crate) fn read_key(path: &Path) -> io::Result<[u8; 16]> {
     let text = fs::read_to_string(path)?;
-    let key = u128::from_str_radix(text.trim(), 16).map_err(|_| io::Error::other("not 32 hexadecimal digits"))?;
+    let digits = text.trim_end();
+    let key = u128::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 32);
+    let key = key.ok_or_else(|| io::Error::other("not 32 hexadecimal digits"))?;
     Ok(key.to_be_bytes())
 }
 
@@ -231,6 +245,7 @@ pub(crate) fn read_key(path: &Path) -> io::Result<[u8; 16]> {
 /// segment torn in its very header is removed.
 pub(crate) fn cut(torn: &Torn) -> Result<(), OpenError> {
     let io = |error| OpenError::Io { path: torn.path.clone(), error };
+    set_aside(torn).map_err(io)?;
     if torn.offset == 0 {
         return remove(&torn.path);
     }
@@ -244,6 +259,17 @@ pub(crate) fn cut(torn: &Torn) -> Result<(), OpenError> {
         at += chunk as u64;
     }
     file.sync_all().map_err(io)
+}
+
+/// Keeps a copy of what is about to be cut, for whoever has to find out what it was. Nothing reads it.
+fn set_aside(torn: &Torn) -> io::Result<()> {
+    let bytes = fs::read(&torn.path)?;
+    let from = usize::try_from(torn.offset).unwrap_or(usize::MAX).min(bytes.len());
+    let used = bytes[from..].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let copy = torn.path.with_extension(format!("torn-at-{}", torn.offset));
+    let mut file = File::create(copy)?;
+    file.write_all(&bytes[from..from + used])?;
+    file.sync_all()
 }
 
 /// Removes a segment file that holds nothing, and makes that durable.

@@ -4,7 +4,8 @@
 //! u32 magic "BRTF"   u32 entries   u32 payload bytes   u32 epoch
 //! u64 first sequence number
 //! u64 checksum of the frame before (the chain)
-//! u64 checksum: CRC-64/NVME over the 32 bytes above and the payload
+//! u64 CRC-64/NVME of the 32 bytes above: whether the header itself got through
+//! u64 checksum: CRC-64/NVME of those 32 bytes and the payload
 //! payload, then zeros to a multiple of 8
 //! ```
 //! How each half-write is detected: a frame cut anywhere fails its checksum; a frame of another log or
@@ -16,8 +17,9 @@ use super::entry::{DecodeError, Entry};
 use crate::ids::{Epoch, Seq};
 
 /// Bytes before the payload.
-pub const FRAME_HEADER_BYTES: usize = 40;
-const CHECKED_HEADER_BYTES: usize = 32;
+pub const FRAME_HEADER_BYTES: usize = 48;
+/// The fields, before the two checksums.
+const FIELD_BYTES: usize = 32;
 const MAGIC: u32 = u32::from_le_bytes(*b"BRTF");
 
 /// The checksum that links a frame to the next.
@@ -42,7 +44,7 @@ pub struct FrameHeader {
 /// Bytes that are not a whole frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// Not the start of a frame.
+    /// Not the start of a frame: no magic, or a header that is not whole.
     #[error("no frame starts here")]
     NoMagic,
     /// The frame goes past the end of the bytes.
@@ -77,6 +79,20 @@ impl FrameHeader {
         (FRAME_HEADER_BYTES + self.payload_bytes as usize).next_multiple_of(8)
     }
 
+    /// The header at the front of `bytes`; `None` if no whole header is there.
+    pub(crate) fn peek(bytes: &[u8]) -> Option<Self> {
+        let header: &[u8; FRAME_HEADER_BYTES] = bytes.first_chunk()?;
+        (u32_at(header, 0) == MAGIC && u64_at(header, 32) == crc_fast::crc64_nvme(&header[..FIELD_BYTES])).then(|| {
+            Self {
+                count: u32_at(header, 4),
+                payload_bytes: u32_at(header, 8),
+                epoch: Epoch(u32_at(header, 12)),
+                first: Seq(u64_at(header, 16)),
+                previous: Link(u64_at(header, 24)),
+            }
+        })
+    }
+
     /// Writes the header over the first [`FRAME_HEADER_BYTES`] of `frame`, whose payload follows them,
     /// pads the frame and returns its link.
     ///
@@ -90,11 +106,21 @@ impl FrameHeader {
         frame[12..16].copy_from_slice(&self.epoch.0.to_le_bytes());
         frame[16..24].copy_from_slice(&self.first.0.to_le_bytes());
         frame[24..32].copy_from_slice(&self.previous.0.to_le_bytes());
-        let link = checksum(&frame[..CHECKED_HEADER_BYTES], &frame[FRAME_HEADER_BYTES..]);
-        frame[32..40].copy_from_slice(&link.0.to_le_bytes());
+        let link = checksum(&frame[..FIELD_BYTES], &frame[FRAME_HEADER_BYTES..]);
+        let check = crc_fast::crc64_nvme(&frame[..FIELD_BYTES]);
+        frame[32..40].copy_from_slice(&check.to_le_bytes());
+        frame[40..48].copy_from_slice(&link.0.to_le_bytes());
         frame.resize(self.total_bytes(), 0);
         link
     }
+}
+
+fn u32_at(header: &[u8; FRAME_HEADER_BYTES], at: usize) -> u32 {
+    u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+}
+
+fn u64_at(header: &[u8; FRAME_HEADER_BYTES], at: usize) -> u64 {
+    u64::from(u32_at(header, at)) | u64::from(u32_at(header, at + 4)) << 32
 }
 
 fn checksum(header: &[u8], payload: &[u8]) -> Link {
@@ -122,23 +148,12 @@ impl<'a> Frame<'a> {
     /// Why there is no whole frame. Never panics, whatever the bytes.
     pub fn read(bytes: &'a [u8]) -> Result<Frame<'a>, FrameError> {
         let header: &[u8; FRAME_HEADER_BYTES] = bytes.first_chunk().ok_or(FrameError::Short)?;
-        let u32_at = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-        let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
-        if u32_at(0) != MAGIC {
-            return Err(FrameError::NoMagic);
-        }
-        let head = FrameHeader {
-            count: u32_at(4),
-            payload_bytes: u32_at(8),
-            epoch: Epoch(u32_at(12)),
-            first: Seq(u64_at(16)),
-            previous: Link(u64_at(24)),
-        };
+        let head = FrameHeader::peek(bytes).ok_or(FrameError::NoMagic)?;
         let whole = bytes.get(..head.total_bytes()).ok_or(FrameError::Short)?;
         let payload = &whole[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + head.payload_bytes as usize];
-        let link = Link(u64_at(32));
+        let link = Link(u64_at(header, 40));
         let padding = &whole[FRAME_HEADER_BYTES + head.payload_bytes as usize..];
-        if checksum(&header[..CHECKED_HEADER_BYTES], payload) != link || padding.iter().any(|byte| *byte != 0) {
+        if checksum(&header[..FIELD_BYTES], payload) != link || padding.iter().any(|byte| *byte != 0) {
             return Err(FrameError::Checksum);
         }
         if head.count == 0 || head.first.0 == 0 || head.first.0.checked_add(u64::from(head.count)).is_none() {

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::frame::{Frame, FrameError, Link};
+use super::frame::{Frame, FrameError, FrameHeader, Link};
 use super::segment::{FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::ids::{CellId, Epoch, Seq};
 
@@ -154,6 +154,10 @@ impl Segment<'_> {
             return Err(ReadError::Version { path: self.path.to_owned(), found: header.version });
         }
         self.check_header(&header, cell, tail)?;
+        if self.bytes.len() as u64 != header.segment_bytes {
+            let what = format!("the file ends here, its header says {} bytes", header.segment_bytes);
+            return Err(self.damaged(self.bytes.len(), what));
+        }
         tail.epoch = header.epoch;
         tail.index = self.index;
         let mut at = SEGMENT_HEADER_BYTES;
@@ -196,9 +200,21 @@ impl Segment<'_> {
     }
 
     fn torn_or_damaged(&self, at: usize, what: &str, tail: &mut Tail) -> Result<(), ReadError> {
-        let later = (at / 8 + 1..self.bytes.len() / 8).map(|word| word * 8);
-        if let Some(valid) = later.into_iter().find(|&later| Frame::read(&self.bytes[later..]).is_ok()) {
-            return Err(self.damaged(at, format!("{what}, yet a whole frame follows at {valid}")));
+        // Nothing was written behind the last frame, so what lies behind this one tells a tear from damage.
+        let behind = match self.bytes.get(at..).and_then(FrameHeader::peek) {
+            // Its header got through and is the one that was due: the frame ends where it says.
+            Some(header) if header.first == tail.last.next() && header.previous == tail.link => {
+                let end = at + header.total_bytes();
+                self.bytes.get(end..).and_then(|rest| rest.iter().position(|byte| *byte != 0)).map(|found| end + found)
+            }
+            // Its header is lost: only another whole frame proves that this was not the last.
+            _ => {
+                let later = (at / 8 + 1..self.bytes.len() / 8).map(|word| word * 8);
+                later.into_iter().find(|&later| Frame::read(&self.bytes[later..]).is_ok())
+            }
+        };
+        if let Some(behind) = behind {
+            return Err(self.damaged(at, format!("{what}, yet the log goes on at {behind}")));
         }
         if at != 0 {
             tail.index = self.index;

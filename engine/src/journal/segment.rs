@@ -2,7 +2,7 @@
 //!
 //! Header, 64 bytes, little-endian:
 //! ```text
-//! "BERTHSEG"  u32 version  u32 cell  u64 index  u32 epoch  u32 0
+//! "BERTHSEG"  u32 version  u32 cell  u64 index  u32 epoch  u32 segment bytes / 4096
 //! u64 first sequence number  u64 link of the last frame before  u64 CRC-64/NVME of the 48 bytes before it  u64 0
 //! ```
 //! A file whose header is all zeros was prepared and never used.
@@ -17,6 +17,8 @@ use crate::ids::{CellId, Epoch, Seq};
 
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 64;
 pub(crate) const FORMAT_VERSION: u32 = 1;
+/// Segments are whole pages long.
+pub(crate) const PAGE_BYTES: u64 = 4096;
 const MAGIC: &[u8; 8] = b"BERTHSEG";
 
 /// What a segment's header says.
@@ -26,6 +28,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) cell: CellId,
     pub(crate) index: u64,
     pub(crate) epoch: Epoch,
+    /// The file is this long: a shorter one was cut by something other than a crash.
+    pub(crate) segment_bytes: u64,
     pub(crate) first: Seq,
     pub(crate) previous: Link,
 }
@@ -38,6 +42,8 @@ impl SegmentHeader {
         bytes[12..14].copy_from_slice(&self.cell.0.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.index.to_le_bytes());
         bytes[24..28].copy_from_slice(&self.epoch.0.to_le_bytes());
+        let pages = u32::try_from(self.segment_bytes / PAGE_BYTES).expect("validated: at most 16 TiB");
+        bytes[28..32].copy_from_slice(&pages.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.first.0.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.previous.0.to_le_bytes());
         let check = crc_fast::crc64_nvme(&bytes[..48]);
@@ -57,6 +63,7 @@ impl SegmentHeader {
             cell: CellId(u16::from_le_bytes([bytes[12], bytes[13]])),
             index: u64_at(16),
             epoch: Epoch(u32_at(24)),
+            segment_bytes: u64::from(u32_at(28)) * PAGE_BYTES,
             first: Seq(u64_at(32)),
             previous: Link(u64_at(40)),
         })

@@ -24,14 +24,19 @@ use super::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader, Link};
 use super::reader;
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::watermark::Watermark;
+use crate::clock::Stopwatch;
 use crate::config::RedisConfig;
 use crate::ids::{Epoch, Seq};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// How long the shipper sleeps when nobody rings, and between attempts to connect.
 const IDLE: Duration = Duration::from_millis(200);
+/// The longest wait between attempts to connect.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A Redis slower than this counts as gone; the append it may still do is found at the next connect.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a closing engine waits for Redis to take what it has not. The log has it, and the next start ships it.
+const CLOSING_MAX: Duration = Duration::from_secs(2);
 
 // rule: FNC-1 an append to the stream names its epoch, its place and the link before it, and is refused otherwise
 const APPEND: &str = r"
@@ -86,6 +91,12 @@ impl Bell {
     }
 }
 
+impl Drop for Shipper {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Shipper {
     shared: Arc<Shared>,
@@ -134,11 +145,17 @@ impl Shipper {
         }
     }
 
-    /// Ships what is durable, if Redis answers, and ends.
+    /// Ships what is durable, if Redis takes it within [`CLOSING_MAX`], and ends. A thread that waits for a silent
+    /// Redis is left to its own time-out.
     pub(crate) fn close(&self) {
+        let Some(thread) = self.thread.lock().take() else { return };
         self.shared.closing.store(true, Release);
         self.bell.ring();
-        if let Some(thread) = self.thread.lock().take() {
+        let watch = Stopwatch::start();
+        while !thread.is_finished() && watch.elapsed() < CLOSING_MAX + IDLE {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        if thread.is_finished() {
             let _ = thread.join();
         }
     }
@@ -175,7 +192,9 @@ impl From<io::Error> for Ended {
 
 impl Worker {
     fn run(self) {
+        let mut backoff = IDLE;
         loop {
+            let shipped = self.shared.frames.load(Relaxed);
             let Err(ended) = self.connection();
             self.shared.connected.store(false, Relaxed);
             match ended {
@@ -188,13 +207,26 @@ impl Worker {
                 Ended::Lost(why) => {
                     *self.shared.last_error.lock() = Some(why);
                     self.shared.errors.fetch_add(1, Relaxed);
-                    if self.is_closing() {
+                    let went_on = self.shared.frames.load(Relaxed) > shipped;
+                    backoff = if went_on { IDLE } else { (backoff * 2).min(BACKOFF_MAX) };
+                    if !self.sleep(backoff) {
                         return;
                     }
-                    std::thread::park_timeout(IDLE);
                 }
             }
         }
+    }
+
+    /// Sleeps through the bell; false if the engine is closing.
+    fn sleep(&self, time: Duration) -> bool {
+        let watch = Stopwatch::start();
+        while !self.is_closing() {
+            match time.checked_sub(watch.elapsed()) {
+                Some(left) if !left.is_zero() => std::thread::park_timeout(left),
+                _ => return true,
+            }
+        }
+        false
     }
 
     fn is_closing(&self) -> bool {
@@ -217,9 +249,17 @@ impl Worker {
         }
         self.shared.shipped.store(head.0, Relaxed);
         self.shared.connected.store(true, Relaxed);
+        // A fresh log has no segment in use yet: there is nothing to ship until the watermark has moved.
+        while self.shared.marks.durable() == head {
+            self.rest(&mut connection, &head_key)?;
+        }
         let mut cursor = Cursor::after(&self.journal, head)?;
+        let mut closing: Option<Stopwatch> = None;
         loop {
             while let Some(frame) = cursor.next(&self.journal, self.shared.marks.durable())? {
+                if self.is_closing() && closing.get_or_insert_with(Stopwatch::start).elapsed() > CLOSING_MAX {
+                    return Err(Ended::Closing);
+                }
                 let Shipment { header, link, bytes } = &frame;
                 let said: String = append
                     .key(&stream)
@@ -244,16 +284,26 @@ impl Worker {
                     }
                 }
             }
-            if self.is_closing() {
-                return Err(Ended::Closing);
-            }
-            std::thread::park_timeout(IDLE);
-            // Notices a Redis that was restarted empty, or lost its tail, while there was nothing to ship.
-            let seen: Option<u64> = connection.hget(&head_key, "last")?;
-            if seen.unwrap_or(0) != self.shared.shipped.load(Relaxed) {
-                return Err(Ended::Lost("the head of the stream moved".to_owned()));
-            }
+            self.rest(&mut connection, &head_key)?;
         }
+    }
+
+    /// Waits for the bell. When none rang, looks whether the head is still where it was: a Redis that was restarted
+    /// empty, or lost its tail, is noticed while there is nothing to ship.
+    fn rest(&self, connection: &mut redis::Connection, head_key: &str) -> Result<(), Ended> {
+        if self.is_closing() {
+            return Err(Ended::Closing);
+        }
+        let watch = Stopwatch::start();
+        std::thread::park_timeout(IDLE);
+        if watch.elapsed() < IDLE {
+            return Ok(());
+        }
+        let seen: Option<u64> = connection.hget(head_key, "last")?;
+        if seen.unwrap_or(0) != self.shared.shipped.load(Relaxed) {
+            return Err(Ended::Lost("the head of the stream moved".to_owned()));
+        }
+        Ok(())
     }
 }
 

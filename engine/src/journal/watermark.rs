@@ -1,5 +1,6 @@
 //! The durable watermark and who waits for it.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +15,9 @@ use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 #[derive(Debug, Default)]
 struct Waiting {
-    wakers: Vec<(Seq, Waker)>,
+    /// By position and ticket, so that one pass finds all whom the watermark passed.
+    wakers: BTreeMap<(Seq, u64), Waker>,
+    tickets: u64,
     failure: Option<Failure>,
 }
 
@@ -52,15 +55,16 @@ impl Watermark {
     // rule: JNL-2 the watermark never passes an entry that is not durable
     pub(crate) fn advance(&self, to: Seq) {
         self.durable.store(to.0, Release);
-        let woken: Vec<Waker> = {
+        let woken = {
             let mut waiting = self.waiting.lock();
             if waiting.wakers.is_empty() {
                 return;
             }
-            waiting.wakers.extract_if(.., |(seq, _)| *seq <= to).map(|(_, waker)| waker).collect()
+            let still = waiting.wakers.split_off(&(to.next(), 0));
+            std::mem::replace(&mut waiting.wakers, still)
         };
         // Outside the lock: a waker may run arbitrary code.
-        woken.into_iter().for_each(Waker::wake);
+        woken.into_values().for_each(Waker::wake);
     }
 
     /// Stops for good: every waiter, present and future, is told.
@@ -72,7 +76,7 @@ impl Watermark {
             self.stopped.store(1, Release);
             std::mem::take(&mut waiting.wakers)
         };
-        woken.into_iter().for_each(|(_, waker)| waker.wake());
+        woken.into_values().for_each(Waker::wake);
     }
 
     /// The failure that stopped the journal, if it has.
@@ -83,7 +87,7 @@ impl Watermark {
         self.waiting.lock().failure.clone()
     }
 
-    fn poll(&self, seq: Seq, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+    fn poll(&self, seq: Seq, ticket: &mut Option<u64>, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         if self.durable() >= seq {
             return Poll::Ready(Ok(()));
         }
@@ -95,8 +99,20 @@ impl Watermark {
         if let Some(failure) = &waiting.failure {
             return Poll::Ready(Err(failure.clone()));
         }
-        waiting.wakers.push((seq, context.waker().clone()));
+        let number = *ticket.get_or_insert_with(|| {
+            waiting.tickets += 1;
+            waiting.tickets
+        });
+        // Polled again, a ticket replaces its waker.
+        waiting.wakers.insert((seq, number), context.waker().clone());
         Poll::Pending
+    }
+
+    fn forget(&self, seq: Seq, ticket: u64) {
+        // Already passed: its waker is gone.
+        if self.durable() < seq {
+            self.waiting.lock().wakers.remove(&(seq, ticket));
+        }
     }
 }
 
@@ -104,16 +120,26 @@ impl Watermark {
 ///
 /// A plain future that any executor can drive; [`Ticket::wait`] blocks a thread instead. Dropping a
 /// ticket loses nothing: what was submitted stays submitted.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[must_use]
 pub struct Ticket {
     marks: Arc<Watermark>,
     seq: Seq,
+    /// Its number among the waiting, once it waits.
+    waiting: Option<u64>,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(number) = self.waiting {
+            self.marks.forget(self.seq, number);
+        }
+    }
 }
 
 impl Ticket {
     pub(crate) fn new(marks: Arc<Watermark>, seq: Seq) -> Self {
-        Self { marks, seq }
+        Self { marks, seq, waiting: None }
     }
 
     /// The position waited for.
@@ -154,7 +180,8 @@ impl Future for Ticket {
     type Output = Result<(), Failure>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.marks.poll(self.seq, context)
+        let Ticket { marks, seq, waiting } = self.get_mut();
+        marks.poll(*seq, waiting, context)
     }
 }
 
@@ -174,6 +201,18 @@ mod tests {
         assert!(!waiter.is_finished());
         marks.advance(Seq(5));
         assert_eq!(waiter.join().unwrap(), Ok(()));
+    }
+
+    #[test]
+    fn a_ticket_keeps_one_waker_and_takes_it_away_with_it() {
+        let marks = Arc::new(Watermark::new(Seq(0)));
+        let mut ticket = Ticket::new(Arc::clone(&marks), Seq(1));
+        for _ in 0..3 {
+            assert!(Pin::new(&mut ticket).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert_eq!(marks.waiting.lock().wakers.len(), 1);
+        drop(ticket);
+        assert_eq!(marks.waiting.lock().wakers.len(), 0);
     }
 
     // rule: JNL-3

@@ -3,7 +3,7 @@
 //! While a sync runs, `submit` fills the next batch: that is the group commit. A helper thread keeps the
 //! next segment prepared. A failed write or sync stops the journal for good (after a failed fsync the kernel may
 //! have dropped the dirty pages, so no later success proves anything). A disk too full for the next segment
-//! is not such a failure: the writer waits for space, the buffer fills, and `submit` refuses with `journal_full`.
+//! is not such a failure: `submit` refuses what would take more units with `journal_full` until there is room again.
 
 use std::io;
 use std::path::PathBuf;
@@ -77,6 +77,7 @@ pub(crate) fn spawn(
 
 impl Writer {
     fn run(mut self) {
+        let _ended = Ended(Arc::clone(&self.marks));
         let mut spare = None;
         let first_next = self.segment.index + 1;
         // The channel is empty and the helper alive: a send cannot fail or block.
@@ -91,7 +92,7 @@ impl Writer {
                     }
                 },
                 Taken::Nothing => std::thread::park(),
-                Taken::Closed => return self.marks.fail("closed".to_owned()),
+                Taken::Closed => return,
             }
             if cfg!(berth_fault = "ack_before_durable") {
                 // The planted fault syncs lazily, as a store that acknowledges early would.
@@ -141,6 +142,7 @@ impl Writer {
             cell: self.start.cell,
             index: self.segment.index,
             epoch: self.start.epoch,
+            segment_bytes: self.segment.bytes,
             first,
             previous,
         };
@@ -157,10 +159,12 @@ impl Writer {
             let made = self.prepared.recv().map_err(|_| io::Error::other("the segment helper ended"))?;
             match made {
                 Ok(segment) => {
+                    self.buffer.set_starved(false);
                     let _ = self.prepare.send(index + 1);
                     return Ok(segment);
                 }
-                Err(error) if error.kind() == io::ErrorKind::StorageFull && !self.buffer.is_closing() => {
+                Err(error) if is_full(&error) && !self.buffer.is_closing() => {
+                    self.buffer.set_starved(true);
                     std::thread::park_timeout(SPACE_RETRY);
                     let _ = self.prepare.send(index);
                 }
@@ -170,5 +174,19 @@ impl Writer {
                 }
             }
         }
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whatever ends the writer, a panic included, nobody waits for it for ever.
+struct Ended(Arc<Watermark>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // Keeps the first reason, if one was given.
+        self.0.fail("the journal is closed".to_owned());
     }
 }

@@ -1,13 +1,13 @@
 //! What writes inventory: parties, slots, notes, changes of a slot. Under one administrative lock.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::{Answer, Context};
 use crate::command::{Outcome, PartyFacts, SlotSpec};
 use crate::dedupe::Remembered;
 use crate::engine::Engine;
 use crate::error::Refusal;
-use crate::ids::{PartyId, Seq, SlotId};
+use crate::ids::{CentreKey, PartyId, Seq, SlotId};
 use crate::journal::entry::{Event, PublishedSlot};
 use crate::slot::Resize;
 use crate::units::Units;
@@ -32,8 +32,11 @@ impl Engine {
     // rule: JNL-1
     pub(super) fn publish(&self, specs: &[SlotSpec], note: &[u8], context: Context<'_>) -> Answer {
         let mut blocks = self.inventory.blocks.lock();
-        let centres = specs.iter().map(|spec| spec.centre).collect::<HashSet<_>>().len();
-        let (found, max) = (blocks.end_after(specs.len(), centres), u64::from(self.inventory.slots_max));
+        let mut wanted: HashMap<CentreKey, u32> = HashMap::new();
+        for spec in specs {
+            *wanted.entry(spec.centre).or_default() += 1;
+        }
+        let (found, max) = (blocks.end_after(&wanted), u64::from(self.inventory.slots_max));
         if found > max {
             return Err(Refusal::TooMany { what: "slots", found, max }.into());
         }

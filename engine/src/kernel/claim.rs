@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Answer, Appended, Context, No};
 use crate::booking::State;
-use crate::command::{Claim, NumberedClaim, Outcome};
+use crate::command::{Claim, Command, NumberedClaim, Outcome};
 use crate::dedupe::Remembered;
 use crate::engine::Engine;
 use crate::error::Refusal;
@@ -107,6 +107,9 @@ impl Engine {
         let appended = context.append(birth.event(first, claims));
         let (state, expires_at) = birth.state();
         inventory.record_claims(first, state, expires_at, claims, &mut locked, appended.seq);
+        if let Birth::Held { expires_at } = birth {
+            inventory.wheel.add(first, expires_at);
+        }
         Ok((appended, first))
     }
 
@@ -186,20 +189,28 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether the table has numbers left for the command. Judged early, so that the refusal stands in its place in
+    /// the order of precedence; of several that race for the last numbers, some are refused late by
+    /// [`Engine::number`].
+    pub(super) fn check_booking_limit(&self, command: &Command<'_>) -> Result<(), Refusal> {
+        let numbers = match command {
+            Command::Hold { claims, .. } | Command::Book { claims } => claims.len() as u64,
+            Command::Move { .. } => 1,
+            _ => return Ok(()),
+        };
+        self.within_limit(self.inventory.bookings_end() + numbers)
+    }
+
     /// `len` consecutive booking numbers, never given out again in this run.
     pub(super) fn number(&self, len: usize) -> Result<BookingNumber, No> {
-        let (len, max) = (len as u64, self.inventory.bookings.len_max());
-        let refusal = |end| Refusal::TooMany { what: "holds and bookings ever made", found: end, max };
-        // Looked at first, so that a full table does not push the counter on for ever.
-        let end = self.inventory.bookings_end() + len;
-        if end > max {
-            return Err(refusal(end).into());
-        }
-        let first = self.inventory.next_booking.fetch_add(len, Relaxed);
-        if first + len > max {
-            return Err(refusal(first + len).into());
-        }
+        let first = self.inventory.next_booking.fetch_add(len as u64, Relaxed);
+        self.within_limit(first + len as u64)?;
         Ok(BookingNumber(first))
+    }
+
+    fn within_limit(&self, found: u64) -> Result<(), Refusal> {
+        let max = self.inventory.bookings.len_max();
+        if found <= max { Ok(()) } else { Err(Refusal::TooMany { what: "holds and bookings ever made", found, max }) }
     }
 }
 

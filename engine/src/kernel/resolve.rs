@@ -61,7 +61,8 @@ impl Engine {
     }
 
     pub(super) fn cancel(&self, booking: BookingNumber, context: Context<'_>) -> Answer {
-        let able = self.able_booking(booking, Step::Cancel, context.now)?;
+        let able = self.able_booking(booking, Step::Cancel)?;
+        self.judge_leaving(&able, context.now)?;
         let claim = NumberedClaim { number: booking, claim: able.view.claim };
         let remembered = Remembered::Cancelled { booking };
         let seq = self.give_back(booking, able, Event::Cancelled { booking }, remembered, SlotWord::cancel, context);
@@ -98,18 +99,20 @@ impl Engine {
     /// Takes the new slot before it gives the old one back, as one entry.
     // rule: BKG-2 a move never leaves the party without a unit
     pub(super) fn move_booking(&self, booking: BookingNumber, to: SlotId, context: Context<'_>) -> Answer {
-        let mut able = self.able_booking(booking, Step::Move, context.now)?;
+        let word = self.inventory.slots.word(to).ok_or(Refusal::UnknownSlot { slot: to })?;
+        let mut able = self.able_booking(booking, Step::Move)?;
         let claim = Claim { slot: to, ..able.view.claim };
+        let resting = |refusal| No::resting_on(able.view.seq, refusal);
         if to == able.view.claim.slot {
-            return Err(No::resting_on(able.view.seq, Refusal::SameSlot { booking, slot: to }));
+            return Err(resting(Refusal::SameSlot { booking, slot: to }));
         }
+        self.judge_leaving(&able, context.now)?;
         self.judge_policy(&claim, context.now, &mut able.locked)?;
         self.judge_uniqueness(&claim, Some(booking), &mut able.locked)?;
-        let word = self.inventory.slots.word(to).ok_or(Refusal::UnknownSlot { slot: to })?;
         match word.book(Units::ONE) {
             Take::Taken(_) => {}
-            Take::Closed(counts) => return Err(Refusal::SlotClosed { slot: to, counts }.into()),
-            Take::Full(counts) => return Err(Refusal::Full { slot: to, counts }.into()),
+            Take::Closed(counts) => return Err(resting(Refusal::SlotClosed { slot: to, counts })),
+            Take::Full(counts) => return Err(resting(Refusal::Full { slot: to, counts })),
         }
         let taken: Demand = [(to, 1)].into_iter().collect();
         let number = self.number(1).inspect_err(|_| self.inventory.change_words(&taken, SlotWord::cancel))?;
@@ -130,7 +133,7 @@ impl Engine {
         // What never changes, before the lock: the group and its parties.
         let born = cell.view(hold).ok_or_else(|| unknown.clone())?;
         if born.hold != hold {
-            return Err(Refusal::NotTheHold { booking: hold, hold: born.hold }.into());
+            return Err(No::resting_on(born.seq, Refusal::NotTheHold { booking: hold, hold: born.hold }));
         }
         let group = bookings.claims(hold, born.group_len);
         if group.len() != usize::from(born.group_len) {
@@ -159,7 +162,7 @@ impl Engine {
     }
 
     /// Steps 3 and 4 for one booking.
-    fn able_booking(&self, booking: BookingNumber, step: Step, now: TimestampMs) -> Result<Able<'_>, No> {
+    fn able_booking(&self, booking: BookingNumber, step: Step) -> Result<Able<'_>, No> {
         let unknown = Refusal::UnknownBooking { booking };
         let cell = self.inventory.bookings.get(booking).ok_or_else(|| unknown.clone())?;
         let party = cell.party();
@@ -170,15 +173,17 @@ impl Engine {
             let refusal = Refusal::WrongState { booking, from: view.state, to: step.row().1 };
             return Err(No::resting_on(view.seq, refusal));
         };
-        let facts = self.inventory.slots.facts(view.claim.slot);
-        let facts = facts.ok_or(Refusal::UnknownSlot { slot: view.claim.slot })?;
-        if let Err(no) = self.policy.may_leave(&facts, now) {
-            let slot = view.claim.slot;
-            let refusal = Refusal::NotEligible { party, slot, rule: no.rule, from: no.from };
-            return Err(No::resting_on(view.seq, refusal));
-        }
         let group = std::iter::once(NumberedClaim { number: booking, claim: view.claim }).collect();
         Ok(Able { view, group, locked, to })
+    }
+
+    /// May this booking's slot still be left?
+    fn judge_leaving(&self, able: &Able<'_>, now: TimestampMs) -> Result<(), No> {
+        let Claim { party, slot, .. } = able.view.claim;
+        let facts = self.inventory.slots.facts(slot).ok_or(Refusal::UnknownSlot { slot })?;
+        self.policy.may_leave(&facts, now).map_err(|no| {
+            No::resting_on(able.view.seq, Refusal::NotEligible { party, slot, rule: no.rule, from: no.from })
+        })
     }
 }
 

@@ -141,7 +141,8 @@ impl Model {
                 Ok(Outcome::Expired { claims: claims.into_iter().collect() })
             }
             Command::Cancel { booking } => {
-                let claim = self.leave(booking, Step::Cancel, now)?;
+                let claim = self.leave(booking, Step::Cancel)?;
+                self.may_leave(&claim, now)?;
                 self.bookings[index(booking)].state = State::Cancelled;
                 Ok(Outcome::Cancelled { claim: NumberedClaim { number: booking, claim } })
             }
@@ -277,29 +278,30 @@ impl Model {
             .collect())
     }
 
-    fn leave(&self, booking: BookingNumber, step: Step, now: TimestampMs) -> Result<Claim, ModelRefusal> {
+    fn leave(&self, booking: BookingNumber, step: Step) -> Result<Claim, ModelRefusal> {
         let found = self.bookings.get(index(booking)).ok_or(Refusal::UnknownBooking { booking })?;
         if found.state.after(step).is_none() {
             return Err(Refusal::WrongState { booking, from: found.state, to: step.row().1 }.into());
         }
-        let claim = found.claim;
-        self.policy.may_leave(&self.slots[&claim.slot].facts, now).map_err(|no| Refusal::NotEligible {
-            party: claim.party,
-            slot: claim.slot,
-            rule: no.rule,
-            from: no.from,
-        })?;
-        Ok(claim)
+        Ok(found.claim)
+    }
+
+    fn may_leave(&self, claim: &Claim, now: TimestampMs) -> Result<(), ModelRefusal> {
+        let decision = self.policy.may_leave(&self.slots[&claim.slot].facts, now);
+        decision.map_err(|no| {
+            Refusal::NotEligible { party: claim.party, slot: claim.slot, rule: no.rule, from: no.from }.into()
+        })
     }
 
     fn move_booking(&mut self, booking: BookingNumber, to: SlotId, now: TimestampMs) -> Result<Outcome, ModelRefusal> {
-        let old = self.leave(booking, Step::Move, now)?;
-        if old.slot == to {
-            return Err(Refusal::SameSlot { booking, slot: to }.into());
-        }
         if !self.slots.contains_key(&to) {
             return Err(Refusal::UnknownSlot { slot: to }.into());
         }
+        let old = self.leave(booking, Step::Move)?;
+        if old.slot == to {
+            return Err(Refusal::SameSlot { booking, slot: to }.into());
+        }
+        self.may_leave(&old, now)?;
         let claim = Claim { slot: to, ..old };
         self.eligible(&claim, now)?;
         self.unclaimed(&claim, Some(booking))?;
