@@ -1,0 +1,63 @@
+//! The project's own chores: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask crash`.
+//!
+//! Owns the order of the gate and what each step must print or return; knows our crates only by the commands a person would
+//! type, and depends on nothing but std, so that it builds in a second on a fresh clone.
+//!
+//! Reading order: [`test`] (the gate), [`tidy`] (what is held about the text), [`planted`] (faults on purpose), [`crash`],
+//! then the helpers [`redis`], [`shell`] and [`tally`].
+
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a command-line chore speaks on stdout")]
+
+mod test;
+
+mod tidy;
+
+mod planted;
+
+mod crash;
+
+mod redis;
+
+mod shell;
+
+mod tally;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Berth's chores. Every one runs from any folder of the checkout.
+
+    cargo xtask test      the whole gate, what CI runs: formatting, tidy, clippy, every test, the model
+                          checkers, and the faults planted on purpose that must be noticed
+    cargo xtask tidy      only what is held about the text (seconds): crate arrows, rule ids, no machine paths
+    cargo xtask crash     many surges with kill -9 on a release build, each with another seed
+    cargo xtask help      this page; `cargo xtask test --help` and `crash --help` tell more
+
+A first visit:            cargo xtask test
+While changing the engine: cargo xtask test --only tidy,tests,loom,shuttle
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (chore, rest) = match args.split_first() {
+        Some((chore, rest)) => (chore.as_str(), rest),
+        None => ("help", [].as_slice()),
+    };
+    match chore {
+        "test" => test::main(rest),
+        "tidy" => tidy::main(rest),
+        "crash" => crash::main(rest),
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        other => usage(&format!("there is no chore `{other}`; `cargo xtask help` lists them")),
+    }
+}
+
+/// Says what was wrong with the command line, and gives the status for it.
+fn usage(sentence: &str) -> ExitCode {
+    eprintln!("xtask: {sentence}");
+    ExitCode::from(2)
+}
