@@ -1,0 +1,128 @@
+//! What every request shares.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use berth_engine::{CellId, Epoch, Failure};
+use berth_programme::Campaign;
+use tokio::sync::{Semaphore, watch};
+
+use crate::auth::KeyRing;
+use crate::metrics::Metrics;
+use crate::problem::{self, Problem};
+use crate::wire::Names;
+
+/// Where the server stands between its start and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Everything is answered.
+    Serving,
+    /// Everything is answered, but `/readyz` says no, so that balancers send nobody new.
+    Leaving,
+    /// What is running runs to its end; what is new is refused as `draining`.
+    Draining,
+}
+
+/// Limits of the HTTP side. Checked by [`crate::config`].
+#[derive(Clone, Debug)]
+pub(crate) struct HttpLimits {
+    /// A request's head must be there this long after its connection is ready for it.
+    pub(crate) head_time: Duration,
+    /// A request's body must be there this long after its head.
+    pub(crate) body_time: Duration,
+    /// Connections open at once; more wait in the listener's backlog.
+    pub(crate) connections_max: usize,
+    /// Requests answered at once; more are refused as `overloaded`.
+    pub(crate) inflight_requests_max: usize,
+    /// How long `/readyz` says no before new requests are refused.
+    pub(crate) drain_notice: Duration,
+    /// How long running requests may take to end after that.
+    pub(crate) drain_time: Duration,
+}
+
+/// Bulk bodies in memory or waiting for their turn at once. Each is up to 8 MiB.
+const BULK_CONCURRENCY: usize = 8;
+
+/// A server's state.
+pub(crate) struct App {
+    pub(crate) campaign: Campaign,
+    pub(crate) keys: KeyRing,
+    pub(crate) cell: CellId,
+    pub(crate) epoch: Epoch,
+    pub(crate) limits: HttpLimits,
+    pub(crate) metrics: Metrics,
+    pub(crate) phase: watch::Sender<Phase>,
+    /// Permits for bulk bodies.
+    pub(crate) bulk: Arc<Semaphore>,
+    inflight: AtomicUsize,
+    /// Whether the log has been told that the journal stopped.
+    journal_stop_told: AtomicBool,
+}
+
+impl App {
+    /// A server's state at its start.
+    #[must_use]
+    pub(crate) fn new(campaign: Campaign, keys: KeyRing, cell: CellId, epoch: Epoch, limits: HttpLimits) -> App {
+        App {
+            campaign,
+            keys,
+            cell,
+            epoch,
+            limits,
+            metrics: Metrics::new(),
+            phase: watch::Sender::new(Phase::Serving),
+            bulk: Arc::new(Semaphore::new(BULK_CONCURRENCY)),
+            inflight: AtomicUsize::new(0),
+            journal_stop_told: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// How things are named on the wire.
+    pub(crate) fn names(&self) -> Names<'_> {
+        Names { cell: self.cell, codes: self.campaign.engine.codes(), calendar: self.campaign.programme.calendar() }
+    }
+
+    /// Counts a request in, and says whether there is room for it.
+    pub(crate) fn enter(self: &Arc<Self>) -> (Inflight, bool) {
+        // Relaxed: a count, nothing is published by it.
+        let before = self.inflight.fetch_add(1, Relaxed);
+        (Inflight(Arc::clone(self)), before < self.limits.inflight_requests_max)
+    }
+
+    /// Requests running now: not the probes, but those being refused.
+    pub(crate) fn inflight(&self) -> usize {
+        self.inflight.load(Relaxed)
+    }
+
+    /// The engine could not do its part: for the log, once; the client is told that it happened, not why.
+    pub(crate) fn failed(&self, failure: &Failure) -> Problem {
+        // Relaxed: whoever swaps first tells.
+        if !self.journal_stop_told.swap(true, Relaxed) {
+            tracing::error!(%failure, "commands fail from now on");
+        }
+        problem::failed(failure)
+    }
+
+    /// Waits until every bulk publish has ended, also those whose client is gone.
+    pub(crate) async fn bulk_ended(&self) {
+        // All permits back means that nobody holds one; the semaphore is never closed.
+        let _ = self.bulk.acquire_many(BULK_CONCURRENCY_PERMITS).await;
+    }
+}
+
+const BULK_CONCURRENCY_PERMITS: u32 = 8;
+const _: () = assert!(BULK_CONCURRENCY == BULK_CONCURRENCY_PERMITS as usize, "draining waits for every permit");
+
+/// A request, counted while it runs.
+pub(crate) struct Inflight(Arc<App>);
+
+impl Drop for Inflight {
+    fn drop(&mut self) {
+        self.0.inflight.fetch_sub(1, Relaxed);
+    }
+}

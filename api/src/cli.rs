@@ -1,0 +1,280 @@
+//! The binary's commands: what each is told, and how it ends.
+//!
+//! Exit status 0: done. 1: `verify` found a broken rule, or a command failed half-way. 2: it could not start; one
+//! sentence on standard error says what and where, and nothing was written.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use berth_programme::{Campaign, Programme};
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::app::App;
+use crate::auth::Role;
+use crate::config::{ConfigFile, KeyEntry, RedisEntry, Settings};
+use crate::{demo, offline, server};
+
+/// Berth: a booking core for mass appointment campaigns.
+#[derive(Debug, Parser)]
+#[command(name = "berth", version = version())]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the HTTP API from a data directory.
+    Serve(ServeArgs),
+    /// Check a configuration file and the programme it names, and name every fault.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Serve a made-up campaign to play with (what `berth` alone does).
+    Demo(demo::DemoArgs),
+    /// Print everything in a data directory that no server owns, as NDJSON.
+    Export {
+        /// The data directory.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// Print the journal, entry by entry, instead of what it comes to.
+        #[arg(long)]
+        entries: bool,
+    },
+    /// Prove every rule at every entry of a data directory's journal.
+    Verify {
+        /// The data directory.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+    },
+}
+
+/// Flags override the file.
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// HOST:PORT to listen on; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Where the journal lies; created if absent.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The programme file.
+    #[arg(long, value_name = "FILE")]
+    programme: Option<PathBuf>,
+    /// SHA-256 of a key for publishing, named `admin`.
+    #[arg(long, value_name = "HEX")]
+    admin_key_sha256: Option<String>,
+    /// SHA-256 of a key for booking, named `platform`.
+    #[arg(long, value_name = "HEX")]
+    platform_key_sha256: Option<String>,
+    /// Redis to write behind to, as redis://host:port/db.
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// Keep what is written in process memory until it is synced, so that `kill -9` loses what a power cut would.
+    #[arg(long)]
+    power_cut_rehearsal: bool,
+}
+
+/// The version, and the planted fault if there is one.
+fn version() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    match berth_engine::FAULT {
+        None => version.to_owned(),
+        Some(fault) => format!("{version} (planted fault: {fault})"),
+    }
+}
+
+/// Runs the binary.
+#[must_use]
+pub fn run() -> ExitCode {
+    let command = Cli::parse().command.unwrap_or_else(|| Command::Demo(demo::DemoArgs::default()));
+    log_to_stderr();
+    let done = match command {
+        Command::Serve(args) => settings(args).and_then(|settings| serve(&settings)),
+        Command::Check { config } => check(&config),
+        Command::Demo(args) => demo::run(&args),
+        Command::Export { data_dir, entries: false } => offline::export(&data_dir),
+        Command::Export { data_dir, entries: true } => offline::export_entries(&data_dir),
+        Command::Verify { data_dir } => offline::verify(&data_dir),
+    };
+    done.unwrap_or_else(|sentence| {
+        tell(&format!("berth: {sentence}"));
+        ExitCode::from(2)
+    })
+}
+
+/// Structured lines on standard error: no personal data, no keys, no codes. `BERTH_LOG=debug` for more.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("BERTH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // Only a second subscriber in one process could fail here; the first then serves both.
+    let colours = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = lines.with_ansi(colours).with_target(false).try_init();
+}
+
+fn tell(line: &str) {
+    // Nobody reads standard error: then there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Prints a line on standard output, in one piece: who read enough of it may have closed the pipe.
+pub(crate) fn say(line: &str) -> Result<(), String> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(format!("{line}\n").as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| format!("cannot write to standard output: {error}"))
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn settings(args: ServeArgs) -> Result<Settings, String> {
+    let ServeArgs { config, listen, data_dir, programme, redis, power_cut_rehearsal, .. } = args;
+    let mut file = match &config {
+        Some(path) => ConfigFile::parse(&read(path)?).map_err(|fault| format!("{}: {fault}", path.display()))?,
+        None => ConfigFile::default(),
+    };
+    file.listen = listen.or(file.listen);
+    file.data_dir = data_dir.or(file.data_dir);
+    file.programme = programme.or(file.programme);
+    if let Some(url) = redis {
+        let prefix = file.redis.and_then(|redis| redis.prefix);
+        file.redis = Some(RedisEntry { url, prefix });
+    }
+    let flags = [(Role::Admin, args.admin_key_sha256), (Role::Platform, args.platform_key_sha256)];
+    for (role, sha256) in flags {
+        file.keys.extend(sha256.map(|sha256| KeyEntry { role, name: role.to_string(), sha256 }));
+    }
+    let place = config.map_or_else(|| "the flags".to_owned(), |path| path.display().to_string());
+    let mut settings = file.validate().map_err(|faults| {
+        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        format!("{place}: {}", faults.join("; "))
+    })?;
+    settings.engine.journal.power_cut_rehearsal = power_cut_rehearsal;
+    Ok(settings)
+}
+
+fn read_programme(path: &Path) -> Result<Programme, String> {
+    Programme::from_toml(&read(path)?).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn check(config: &Path) -> Result<ExitCode, String> {
+    let text = read(config)?;
+    let file = ConfigFile::parse(&text).map_err(|fault| format!("{}: {fault}", config.display()))?;
+    let mut faults = Vec::new();
+    if let Some(path) = &file.programme
+        && let Err(fault) = read_programme(path)
+    {
+        faults.push(fault);
+    }
+    match file.validate() {
+        Ok(_) if faults.is_empty() => {
+            say(&format!("{}: good", config.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        checked => {
+            if let Err(more) = checked {
+                faults.extend(more.iter().map(|fault| format!("{}: {fault}", config.display())));
+            }
+            for fault in faults {
+                tell(&fault);
+            }
+            Ok(ExitCode::from(2))
+        }
+    }
+}
+
+fn serve(settings: &Settings) -> Result<ExitCode, String> {
+    let programme = read_programme(&settings.programme)?;
+    // What can fail without writing comes first.
+    let (listener, address) = server::bind(&settings.listen)?;
+    let app = open(settings, programme)?;
+    run_server(app, listener, || say(&format!("berth listening on http://{address}")))
+}
+
+/// Opens the campaign and tells what was replayed.
+pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>, String> {
+    let (campaign, report) = Campaign::open(settings.engine.clone(), programme).map_err(|error| error.to_string())?;
+    if let Some((segment, offset)) = &report.cut {
+        tracing::warn!(segment = %segment.display(), offset, "cut the torn end of the journal");
+    }
+    let milliseconds = report.nanos / 1_000_000;
+    tracing::info!(
+        entries = report.entries,
+        bytes = report.bytes,
+        milliseconds,
+        epoch = report.epoch.0,
+        fault = berth_engine::FAULT,
+        "replayed the journal"
+    );
+    let (cell, epoch) = (settings.engine.cell, report.epoch);
+    Ok(Arc::new(App::new(campaign, settings.keys.clone(), cell, epoch, settings.http.clone())))
+}
+
+/// Serves until a signal to stop. A second signal ends the process at once.
+pub(crate) fn run_server(
+    app: Arc<App>,
+    listener: std::net::TcpListener,
+    ready: impl FnOnce() -> Result<(), String>,
+) -> Result<ExitCode, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("berth-http")
+        .build()
+        .map_err(|error| format!("cannot start the threads of the server: {error}"))?;
+    let ended = runtime.block_on(async {
+        let mut signals = Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?;
+        ready()?;
+        let stop = async {
+            signals.next().await;
+            tokio::spawn(async move {
+                signals.next().await;
+                tell("berth: stopped at the second signal; what was acknowledged is safe");
+                std::process::exit(1);
+            });
+        };
+        server::serve(app, listener, stop).await.map_err(|error| format!("the server failed: {error}"))
+    })?;
+    if ended.cut_off > 0 {
+        tracing::warn!(requests = ended.cut_off, "some requests did not end in time");
+    }
+    match ended.journal {
+        Ok(()) => {
+            tracing::info!("stopped");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(failure) => {
+            tell(&format!("berth: {failure}"));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! What `berth serve` is told: a TOML file, flags that override it, and every fault of the two at once.
+
+use std::fmt;
+use std::net::ToSocketAddrs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use berth_engine::{CellId, Config, JournalConfig, Limits, RedisConfig};
+use berth_programme::{KeyFault, is_name};
+use serde::Deserialize;
+
+use crate::app::HttpLimits;
+use crate::auth::{Credential, KeyRing, Role, parse_hash};
+
+/// The configuration file. Everything is optional here, because a flag may say it instead.
+///
+/// Relative paths are relative to where the server is started.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConfigFile {
+    /// `HOST:PORT`; port 0 picks a free one. Required.
+    pub(crate) listen: Option<String>,
+    /// Where the journal lies; created if absent. Required.
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The programme file. Required.
+    pub(crate) programme: Option<PathBuf>,
+    /// Who may ask. At least one; without an admin nothing can be published.
+    #[serde(default)]
+    pub(crate) keys: Vec<KeyEntry>,
+    /// Which cell this is, 0 to 1023. Default 1. Part of every name on the wire: never change it.
+    pub(crate) cell: Option<u16>,
+    /// Write-behind to Redis. Default none.
+    pub(crate) redis: Option<RedisEntry>,
+    /// MiB of one journal segment, 1 to 4096. Default 64.
+    pub(crate) segment_mib: Option<u64>,
+    /// MiB of entries that may wait for the disk, 1 to 1024. Default 16; also bounds one publish.
+    pub(crate) buffer_mib: Option<usize>,
+    /// How large the cell may grow.
+    #[serde(default)]
+    pub(crate) limits: LimitsEntry,
+    /// The HTTP side.
+    #[serde(default)]
+    pub(crate) http: HttpEntry,
+}
+
+/// A key, by its hash.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyEntry {
+    /// `admin` or `platform`.
+    pub(crate) role: Role,
+    /// Whose it is. Several keys may not share role and name: idempotency keys are scoped to them.
+    pub(crate) name: String,
+    /// SHA-256 of the key, 64 hex digits: `printf %s KEY | sha256sum`.
+    pub(crate) sha256: String,
+}
+
+/// Redis.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RedisEntry {
+    /// `redis://host:port/db`.
+    pub(crate) url: String,
+    /// Prefix of the keys. Default `berth:{cell}`. Give each cell its own.
+    pub(crate) prefix: Option<String>,
+}
+
+impl fmt::Debug for RedisEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL may hold a password.
+        f.debug_struct("RedisEntry").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+/// How large the cell may grow; only directories are allocated ahead. Defaults are the engine's.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LimitsEntry {
+    /// 48 bytes each. Default 300 million.
+    pub(crate) parties_max: Option<u32>,
+    /// 24 bytes each and 12 in the catalogue. Default 50 million.
+    pub(crate) slots_max: Option<u32>,
+    /// Holds and bookings ever made; 40 bytes each. Default 1 thousand million.
+    pub(crate) bookings_max: Option<u64>,
+    /// Default 32 million.
+    pub(crate) idempotency_keys_max: Option<usize>,
+    /// 1 to 720. Default 24.
+    pub(crate) idempotency_window_hours: Option<u64>,
+}
+
+/// The HTTP side.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HttpEntry {
+    /// A request's head must be there this long after its connection is ready for it; also how long an idle
+    /// connection is kept. 100 to 600000. Default 30000.
+    pub(crate) head_time_ms: Option<u64>,
+    /// A request's body must be there this long after its head. 100 to 600000. Default 15000.
+    pub(crate) body_time_ms: Option<u64>,
+    /// Connections open at once. 1 to 1000000. Default 20000; the process needs as many file descriptors.
+    pub(crate) connections_max: Option<usize>,
+    /// Requests answered at once; more are told `overloaded`. 1 to 1000000. Default 20000.
+    pub(crate) inflight_requests_max: Option<usize>,
+    /// How long `/readyz` says no before new requests are refused. 0 to 60000. Default 500; longer than a
+    /// balancer's probe interval loses no request.
+    pub(crate) drain_notice_ms: Option<u64>,
+    /// How long running requests may take to end after that. 0 to 600000. Default 30000.
+    pub(crate) drain_time_ms: Option<u64>,
+}
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// `HOST:PORT`.
+    pub(crate) listen: String,
+    /// The programme file.
+    pub(crate) programme: PathBuf,
+    /// Who may ask.
+    pub(crate) keys: KeyRing,
+    /// What the engine is opened with.
+    pub(crate) engine: Config,
+    /// Limits of the HTTP side.
+    pub(crate) http: HttpLimits,
+}
+
+impl ConfigFile {
+    /// Reads the file's text; checks its shape, not its values.
+    ///
+    /// # Errors
+    /// The first fault of shape, on one line.
+    pub(crate) fn parse(text: &str) -> Result<ConfigFile, String> {
+        toml::from_str(text).map_err(|error| error.to_string().trim().replace('\n', " | "))
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// Every fault by its key, not only the first.
+    pub(crate) fn validate(self) -> Result<Settings, Vec<KeyFault>> {
+        let mut faults = Faults::default();
+        let listen = faults.required("listen", self.listen);
+        if let Some(listen) = &listen
+            && listen.to_socket_addrs().is_err()
+        {
+            faults.push("listen", format!("{listen:?} is not HOST:PORT, or the host is unknown"));
+        }
+        let data_dir = faults.required("data_dir", self.data_dir);
+        let programme = faults.required("programme", self.programme);
+        let keys = faults.keys(&self.keys);
+        let cell = CellId(faults.within("cell", self.cell, 1, 0, CellId::MAX.0));
+        let segment_mib = faults.within("segment_mib", self.segment_mib, 64, 1, 4096);
+        let buffer_mib = faults.within("buffer_mib", self.buffer_mib, 16, 1, 1024);
+        if segment_mib <= buffer_mib as u64 {
+            faults.push("segment_mib", format!("must be more than buffer_mib, {buffer_mib}, so that a batch fits"));
+        }
+        let redis = self.redis.map(|redis| RedisConfig {
+            url: redis.url,
+            prefix: redis.prefix.unwrap_or_else(|| format!("berth:{{{cell}}}")),
+        });
+        let limits = faults.limits(&self.limits);
+        let http = faults.http(&self.http);
+        match (listen, data_dir, programme) {
+            (Some(listen), Some(data_dir), Some(programme)) if faults.0.is_empty() => {
+                let journal = JournalConfig {
+                    segment_bytes: segment_mib << 20,
+                    buffer_bytes: buffer_mib << 20,
+                    redis,
+                    ..JournalConfig::new(data_dir)
+                };
+                Ok(Settings { listen, programme, keys, engine: Config { cell, limits, journal }, http })
+            }
+            _ => Err(faults.0),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Faults(Vec<KeyFault>);
+
+impl Faults {
+    fn push(&mut self, key: impl Into<String>, reason: impl Into<String>) {
+        self.0.push(KeyFault { key: key.into(), reason: reason.into() });
+    }
+
+    fn required<T>(&mut self, key: &str, value: Option<T>) -> Option<T> {
+        if value.is_none() {
+            self.push(key, "is missing");
+        }
+        value
+    }
+
+    fn within<T: PartialOrd + fmt::Display + Copy>(&mut self, key: &str, value: Option<T>, or: T, min: T, max: T) -> T {
+        let value = value.unwrap_or(or);
+        if value < min || value > max {
+            self.push(key, format!("must be from {min} to {max}, is {value}"));
+        }
+        value
+    }
+
+    fn millis(&mut self, key: &str, value: Option<u64>, or: u64, min: u64, max: u64) -> Duration {
+        Duration::from_millis(self.within(key, value, or, min, max))
+    }
+
+    fn keys(&mut self, entries: &[KeyEntry]) -> KeyRing {
+        if entries.is_empty() {
+            self.push("keys", "there are none, so nobody could publish or book");
+        }
+        let mut credentials: Vec<Credential> = Vec::new();
+        for (i, KeyEntry { role, name, sha256 }) in entries.iter().enumerate() {
+            if !is_name(name) {
+                self.push(format!("keys[{i}].name"), "must be 1 to 64 of A-Z a-z 0-9 . _ -");
+            }
+            if credentials.iter().any(|c| c.role == *role && c.name == *name) {
+                self.push(format!("keys[{i}].name"), format!("there is another {role} key of this name"));
+            }
+            match parse_hash(sha256) {
+                None => self.push(format!("keys[{i}].sha256"), "must be 64 hex digits: printf %s KEY | sha256sum"),
+                Some(hash) if credentials.iter().any(|c| c.hash == hash) => {
+                    self.push(format!("keys[{i}].sha256"), "is the hash of another entry's key");
+                }
+                Some(hash) => credentials.push(Credential { role: *role, name: name.clone(), hash }),
+            }
+        }
+        KeyRing::new(credentials)
+    }
+
+    fn limits(&mut self, entry: &LimitsEntry) -> Limits {
+        let or = Limits::default();
+        let hours = self.within("limits.idempotency_window_hours", entry.idempotency_window_hours, 24, 1, 720);
+        Limits {
+            parties_max: self.within("limits.parties_max", entry.parties_max, or.parties_max, 1, u32::MAX - 1),
+            slots_max: self.within("limits.slots_max", entry.slots_max, or.slots_max, 1, u32::MAX - 1),
+            bookings_max: self.within("limits.bookings_max", entry.bookings_max, or.bookings_max, 1, (1 << 40) - 1),
+            idempotency_keys_max: self.within(
+                "limits.idempotency_keys_max",
+                entry.idempotency_keys_max,
+                or.idempotency_keys_max,
+                1,
+                1 << 32,
+            ),
+            idempotency_window: Duration::from_secs(hours * 3600),
+        }
+    }
+
+    fn http(&mut self, entry: &HttpEntry) -> HttpLimits {
+        HttpLimits {
+            head_time: self.millis("http.head_time_ms", entry.head_time_ms, 30_000, 100, 600_000),
+            body_time: self.millis("http.body_time_ms", entry.body_time_ms, 15_000, 100, 600_000),
+            connections_max: self.within("http.connections_max", entry.connections_max, 20_000, 1, 1_000_000),
+            inflight_requests_max: self.within(
+                "http.inflight_requests_max",
+                entry.inflight_requests_max,
+                20_000,
+                1,
+                1_000_000,
+            ),
+            drain_notice: self.millis("http.drain_notice_ms", entry.drain_notice_ms, 500, 0, 60_000),
+            drain_time: self.millis("http.drain_time_ms", entry.drain_time_ms, 30_000, 0, 600_000),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        listen = "127.0.0.1:0"
+        data_dir = "data"
+        programme = "programmes/india-2021.toml"
+        [[keys]]
+        role = "admin"
+        name = "ministry"
+        sha256 = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
+    "#;
+
+    fn keys_of(text: &str) -> Vec<String> {
+        let faults = ConfigFile::parse(text).unwrap().validate().expect_err("the file is wrong");
+        faults.into_iter().map(|f| f.key).collect()
+    }
+
+    #[test]
+    fn defaults_fill_what_is_not_said() {
+        let settings = ConfigFile::parse(GOOD).unwrap().validate().unwrap();
+        assert_eq!(settings.engine.cell, CellId(1));
+        assert_eq!(settings.engine.journal, JournalConfig::new("data"));
+        assert_eq!(settings.engine.limits, Limits::default());
+        assert_eq!(settings.http.head_time, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn every_fault_is_named_at_once() {
+        let entry = "[[keys]]\nrole = \"admin\"\nname = \"ministry\"\nsha256 = \"12\"\n";
+        let text = GOOD.replace("listen = \"127.0.0.1:0\"", "cell = 1024\nsegment_mib = 16")
+            + entry
+            + "[limits]\nidempotency_window_hours = 0\n[http]\nbody_time_ms = 1";
+        assert_eq!(
+            keys_of(&text),
+            [
+                "listen",
+                "keys[1].name",
+                "keys[1].sha256",
+                "cell",
+                "segment_mib",
+                "limits.idempotency_window_hours",
+                "http.body_time_ms",
+            ]
+        );
+        assert_eq!(keys_of(""), ["listen", "data_dir", "programme", "keys"]);
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it() {
+        let error = ConfigFile::parse(&format!("port = 1\n{GOOD}")).unwrap_err();
+        assert!(error.contains("port") && !error.contains('\n'), "{error}");
+    }
+}

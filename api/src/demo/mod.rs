@@ -1,0 +1,190 @@
+//! `berth demo`: a made-up campaign in a directory of its own, to be played with at once.
+
+mod inventory;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use berth_engine::{Command, Dose, PartyFacts, PartyId, Policy as _, Request, SlotId};
+use berth_programme::{BulkKind, Campaign, Place, Programme, Query};
+use clap::Args;
+use jiff::ToSpan;
+use jiff::civil::Date;
+
+use crate::app::App;
+use crate::auth::{Role, hash, new_key};
+use crate::cli;
+use crate::config::{ConfigFile, KeyEntry};
+use crate::server;
+
+const PROGRAMME: &str = include_str!("../../../programmes/india-2021.toml");
+/// Sessions are topped up to this many days from today on.
+const DAYS: i32 = 14;
+const PARTIES: u32 = 1000;
+const LISTEN: &str = "127.0.0.1:8080";
+
+/// What the demo is told.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct DemoArgs {
+    /// Where its journal lies; a second run goes on with it. [default: ./berth-demo]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// HOST:PORT to listen on. [default: 127.0.0.1:8080, or a free port if that is taken]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+}
+
+/// A key of each role, made for this run.
+struct Keys {
+    admin: String,
+    platform: String,
+}
+
+/// Runs the demo until it is stopped.
+pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, String> {
+    let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from("berth-demo"));
+    let (listener, address) = match &args.listen {
+        Some(listen) => server::bind(listen)?,
+        None => server::bind(LISTEN).or_else(|_| server::bind("127.0.0.1:0"))?,
+    };
+    let key = |role| new_key(role).map_err(|error| format!("cannot make a key: {error}"));
+    let keys = Keys { admin: key(Role::Admin)?, platform: key(Role::Platform)? };
+    let app = open(&dir, &keys)?;
+    seed(&app.campaign)?;
+    let (party, slot) = something_to_book(&app.campaign)?;
+    let names = app.names();
+    let example = Example {
+        address: address.to_string(),
+        from: tomorrow(&app.campaign).to_string(),
+        party: names.party(party),
+        slot: names.slot(slot),
+    };
+    let text = welcome(&dir, &keys, &example)?;
+    cli::run_server(app, listener, || cli::say(&text))
+}
+
+fn open(dir: &Path, keys: &Keys) -> Result<Arc<App>, String> {
+    let programme = Programme::from_toml(PROGRAMME).map_err(|error| error.to_string())?;
+    let entry = |role: Role, key| {
+        let sha256 = hash(key).iter().map(|byte| format!("{byte:02x}")).collect();
+        KeyEntry { role, name: "demo".to_owned(), sha256 }
+    };
+    let file = ConfigFile {
+        listen: Some(LISTEN.to_owned()),
+        data_dir: Some(dir.to_owned()),
+        programme: Some(PathBuf::new()),
+        keys: vec![entry(Role::Admin, &keys.admin), entry(Role::Platform, &keys.platform)],
+        ..ConfigFile::default()
+    };
+    let settings = file.validate().map_err(|faults| format!("{faults:?}"))?;
+    cli::open(&settings, programme)
+}
+
+/// Publishes what is not there yet: everything in a new directory, the days since the last run in an old one.
+fn seed(campaign: &Campaign) -> Result<(), String> {
+    let now = campaign.engine.now();
+    let publish = |kind, body: String| {
+        if body.is_empty() {
+            return Ok(());
+        }
+        // No key: this process knows that it publishes once.
+        let published = campaign.publisher.publish(kind, body.as_bytes(), None, now);
+        published.map(|_| ()).map_err(|error| format!("cannot publish the demo's inventory: {error}"))
+    };
+    if campaign.catalogue.centre_count() == 0 {
+        publish(BulkKind::Regions, inventory::regions())?;
+        publish(BulkKind::Centres, inventory::centres())?;
+    }
+    let today = campaign.programme.calendar().date(now);
+    let exists = |centre: &str, date| campaign.catalogue.has_session(&format!("{centre}-{date}"));
+    publish(BulkKind::Sessions, inventory::sessions(today, DAYS, exists))?;
+    if campaign.engine.stats().parties == 0 {
+        for (birth_year, share) in [(1950, PARTIES / 4), (1992, PARTIES - PARTIES / 4)] {
+            let facts = PartyFacts { birth_year, ..PartyFacts::default() };
+            execute(campaign, Command::AddParties { count: share, facts })?;
+        }
+    }
+    Ok(())
+}
+
+fn execute(campaign: &Campaign, command: Command<'_>) -> Result<(), String> {
+    let engine = &campaign.engine;
+    let submitted = engine.submit(&Request { command, idempotency: None }, engine.now());
+    let submitted = submitted.map_err(|failure| failure.to_string())?;
+    engine.ticket(submitted.seq).wait().map_err(|failure| failure.to_string())?;
+    submitted.result.map(|_| ()).map_err(|refusal| refusal.to_string())
+}
+
+/// Today's windows may have begun, and what has begun cannot be booked.
+fn tomorrow(campaign: &Campaign) -> Date {
+    campaign.programme.calendar().date(campaign.engine.now()).saturating_add(1.days())
+}
+
+/// A party without a claim and a slot it may have, so that the printed line works as it stands.
+fn something_to_book(campaign: &Campaign) -> Result<(PartyId, SlotId), String> {
+    let engine = &campaign.engine;
+    let free = |party: &PartyId| engine.party_bookings(*party).is_some_and(|view| view.bookings.is_empty());
+    let parties = u32::try_from(engine.stats().parties).unwrap_or(u32::MAX);
+    let party = match (0..parties).map(PartyId).find(free) {
+        Some(party) => party,
+        None => {
+            execute(campaign, Command::AddParties { count: PARTIES, facts: PartyFacts::default() })?;
+            PartyId(parties)
+        }
+    };
+    let now = engine.now();
+    let query = Query {
+        place: Place::District(inventory::FAVOURITE_DISTRICT),
+        from: tomorrow(campaign),
+        days: 28,
+        product: None,
+        pool: campaign.programme.pool_number("dose1"),
+        only_free: true,
+    };
+    let found = campaign.catalogue.availability(&query, |slot| engine.counts(slot)).unwrap_or_default();
+    let may = |slot: &SlotId| {
+        let facts = engine.slot_facts(*slot);
+        let may = |facts| campaign.programme.may_claim(&PartyFacts::default(), &facts, Dose(1), now).is_ok();
+        facts.is_some_and(may)
+    };
+    let mut slots = found.all_slots().map(|offer| offer.slot.slot);
+    let slot = slots.find(may).ok_or("every slot of the demo is taken: remove its directory to begin anew")?;
+    Ok((party, slot))
+}
+
+/// What the printed lines name.
+struct Example {
+    address: String,
+    from: String,
+    party: String,
+    slot: String,
+}
+
+fn welcome(dir: &Path, keys: &Keys, example: &Example) -> Result<String, String> {
+    let Keys { admin, platform } = keys;
+    let Example { address, from, party, slot } = example;
+    let district = inventory::FAVOURITE_DISTRICT;
+    let mut random = [0u8; 8];
+    getrandom::fill(&mut random).map_err(|error| format!("cannot make a key: {error}"))?;
+    let once = random.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let dir = dir.display();
+    Ok(format!(
+        r#"berth listening on http://{address}
+
+A made-up campaign: 3 states, 20 districts, 100 centres, {DAYS} days of sessions. Its journal is in {dir};
+stop with Ctrl-C, run again to go on. Keys of this run:
+
+  admin     {admin}
+  platform  {platform}
+
+Search, book in one step, read what the party has:
+
+curl -s 'http://{address}/v1/availability?district={district}&from={from}&days=2&available=true'
+
+curl -s -X POST http://{address}/v1/bookings -H 'Authorization: Bearer {platform}' -H 'Idempotency-Key: {once}' -H 'Content-Type: application/json' -d '{{"claims":[{{"party":"{party}","slot":"{slot}","dose":1}}]}}'
+
+curl -s http://{address}/v1/parties/{party}/bookings -H 'Authorization: Bearer {platform}'
+"#
+    ))
+}

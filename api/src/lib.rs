@@ -1,0 +1,36 @@
+//! The HTTP API of Berth, version 1 (`docs/http-api.md` is the contract), and the commands of its binary.
+//!
+//! Life of a request: [`server`] accepts, [`connection`] tells HTTP/1.1 from HTTP/2, [`router`] finds the
+//! endpoint, checks who asks ([`auth`]) and calls one function of [`routes`]; that reads the body within its
+//! limits ([`body`]), turns it into one engine command ([`wire`], [`idempotency`]), submits it, waits until
+//! what the answer rests on is durable, and renders. Every refusal becomes a status and a code in [`problem`],
+//! and nowhere else.
+//!
+//! **A client that hangs up.** `Engine::submit` does all its work in one call that never waits, so there is no
+//! moment at which dropping the handler could leave a booking half done: before the call nothing has happened,
+//! after it the journal has the entry whoever still listens. What blocks (bulk publishes) runs on threads that
+//! nobody cancels.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+
+mod config;
+
+mod app;
+mod server;
+
+mod connection;
+mod router;
+
+mod auth;
+mod body;
+mod idempotency;
+mod metrics;
+mod problem;
+mod routes;
+mod wire;
+
+mod demo;
+mod export;
+mod offline;

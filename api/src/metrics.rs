@@ -1,0 +1,223 @@
+//! Counters of the HTTP side, and the page that shows them beside the engine's.
+//!
+//! Labels are bounded: route templates, statuses and codes from fixed tables, never a path or a name. Counters
+//! are relaxed atomics; a scrape may see one request in a counter and not yet in its histogram.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use hyper::StatusCode;
+
+use crate::app::{App, Phase};
+use crate::problem::Code;
+use crate::router::{Endpoint, TABLE};
+
+/// Upper bounds of the latency buckets: bookings take a disk sync, searches microseconds.
+const BUCKETS_SECONDS: [f64; 14] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// Every status an answer of ours can have.
+const STATUSES: [u16; 15] = [200, 201, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 422, 500, 503];
+
+/// The HTTP side's counters.
+pub(crate) struct Metrics {
+    /// One per row of the route table, and one for paths that are in no row.
+    routes: [RouteMetrics; TABLE.len() + 1],
+    refusals: [AtomicU64; Code::ALL.len()],
+    replays: AtomicU64,
+    connections: AtomicU64,
+    connections_total: AtomicU64,
+}
+
+#[derive(Default)]
+struct RouteMetrics {
+    by_status: [AtomicU64; STATUSES.len()],
+    buckets: [AtomicU64; BUCKETS_SECONDS.len() + 1],
+    nanoseconds: AtomicU64,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Metrics {
+        Metrics {
+            routes: std::array::from_fn(|_| RouteMetrics::default()),
+            refusals: std::array::from_fn(|_| AtomicU64::new(0)),
+            replays: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            connections_total: AtomicU64::new(0),
+        }
+    }
+
+    /// A request was answered.
+    pub(crate) fn answered(&self, endpoint: Option<&'static Endpoint>, status: StatusCode, took: Duration) {
+        let index = endpoint.and_then(|e| TABLE.iter().position(|row| row.route == e.route)).unwrap_or(TABLE.len());
+        let Some(route) = self.routes.get(index) else { return };
+        let status = STATUSES.iter().position(|&s| s == status.as_u16());
+        debug_assert!(status.is_some(), "every status is in the table");
+        if let Some(counter) = status.and_then(|s| route.by_status.get(s)) {
+            counter.fetch_add(1, Relaxed);
+        }
+        let seconds = took.as_secs_f64();
+        let bucket = BUCKETS_SECONDS.partition_point(|&bound| bound < seconds);
+        if let Some(bucket) = route.buckets.get(bucket) {
+            bucket.fetch_add(1, Relaxed);
+        }
+        route.nanoseconds.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// A request was refused with this code.
+    pub(crate) fn refused(&self, code: Code) {
+        let index = Code::ALL.iter().position(|&c| c == code);
+        if let Some(counter) = index.and_then(|i| self.refusals.get(i)) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A request got the answer to an earlier one.
+    pub(crate) fn replayed(&self) {
+        self.replays.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn connection_opened(&self) {
+        self.connections.fetch_add(1, Relaxed);
+        self.connections_total.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn connection_closed(&self) {
+        self.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The page, in Prometheus' text format.
+pub(crate) fn page(app: &App) -> String {
+    let mut page = Page(String::with_capacity(16 << 10));
+    let metrics = &app.metrics;
+    http(&mut page, metrics);
+
+    page.family("berth_http_refusals_total", "counter", "Requests refused, by the code of the answer.");
+    for (code, count) in Code::ALL.iter().zip(&metrics.refusals) {
+        page.sample("berth_http_refusals_total", &format!("code=\"{}\"", code.as_str()), count.load(Relaxed));
+    }
+    page.counter(
+        "berth_idempotent_replays_total",
+        "Requests that got an earlier answer.",
+        metrics.replays.load(Relaxed),
+    );
+    page.counter("berth_http_connections_total", "Connections accepted.", metrics.connections_total.load(Relaxed));
+    page.gauge("berth_http_connections", "Connections open now.", metrics.connections.load(Relaxed));
+    page.gauge(
+        "berth_http_inflight_requests",
+        "Requests running now, probes and scrapes left out.",
+        app.inflight() as u64,
+    );
+    page.gauge("berth_ready", "1 while /readyz says yes.", u64::from(app.phase() == Phase::Serving));
+    let catalogue = &app.campaign.catalogue;
+    page.gauge("berth_catalogue_centres", "Centres published.", catalogue.centre_count() as u64);
+    page.gauge("berth_catalogue_sessions", "Sessions published.", catalogue.session_count() as u64);
+
+    engine(&mut page, app);
+
+    page.family("berth_build_info", "gauge", "1, with what was built; fault is a planted one, for tests only.");
+    let fault = berth_engine::FAULT.unwrap_or("");
+    page.sample("berth_build_info", &format!("version=\"{}\",fault=\"{fault}\"", env!("CARGO_PKG_VERSION")), 1);
+    page.0
+}
+
+fn http(page: &mut Page, metrics: &Metrics) {
+    let label = |index: usize| match TABLE.get(index) {
+        Some(row) => format!("method=\"{}\",route=\"{}\"", row.method, row.template),
+        None => "method=\"\",route=\"\"".to_owned(),
+    };
+    let name = "berth_http_requests_total";
+    page.family(name, "counter", "Requests answered; an empty route is a path or method that does not exist.");
+    for (index, route) in metrics.routes.iter().enumerate() {
+        for (status, count) in STATUSES.iter().zip(&route.by_status) {
+            let count = count.load(Relaxed);
+            if count > 0 {
+                page.sample(name, &format!("{},status=\"{status}\"", label(index)), count);
+            }
+        }
+    }
+    let name = "berth_http_request_duration_seconds";
+    page.family(name, "histogram", "From the whole head of a request to its answer, waiting for the journal included.");
+    for (index, route) in metrics.routes.iter().enumerate() {
+        let counts: Vec<u64> = route.buckets.iter().map(|b| b.load(Relaxed)).collect();
+        let total: u64 = counts.iter().sum();
+        if total == 0 {
+            continue;
+        }
+        let label = label(index);
+        let mut below = 0;
+        for (bound, count) in BUCKETS_SECONDS.iter().zip(&counts) {
+            below += count;
+            page.sample("berth_http_request_duration_seconds_bucket", &format!("{label},le=\"{bound}\""), below);
+        }
+        page.sample("berth_http_request_duration_seconds_bucket", &format!("{label},le=\"+Inf\""), total);
+        let seconds = Duration::from_nanos(route.nanoseconds.load(Relaxed)).as_secs_f64();
+        page.sample("berth_http_request_duration_seconds_sum", &label, seconds);
+        page.sample("berth_http_request_duration_seconds_count", &label, total);
+    }
+}
+
+fn engine(page: &mut Page, app: &App) {
+    let stats = app.campaign.engine.stats();
+    page.gauge("berth_parties", "Parties that exist.", stats.parties);
+    page.gauge("berth_slot_numbers", "Slot numbers given out, the unused ends of blocks included.", stats.slots);
+    page.counter("berth_claims_total", "Holds and bookings ever made, over all runs.", stats.bookings);
+    page.gauge("berth_idempotency_keys", "Idempotency keys kept.", stats.idempotency_keys);
+
+    let name = "berth_journal_entries_total";
+    page.family(name, "counter", "Entries appended in this run, by kind.");
+    for (kind, count) in &stats.entries {
+        page.sample(name, &format!("kind=\"{kind}\""), count);
+    }
+    page.gauge("berth_journal_appended_seq", "Number of the newest entry.", stats.appended);
+    page.gauge("berth_journal_durable_seq", "Number of the newest durable entry.", stats.durable);
+    page.counter("berth_journal_syncs_total", "Batches written and synced.", stats.journal_batches);
+    page.counter("berth_journal_bytes_total", "Bytes of those batches.", stats.journal_bytes);
+    let seconds = Duration::from_nanos(stats.journal_sync_nanos).as_secs_f64();
+    page.family("berth_journal_sync_seconds_total", "counter", "Time spent in syncs.");
+    page.bare("berth_journal_sync_seconds_total", seconds);
+    page.gauge(
+        "berth_journal_stopped",
+        "1 once a failed write or sync has stopped the journal.",
+        stats.journal_stopped,
+    );
+
+    if let Some(redis) = &stats.redis {
+        page.gauge("berth_redis_connected", "1 while the write-behind is connected.", redis.connected);
+        page.gauge("berth_redis_shipped_seq", "Number of the newest entry known to be in Redis.", redis.shipped);
+        page.gauge("berth_redis_lag_entries", "Durable entries not yet in Redis.", redis.lag_entries);
+        page.counter("berth_redis_frames_total", "Frames appended in this run.", redis.frames);
+        page.counter("berth_redis_errors_total", "Connections lost and failed.", redis.errors);
+        page.gauge("berth_redis_stopped", "1 once shipping has stopped for good.", redis.stopped);
+    }
+}
+
+/// Prometheus' text format, a family at a time.
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        let _ = writeln!(self.0, "{name}{{{labels}}} {value}");
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.family(name, "counter", help);
+        self.bare(name, value);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        self.family(name, "gauge", help);
+        self.bare(name, value);
+    }
+
+    fn bare(&mut self, name: &str, value: impl std::fmt::Display) {
+        let _ = writeln!(self.0, "{name} {value}");
+    }
+}

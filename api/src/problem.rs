@@ -1,0 +1,287 @@
+//! Every refusal as status, stable code and words: the one place where the engine's no becomes HTTP.
+//!
+//! `application/problem+json` of RFC 9457. `type` is `urn:berth:problem:` and the code; `detail` is for people and
+//! may change; codes and the extra members are the contract. Engine numbers never leave: parties, slots and
+//! bookings are named as the wire names them, because a dense booking number can be counted and a code cannot.
+
+use berth_engine::{Counts, Failure, Refusal};
+use berth_programme::Faults;
+use bytes::Bytes;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+use crate::body::ResponseBody;
+use crate::wire::Names;
+
+macro_rules! codes {
+    ($($variant:ident $status:ident $code:literal $title:literal,)*) => {
+        /// A stable code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Code { $($variant,)* }
+
+        impl Code {
+            /// Every code, for metrics.
+            pub(crate) const ALL: &[Code] = &[$(Code::$variant,)*];
+
+            /// As it stands on the wire.
+            pub(crate) fn as_str(self) -> &'static str {
+                match self { $(Code::$variant => $code,)* }
+            }
+
+            /// The status it comes with.
+            pub(crate) fn status(self) -> StatusCode {
+                match self { $(Code::$variant => StatusCode::$status,)* }
+            }
+
+            fn title(self) -> &'static str {
+                match self { $(Code::$variant => $title,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    MalformedJson BAD_REQUEST "malformed_json" "The body is not JSON",
+    MalformedRequest BAD_REQUEST "malformed_request" "The request is not of the right shape",
+    MalformedId BAD_REQUEST "malformed_id" "An identifier is malformed",
+    IdempotencyKeyMissing BAD_REQUEST "idempotency_key_missing" "An Idempotency-Key is needed",
+    IdempotencyKeyMalformed BAD_REQUEST "idempotency_key_malformed" "The Idempotency-Key is malformed",
+    GroupSize BAD_REQUEST "group_size" "Too many or no claims in one request",
+    PartyRepeated BAD_REQUEST "party_repeated" "A party stands twice in one request",
+    Unauthenticated UNAUTHORIZED "unauthenticated" "A key is needed",
+    InvalidKey UNAUTHORIZED "invalid_key" "The key is unknown",
+    Forbidden FORBIDDEN "forbidden" "The key has another role",
+    NotFound NOT_FOUND "not_found" "There is nothing here",
+    UnknownParty NOT_FOUND "unknown_party" "There is no such party",
+    UnknownSlot NOT_FOUND "unknown_slot" "There is no such slot",
+    UnknownBooking NOT_FOUND "unknown_booking" "There is no such hold or booking",
+    UnknownKey NOT_FOUND "unknown_key" "No outcome is kept under this key",
+    UnknownRegion NOT_FOUND "unknown_region" "There is no such district",
+    UnknownCentre NOT_FOUND "unknown_centre" "There is no such centre",
+    MethodNotAllowed METHOD_NOT_ALLOWED "method_not_allowed" "The method is not allowed here",
+    NotAcceptable NOT_ACCEPTABLE "not_acceptable" "The answer cannot be of an accepted type",
+    UnsupportedMediaType UNSUPPORTED_MEDIA_TYPE "unsupported_media_type" "The body is of another type",
+    BodyTimeout REQUEST_TIMEOUT "body_timeout" "The body took too long",
+    BodyTooLarge PAYLOAD_TOO_LARGE "body_too_large" "The body is too large",
+    TooMany PAYLOAD_TOO_LARGE "too_many" "More than the server can hold",
+    Full CONFLICT "full" "The slot is full",
+    SlotClosed CONFLICT "slot_closed" "The slot is closed",
+    AlreadyClaimed CONFLICT "already_claimed" "The party already has a live claim for this dose",
+    TooManyClaims CONFLICT "too_many_claims" "The party has too many live claims",
+    HoldExpired CONFLICT "hold_expired" "The hold has expired",
+    WrongState CONFLICT "wrong_state" "The hold or booking is in another state",
+    NotTheHold CONFLICT "not_the_hold" "The code is not that of the hold",
+    SameSlot CONFLICT "same_slot" "The booking is already in this slot",
+    NotEligible CONFLICT "not_eligible" "The programme's rules do not allow it",
+    BelowTaken CONFLICT "below_taken" "More is taken than the new capacity",
+    IdempotencyInFlight CONFLICT "idempotency_in_flight" "The first request with this key is still running",
+    IdempotencyConflict UNPROCESSABLE_ENTITY "idempotency_conflict" "The key was used for another request",
+    InvalidLines UNPROCESSABLE_ENTITY "invalid_lines" "Lines of the body are wrong",
+    JournalFull SERVICE_UNAVAILABLE "journal_full" "The journal has no room now",
+    Overloaded SERVICE_UNAVAILABLE "overloaded" "The server is busy",
+    Draining SERVICE_UNAVAILABLE "draining" "The server is stopping",
+    JournalStopped SERVICE_UNAVAILABLE "journal_stopped" "The journal has stopped",
+}
+
+/// A refusal on its way out.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    code: Code,
+    detail: String,
+    members: Map<String, Value>,
+    allow: Option<String>,
+}
+
+impl Problem {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Problem {
+        Problem { code, detail: detail.into(), members: Map::new(), allow: None }
+    }
+
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Methods that are allowed, for a 405.
+    pub(crate) fn allowing(mut self, methods: String) -> Problem {
+        self.allow = Some(methods);
+        self
+    }
+
+    fn with(mut self, member: &str, value: impl Into<Value>) -> Problem {
+        self.members.insert(member.to_owned(), value.into());
+        self
+    }
+
+    fn with_counts(self, counts: Counts) -> Problem {
+        self.with("capacity", counts.capacity().get())
+            .with("held", counts.held().get())
+            .with("booked", counts.booked().get())
+    }
+
+    /// The answer to a request for `path`.
+    pub(crate) fn into_response(self, path: &str) -> Response<ResponseBody> {
+        let Problem { code, detail, members, allow } = self;
+        let status = code.status();
+        let mut body = Map::new();
+        body.insert("type".to_owned(), format!("urn:berth:problem:{}", code.as_str()).into());
+        body.insert("title".to_owned(), code.title().into());
+        body.insert("status".to_owned(), status.as_u16().into());
+        body.insert("code".to_owned(), code.as_str().into());
+        body.insert("detail".to_owned(), detail.into());
+        body.insert("instance".to_owned(), path.into());
+        body.extend(members);
+        let mut response = Response::new(ResponseBody::whole(Bytes::from(Value::Object(body).to_string())));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = retry_after_seconds(code) {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if let Some(value) = allow.and_then(|methods| methods.try_into().ok()) {
+            headers.insert(ALLOW, value);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(hyper::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// When asking again may help, and how soon.
+fn retry_after_seconds(code: Code) -> Option<u16> {
+    match code {
+        Code::JournalFull | Code::Overloaded | Code::IdempotencyInFlight => Some(1),
+        // Another server, or this one restarted, takes a little longer.
+        Code::Draining | Code::JournalStopped => Some(5),
+        _ => None,
+    }
+}
+
+/// The engine says no.
+pub(crate) fn refused(refusal: &Refusal, names: &Names<'_>) -> Problem {
+    match *refusal {
+        Refusal::GroupSize { found, max } => {
+            Problem::new(Code::GroupSize, format!("a request names between 1 and {max} claims, this one {found}"))
+                .with("found", found)
+                .with("max", max)
+        }
+        Refusal::PartyRepeated { party } => {
+            let party = names.party(party);
+            Problem::new(Code::PartyRepeated, format!("party {party} stands twice in the request")).with("party", party)
+        }
+        Refusal::TooMany { what, found, max } => {
+            Problem::new(Code::TooMany, format!("{what}: {found} is more than the limit of {max}"))
+                .with("what", what)
+                .with("found", found)
+                .with("max", max)
+        }
+        Refusal::JournalFull => Problem::new(Code::JournalFull, "the journal has no room for another entry now"),
+        Refusal::IdempotencyConflict => {
+            Problem::new(Code::IdempotencyConflict, "this Idempotency-Key was used for another request")
+        }
+        Refusal::IdempotencyInFlight => {
+            Problem::new(Code::IdempotencyInFlight, "the first request with this Idempotency-Key is still running")
+        }
+        Refusal::UnknownParty { party } => {
+            let party = names.party(party);
+            Problem::new(Code::UnknownParty, format!("there is no party {party}")).with("party", party)
+        }
+        Refusal::UnknownSlot { slot } => {
+            let slot = names.slot(slot);
+            Problem::new(Code::UnknownSlot, format!("there is no slot {slot}")).with("slot", slot)
+        }
+        Refusal::UnknownBooking { booking } => {
+            let booking = names.booking(booking);
+            Problem::new(Code::UnknownBooking, format!("there is no hold or booking {booking}"))
+                .with("booking", booking)
+        }
+        Refusal::NotTheHold { booking, hold } => {
+            let (booking, hold) = (names.booking(booking), names.booking(hold));
+            Problem::new(Code::NotTheHold, format!("{booking} is one booking of a group, its hold is {hold}"))
+                .with("booking", booking)
+                .with("hold", hold)
+        }
+        Refusal::HoldExpired { hold, expired_at } => {
+            let (hold, at) = (names.booking(hold), names.time(expired_at));
+            Problem::new(Code::HoldExpired, format!("hold {hold} expired at {at}"))
+                .with("hold", hold)
+                .with("expired_at", at)
+        }
+        Refusal::WrongState { booking, from, to } => {
+            let booking = names.booking(booking);
+            Problem::new(Code::WrongState, format!("{booking} is {from}, it cannot become {to}"))
+                .with("booking", booking)
+                .with("from", from.as_str())
+                .with("to", to.as_str())
+        }
+        Refusal::SameSlot { booking, slot } => {
+            let (booking, slot) = (names.booking(booking), names.slot(slot));
+            Problem::new(Code::SameSlot, format!("{booking} is already in slot {slot}"))
+                .with("booking", booking)
+                .with("slot", slot)
+        }
+        Refusal::NotEligible { party, slot, rule, from } => {
+            let (party, slot) = (names.party(party), names.slot(slot));
+            let detail = format!("rule {rule} of the programme keeps party {party} from slot {slot}");
+            let problem =
+                Problem::new(Code::NotEligible, detail).with("rule", rule).with("party", party).with("slot", slot);
+            match from {
+                Some(from) => problem.with("from", names.time(from)),
+                None => problem,
+            }
+        }
+        // The engine's programme number stays inside: a server has one programme.
+        Refusal::AlreadyClaimed { party, booking, programme: _, dose } => {
+            let (party, booking) = (names.party(party), names.booking(booking));
+            let detail = format!("party {party} already has a live claim for dose {dose}: {booking}");
+            Problem::new(Code::AlreadyClaimed, detail)
+                .with("party", party)
+                .with("booking", booking)
+                .with("dose", dose.0)
+        }
+        Refusal::TooManyClaims { party, max } => {
+            let party = names.party(party);
+            Problem::new(Code::TooManyClaims, format!("party {party} has {max} live claims, the most it may have"))
+                .with("party", party)
+                .with("max", max)
+        }
+        Refusal::SlotClosed { slot, counts } => {
+            let slot = names.slot(slot);
+            Problem::new(Code::SlotClosed, format!("slot {slot} takes no claims at present"))
+                .with("slot", slot)
+                .with_counts(counts)
+        }
+        Refusal::Full { slot, counts } => {
+            let slot = names.slot(slot);
+            Problem::new(Code::Full, format!("slot {slot} has fewer free units than asked for: {}", counts.free()))
+                .with("slot", slot)
+                .with("held_may_return", counts.held().get() > 0)
+                .with_counts(counts)
+        }
+        Refusal::BelowTaken { slot, asked, counts } => {
+            let slot = names.slot(slot);
+            Problem::new(Code::BelowTaken, format!("slot {slot} cannot shrink to {asked}"))
+                .with("slot", slot)
+                .with("asked", asked.get())
+                .with_counts(counts)
+        }
+    }
+}
+
+/// The engine could not do its part. Why is for the operator's log (`App::failed`), not for the client.
+pub(crate) fn failed(failure: &Failure) -> Problem {
+    match failure {
+        Failure::JournalStopped { reason: _ } => {
+            let detail = "the outcome is unknown until the server restarts: repeat the request with the same key then";
+            Problem::new(Code::JournalStopped, detail)
+        }
+    }
+}
+
+/// Lines of a bulk body are wrong.
+pub(crate) fn invalid_lines(faults: &Faults) -> Problem {
+    let listed: Vec<_> =
+        faults.listed().iter().map(|f| json!({"line": f.line, "field": f.field, "reason": f.reason})).collect();
+    Problem::new(Code::InvalidLines, faults.to_string()).with("fault_count", faults.count()).with("faults", listed)
+}

@@ -1,0 +1,350 @@
+//! From a request to the one function that answers it.
+//!
+//! The table below is the whole surface. For every request, in this order: is there such a path (404) and
+//! method (405 with `Allow`), is the server still taking requests (503), does the key carry the role (401, 403), can the
+//! answer be of an accepted type (406), is the body of the right type (415); the rest is the route's.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::{HeaderMap, Method, Request, Response};
+
+use crate::app::{App, Phase};
+use crate::auth::{Credential, Role};
+use crate::body::ResponseBody;
+use crate::problem::{Code, Problem};
+use crate::routes;
+
+/// What answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    PublishRegions,
+    PublishCentres,
+    PublishSessions,
+    AddParties,
+    ListRegions,
+    Availability,
+    Hold,
+    Confirm,
+    Release,
+    Book,
+    ReadBooking,
+    Cancel,
+    Move,
+    PartyBookings,
+    Outcome,
+    Export,
+    Healthz,
+    Readyz,
+    Metrics,
+    Version,
+}
+
+/// What a body is, in or out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Media {
+    Json,
+    Ndjson,
+    Text,
+}
+
+impl Media {
+    fn essence(self) -> &'static str {
+        match self {
+            Media::Json => "application/json",
+            Media::Ndjson => "application/x-ndjson",
+            Media::Text => "text/plain",
+        }
+    }
+
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Media::Json => "application/json",
+            Media::Ndjson => "application/x-ndjson",
+            Media::Text => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) route: Route,
+    pub(crate) method: Method,
+    /// The path, with at most one `{parameter}`; also the metrics label.
+    pub(crate) template: &'static str,
+    pub(crate) role: Option<Role>,
+    takes: Media,
+    gives: Media,
+}
+
+const fn get(template: &'static str, role: Option<Role>, route: Route, gives: Media) -> Endpoint {
+    Endpoint { route, method: Method::GET, template, role, takes: Media::Json, gives }
+}
+
+const fn post(template: &'static str, role: Role, route: Route, takes: Media) -> Endpoint {
+    Endpoint { route, method: Method::POST, template, role: Some(role), takes, gives: Media::Json }
+}
+
+const ADMIN: Option<Role> = Some(Role::Admin);
+const PLATFORM: Option<Role> = Some(Role::Platform);
+
+/// Every endpoint. What is asked most often stands first.
+pub(crate) static TABLE: [Endpoint; 20] = [
+    get("/v1/availability", None, Route::Availability, Media::Json),
+    post("/v1/holds", Role::Platform, Route::Hold, Media::Json),
+    post("/v1/holds/{hold}/confirm", Role::Platform, Route::Confirm, Media::Json),
+    post("/v1/holds/{hold}/release", Role::Platform, Route::Release, Media::Json),
+    post("/v1/bookings", Role::Platform, Route::Book, Media::Json),
+    get("/v1/bookings/{booking}", PLATFORM, Route::ReadBooking, Media::Json),
+    post("/v1/bookings/{booking}/cancel", Role::Platform, Route::Cancel, Media::Json),
+    post("/v1/bookings/{booking}/move", Role::Platform, Route::Move, Media::Json),
+    get("/v1/parties/{party}/bookings", PLATFORM, Route::PartyBookings, Media::Json),
+    get("/v1/outcomes/{key}", PLATFORM, Route::Outcome, Media::Json),
+    get("/v1/regions", None, Route::ListRegions, Media::Json),
+    post("/v1/regions", Role::Admin, Route::PublishRegions, Media::Ndjson),
+    post("/v1/centres", Role::Admin, Route::PublishCentres, Media::Ndjson),
+    post("/v1/sessions", Role::Admin, Route::PublishSessions, Media::Ndjson),
+    post("/v1/parties", Role::Admin, Route::AddParties, Media::Json),
+    get("/v1/export", ADMIN, Route::Export, Media::Ndjson),
+    get("/healthz", None, Route::Healthz, Media::Json),
+    get("/readyz", None, Route::Readyz, Media::Json),
+    get("/metrics", None, Route::Metrics, Media::Text),
+    get("/version", None, Route::Version, Media::Json),
+];
+
+/// A request on its way to its route.
+pub(crate) struct Call {
+    pub(crate) app: Arc<App>,
+    pub(crate) endpoint: &'static Endpoint,
+    /// What stands at the template's parameter, as sent.
+    pub(crate) parameter: String,
+    pub(crate) query: Option<String>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Incoming,
+}
+
+impl Call {
+    /// Who asks. The router has checked the role already.
+    pub(crate) fn credential(&self) -> Result<&Credential, Problem> {
+        let role = self.endpoint.role.expect("routes that ask who asks have a role in the table");
+        self.app.keys.authorize(&self.headers, role)
+    }
+}
+
+/// Answers one request. Never fails: what goes wrong is an answer too.
+pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+    let started = Instant::now();
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    let found = find(&head.method, path);
+    let endpoint = found.as_ref().ok().map(|(endpoint, _)| *endpoint);
+    // Probes and scrapes neither take room nor need any.
+    let inflight = endpoint.is_none_or(|e| !is_probe(e)).then(|| app.enter());
+    let answered = match found {
+        Err(problem) => Err(problem),
+        Ok(_) if inflight.as_ref().is_some_and(|(_, room)| !room) => {
+            Err(Problem::new(Code::Overloaded, "too many requests are running"))
+        }
+        Ok((endpoint, parameter)) => {
+            let call = Call {
+                app: Arc::clone(&app),
+                endpoint,
+                parameter: parameter.to_owned(),
+                query: head.uri.query().map(str::to_owned),
+                headers: head.headers,
+                body,
+            };
+            dispatch(call).await
+        }
+    };
+    let mut response = answered.unwrap_or_else(|problem| {
+        app.metrics.refused(problem.code());
+        problem.into_response(path)
+    });
+    if head.method == Method::HEAD {
+        without_body(&mut response);
+    }
+    app.metrics.answered(endpoint, response.status(), started.elapsed());
+    Ok(response)
+}
+
+async fn dispatch(call: Call) -> Result<Response<ResponseBody>, Problem> {
+    let endpoint = call.endpoint;
+    if call.app.phase() == Phase::Draining && !is_probe(endpoint) {
+        return Err(Problem::new(Code::Draining, "this server is stopping: ask another, or again soon"));
+    }
+    if endpoint.role.is_some() {
+        call.credential()?;
+    }
+    accepts(&call.headers, endpoint.gives)?;
+    is_of_type(&call.headers, endpoint)?;
+    match endpoint.route {
+        Route::PublishRegions | Route::PublishCentres | Route::PublishSessions => routes::bulk::publish(call).await,
+        Route::AddParties => routes::parties::add(call).await,
+        Route::PartyBookings => routes::parties::bookings(call).await,
+        Route::ListRegions => routes::availability::regions(&call),
+        Route::Availability => routes::availability::search(&call),
+        Route::Hold => routes::holds::hold(call).await,
+        Route::Confirm => routes::holds::confirm(call).await,
+        Route::Release => routes::holds::release(call).await,
+        Route::Book => routes::bookings::book(call).await,
+        Route::ReadBooking => routes::bookings::read(call).await,
+        Route::Cancel => routes::bookings::cancel(call).await,
+        Route::Move => routes::bookings::move_to(call).await,
+        Route::Outcome => routes::outcomes::read(call).await,
+        Route::Export => Ok(routes::export::export(&call)),
+        Route::Healthz => Ok(routes::operations::healthz()),
+        Route::Readyz => Ok(routes::operations::readyz(&call.app)),
+        Route::Metrics => Ok(routes::operations::metrics(&call.app)),
+        Route::Version => Ok(routes::operations::version(&call.app)),
+    }
+}
+
+/// Probes and metrics answer whatever the load and to the last moment.
+fn is_probe(endpoint: &Endpoint) -> bool {
+    matches!(endpoint.route, Route::Healthz | Route::Readyz | Route::Metrics | Route::Version)
+}
+
+/// The endpoint of a path and method, with what stands at the template's parameter.
+fn find<'p>(method: &Method, path: &'p str) -> Result<(&'static Endpoint, &'p str), Problem> {
+    // HEAD is GET without the body.
+    let method = if method == Method::HEAD { &Method::GET } else { method };
+    let mut allowed: Vec<&str> = Vec::new();
+    for endpoint in &TABLE {
+        if let Some(parameter) = matches(endpoint.template, path) {
+            if endpoint.method == method {
+                return Ok((endpoint, parameter));
+            }
+            allowed.push(endpoint.method.as_str());
+            if endpoint.method == Method::GET {
+                allowed.push("HEAD");
+            }
+        }
+    }
+    if allowed.is_empty() {
+        return Err(Problem::new(Code::NotFound, "there is no such path, see docs/http-api.md"));
+    }
+    let allowed = allowed.join(", ");
+    Err(Problem::new(Code::MethodNotAllowed, format!("this path takes {allowed}")).allowing(allowed))
+}
+
+/// The parameter's text if `path` is of the template, empty if the template has none.
+fn matches<'p>(template: &str, path: &'p str) -> Option<&'p str> {
+    let Some((before, after)) = template.split_once('{') else {
+        return (template == path).then_some("");
+    };
+    let after = after.split_once('}').map_or("", |(_, after)| after);
+    let parameter = path.strip_prefix(before)?.strip_suffix(after)?;
+    (!parameter.is_empty() && !parameter.contains('/')).then_some(parameter)
+}
+
+/// Whether the client takes an answer of this type. Problems are told whatever it takes.
+fn accepts(headers: &HeaderMap, gives: Media) -> Result<(), Problem> {
+    let mut ranges =
+        headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).peekable();
+    if ranges.peek().is_none() || ranges.any(|range| range_takes(range, gives.essence())) {
+        return Ok(());
+    }
+    Err(Problem::new(Code::NotAcceptable, format!("the answer is {}", gives.essence())))
+}
+
+fn range_takes(range: &str, essence: &str) -> bool {
+    let mut parts = range.split(';').map(str::trim);
+    let takes = match parts.next().unwrap_or("") {
+        "" => false,
+        "*/*" => true,
+        range => match range.strip_suffix("/*") {
+            Some(kind) => essence.split('/').next().is_some_and(|k| k.eq_ignore_ascii_case(kind)),
+            None => range.eq_ignore_ascii_case(essence),
+        },
+    };
+    let refused = parts.any(|p| p.strip_prefix("q=").is_some_and(|q| q.trim().parse() == Ok(0.0)));
+    takes && !refused
+}
+
+/// A body of a stated other type is refused; one of no stated type is taken for the right one.
+fn is_of_type(headers: &HeaderMap, endpoint: &Endpoint) -> Result<(), Problem> {
+    if endpoint.method != Method::POST {
+        return Ok(());
+    }
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+    let wanted = endpoint.takes.essence();
+    let essence = value.to_str().unwrap_or("").split(';').next().unwrap_or("").trim();
+    if essence.eq_ignore_ascii_case(wanted) {
+        return Ok(());
+    }
+    Err(Problem::new(Code::UnsupportedMediaType, format!("the body must be {wanted}")))
+}
+
+fn without_body(response: &mut Response<ResponseBody>) {
+    if let ResponseBody::Whole(Some(bytes)) = response.body() {
+        let length = HeaderValue::from(bytes.len());
+        response.headers_mut().insert(CONTENT_LENGTH, length);
+    }
+    *response.body_mut() = ResponseBody::Whole(None);
+}
+
+/// A good answer.
+pub(crate) fn respond(status: hyper::StatusCode, media: Media, body: impl Into<Bytes>) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::whole(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media.content_type()));
+    // What was true a moment ago of a slot or booking is nothing for a cache to repeat.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_match_whole_paths() {
+        assert_eq!(matches("/v1/holds/{hold}/confirm", "/v1/holds/AB-1/confirm"), Some("AB-1"));
+        assert_eq!(matches("/v1/bookings/{booking}", "/v1/bookings/x"), Some("x"));
+        assert_eq!(matches("/v1/holds", "/v1/holds"), Some(""));
+        for path in ["/v1/holds//confirm", "/v1/holds/a/b/confirm", "/v1/holds/confirm", "/v1/holds/a/confirm/"] {
+            assert_eq!(matches("/v1/holds/{hold}/confirm", path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_and_method_find_their_route() {
+        let route = |method, path| find(&method, path).map(|(e, _)| e.route).map_err(|p| p.code());
+        assert_eq!(route(Method::GET, "/v1/regions"), Ok(Route::ListRegions));
+        assert_eq!(route(Method::POST, "/v1/regions"), Ok(Route::PublishRegions));
+        assert_eq!(route(Method::HEAD, "/healthz"), Ok(Route::Healthz));
+        assert_eq!(route(Method::DELETE, "/v1/regions"), Err(Code::MethodNotAllowed));
+        assert_eq!(route(Method::GET, "/v1"), Err(Code::NotFound));
+    }
+
+    #[test]
+    fn no_two_rows_of_the_table_are_the_same() {
+        for (i, a) in TABLE.iter().enumerate() {
+            for b in &TABLE[i + 1..] {
+                assert!(a.route != b.route && (a.template, &a.method) != (b.template, &b.method), "{a:?} {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_accept_header_is_honoured() {
+        let ask = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, value.parse().unwrap());
+            accepts(&headers, Media::Json).is_ok()
+        };
+        for good in ["*/*", "application/json", "text/html, application/*;q=0.5", "Application/JSON; charset=utf-8"] {
+            assert!(ask(good), "{good}");
+        }
+        for bad in ["text/html", "application/json;q=0", "text/*", "application/xml, text/html;q=0.9"] {
+            assert!(!ask(bad), "{bad}");
+        }
+    }
+}

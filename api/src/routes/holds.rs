@@ -1,0 +1,47 @@
+//! Setting units aside, and what becomes of them.
+
+use std::time::Duration;
+
+use berth_engine::Command;
+use hyper::Response;
+
+use super::{claims_of, execute, fingerprint, key, parse, read_json, read_nothing, with_claims};
+use crate::body::ResponseBody;
+use crate::problem::{Code, Problem};
+use crate::router::Call;
+use crate::wire::HoldRequest;
+
+/// `POST /v1/holds`
+pub(crate) async fn hold(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
+    let key = key(&call)?;
+    let body = read_json(&mut call).await?;
+    let HoldRequest { claims, ttl_seconds } = parse(&body)?;
+    if ttl_seconds == Some(0) {
+        return Err(Problem::new(Code::MalformedRequest, "ttl_seconds: must be at least 1"));
+    }
+    let claims = claims_of(&call.app, &claims)?;
+    // As asked, not as capped: the programme's hold time may change between a request and its repeat.
+    let asked = ttl_seconds.map_or(u64::MAX, u64::from);
+    let idempotency = with_claims(fingerprint(&call).number(asked), &claims).under(key);
+    let longest = call.app.campaign.programme.hold_ttl();
+    let ttl = ttl_seconds.map_or(longest, |seconds| Duration::from_secs(seconds.into()));
+    execute(&call.app, Command::Hold { claims: &claims, ttl }, idempotency).await
+}
+
+/// `POST /v1/holds/{hold}/confirm`
+pub(crate) async fn confirm(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
+    let key = key(&call)?;
+    read_nothing(&mut call).await?;
+    let hold = call.app.names().parse_booking(&call.parameter)?;
+    let idempotency = fingerprint(&call).number(hold.0).under(key);
+    execute(&call.app, Command::Confirm { hold }, idempotency).await
+}
+
+/// `POST /v1/holds/{hold}/release`
+pub(crate) async fn release(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
+    let key = key(&call)?;
+    read_nothing(&mut call).await?;
+    let hold = call.app.names().parse_booking(&call.parameter)?;
+    let idempotency = fingerprint(&call).number(hold.0).under(key);
+    execute(&call.app, Command::Release { hold }, idempotency).await
+}

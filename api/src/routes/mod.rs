@@ -1,0 +1,109 @@
+//! One file per kind of thing asked. Each route reads its request, makes one engine command of it and renders the
+//! outcome; what they share stands here.
+
+pub(crate) mod availability;
+pub(crate) mod bookings;
+pub(crate) mod bulk;
+pub(crate) mod export;
+pub(crate) mod holds;
+pub(crate) mod operations;
+pub(crate) mod outcomes;
+pub(crate) mod parties;
+
+use berth_engine::{Claim, Command, Idempotency, Request, Seq, Submitted};
+use bytes::Bytes;
+use hyper::Response;
+use hyper::header::HeaderValue;
+use serde::Deserialize;
+
+use crate::app::App;
+use crate::body::{self, ResponseBody};
+use crate::idempotency::{self, Fingerprint};
+use crate::problem::{self, Code, Problem};
+use crate::router::Call;
+use crate::wire::ClaimRequest;
+
+/// Reads the JSON body of a call.
+async fn read_json(call: &mut Call) -> Result<Bytes, Problem> {
+    body::read(&call.headers, &mut call.body, body::JSON_BYTES_MAX, call.app.limits.body_time).await
+}
+
+/// A JSON body as the shape it must have.
+fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
+        let code = if error.is_data() { Code::MalformedRequest } else { Code::MalformedJson };
+        Problem::new(code, format!("the body: {error}"))
+    })
+}
+
+/// A body where none is needed: nothing, or `{}` from clients that cannot send nothing.
+async fn read_nothing(call: &mut Call) -> Result<(), Problem> {
+    let body = read_json(call).await?;
+    match body.trim_ascii() {
+        b"" | b"{}" => Ok(()),
+        _ => Err(Problem::new(Code::MalformedRequest, "this takes no body")),
+    }
+}
+
+/// The claims of a request, within the programme's group size.
+fn claims_of(app: &App, claims: &[ClaimRequest<'_>]) -> Result<Vec<Claim>, Problem> {
+    let (found, max) = (claims.len(), app.campaign.programme.group_claims_max());
+    if !(1..=max).contains(&found) {
+        let refusal = berth_engine::Refusal::GroupSize { found, max };
+        return Err(problem::refused(&refusal, &app.names()));
+    }
+    app.names().parse_claims(claims)
+}
+
+/// The claims as the fingerprint sees them.
+fn with_claims(mut fingerprint: Fingerprint, claims: &[Claim]) -> Fingerprint {
+    for claim in claims {
+        fingerprint = fingerprint.number(claim.party.0.into()).number(claim.slot.0.into()).number(claim.dose.0.into());
+    }
+    fingerprint
+}
+
+/// The fingerprint of a call, to be completed with what its request says.
+fn fingerprint(call: &Call) -> Fingerprint {
+    Fingerprint::new(call.endpoint.method.as_str(), call.endpoint.template)
+}
+
+/// The engine's key for the call's `Idempotency-Key`.
+fn key(call: &Call) -> Result<berth_engine::IdempotencyKey, Problem> {
+    idempotency::key_of(&call.headers, call.credential()?)
+}
+
+/// Submits a command and waits until its answer may be shown.
+// rule: IDM-2 no answer shows what is not yet durable, refusals and repeats included
+async fn submit(app: &App, command: Command<'_>, idempotency: Idempotency) -> Result<Submitted, Problem> {
+    let engine = &app.campaign.engine;
+    let request = Request { command, idempotency: Some(idempotency) };
+    let submitted = engine.submit(&request, engine.now()).map_err(|failure| app.failed(&failure))?;
+    durable(app, submitted.seq).await?;
+    if submitted.replayed {
+        app.metrics.replayed();
+    }
+    match &submitted.result {
+        Ok(_) => Ok(submitted),
+        Err(refusal) => Err(problem::refused(refusal, &app.names())),
+    }
+}
+
+/// Waits until the journal is durable that far.
+async fn durable(app: &App, seq: Seq) -> Result<(), Problem> {
+    app.campaign.engine.ticket(seq).await.map_err(|failure| app.failed(&failure))
+}
+
+/// Submits a command and renders what came of it, as the first time and every time.
+async fn execute(app: &App, command: Command<'_>, idempotency: Idempotency) -> Result<Response<ResponseBody>, Problem> {
+    let submitted = submit(app, command, idempotency).await?;
+    let mut response = outcomes::render(app, &submitted).await?;
+    if submitted.replayed {
+        mark_replayed(&mut response);
+    }
+    Ok(response)
+}
+
+fn mark_replayed(response: &mut Response<ResponseBody>) {
+    response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
+}

@@ -1,0 +1,51 @@
+//! Probes, metrics, version: answered whatever the load and to the last moment.
+
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde_json::json;
+
+use crate::app::{App, Phase};
+use crate::body::ResponseBody;
+use crate::metrics;
+use crate::router::{Media, respond};
+
+/// `GET /healthz`: the process answers.
+pub(crate) fn healthz() -> Response<ResponseBody> {
+    respond(StatusCode::OK, Media::Json, r#"{"status":"ok"}"#)
+}
+
+/// `GET /readyz`: send requests here. No when stopping, and no when the journal has stopped.
+pub(crate) fn readyz(app: &App) -> Response<ResponseBody> {
+    let reason = if app.phase() != Phase::Serving {
+        Some("draining")
+    } else if app.campaign.engine.stats().journal_stopped != 0 {
+        Some("journal_stopped")
+    } else {
+        None
+    };
+    match reason {
+        None => respond(StatusCode::OK, Media::Json, r#"{"status":"ready"}"#),
+        Some(reason) => {
+            let body = json!({"status": "not ready", "reason": reason}).to_string();
+            respond(StatusCode::SERVICE_UNAVAILABLE, Media::Json, body)
+        }
+    }
+}
+
+/// `GET /metrics`
+pub(crate) fn metrics(app: &App) -> Response<ResponseBody> {
+    let mut response = respond(StatusCode::OK, Media::Text, metrics::page(app));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Media::Text.content_type()));
+    response
+}
+
+/// `GET /version`
+pub(crate) fn version(app: &App) -> Response<ResponseBody> {
+    let body = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "fault": berth_engine::FAULT,
+        "cell": app.cell.0,
+        "epoch": app.epoch.0,
+    });
+    respond(StatusCode::OK, Media::Json, body.to_string())
+}

@@ -1,0 +1,116 @@
+//! What came of a request, rendered from the engine's outcome: by the request itself, by its repeats, and by who
+//! asks for the outcome of a key. One function, so that the three cannot differ.
+
+use berth_engine::{BookingNumber, Group, NumberedClaim, Outcome, State, Submitted};
+use hyper::{Response, StatusCode};
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+
+use super::bookings::{json, of_claim};
+use super::durable;
+use crate::app::App;
+use crate::body::ResponseBody;
+use crate::idempotency;
+use crate::problem::{Code, Problem};
+use crate::router::{Call, Media, respond};
+use crate::wire::{BookingAnswer, HeldClaim};
+
+/// `GET /v1/outcomes/{key}`
+pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> {
+    let unknown = || Problem::new(Code::UnknownKey, "no outcome is kept under this key for this credential");
+    let key = percent_decode_str(&call.parameter).decode_utf8().ok().filter(|key| idempotency::is_key(key));
+    let key = key.ok_or_else(|| Problem::new(Code::IdempotencyKeyMalformed, "this cannot be an Idempotency-Key"))?;
+    let key = idempotency::scoped(&key, call.credential()?);
+    let submitted = call.app.campaign.engine.outcome(key).ok_or_else(unknown)?;
+    durable(&call.app, submitted.seq).await?;
+    render(&call.app, &submitted).await
+}
+
+/// The answer to the first request. Its ticket must have resolved.
+pub(crate) async fn render(app: &App, submitted: &Submitted) -> Result<Response<ResponseBody>, Problem> {
+    let Ok(outcome) = &submitted.result else {
+        // A refusal leaves its key free, so no outcome is one.
+        return Err(Problem::new(Code::UnknownKey, "the request was refused"));
+    };
+    let names = app.names();
+    let (status, answer) = match outcome {
+        Outcome::PartiesAdded { first, count } => {
+            (StatusCode::CREATED, json!({"first": names.party(*first), "count": count}))
+        }
+        Outcome::Published { .. } | Outcome::Noted => (StatusCode::OK, published(app, submitted)?),
+        Outcome::Held { expires_at, claims } => {
+            let held: Vec<_> = claims.iter().map(|claim| held_claim(app, claim)).collect();
+            let answer = json!({
+                "hold": hold_code(app, claims),
+                "expires_at": names.time(*expires_at),
+                "claims": held,
+            });
+            (StatusCode::CREATED, answer)
+        }
+        Outcome::Booked { claims } => return booked(app, claims, StatusCode::CREATED).await,
+        Outcome::Confirmed { claims } => return booked(app, claims, StatusCode::OK).await,
+        Outcome::Released { claims } => {
+            (StatusCode::OK, json!({"hold": hold_code(app, claims), "state": State::Released.as_str()}))
+        }
+        Outcome::Expired { claims } => {
+            (StatusCode::OK, json!({"hold": hold_code(app, claims), "state": State::Expired.as_str()}))
+        }
+        Outcome::Cancelled { claim } => {
+            let mut answer = of_claim(app, claim, hold_of(app, claim.number), State::Cancelled).await?;
+            // A cancelled booking is never moved, so its link is where it came from.
+            let from = app.campaign.engine.booking(claim.number).and_then(|view| view.link);
+            answer.moved_from = from.map(|from| names.booking(from));
+            return Ok(respond(StatusCode::OK, Media::Json, json(&answer)));
+        }
+        Outcome::Moved { from, to } => {
+            let mut answer = of_claim(app, to, hold_of(app, to.number), State::Booked).await?;
+            answer.moved_from = Some(names.booking(*from));
+            return Ok(respond(StatusCode::OK, Media::Json, json(&answer)));
+        }
+        Outcome::SlotChanged { slot } => (StatusCode::OK, json!({"slot": names.slot(*slot)})),
+    };
+    Ok(respond(status, Media::Json, answer.to_string()))
+}
+
+async fn booked(app: &App, claims: &Group, status: StatusCode) -> Result<Response<ResponseBody>, Problem> {
+    #[derive(serde::Serialize)]
+    struct Answer {
+        hold: Option<String>,
+        bookings: Vec<BookingAnswer>,
+    }
+    let mut bookings = Vec::with_capacity(claims.len());
+    let hold = claims.first().map(|c| c.number).unwrap_or_default();
+    for claim in claims {
+        bookings.push(of_claim(app, claim, hold, State::Booked).await?);
+    }
+    Ok(respond(status, Media::Json, json(&Answer { hold: hold_code(app, claims), bookings })))
+}
+
+fn held_claim(app: &App, claim: &NumberedClaim) -> HeldClaim {
+    let names = app.names();
+    let NumberedClaim { number, claim } = claim;
+    HeldClaim {
+        booking: names.booking(*number),
+        party: names.party(claim.party),
+        slot: names.slot(claim.slot),
+        dose: claim.dose.0,
+    }
+}
+
+/// A hold is named by its first number.
+fn hold_code(app: &App, claims: &Group) -> Option<String> {
+    claims.first().map(|claim| app.names().booking(claim.number))
+}
+
+/// The hold a booking came from; never changes.
+fn hold_of(app: &App, number: BookingNumber) -> BookingNumber {
+    app.campaign.engine.booking(number).map_or(number, |view| view.hold)
+}
+
+fn published(app: &App, submitted: &Submitted) -> Result<Value, Problem> {
+    match app.campaign.catalogue.published(submitted.seq) {
+        Some(published) => Ok(super::bulk::answer(&published)),
+        // Durable, but not shown yet: a moment later it is.
+        None => Err(Problem::new(Code::IdempotencyInFlight, "what was published is about to be shown")),
+    }
+}

@@ -1,0 +1,53 @@
+//! Parties: made in bulk until registration exists, and what each one holds.
+
+use berth_engine::{Command, PartyFacts};
+use hyper::{Response, StatusCode};
+
+use super::bookings::{json, of_view};
+use super::{durable, execute, fingerprint, key, parse, read_json};
+use crate::body::ResponseBody;
+use crate::problem::{self, Code, Problem};
+use crate::router::{Call, Media, respond};
+use crate::wire::{BookingAnswer, PartiesRequest};
+
+/// Parties of one request.
+const COUNT_MAX: u32 = 1_000_000;
+
+/// `POST /v1/parties`
+pub(crate) async fn add(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
+    let key = key(&call)?;
+    let body = read_json(&mut call).await?;
+    let PartiesRequest { count, birth_year } = parse(&body)?;
+    if !(1..=COUNT_MAX).contains(&count) {
+        let detail = format!("count: must be from 1 to {COUNT_MAX}, is {count}");
+        return Err(Problem::new(Code::MalformedRequest, detail));
+    }
+    if birth_year.is_some_and(|year| !(1880..=2200).contains(&year)) {
+        return Err(Problem::new(Code::MalformedRequest, "birth_year: must be from 1880 to 2200"));
+    }
+    let facts = PartyFacts { birth_year: birth_year.unwrap_or(0), ..PartyFacts::default() };
+    let idempotency = fingerprint(&call).number(count.into()).number(facts.birth_year.into()).under(key);
+    execute(&call.app, Command::AddParties { count, facts }, idempotency).await
+}
+
+/// `GET /v1/parties/{party}/bookings`
+pub(crate) async fn bookings(call: Call) -> Result<Response<ResponseBody>, Problem> {
+    #[derive(serde::Serialize)]
+    struct Answer {
+        party: String,
+        bookings: Vec<BookingAnswer>,
+    }
+    let names = call.app.names();
+    let party = names.parse_party(&call.parameter)?;
+    let Some(view) = call.app.campaign.engine.party_bookings(party) else {
+        return Err(problem::refused(&berth_engine::Refusal::UnknownParty { party }, &names));
+    };
+    durable(&call.app, view.seq).await?;
+    let mut views = view.bookings;
+    views.sort_by_key(|view| view.number);
+    let mut bookings = Vec::with_capacity(views.len());
+    for view in &views {
+        bookings.push(of_view(&call.app, view).await?);
+    }
+    Ok(respond(StatusCode::OK, Media::Json, json(&Answer { party: names.party(party), bookings })))
+}

@@ -1,0 +1,140 @@
+//! A server from its listener to its end: accepting, expiring, draining.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use berth_engine::{Engine, Failure};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::app::{App, Phase};
+use crate::connection;
+
+/// How often due holds are looked for.
+const EXPIRE_EVERY: Duration = Duration::from_millis(20);
+/// Holds expired in one go: 200 thousand a second, so that a wave of deadlines does not hold up bookings.
+const EXPIRE_BUDGET: usize = 4096;
+/// How long to wait when the system has no descriptor for another connection.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
+/// How a server ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Requests that were cut off because they did not end in time.
+    pub(crate) cut_off: usize,
+    /// The journal's last words.
+    pub(crate) journal: Result<(), Failure>,
+}
+
+/// Serves until `stop` resolves, then drains and closes the engine.
+///
+/// # Errors
+/// The listener cannot be used.
+pub(crate) async fn serve(
+    app: Arc<App>,
+    listener: std::net::TcpListener,
+    stop: impl Future<Output = ()>,
+) -> io::Result<Ended> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let expiry = Expiry::start(Arc::clone(&app.campaign.engine))?;
+    let graceful = GracefulShutdown::new();
+    let connections = Arc::new(Semaphore::new(app.limits.connections_max));
+
+    let accepting = async {
+        loop {
+            let (stream, permit) = accept(&listener, &connections).await;
+            let (app, watcher) = (Arc::clone(&app), graceful.watcher());
+            app.metrics.connection_opened();
+            tokio::spawn(async move {
+                connection::serve(Arc::clone(&app), stream, watcher).await;
+                app.metrics.connection_closed();
+                drop(permit);
+            });
+        }
+    };
+    let leaving = async {
+        stop.await;
+        tracing::info!("draining");
+        app.phase.send_replace(Phase::Leaving);
+        tokio::time::sleep(app.limits.drain_notice).await;
+    };
+    tokio::select! {
+        () = accepting => {}
+        () = leaving => {}
+    }
+    app.phase.send_replace(Phase::Draining);
+    drop(listener);
+    let drained = async {
+        graceful.shutdown().await;
+        app.bulk_ended().await;
+    };
+    let in_time = tokio::time::timeout(app.limits.drain_time, drained).await.is_ok();
+    let cut_off = if in_time { 0 } else { app.inflight() };
+    expiry.stop();
+    let engine = Arc::clone(&app.campaign.engine);
+    let journal = tokio::task::spawn_blocking(move || engine.close()).await.expect("closing does not panic");
+    Ok(Ended { cut_off, journal })
+}
+
+/// The next connection, once there is room for it.
+async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+    // Before accepting: who waits in the backlog costs nothing here.
+    let permit = Arc::clone(connections).acquire_owned().await.expect("nobody closes the semaphore");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return (stream, permit),
+            Err(error) => {
+                // A connection that was reset before it was accepted, or no descriptors: neither ends the server.
+                tracing::warn!(%error, "could not accept a connection");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Binds, before anything is opened or written.
+///
+/// # Errors
+/// In one sentence, with the address.
+pub(crate) fn bind(listen: &str) -> Result<(std::net::TcpListener, SocketAddr), String> {
+    let listener =
+        std::net::TcpListener::bind(listen).map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    let address = listener.local_addr().map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    Ok((listener, address))
+}
+
+/// The thread that gives expired holds back.
+struct Expiry {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Expiry {
+    fn start(engine: Arc<Engine>) -> io::Result<Expiry> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let run = move || {
+            // Relaxed: only this flag is communicated, and `unpark` orders it anyway.
+            while !stopped.load(Relaxed) {
+                engine.expire_due(engine.now(), EXPIRE_BUDGET);
+                std::thread::park_timeout(EXPIRE_EVERY);
+            }
+        };
+        let thread = std::thread::Builder::new().name("berth-expiry".to_owned()).spawn(run)?;
+        Ok(Expiry { stop, thread })
+    }
+
+    fn stop(self) {
+        self.stop.store(true, Relaxed);
+        self.thread.thread().unpark();
+        if self.thread.join().is_err() {
+            tracing::error!("the expiry thread had panicked");
+        }
+    }
+}

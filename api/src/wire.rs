@@ -1,0 +1,187 @@
+//! Names and shapes on the wire. The only file that spells a slot, a party or a booking, and that says
+//! `busy-tentative` (FHIR's word for a slot whose last units are held).
+
+use std::borrow::Cow;
+
+use berth_engine::{BookingCodes, BookingNumber, CellId, Claim, Counts, Dose, PartyId, SlotId, TimestampMs};
+use berth_programme::Calendar;
+use serde::{Deserialize, Serialize};
+
+use crate::problem::{Code, Problem};
+
+/// How this cell's things are named.
+#[derive(Clone, Copy)]
+pub(crate) struct Names<'a> {
+    pub(crate) cell: CellId,
+    pub(crate) codes: &'a BookingCodes,
+    pub(crate) calendar: &'a Calendar,
+}
+
+impl Names<'_> {
+    pub(crate) fn party(&self, party: PartyId) -> String {
+        format!("p{}.{party}", self.cell)
+    }
+
+    pub(crate) fn slot(&self, slot: SlotId) -> String {
+        format!("s{}.{slot}", self.cell)
+    }
+
+    pub(crate) fn booking(&self, booking: BookingNumber) -> String {
+        self.codes.encode(booking).to_string()
+    }
+
+    pub(crate) fn time(&self, at: TimestampMs) -> String {
+        self.calendar.rfc3339(at)
+    }
+
+    /// A party of this cell; another cell's is unknown here.
+    pub(crate) fn parse_party(&self, text: &str) -> Result<PartyId, Problem> {
+        let (cell, number) = numbered(text, 'p').ok_or_else(|| malformed(text, "a party as p1.17"))?;
+        if cell == self.cell {
+            Ok(PartyId(number))
+        } else {
+            Err(Problem::new(Code::UnknownParty, format!("party {text} is of another cell")))
+        }
+    }
+
+    /// A slot of this cell; another cell's is unknown here.
+    pub(crate) fn parse_slot(&self, text: &str) -> Result<SlotId, Problem> {
+        let (cell, number) = numbered(text, 's').ok_or_else(|| malformed(text, "a slot as s1.42"))?;
+        if cell == self.cell {
+            Ok(SlotId(number))
+        } else {
+            Err(Problem::new(Code::UnknownSlot, format!("slot {text} is of another cell")))
+        }
+    }
+
+    /// A hold or booking code. A wrong check symbol is malformed, and so is a code of another cell.
+    pub(crate) fn parse_booking(&self, text: &str) -> Result<BookingNumber, Problem> {
+        self.codes.decode(text).ok_or_else(|| malformed(text, "a code as 0126-YN8ZR-4W7CK with its check symbol"))
+    }
+
+    /// The claims of a request.
+    pub(crate) fn parse_claims(&self, claims: &[ClaimRequest<'_>]) -> Result<Vec<Claim>, Problem> {
+        let claim = |c: &ClaimRequest<'_>| {
+            Ok(Claim { party: self.parse_party(&c.party)?, slot: self.parse_slot(&c.slot)?, dose: Dose(c.dose) })
+        };
+        claims.iter().map(claim).collect()
+    }
+}
+
+fn malformed(text: &str, what: &str) -> Problem {
+    let shown: String = text.chars().take(80).collect();
+    Problem::new(Code::MalformedId, format!("{shown:?} is not {what}"))
+}
+
+/// `p1.17`: letter, cell, number, each number in its one shortest spelling.
+fn numbered(text: &str, letter: char) -> Option<(CellId, u32)> {
+    let (cell, number) = text.strip_prefix(letter)?.split_once('.')?;
+    let plain = |t: &str| t.bytes().all(|b| b.is_ascii_digit()) && (t == "0" || !t.starts_with('0'));
+    if !plain(cell) || !plain(number) {
+        return None;
+    }
+    Some((CellId(cell.parse().ok()?), number.parse().ok()?))
+}
+
+/// FHIR's word for what can be had of a slot.
+pub(crate) fn slot_status(counts: Counts) -> &'static str {
+    if !counts.is_open() {
+        "busy"
+    } else if counts.free().get() > 0 {
+        "free"
+    } else if counts.held().get() > 0 {
+        "busy-tentative"
+    } else {
+        "busy"
+    }
+}
+
+/// `{"party","slot","dose"}`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClaimRequest<'a> {
+    #[serde(borrow)]
+    pub(crate) party: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(crate) slot: Cow<'a, str>,
+    pub(crate) dose: u8,
+}
+
+/// `POST /v1/holds`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HoldRequest<'a> {
+    #[serde(borrow)]
+    pub(crate) claims: Vec<ClaimRequest<'a>>,
+    pub(crate) ttl_seconds: Option<u32>,
+}
+
+/// `POST /v1/bookings`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BookRequest<'a> {
+    #[serde(borrow)]
+    pub(crate) claims: Vec<ClaimRequest<'a>>,
+}
+
+/// `POST /v1/bookings/{booking}/move`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MoveRequest<'a> {
+    #[serde(borrow)]
+    pub(crate) slot: Cow<'a, str>,
+}
+
+/// `POST /v1/parties`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PartiesRequest {
+    pub(crate) count: u32,
+    pub(crate) birth_year: Option<u16>,
+}
+
+/// A hold or booking, as every answer shows it.
+#[derive(Debug, Serialize)]
+pub(crate) struct BookingAnswer {
+    pub(crate) booking: String,
+    pub(crate) hold: String,
+    pub(crate) state: &'static str,
+    pub(crate) party: String,
+    pub(crate) slot: String,
+    pub(crate) dose: u8,
+    pub(crate) session: String,
+    pub(crate) centre: String,
+    pub(crate) start: String,
+    pub(crate) end: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expires_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) moved_to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) moved_from: Option<String>,
+}
+
+/// A claim of a hold.
+#[derive(Debug, Serialize)]
+pub(crate) struct HeldClaim {
+    pub(crate) booking: String,
+    pub(crate) party: String,
+    pub(crate) slot: String,
+    pub(crate) dose: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_one_spelling() {
+        assert_eq!(numbered("s1.42", 's'), Some((CellId(1), 42)));
+        assert_eq!(numbered("p0.0", 'p'), Some((CellId(0), 0)));
+        for bad in
+            ["", "s", "s1", "s1.", "s.1", "p1.42", "s1.42.3", "s01.4", "s1.042", "s1.+4", "s1.4294967296", "S1.4"]
+        {
+            assert_eq!(numbered(bad, 's'), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Connections: kept, pipelined, HTTP/2, slow, and given up.
+
+use std::io::{Read, Write};
+
+use serde_json::json;
+
+use crate::client::{connect, read_reply, request};
+use crate::server::{Server, claim, claims};
+
+#[test]
+fn requests_on_one_connection_are_answered_in_order() {
+    let (server, slots) = Server::with_slots(&[5]);
+    let mut stream = connect(server.address);
+    let mut bytes = Vec::new();
+    for i in 0..5 {
+        let key = format!("pipe-{i}");
+        let headers = [("authorization", "Bearer platform-key"), ("idempotency-key", key.as_str())];
+        let body = claims(&[claim(&format!("p1.{i}"), &slots[0])]).to_string();
+        bytes.extend(request("POST", "/v1/bookings", &headers, body.as_bytes()));
+    }
+    stream.write_all(&bytes).unwrap();
+    for i in 0..5 {
+        let booked = read_reply(&mut stream, false).expect(201);
+        assert_eq!(booked["bookings"][0]["party"], format!("p1.{i}"));
+    }
+    stream.write_all(&request("GET", "/healthz", &[], b"")).unwrap();
+    read_reply(&mut stream, false).expect(200);
+}
+
+#[test]
+fn http_2_is_spoken_where_it_is_asked_for() {
+    let server = Server::start();
+    let mut stream = connect(server.address);
+    // In two pieces, so that the first alone could also be HTTP/1.1.
+    stream.write_all(b"PRI * HT").unwrap();
+    stream.flush().unwrap();
+    let mut rest = b"TP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    rest.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]); // SETTINGS, empty
+    // GET, http, :path /healthz, :authority test
+    let mut block = vec![0x82, 0x86, 0x04, 8];
+    block.extend(b"/healthz");
+    block.extend([0x01, 4]);
+    block.extend(b"test");
+    rest.extend([0, 0, u8::try_from(block.len()).unwrap(), 1, 0x05, 0, 0, 0, 1]); // HEADERS, END_STREAM and END_HEADERS
+    rest.extend(block);
+    stream.write_all(&rest).unwrap();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).expect("frames come until the answer");
+        let mut payload = vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
+        stream.read_exact(&mut payload).unwrap();
+        if head[3] == 1 {
+            assert_eq!(payload[0], 0x88, ":status 200 of the static table");
+            return;
+        }
+    }
+}
+
+/// Everything the server still sends before it closes the connection.
+fn rest_of(stream: &mut std::net::TcpStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    // A reset is an end too.
+    let _ = stream.read_to_end(&mut rest);
+    rest
+}
+
+#[test]
+fn a_client_that_stalls_is_not_waited_for() {
+    let server = Server::start_with("http.head_time_ms = 200\nhttp.body_time_ms = 200");
+    for stalled in ["", "PRI * HTTP/2.0\r\n", "GET /healthz HTTP/1.1\r\nhost: t"] {
+        let mut stream = connect(server.address);
+        stream.write_all(stalled.as_bytes()).unwrap();
+        let rest = rest_of(&mut stream);
+        assert!(!rest.starts_with(b"HTTP/1.1 200"), "{stalled:?} got {}", String::from_utf8_lossy(&rest));
+    }
+    let headers = [("authorization", "Bearer admin-key"), ("idempotency-key", "slow"), ("content-length", "1000")];
+    let mut stream = connect(server.address);
+    stream.write_all(&request("POST", "/v1/regions", &headers, b"{\"id\":")).unwrap();
+    read_reply(&mut stream, false).expect_problem(408, "body_timeout");
+}
+
+#[test]
+fn a_booking_goes_on_when_its_client_hangs_up() {
+    let (server, slots) = Server::with_slots(&[1]);
+    let headers = [("authorization", "Bearer platform-key"), ("idempotency-key", "gone")];
+    let body = claims(&[claim("p1.0", &slots[0])]);
+    let mut stream = connect(server.address);
+    stream.write_all(&request("POST", "/v1/bookings", &headers, body.to_string().as_bytes())).unwrap();
+    drop(stream);
+    // The outcome may not be there yet, but it comes; and the repeat books nothing more.
+    let again = server.post_under("gone", "/v1/bookings", &body);
+    again.expect(201);
+    server.read("/v1/outcomes/gone").expect(201);
+    assert_eq!(server.slot_counts(&slots[0]), (1, 0, 1));
+}
+
+#[test]
+fn too_many_requests_at_once_are_told_so_but_probes_are_answered() {
+    let server = Server::start_with("http.inflight_requests_max = 1");
+    let mut slow = connect(server.address);
+    let line = b"{\"id\":\"27\",\"kind\":\"state\",\"name\":\"Maharashtra\"}";
+    let length = line.len().to_string();
+    let headers =
+        [("authorization", "Bearer admin-key"), ("idempotency-key", "s"), ("content-length", length.as_str())];
+    slow.write_all(&request("POST", "/v1/regions", &headers, &line[..10])).unwrap();
+    server.wait_for_metric("berth_http_inflight_requests 1");
+    let refused = server.get("/v1/regions");
+    refused.expect_problem(503, "overloaded");
+    assert!(refused.header("retry-after").is_some());
+    server.get("/healthz").expect(200);
+    server.get("/readyz").expect(200);
+    slow.write_all(&line[10..]).unwrap();
+    assert_eq!(read_reply(&mut slow, false).expect(200), json!({"published": 1}));
+}

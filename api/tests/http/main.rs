@@ -1,0 +1,16 @@
+//! The HTTP contract (`docs/http-api.md`), held against real servers: each test starts the binary on a free
+//! port in a directory of its own. One test binary, one link.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
+mod client;
+mod server;
+
+mod availability;
+mod bad_input;
+mod bookings;
+mod connections;
+mod idempotency;
+mod operations;
+mod process;
+mod refusals;

@@ -1,0 +1,114 @@
+//! Export, probes, metrics, version.
+
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
+
+use crate::server::{Server, berth, claim, claims, lines};
+
+#[test]
+fn the_export_tells_everything_and_ends_with_end() {
+    let (server, slots) = Server::with_slots(&[2, 7]);
+    let hold = server.post("/v1/holds", &claims(&[claim("p1.0", &slots[0])])).expect(201);
+    let booked = server.post("/v1/bookings", &claims(&[claim("p1.1", &slots[1])])).expect(201);
+    let export = server.export();
+    let slot = |slot: &str, capacity, held, booked| {
+        json!({"kind": "slot", "slot": slot, "session": "s", "pool": "dose1",
+               "capacity": capacity, "held": held, "booked": booked})
+    };
+    assert_eq!(export[..2], [slot(&slots[0], 2, 1, 0), slot(&slots[1], 7, 0, 1)]);
+    assert_eq!((&export[2]["booking"], &export[2]["state"]), (&hold["hold"], &json!("held")));
+    let line = json!({"kind": "booking", "booking": booked["hold"], "hold": booked["hold"], "state": "booked",
+                      "party": "p1.1", "slot": slots[1], "dose": 1, "expires_at": null});
+    assert_eq!(export[3], line);
+    // Regions, centres, parties, sessions, hold, booking.
+    assert_eq!(export[4], json!({"kind": "end", "slots": 2, "bookings": 2, "seq": 6}));
+    assert_eq!(export.len(), 5);
+}
+
+#[test]
+fn a_directory_at_rest_exports_the_same_and_verifies() {
+    let (server, slots) = Server::with_slots(&[2, 2]);
+    let hold = server.post("/v1/holds", &claims(&[claim("p1.0", &slots[0])])).expect(201);
+    server.post(&format!("/v1/holds/{}/confirm", hold["hold"].as_str().unwrap()), &Value::Null).expect(200);
+    let moved =
+        server.post(&format!("/v1/bookings/{}/move", hold["hold"].as_str().unwrap()), &json!({"slot": slots[1]}));
+    let moved = moved.expect(200)["booking"].as_str().unwrap().to_owned();
+    server.post(&format!("/v1/bookings/{moved}/cancel"), &Value::Null).expect(200);
+    let live = server.export();
+
+    let locked = berth(&["export", "--data-dir", &server.data_dir()]).output().unwrap();
+    assert_eq!(locked.status.code(), Some(2), "a server owns the directory");
+    server.terminate();
+    let (status, home) = server.ended();
+    assert!(status.success());
+    let data = home.path("data");
+    let run = |arguments: &[&str]| {
+        let output = berth(arguments).args(["--data-dir", data.to_str().unwrap()]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        lines(std::str::from_utf8(&output.stdout).unwrap())
+    };
+    assert_eq!(run(&["export"]), live);
+    assert_eq!(run(&["verify"]), [json!({"verdict": "held", "entries": 8, "findings": []})]);
+    let entries = run(&["export", "--entries"]);
+    let kinds: Vec<_> = entries.iter().map(|e| e["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["note", "note", "parties_added", "published", "held", "confirmed", "moved", "cancelled"]);
+    assert_eq!(entries[4]["expires_at"].as_str().map(str::len), Some("2026-11-24T09:00:00.123+00:00".len()));
+    let claim = |booking: &Value, slot: &str| json!([{"booking": booking, "party": "p1.0", "slot": slot, "dose": 1}]);
+    assert_eq!(entries[5]["claims"], claim(&hold["hold"], &slots[0]));
+    assert_eq!((&entries[6]["from"], &entries[6]["claims"]), (&hold["hold"], &claim(&json!(moved), &slots[1])));
+    assert_eq!(entries[7]["claims"], claim(&json!(moved), &slots[1]));
+    assert!(entries.iter().zip(1..).all(|(e, seq)| e["seq"] == seq && e["epoch"] == 1));
+}
+
+#[test]
+fn probes_version_and_head_answer() {
+    let server = Server::start();
+    server.get("/healthz").expect(200);
+    server.get("/readyz").expect(200);
+    let version = server.get("/version").expect(200);
+    assert_eq!(version, json!({"version": env!("CARGO_PKG_VERSION"), "fault": null, "cell": 1, "epoch": 1}));
+    let head = server.send("HEAD", "/version", &[], b"");
+    let length = server.get("/version").body.len().to_string();
+    assert_eq!((head.status, head.header("content-length")), (200, Some(length.as_str())));
+    server.add_parties(1);
+    let server = server.kill_and_restart();
+    assert_eq!(
+        server.get("/version").expect(200)["epoch"],
+        2,
+        "a start takes the epoch after the newest in the journal"
+    );
+}
+
+#[test]
+fn every_metric_has_help_and_type_and_bounded_labels() {
+    let (server, slots) = Server::with_slots(&[1]);
+    server.post("/v1/bookings", &claims(&[claim("p1.0", &slots[0])])).expect(201);
+    server.post("/v1/bookings", &claims(&[claim("p1.1", &slots[0])])).expect_problem(409, "full");
+    server.get("/no/such/path/12345").expect_problem(404, "not_found");
+    let reply = server.get("/metrics");
+    assert!(reply.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
+    let text = reply.text();
+    let mut declared = HashSet::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            declared.insert(rest.split(' ').next().unwrap());
+        } else if !line.starts_with('#') {
+            let name = line.split(['{', ' ']).next().unwrap();
+            let family = ["_bucket", "_sum", "_count"].iter().find_map(|s| name.strip_suffix(s)).unwrap_or(name);
+            assert!(declared.contains(family) || declared.contains(name), "{line}");
+            assert!(line.rsplit(' ').next().unwrap().parse::<f64>().is_ok(), "{line}");
+        }
+    }
+    for line in [
+        "berth_http_requests_total{method=\"POST\",route=\"/v1/bookings\",status=\"201\"} 1",
+        "berth_http_requests_total{method=\"POST\",route=\"/v1/bookings\",status=\"409\"} 1",
+        "berth_http_requests_total{method=\"\",route=\"\",status=\"404\"} 1",
+        "berth_http_refusals_total{code=\"full\"} 1",
+        "berth_journal_entries_total{kind=\"booked\"} 1",
+        "berth_parties 10",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} in {text}");
+    }
+    assert!(!text.contains("12345"), "no label holds a path");
+}

@@ -1,0 +1,144 @@
+//! Regions, centres and sessions: what there is to search and what slot numbers mean.
+//!
+//! A projection of the journal: [`Catalogue::apply`] is the only way in, called with one note at a time in journal
+//! order, once the entry is durable or as it is replayed. So every process that has read the same journal has the
+//! same catalogue, down to the numbers.
+//!
+//! Readers hold the lock only to copy out shared pointers; a bulk publish holds it only to put finished
+//! sessions in their places. The memory of a slot here is 8 bytes in its session and 4 in the table of slot numbers.
+
+mod apply;
+mod types;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use berth_engine::{PoolId, ProductId, Seq, SlotId};
+use parking_lot::RwLock;
+
+pub use apply::ApplyError;
+pub(crate) use types::CentreIndex;
+pub use types::{Centre, Region, RegionKind, Session, SlotPlace, SlotRef, Window};
+
+use crate::note::Numbering;
+use crate::publish::Published;
+
+/// What can be found. Shared; every method takes `&self`.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    index: RwLock<Index>,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    /// In the order of publishing.
+    regions: Vec<Arc<Region>>,
+    region_by_id: HashMap<(RegionKind, Arc<str>), u32>,
+    centres: Vec<Arc<Centre>>,
+    centre_by_id: HashMap<Arc<str>, CentreIndex>,
+    /// By district id.
+    by_district: HashMap<Arc<str>, Vec<CentreIndex>>,
+    by_pincode: HashMap<Arc<str>, Vec<CentreIndex>>,
+    sessions: Vec<Arc<Session>>,
+    session_by_id: HashMap<Arc<str>, u32>,
+    /// Slot number to index in `sessions`; [`NO_SESSION`] where the engine's blocks have gaps.
+    session_of_slot: Vec<u32>,
+    /// The names behind the engine's numbers, as the journal has them.
+    numbering: Numbering,
+    /// What each bulk entry published, for the answer to a repeat of its request.
+    published: HashMap<Seq, Published>,
+}
+
+const NO_SESSION: u32 = u32::MAX;
+
+impl Catalogue {
+    /// Every region, in the order of publishing.
+    #[must_use]
+    pub fn regions(&self) -> Vec<Arc<Region>> {
+        self.index.read().regions.clone()
+    }
+
+    /// How many centres there are.
+    #[must_use]
+    pub fn centre_count(&self) -> usize {
+        self.index.read().centres.len()
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.index.read().sessions.len()
+    }
+
+    /// Where and when a slot is; `None` if its publish is not durable yet, or never was.
+    #[must_use]
+    pub fn slot(&self, slot: SlotId) -> Option<SlotPlace> {
+        let index = self.index.read();
+        let session = *index.session_of_slot.get(usize::try_from(slot.0).ok()?)?;
+        let session = Arc::clone(index.sessions.get(usize::try_from(session).ok()?)?);
+        drop(index);
+        SlotPlace::new(session, slot)
+    }
+
+    /// Whether there is such a region.
+    #[must_use]
+    pub fn has_region(&self, kind: RegionKind, id: &str) -> bool {
+        // Two lookups would do without the allocation, but only publishers come here.
+        self.index.read().region_by_id.contains_key(&(kind, Arc::from(id)))
+    }
+
+    /// Whether there is such a session.
+    #[must_use]
+    pub fn has_session(&self, id: &str) -> bool {
+        self.index.read().session_by_id.contains_key(id)
+    }
+
+    /// The centre of an id.
+    #[must_use]
+    pub fn centre(&self, id: &str) -> Option<Arc<Centre>> {
+        let index = self.index.read();
+        index.centre_by_id.get(id).and_then(|&c| index.centres.get(c.as_usize())).map(Arc::clone)
+    }
+
+    /// The centres of a district, in the order of publishing; `None` if there is no such district.
+    #[must_use]
+    pub fn centres_of_district(&self, district: &str) -> Option<Vec<Arc<Centre>>> {
+        let index = self.index.read();
+        index.by_district.get(district).map(|centres| index.shared(centres))
+    }
+
+    /// The centres of a pincode, in the order of publishing.
+    #[must_use]
+    pub fn centres_of_pincode(&self, pincode: &str) -> Vec<Arc<Centre>> {
+        let index = self.index.read();
+        index.by_pincode.get(pincode).map(|centres| index.shared(centres)).unwrap_or_default()
+    }
+
+    /// What the bulk entry of this number published.
+    #[must_use]
+    pub fn published(&self, seq: Seq) -> Option<Published> {
+        self.index.read().published.get(&seq).copied()
+    }
+
+    /// The name of a product that sessions were published with; empty if there are none.
+    #[must_use]
+    pub fn product_name(&self, number: ProductId) -> String {
+        self.index.read().numbering.products.get(&number).cloned().unwrap_or_default()
+    }
+
+    /// The name of a pool that sessions were published with; empty if there are none.
+    #[must_use]
+    pub fn pool_name(&self, number: PoolId) -> String {
+        self.index.read().numbering.pools.get(&number).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn centre_index(&self, id: &str) -> Option<CentreIndex> {
+        self.index.read().centre_by_id.get(id).copied()
+    }
+}
+
+impl Index {
+    fn shared(&self, centres: &[CentreIndex]) -> Vec<Arc<Centre>> {
+        centres.iter().filter_map(|c| self.centres.get(c.as_usize())).map(Arc::clone).collect()
+    }
+}

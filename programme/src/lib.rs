@@ -1,0 +1,40 @@
+//! What a country configures and a campaign does, on top of [`berth_engine`].
+//!
+//! - [`ProgrammeFile`] is the TOML file a health ministry reads; [`Programme`] is the same, checked, and
+//!   answers the engine's questions as its [`berth_engine::Policy`].
+//! - [`Catalogue`] knows regions, centres and sessions. It is a projection of the journal: what is in it was
+//!   put there by a note of an entry, when the entry became durable or when it was replayed.
+//! - [`Publisher`] checks bulk NDJSON line by line, publishes it as one entry, all or nothing, and then
+//!   shows it in the catalogue.
+//! - [`Campaign`] opens the three together with their engine.
+//!
+//! Nothing here knows HTTP, and nothing here keeps a count: those are the engine's.
+
+#![forbid(unsafe_code)]
+
+mod names;
+
+pub mod calendar;
+pub mod file;
+pub mod programme;
+mod rules;
+
+pub mod catalogue;
+pub mod faults;
+mod ndjson;
+mod note;
+
+pub mod availability;
+pub mod campaign;
+pub mod publish;
+
+pub use availability::{Availability, Place, Query};
+pub use calendar::Calendar;
+pub use campaign::{Campaign, CampaignError, open_read_only};
+pub use catalogue::{Catalogue, Centre, Region, RegionKind, Session, SlotPlace, SlotRef, Window};
+pub use faults::{FAULTS_LISTED_MAX, Faults, LineFault};
+pub use file::{KeyFault, ProgrammeFile, ProgrammeFileError};
+pub use names::is_name;
+pub use programme::Programme;
+pub use publish::{BulkKind, PublishError, Published, Publisher};
+pub use rules::PROGRAMME;

@@ -1,0 +1,330 @@
+//! Regions, centres and sessions as lines of a bulk body, checked against the catalogue and one another.
+
+use std::collections::{HashMap, HashSet};
+
+use berth_engine::{PoolId, ProductId, TimestampMs, Units};
+use jiff::ToSpan;
+use jiff::civil::Date;
+
+use super::fields::{Fields, LineFaults};
+use super::node::Node;
+use crate::catalogue::{CentreIndex, RegionKind};
+use crate::faults::Faults;
+use crate::programme::Programme;
+
+/// Windows of one session.
+const WINDOWS_MAX: usize = 96;
+/// Slots of one session: windows x pools. Finding a slot's window looks through them.
+const SLOTS_MAX: usize = 1000;
+/// Sessions lie at most this far ahead.
+const DAYS_AHEAD_MAX: i32 = 366;
+
+/// A region to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RegionLine {
+    pub(crate) id: String,
+    pub(crate) kind: RegionKind,
+    pub(crate) name: String,
+    /// A district's state; a state has none.
+    pub(crate) parent: Option<String>,
+}
+
+/// A centre to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CentreLine {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) district: String,
+    pub(crate) pincode: String,
+    pub(crate) address: Option<String>,
+}
+
+/// A session to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SessionLine {
+    pub(crate) id: String,
+    pub(crate) centre: CentreIndex,
+    pub(crate) date: Date,
+    pub(crate) product: ProductId,
+    pub(crate) windows: Vec<WindowLine>,
+}
+
+/// A window of a session; each of its pools becomes a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WindowLine {
+    pub(crate) start: TimestampMs,
+    pub(crate) end: TimestampMs,
+    pub(crate) pools: Vec<(PoolId, Units)>,
+}
+
+/// What lines are checked against. The catalogue answers through these, so that a test needs none.
+pub(crate) struct Checks<'a> {
+    pub(crate) programme: &'a Programme,
+    pub(crate) now: TimestampMs,
+    pub(crate) has_region: &'a dyn Fn(RegionKind, &str) -> bool,
+    pub(crate) centre: &'a dyn Fn(&str) -> Option<CentreIndex>,
+    pub(crate) has_session: &'a dyn Fn(&str) -> bool,
+}
+
+/// Reads a body of regions. States may stand in the same body as their districts, in any order.
+pub(crate) fn regions(body: &[u8], checks: &Checks<'_>) -> Result<Vec<RegionLine>, Faults> {
+    let mut faults = Faults::default();
+    let mut seen = HashMap::new();
+    let mut lines = Vec::new();
+    each_line(body, &mut faults, |mut fields, at| {
+        let id = fields.take_name("id", at);
+        let kind = fields.take_text("kind", at).and_then(|kind| match kind.as_str() {
+            "state" => Some(RegionKind::State),
+            "district" => Some(RegionKind::District),
+            _ => {
+                at.push("kind", "must be state or district");
+                None
+            }
+        });
+        let name = fields.take_title("name", at);
+        let parent = fields.take_optional_text("parent", at);
+        fields.finish(at);
+        match (kind, &parent) {
+            (Some(RegionKind::State), Some(_)) => at.push("parent", "a state has none"),
+            (Some(RegionKind::District), None) => at.push("parent", "is missing: the state of the district"),
+            _ => {}
+        }
+        let (Some(id), Some(kind)) = (id, kind) else { return };
+        if (checks.has_region)(kind, &id) {
+            at.push("id", format!("there is already a {kind} {id}"));
+        }
+        if let Some(first) = seen.insert((kind, id.clone()), at.line) {
+            at.push("id", format!("stands already in line {first}"));
+        }
+        if let Some(name) = name {
+            lines.push((at.line, RegionLine { id, kind, name, parent }));
+        }
+    });
+    for (line, region) in &lines {
+        if let Some(parent) = &region.parent
+            && region.kind == RegionKind::District
+            && !seen.contains_key(&(RegionKind::State, parent.clone()))
+            && !(checks.has_region)(RegionKind::State, parent)
+        {
+            faults.push(*line, "parent", "there is no state of this id, here or in the catalogue");
+        }
+    }
+    all_or_none(lines.into_iter().map(|(_, region)| region).collect(), faults)
+}
+
+/// Reads a body of centres.
+pub(crate) fn centres(body: &[u8], checks: &Checks<'_>) -> Result<Vec<CentreLine>, Faults> {
+    let mut faults = Faults::default();
+    let mut seen = HashMap::new();
+    let mut lines = Vec::new();
+    each_line(body, &mut faults, |mut fields, at| {
+        let id = fields.take_name("id", at);
+        let name = fields.take_title("name", at);
+        let district = fields.take_text("district", at);
+        let pincode = fields.take_text("pincode", at);
+        let address = fields.take_optional_title("address", at);
+        fields.finish(at);
+        if let Some(district) = &district
+            && !(checks.has_region)(RegionKind::District, district)
+        {
+            at.push("district", "there is no district of this id in the catalogue");
+        }
+        if let Some(pincode) = &pincode
+            && !is_pincode(pincode)
+        {
+            at.push("pincode", "must be 3 to 10 of A-Z 0-9 -");
+        }
+        let Some(id) = id else { return };
+        if (checks.centre)(&id).is_some() {
+            at.push("id", format!("there is already a centre {id}"));
+        }
+        if let Some(first) = seen.insert(id.clone(), at.line) {
+            at.push("id", format!("stands already in line {first}"));
+        }
+        if let (Some(name), Some(district), Some(pincode)) = (name, district, pincode) {
+            lines.push(CentreLine { id, name, district, pincode, address });
+        }
+    });
+    all_or_none(lines, faults)
+}
+
+/// Whether `text` can be a postal code: of any country, but harmless in a URL.
+pub(crate) fn is_pincode(text: &str) -> bool {
+    (3..=10).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// Reads a body of sessions.
+pub(crate) fn sessions(body: &[u8], checks: &Checks<'_>) -> Result<Vec<SessionLine>, Faults> {
+    let mut faults = Faults::default();
+    let mut seen = HashMap::new();
+    let mut lines = Vec::new();
+    let today = checks.programme.calendar().date(checks.now);
+    let last_day = today.saturating_add(DAYS_AHEAD_MAX.days());
+    each_line(body, &mut faults, |mut fields, at| {
+        let id = fields.take_name("id", at);
+        let centre = fields.take_text("centre", at).and_then(|centre| {
+            let index = (checks.centre)(&centre);
+            if index.is_none() {
+                at.push("centre", "there is no centre of this id in the catalogue");
+            }
+            index
+        });
+        let date = fields.take_date("date", at);
+        if let Some(date) = date {
+            if date < today {
+                at.push("date", format!("is past: today is {today}"));
+            } else if date > last_day {
+                at.push("date", format!("is too far ahead: sessions can be published up to {last_day}"));
+            }
+        }
+        let product = fields.take_text("product", at).and_then(|product| {
+            let number = checks.programme.product_number(&product);
+            if number.is_none() {
+                at.push("product", "is not a product of the programme");
+            }
+            number
+        });
+        let windows = fields.take("windows", at);
+        fields.finish(at);
+        let windows = windows.and_then(|node| read_windows(node, date, checks.programme, at));
+        let Some(id) = id else { return };
+        if (checks.has_session)(&id) {
+            at.push("id", format!("there is already a session {id}"));
+        }
+        if let Some(first) = seen.insert(id.clone(), at.line) {
+            at.push("id", format!("stands already in line {first}"));
+        }
+        if let (Some(centre), Some(date), Some(product), Some(windows)) = (centre, date, product, windows) {
+            lines.push(SessionLine { id, centre, date, product, windows });
+        }
+    });
+    all_or_none(lines, faults)
+}
+
+fn read_windows(
+    node: Node,
+    date: Option<Date>,
+    programme: &Programme,
+    at: &mut LineFaults<'_>,
+) -> Option<Vec<WindowLine>> {
+    let Node::List(nodes) = node else {
+        at.push("windows", format!("must be an array, is {}", node.kind()));
+        return None;
+    };
+    if nodes.is_empty() || nodes.len() > WINDOWS_MAX {
+        at.push("windows", format!("must be 1 to {WINDOWS_MAX} windows, are {}", nodes.len()));
+        return None;
+    }
+    let asked = nodes.len();
+    let mut spans = HashSet::new();
+    let mut windows = Vec::with_capacity(asked);
+    for (i, node) in nodes.into_iter().enumerate() {
+        let path = format!("windows[{i}]");
+        let Some(mut fields) = Fields::new(path.clone(), node, at) else {
+            continue;
+        };
+        let start = fields.take_time("start", at);
+        let end = fields.take_time("end", at);
+        let pools = fields.take("pools", at);
+        fields.finish(at);
+        let pools = pools.and_then(|node| read_pools(&format!("{path}.pools"), node, programme, at));
+        let (Some(date), Some(start), Some(end)) = (date, start, end) else {
+            continue;
+        };
+        if !spans.insert((start, end)) {
+            at.push(path, "another window of the session has the same start and end");
+            continue;
+        }
+        let mut instant = |time, key: &str| {
+            let instant = programme.calendar().instant(date, time);
+            if instant.is_none() {
+                let zone = &programme.file().time_zone;
+                at.push(format!("{path}.{key}"), format!("there is no {time} on {date} in {zone}: clocks go forward"));
+            }
+            instant
+        };
+        let (Some(start), Some(end)) = (instant(start, "start"), instant(end, "end")) else {
+            continue;
+        };
+        if end <= start {
+            at.push(format!("{path}.end"), "must be after start");
+            continue;
+        }
+        if let Some(pools) = pools {
+            windows.push(WindowLine { start, end, pools });
+        }
+    }
+    let slots: usize = windows.iter().map(|w| w.pools.len()).sum();
+    if slots > SLOTS_MAX {
+        at.push("windows", format!("must make at most {SLOTS_MAX} slots, windows x pools, make {slots}"));
+        return None;
+    }
+    (windows.len() == asked).then_some(windows)
+}
+
+fn read_pools(path: &str, node: Node, programme: &Programme, at: &mut LineFaults<'_>) -> Option<Vec<(PoolId, Units)>> {
+    let fields = Fields::new(path.to_owned(), node, at)?;
+    let entries = fields.into_entries();
+    if entries.is_empty() {
+        at.push(path, "must name at least one pool");
+        return None;
+    }
+    let asked = entries.len();
+    let mut pools = Vec::with_capacity(asked);
+    for (place, pool, node) in entries {
+        let number = programme.pool_number(&pool);
+        if number.is_none() {
+            at.push(place.clone(), "is not a pool of the programme");
+        }
+        let units = match node {
+            Node::Integer(n) if n < 0 => Err(format!("must not be negative, is {n}")),
+            Node::Integer(n) => u32::try_from(n)
+                .ok()
+                .and_then(Units::new)
+                .ok_or_else(|| format!("must be at most {}, is {n}", Units::MAX)),
+            other => Err(format!("must be a whole number, is {}", other.kind())),
+        };
+        match units {
+            Ok(units) => pools.extend(number.map(|number| (number, units))),
+            Err(reason) => at.push(place, reason),
+        }
+    }
+    (pools.len() == asked).then_some(pools)
+}
+
+/// Calls `read` with the fields of every line that is a JSON object; notes a fault for every other one.
+fn each_line(body: &[u8], faults: &mut Faults, mut read: impl FnMut(Fields, &mut LineFaults<'_>)) {
+    // Empty lines are welcome at the end only: inside, one more likely stands for a line that was lost.
+    let body = body.trim_ascii_end();
+    if body.is_empty() {
+        faults.push(1, "", "the body has no lines");
+        return;
+    }
+    for (index, text) in body.split(|&b| b == b'\n').enumerate() {
+        let line = u32::try_from(index + 1).unwrap_or(u32::MAX);
+        let mut at = LineFaults { line, faults };
+        if text.trim_ascii().is_empty() {
+            at.push("", "is empty");
+            continue;
+        }
+        match serde_json::from_slice::<Node>(text) {
+            Ok(node) => {
+                if let Some(fields) = Fields::new(String::new(), node, &mut at) {
+                    read(fields, &mut at);
+                }
+            }
+            Err(error) => at.push("", json_reason(&error)),
+        }
+    }
+}
+
+/// serde_json counts lines within the one line it was given, which would only confuse.
+fn json_reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let what = text.split(" at line ").next().unwrap_or("not JSON");
+    format!("not JSON: {what} in column {}", error.column())
+}
+
+fn all_or_none<T>(lines: Vec<T>, faults: Faults) -> Result<Vec<T>, Faults> {
+    if faults.is_empty() { Ok(lines) } else { Err(faults) }
+}

@@ -1,0 +1,203 @@
+//! Bulk publishing: a body of lines in, one journal entry, then visible.
+//!
+//! **Order.** One publish runs at a time, from its checks against the catalogue to its showing in it: two
+//! bodies that name the same session cannot both pass, and the catalogue sees entries in journal order. The
+//! turn is held while the entry is made durable, which costs other publishers a disk sync and nobody
+//! else anything.
+//!
+//! **Visibility.** Searches see what a publish brought only after its entry is durable. A crash before that
+//! loses all of it, a crash after nothing.
+
+use std::sync::Arc;
+
+use berth_engine::{
+    BookingNumber, CentreKey, Command, Engine, Failure, Idempotency, Outcome, Refusal, Request, SlotFacts, SlotId,
+    SlotSpec, Submitted, TimestampMs,
+};
+use parking_lot::Mutex;
+
+use crate::catalogue::Catalogue;
+use crate::faults::Faults;
+use crate::ndjson::{self, Checks, SessionLine};
+use crate::note::{self, CatalogueNote, NotedSession, NotedWindow, Numbering};
+use crate::programme::Programme;
+use crate::rules::PROGRAMME;
+
+/// What the lines of a body are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BulkKind {
+    /// States and districts.
+    Regions,
+    /// Centres.
+    Centres,
+    /// Sessions with their windows and pools.
+    Sessions,
+}
+
+/// What a publish did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Lines published.
+    pub lines: u64,
+    /// Slots they made.
+    pub slots: u64,
+    /// The answer to an earlier request with the same key.
+    pub replayed: bool,
+}
+
+/// Why nothing was published.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// Lines are wrong.
+    #[error("{0}")]
+    Lines(Faults),
+    /// The engine says no.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// The engine could not. Whether it is published shows after a restart.
+    #[error("{0}")]
+    Failed(#[from] Failure),
+}
+
+/// Publishes into one engine and its catalogue.
+#[derive(Debug)]
+pub struct Publisher {
+    engine: Arc<Engine>,
+    programme: Arc<Programme>,
+    catalogue: Arc<Catalogue>,
+    turn: Mutex<()>,
+}
+
+/// What lines become: the note to keep, the same decoded, and the slots to publish with it.
+struct Prepared {
+    note: Vec<u8>,
+    decoded: CatalogueNote,
+    slots: Vec<SlotSpec>,
+}
+
+impl Publisher {
+    pub(crate) fn new(engine: Arc<Engine>, programme: Arc<Programme>, catalogue: Arc<Catalogue>) -> Publisher {
+        Publisher { engine, programme, catalogue, turn: Mutex::new(()) }
+    }
+
+    /// Checks every line and publishes all of them or none. Blocks until the entry is durable, so call it where
+    /// blocking is welcome; once called it runs to its end whatever becomes of the caller.
+    ///
+    /// # Errors
+    /// Nothing was published; except after [`PublishError::Failed`], when a restart shows.
+    pub fn publish(
+        &self,
+        kind: BulkKind,
+        body: &[u8],
+        idempotency: Option<Idempotency>,
+        now: TimestampMs,
+    ) -> Result<Published, PublishError> {
+        let _turn = self.turn.lock();
+        // Before the lines are checked: what the first request published would make every line of its repeat a fault.
+        if let Some(earlier) = idempotency.map(|i| self.earlier(i, now)).transpose()?.flatten() {
+            return Ok(earlier);
+        }
+        let Prepared { note, decoded, slots } = self.prepare(kind, body, now).map_err(PublishError::Lines)?;
+        let command = match kind {
+            BulkKind::Regions | BulkKind::Centres => Command::Note { note: &note },
+            BulkKind::Sessions => Command::Publish { slots: &slots, note: &note },
+        };
+        let Submitted { result, seq, replayed } = self.engine.submit(&Request { command, idempotency }, now)?;
+        let outcome = result?;
+        self.engine.ticket(seq).wait()?;
+        if replayed {
+            return Ok(self.repeat_of(seq, &outcome));
+        }
+        let numbers: &[SlotId] = match &outcome {
+            Outcome::Published { slots, .. } => slots,
+            _ => &[],
+        };
+        Ok(self.catalogue.apply(seq, decoded, numbers).expect("the note was made from lines checked in this very turn"))
+    }
+
+    /// The answer to an earlier request with this key, if there was one.
+    fn earlier(&self, idempotency: Idempotency, now: TimestampMs) -> Result<Option<Published>, PublishError> {
+        if self.engine.outcome(idempotency.key).is_none() {
+            return Ok(None);
+        }
+        // Only `submit` compares fingerprints, so ask it with a command that can do nothing: should the key be
+        // forgotten at this very moment, no booking has this number.
+        let command = Command::Confirm { hold: BookingNumber(u64::MAX) };
+        let request = Request { command, idempotency: Some(idempotency) };
+        let Submitted { result, seq, .. } = self.engine.submit(&request, now)?;
+        match result {
+            Ok(outcome) => {
+                self.engine.ticket(seq).wait()?;
+                Ok(Some(self.repeat_of(seq, &outcome)))
+            }
+            Err(Refusal::UnknownBooking { .. }) => Ok(None),
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    fn repeat_of(&self, seq: berth_engine::Seq, outcome: &Outcome) -> Published {
+        let slots = if let Outcome::Published { count, .. } = outcome { u64::from(*count) } else { 0 };
+        let first = self.catalogue.published(seq).unwrap_or(Published { lines: 0, slots, replayed: true });
+        Published { replayed: true, ..first }
+    }
+
+    fn prepare(&self, kind: BulkKind, body: &[u8], now: TimestampMs) -> Result<Prepared, Faults> {
+        let checks = Checks {
+            programme: &self.programme,
+            now,
+            has_region: &|kind, id| self.catalogue.has_region(kind, id),
+            centre: &|id| self.catalogue.centre_index(id),
+            has_session: &|id| self.catalogue.has_session(id),
+        };
+        Ok(match kind {
+            BulkKind::Regions => {
+                let lines = ndjson::regions(body, &checks)?;
+                let note = note::encode_regions(&lines);
+                Prepared { note, decoded: CatalogueNote::Regions(lines), slots: Vec::new() }
+            }
+            BulkKind::Centres => {
+                let lines = ndjson::centres(body, &checks)?;
+                let note = note::encode_centres(&lines);
+                Prepared { note, decoded: CatalogueNote::Centres(lines), slots: Vec::new() }
+            }
+            BulkKind::Sessions => {
+                let lines = ndjson::sessions(body, &checks)?;
+                let numbering = Numbering::of(&lines, &self.programme);
+                let note = note::encode_sessions(&lines, &numbering);
+                let slots = self.slot_specs(&lines);
+                let decoded = CatalogueNote::Sessions(numbering, lines.into_iter().map(noted).collect());
+                Prepared { note, decoded, slots }
+            }
+        })
+    }
+
+    /// One slot per window and pool, in the order in which the note names them.
+    fn slot_specs(&self, lines: &[SessionLine]) -> Vec<SlotSpec> {
+        let mut specs = Vec::new();
+        for line in lines {
+            for window in &line.windows {
+                specs.extend(window.pools.iter().map(|&(pool, capacity)| SlotSpec {
+                    centre: CentreKey(line.centre.0),
+                    capacity,
+                    facts: SlotFacts {
+                        programme: PROGRAMME,
+                        dose: self.programme.pool_dose(pool),
+                        product: line.product,
+                        pool,
+                        starts_at: window.start,
+                    },
+                }));
+            }
+        }
+        specs
+    }
+}
+
+fn noted(line: SessionLine) -> NotedSession {
+    let SessionLine { id, centre, date, product, windows } = line;
+    let windows = windows
+        .into_iter()
+        .map(|w| NotedWindow { start: w.start, end: w.end, pools: w.pools.iter().map(|p| p.0).collect() })
+        .collect();
+    NotedSession { id, centre, date, product, windows }
+}

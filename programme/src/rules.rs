@@ -1,0 +1,153 @@
+//! The programme's answers to the engine's questions. Pure: called with party locks held.
+//!
+//! The names of the rules are part of the HTTP contract (`rule` of a `not_eligible` answer).
+
+use std::time::Duration;
+
+use berth_engine::{Dose, PartyFacts, Policy, PolicyRefusal, ProgrammeId, SlotFacts, TimestampMs};
+
+use crate::programme::Programme;
+
+/// The one programme of a cell, until a cell can host several.
+pub const PROGRAMME: ProgrammeId = ProgrammeId(1);
+
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
+/// The slot's pool serves another dose.
+const POOL_DOSE: &str = "pool_dose";
+/// The product has no such dose.
+const COURSE_DOSES: &str = "course_doses";
+/// Too close to the start, or past it.
+const BOOKING_CUTOFF: &str = "booking_cutoff";
+/// Too far ahead; `from` says when it opens.
+const BOOKING_HORIZON: &str = "booking_horizon";
+/// Too late to cancel or move.
+const CANCEL_CUTOFF: &str = "cancel_cutoff";
+
+impl Policy for Programme {
+    fn may_claim(
+        &self,
+        _party: &PartyFacts,
+        slot: &SlotFacts,
+        dose: Dose,
+        now: TimestampMs,
+    ) -> Result<(), PolicyRefusal> {
+        if slot.dose != Dose(0) && slot.dose != dose {
+            return no(POOL_DOSE);
+        }
+        // A product the file no longer knows can be given to nobody.
+        let doses = self.product(slot.product).map_or(0, |p| p.doses);
+        if !(1..=doses).contains(&dose.0) {
+            return no(COURSE_DOSES);
+        }
+        if too_late(slot, self.file().booking_cutoff_minutes, now) {
+            return no(BOOKING_CUTOFF);
+        }
+        match self.not_before(slot, now) {
+            Some(from) => Err(PolicyRefusal { rule: BOOKING_HORIZON, from: Some(from) }),
+            None => Ok(()),
+        }
+    }
+
+    fn may_leave(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
+        if too_late(slot, self.file().cancel_cutoff_minutes, now) { no(CANCEL_CUTOFF) } else { Ok(()) }
+    }
+
+    fn hold_ttl_max(&self) -> Duration {
+        self.hold_ttl()
+    }
+}
+
+impl Programme {
+    /// From when the slot can be booked, if that is not yet.
+    fn not_before(&self, slot: &SlotFacts, now: TimestampMs) -> Option<TimestampMs> {
+        let days = self.file().booking_horizon_days;
+        // Midnight `days` ahead of the session's is at most a day and a clock change before the same time
+        // of day, so nearly every claim is decided without the calendar.
+        let surely_open = u64::from(days).saturating_sub(1) * DAY_MS;
+        if slot.starts_at.0.saturating_sub(now.0) <= surely_open {
+            return None;
+        }
+        let from = self.calendar().midnight_before(slot.starts_at, days);
+        (now < from).then_some(from)
+    }
+}
+
+fn too_late(slot: &SlotFacts, cutoff_minutes: u32, now: TimestampMs) -> bool {
+    now.0 > slot.starts_at.0.saturating_sub(u64::from(cutoff_minutes) * 60_000)
+}
+
+fn no(rule: &'static str) -> Result<(), PolicyRefusal> {
+    Err(PolicyRefusal { rule, from: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_engine::{PoolId, ProductId};
+    use jiff::civil::{date, time};
+
+    fn india() -> Programme {
+        Programme::from_toml(include_str!("../../programmes/india-2021.toml")).unwrap()
+    }
+
+    fn slot(programme: &Programme, dose: u8) -> SlotFacts {
+        let starts_at = programme.calendar().instant(date(2026, 11, 24), time(9, 0, 0, 0)).unwrap();
+        SlotFacts { programme: PROGRAMME, dose: Dose(dose), product: ProductId(1), pool: PoolId(1), starts_at }
+    }
+
+    fn rule(programme: &Programme, slot: &SlotFacts, dose: u8, now: TimestampMs) -> Option<&'static str> {
+        programme.may_claim(&PartyFacts::default(), slot, Dose(dose), now).err().map(|r| r.rule)
+    }
+
+    #[test]
+    fn a_pool_serves_its_dose_and_a_product_its_course() {
+        let india = india();
+        let (first, any) = (slot(&india, 1), slot(&india, 0));
+        let now = TimestampMs(first.starts_at.0 - DAY_MS);
+        assert_eq!(rule(&india, &first, 1, now), None);
+        assert_eq!(rule(&india, &first, 2, now), Some(POOL_DOSE));
+        assert_eq!(rule(&india, &any, 2, now), None);
+        assert_eq!(rule(&india, &any, 3, now), Some(COURSE_DOSES));
+        assert_eq!(rule(&india, &any, 0, now), Some(COURSE_DOSES));
+        let unknown = SlotFacts { product: ProductId(99), ..any };
+        assert_eq!(rule(&india, &unknown, 1, now), Some(COURSE_DOSES));
+    }
+
+    #[test]
+    fn the_horizon_opens_at_midnight_of_its_day() {
+        let india = india();
+        let slot = slot(&india, 1);
+        let opens = india.calendar().instant(date(2026, 10, 27), time(0, 0, 0, 0)).unwrap();
+        let refused = india.may_claim(&PartyFacts::default(), &slot, Dose(1), TimestampMs(opens.0 - 1)).unwrap_err();
+        assert_eq!(refused, PolicyRefusal { rule: BOOKING_HORIZON, from: Some(opens) });
+        assert_eq!(rule(&india, &slot, 1, opens), None);
+    }
+
+    #[test]
+    fn the_shortcut_before_the_calendar_never_opens_early() {
+        let berlin = include_str!("../../programmes/india-2021.toml").replace("Asia/Kolkata", "Europe/Berlin");
+        let berlin = Programme::from_toml(&berlin).unwrap();
+        // The clocks change inside the horizon, in both directions.
+        for (year, month, day) in [(2026, 4, 10), (2026, 11, 10)] {
+            for hour in [0, 1, 9, 23] {
+                let starts_at = berlin.calendar().instant(date(year, month, day), time(hour, 0, 0, 0)).unwrap();
+                let facts = SlotFacts { starts_at, ..slot(&berlin, 1) };
+                let opens = berlin.calendar().midnight_before(starts_at, 28);
+                assert_eq!(rule(&berlin, &facts, 1, opens), None);
+                assert_eq!(rule(&berlin, &facts, 1, TimestampMs(opens.0 - 1)), Some(BOOKING_HORIZON));
+            }
+        }
+    }
+
+    #[test]
+    fn the_cutoffs_count_back_from_the_start() {
+        let india = india();
+        let slot = slot(&india, 1);
+        assert_eq!(rule(&india, &slot, 1, slot.starts_at), None);
+        assert_eq!(rule(&india, &slot, 1, TimestampMs(slot.starts_at.0 + 1)), Some(BOOKING_CUTOFF));
+        let last = TimestampMs(slot.starts_at.0 - 3_600_000);
+        assert_eq!(india.may_leave(&slot, last), Ok(()));
+        assert_eq!(india.may_leave(&slot, TimestampMs(last.0 + 1)).unwrap_err().rule, CANCEL_CUTOFF);
+    }
+}

@@ -1,0 +1,128 @@
+//! A campaign with its engine: publishing, the catalogue it makes, and the same catalogue out of the journal.
+
+use std::path::Path;
+
+use berth_engine::{Config, Idempotency, IdempotencyKey, Limits, Refusal};
+use berth_programme::{BulkKind, Campaign, Place, Programme, PublishError, Query, open_read_only};
+use jiff::ToSpan;
+use jiff::civil::Date;
+
+const REGIONS: &str = r#"{"id":"27","kind":"state","name":"Maharashtra"}
+{"id":"395","kind":"district","name":"Mumbai","parent":"27"}"#;
+const CENTRES: &str = r#"{"id":"c1","name":"One","district":"395","pincode":"400001"}
+{"id":"c2","name":"Two","district":"395","pincode":"400002","address":"2 Station Road"}"#;
+
+fn open(dir: &Path) -> Campaign {
+    let programme = Programme::from_toml(include_str!("../../programmes/india-2021.toml")).expect("it is valid");
+    Campaign::open(Config::new(dir), programme).expect("the directory is good").0
+}
+
+fn publish(campaign: &Campaign, kind: BulkKind, body: &str) -> Result<(u64, u64), PublishError> {
+    let published = campaign.publisher.publish(kind, body.as_bytes(), None, campaign.engine.now())?;
+    Ok((published.lines, published.slots))
+}
+
+fn today(campaign: &Campaign) -> Date {
+    campaign.programme.calendar().date(campaign.engine.now())
+}
+
+fn session(id: &str, centre: &str, date: Date) -> String {
+    format!(
+        r#"{{"id":"{id}","centre":"{centre}","date":"{date}","product":"covaxin","windows":[{{"start":"09:00","end":"11:00","pools":{{"dose1":20,"open":0}}}},{{"start":"11:00","end":"13:00","pools":{{"dose1":7}}}}]}}"#
+    )
+}
+
+/// `centre session slot length pool capacity` of everything in the district, in the order found.
+fn found(campaign: &Campaign, only_free: bool) -> Vec<String> {
+    let place = Place::District("395");
+    let query = Query { place, from: today(campaign), days: 28, product: None, pool: None, only_free };
+    let found = campaign.catalogue.availability(&query, |slot| campaign.engine.counts(slot)).expect("395 is there");
+    let mut lines = Vec::new();
+    for centre in found.centres() {
+        for offer in found.sessions(centre) {
+            for slot in found.slots(offer) {
+                let window = slot.window_of(&offer.session).expect("a slot has a window");
+                let place = campaign.catalogue.slot(slot.slot.slot).expect("a found slot is known");
+                assert_eq!((place.start, place.end, place.pool), (window.start, window.end, slot.slot.pool));
+                assert_eq!(place.session.id, offer.session.id);
+                let (id, number, capacity) = (&offer.session.id, slot.slot.slot, slot.counts.capacity());
+                let pool = campaign.catalogue.pool_name(slot.slot.pool);
+                let minutes = (window.end.0 - window.start.0) / 60_000;
+                lines.push(format!("{} {id} {number} {minutes}m {pool} {capacity}", centre.centre.id));
+            }
+        }
+    }
+    lines
+}
+
+#[test]
+fn the_journal_makes_the_same_catalogue_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let campaign = open(dir.path());
+    let (day1, day2) = (today(&campaign).saturating_add(1.days()), today(&campaign).saturating_add(2.days()));
+    assert_eq!(publish(&campaign, BulkKind::Regions, REGIONS).expect("good lines"), (2, 0));
+    assert_eq!(publish(&campaign, BulkKind::Centres, CENTRES).expect("good lines"), (2, 0));
+    // Later dates first: a search gives them by date.
+    let body = [session("b", "c2", day2), session("a", "c1", day2)].join("\n");
+    assert_eq!(publish(&campaign, BulkKind::Sessions, &body).expect("good lines"), (2, 6));
+    assert_eq!(publish(&campaign, BulkKind::Sessions, &session("c", "c2", day1)).expect("good lines"), (1, 3));
+    let before = found(&campaign, false);
+    let of_centre_2: Vec<_> = before.iter().filter(|line| line.starts_with("c2")).map(|l| &l[..4]).collect();
+    assert_eq!(of_centre_2, ["c2 c", "c2 c", "c2 c", "c2 b", "c2 b", "c2 b"]);
+    assert_eq!(found(&campaign, true).len(), 6, "the slots of no capacity are left out");
+    campaign.engine.close().expect("the journal is whole");
+    drop(campaign);
+
+    let campaign = open(dir.path());
+    assert_eq!(found(&campaign, false), before);
+    assert_eq!(campaign.catalogue.regions().len(), 2);
+    campaign.engine.close().expect("the journal is whole");
+    drop(campaign);
+
+    let (engine, catalogue) = open_read_only(dir.path(), &Limits::default()).expect("it is at rest");
+    assert_eq!((catalogue.centre_count(), catalogue.session_count()), (2, 3));
+    let mut slots = 0;
+    engine.for_each_slot(&mut |slot, facts, _| {
+        slots += 1;
+        assert!(catalogue.slot(slot).is_some());
+        assert_eq!(catalogue.product_name(facts.product), "covaxin", "named without a programme file");
+    });
+    assert_eq!(slots, 9);
+}
+
+#[test]
+fn of_racing_publishes_of_one_session_one_passes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let campaign = open(dir.path());
+    publish(&campaign, BulkKind::Regions, REGIONS).expect("good lines");
+    publish(&campaign, BulkKind::Centres, CENTRES).expect("good lines");
+    let body = session("a", "c1", today(&campaign).saturating_add(1.days()));
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let racers: Vec<_> = (0..4).map(|_| scope.spawn(|| publish(&campaign, BulkKind::Sessions, &body))).collect();
+        racers.into_iter().map(|racer| racer.join().expect("no racer panics")).collect()
+    });
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+    for refused in results.iter().filter_map(|result| result.as_ref().err()) {
+        let PublishError::Lines(faults) = refused else { panic!("{refused}") };
+        assert_eq!(faults.listed()[0].reason, "there is already a session a");
+    }
+    assert_eq!(found(&campaign, false).len(), 3);
+}
+
+#[test]
+fn a_repeat_is_answered_and_another_body_under_its_key_is_not() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let campaign = open(dir.path());
+    let under = |key, fingerprint, body: &str| {
+        let idempotency = Idempotency { key: IdempotencyKey(key), fingerprint };
+        campaign.publisher.publish(BulkKind::Regions, body.as_bytes(), Some(idempotency), campaign.engine.now())
+    };
+    let first = under(1, 1, REGIONS).expect("good lines");
+    assert!(!first.replayed);
+    let again = under(1, 1, REGIONS).expect("a repeat");
+    assert_eq!((again.lines, again.replayed), (2, true));
+    assert!(matches!(under(1, 2, REGIONS), Err(PublishError::Refused(Refusal::IdempotencyConflict))));
+    // Another key: the lines are judged, and are there already.
+    assert!(matches!(under(2, 1, REGIONS), Err(PublishError::Lines(_))));
+    assert_eq!(campaign.catalogue.regions().len(), 2);
+}
