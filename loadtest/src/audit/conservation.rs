@@ -1,0 +1,136 @@
+//! Promise `conservation`: the counts of each slot are those of the bookings that stand on it, and the journal's own sum
+//! is the export's.
+
+use std::collections::BTreeMap;
+
+use super::evidence::{Evidence, Export};
+use super::journal::walk;
+use super::lives::story_of;
+use super::{Finding, Promise};
+
+/// The export without a server is judged in full. The live one is not: its slots and bookings are of different moments
+/// while deadlines pass.
+pub(crate) fn judge(evidence: &Evidence) -> (String, Vec<Finding>) {
+    let mut findings = Vec::new();
+    counts(&evidence.export, &mut findings);
+    against_entries(evidence, &mut findings);
+    let (capacity, held, booked) = evidence
+        .export
+        .slots
+        .values()
+        .fold((0, 0, 0), |sum, slot| (sum.0 + slot.capacity, sum.1 + slot.held, sum.2 + slot.booked));
+    if let Some(published) = evidence.published_units.filter(|&published| published != capacity) {
+        let what = format!("{published} units were published, and the slots of the export have {capacity}");
+        findings.push(Finding { promise: Promise::Conservation, what, story: Vec::new() });
+    }
+    let free = i128::from(capacity) - i128::from(held) - i128::from(booked);
+    (format!("{capacity} units = {free} free + {held} held + {booked} booked"), findings)
+}
+
+fn counts(export: &Export, findings: &mut Vec<Finding>) {
+    #[derive(Default)]
+    struct Sum {
+        held: u64,
+        booked: u64,
+        /// A no-show may or may not have given its unit back.
+        no_show: u64,
+    }
+    let mut sums: BTreeMap<&str, Sum> = BTreeMap::new();
+    for line in export.bookings.values() {
+        let sum = sums.entry(&line.slot).or_default();
+        match line.state.as_str() {
+            "held" => sum.held += 1,
+            "booked" | "checked_in" | "completed" => sum.booked += 1,
+            "no_show" => sum.no_show += 1,
+            _ => {}
+        }
+    }
+    for slot in export.slots.values() {
+        let sum = sums.remove(slot.slot.as_str()).unwrap_or_default();
+        let booked = sum.booked..=sum.booked + sum.no_show;
+        if slot.held != sum.held || !booked.contains(&slot.booked) {
+            let what = format!("slot {} does not count what stands on it", slot.slot);
+            let story = vec![
+                format!("its line says capacity {}, held {}, booked {}", slot.capacity, slot.held, slot.booked),
+                format!("its bookings are {} held and {} booked", sum.held, sum.booked),
+            ];
+            findings.push(Finding { promise: Promise::Conservation, what, story });
+        }
+    }
+    for (slot, _) in sums {
+        let what = format!("bookings stand on slot {slot}, which the export does not list");
+        findings.push(Finding { promise: Promise::Conservation, what, story: Vec::new() });
+    }
+}
+
+/// The export is the journal's sum: the same codes in the same states.
+fn against_entries(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let states = walk(evidence).states;
+    for (code, line) in &evidence.export.bookings {
+        let written = states.get(code.as_str()).map(|(state, _)| *state);
+        if written != Some(line.state.as_str()) && !later_state(&line.state) {
+            let what = format!(
+                "booking {code} is {} in the export and {} by the journal's entries",
+                line.state,
+                written.unwrap_or("absent")
+            );
+            findings.push(Finding { promise: Promise::Conservation, what, story: story_of(evidence, &[code]) });
+        }
+    }
+    for (code, (state, seq)) in &states {
+        if !evidence.export.bookings.contains_key(*code) {
+            let what = format!("booking {code} is {state} by journal entry {seq} and absent from the export");
+            findings.push(Finding { promise: Promise::Conservation, what, story: story_of(evidence, &[code]) });
+        }
+    }
+}
+
+/// States that entries this harness does not read lead to.
+fn later_state(state: &str) -> bool {
+    matches!(state, "checked_in" | "completed" | "no_show")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenes::{Scene, broken};
+    use super::*;
+
+    fn sold() -> Scene {
+        let mut scene = Scene::new();
+        scene.capacity("s1.1", 3).book("k1", "p1.1", "s1.1", "A").hold("k2", "p1.2", "s1.1", "B");
+        scene.hold("k3", "p1.3", "s1.1", "C").state("A", "booked").state("B", "held").state("C", "expired");
+        scene
+    }
+
+    #[test]
+    fn counts_that_add_up_are_fine() {
+        assert_eq!(broken(&sold(), Promise::Conservation), [""; 0]);
+    }
+
+    #[test]
+    fn units_that_were_never_published_are_found() {
+        let mut scene = sold();
+        assert_eq!(broken(scene.published(3), Promise::Conservation), [""; 0]);
+        assert!(broken(scene.published(4), Promise::Conservation)[0].contains("4 units were published"));
+    }
+
+    #[test]
+    fn a_leaked_unit_is_found() {
+        let mut scene = sold();
+        scene.miscount("s1.1", 2, 1);
+        assert!(broken(&scene, Promise::Conservation)[0].contains("does not count what stands on it"));
+        let mut scene = sold();
+        scene.miscount("s1.1", 1, 0);
+        assert_eq!(broken(&scene, Promise::Conservation).len(), 1);
+    }
+
+    #[test]
+    fn an_export_that_is_not_the_journals_sum_is_found() {
+        let mut scene = sold();
+        scene.export_says("A", "cancelled").miscount("s1.1", 1, 0);
+        assert!(broken(&scene, Promise::Conservation)[0].contains("booked by the journal's entries"));
+        let mut scene = sold();
+        scene.export_forgets("C");
+        assert!(broken(&scene, Promise::Conservation)[0].contains("absent from the export"));
+    }
+}

@@ -1,0 +1,227 @@
+//! Promise `acknowledged`: what a client was told is there, and an acknowledged end is not undone.
+
+use super::evidence::{BookingLine, Evidence, Export};
+use super::lives::{Life, Lives, story_of, tell};
+use super::{Finding, Promise};
+use crate::history::{Op, Outcome};
+
+pub(crate) fn judge(evidence: &Evidence, lives: &Lives<'_>) -> (String, Vec<Finding>) {
+    let mut findings = Vec::new();
+    for (&code, life) in &lives.bookings {
+        if let Some(what) = lost(code, life, &evidence.export, "after the end")
+            .or_else(|| lost(code, life, &evidence.live_export, "of the running server"))
+            .or_else(|| two_ends(code, life))
+        {
+            findings.push(finding(what, story_of(evidence, &[code, life.hold])));
+        }
+    }
+    denied(evidence, lives, &mut findings);
+    let booked = lives.bookings.values().filter(|life| life.booked_us.is_some()).count();
+    let ended = lives.bookings.values().filter(|life| life.ends.iter().any(|end| end.acknowledged)).count();
+    let looked_at = format!(
+        "{} acknowledged claims, {booked} of them acknowledged bookings, {ended} with an acknowledged end",
+        lives.bookings.len()
+    );
+    (looked_at, findings)
+}
+
+fn finding(what: String, story: Vec<String>) -> Finding {
+    Finding { promise: Promise::Acknowledged, what, story }
+}
+
+fn lost(code: &str, life: &Life<'_>, export: &Export, which: &str) -> Option<String> {
+    let Some(line) = export.bookings.get(code) else {
+        return Some(format!("{} {code} was acknowledged and is not in the export {which}", thing(life)));
+    };
+    if line.claim() != life.claim {
+        return Some(format!(
+            "{} {code} was acknowledged as {} on {} for dose {} and is {} on {} for dose {} in the export {which}",
+            thing(life),
+            life.claim.party,
+            life.claim.slot,
+            life.claim.dose,
+            line.party,
+            line.slot,
+            line.dose
+        ));
+    }
+    let allowed = allowed_states(life);
+    (!allowed.contains(&line.state.as_str())).then(|| {
+        format!(
+            "{} {code} is {} in the export {which}; what its clients were told and tried allows only {}",
+            thing(life),
+            line.state,
+            allowed.join(", ")
+        )
+    })
+}
+
+fn thing(life: &Life<'_>) -> &'static str {
+    if life.booked_us.is_some() { "booking" } else { "hold" }
+}
+
+/// The states that the acknowledgements and the open requests of a booking leave possible.
+fn allowed_states(life: &Life<'_>) -> Vec<&'static str> {
+    if let Some(end) = life.ends.iter().find(|end| end.acknowledged) {
+        return vec![end.state()];
+    }
+    let mut allowed = Vec::new();
+    let booked = life.booked_us.is_some();
+    if booked || life.maybe_confirmed {
+        allowed.push("booked");
+    }
+    if !booked {
+        allowed.extend(["held", "expired"]);
+    }
+    for end in &life.ends {
+        if (end.op == Op::Release) != booked {
+            allowed.push(end.state());
+        }
+    }
+    allowed
+}
+
+fn two_ends(code: &str, life: &Life<'_>) -> Option<String> {
+    let mut ends = life.ends.iter().filter(|end| end.acknowledged);
+    let (first, second) = (ends.next()?, ends.next());
+    if let Some(second) = second {
+        return Some(format!("booking {code} was acknowledged as {} and as {}", first.state(), second.state()));
+    }
+    (first.op == Op::Release && life.booked_us.is_some())
+        .then(|| format!("hold {code} was acknowledged as confirmed and as released"))
+}
+
+/// Reads and changes that were told "no such booking", or shown another, of a booking acknowledged before they were sent.
+fn denied(evidence: &Evidence, lives: &Lives<'_>, findings: &mut Vec<Finding>) {
+    for operation in &evidence.operations {
+        let Some((code, life)) = operation.target.as_deref().and_then(|code| Some((code, lives.bookings.get(code)?)))
+        else {
+            continue;
+        };
+        if operation.sent_us < life.known_us {
+            continue;
+        }
+        let unknown = operation.outcome == Outcome::Refused && operation.code.as_deref() == Some("unknown_booking");
+        let other = operation.op == Op::Read
+            && operation.outcome == Outcome::Ok
+            && operation.told.iter().any(|told| told.booking == code && told.claim() != life.claim);
+        if unknown || other {
+            let what = if unknown {
+                format!(
+                    "{} {code} was acknowledged, and a later {} was told there is none",
+                    thing(life),
+                    operation.op.word()
+                )
+            } else {
+                format!("{} {code} was acknowledged, and a later read showed another claim", thing(life))
+            };
+            let mut story = story_of(evidence, &[code, life.hold]);
+            let line = tell(operation, evidence.began_us());
+            if !story.contains(&line) {
+                story.push(line);
+            }
+            findings.push(finding(what, story));
+        }
+    }
+}
+
+/// Whether a line of an export is a claim that keeps others out.
+pub(crate) fn is_live(line: &BookingLine) -> bool {
+    matches!(line.state.as_str(), "held" | "booked" | "checked_in" | "completed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenes::{Scene, broken};
+    use super::*;
+
+    fn findings(scene: &Scene) -> Vec<String> {
+        broken(scene, Promise::Acknowledged)
+    }
+
+    #[test]
+    fn a_booking_that_is_there_is_kept() {
+        let mut scene = Scene::new();
+        scene.hold("k1", "p1.1", "s1.1", "A").confirm("k2", "A").state("A", "booked");
+        scene.hold("k3", "p1.2", "s1.1", "B").state("B", "expired");
+        assert_eq!(findings(&scene), [""; 0]);
+    }
+
+    #[test]
+    fn a_lost_booking_is_found() {
+        let mut scene = Scene::new();
+        scene.hold("k1", "p1.1", "s1.1", "A").confirm("k2", "A").state("A", "booked").forget("A");
+        let found = findings(&scene);
+        assert!(found[0].contains("booking A was acknowledged and is not in the export"), "{found:?}");
+    }
+
+    #[test]
+    fn a_lost_hold_is_found_even_when_its_code_went_to_somebody_else() {
+        let mut scene = Scene::new();
+        scene.hold("k1", "p1.1", "s1.1", "A").state("A", "held").hand_over("A", "p1.9");
+        assert!(findings(&scene)[0].contains("p1.9"));
+    }
+
+    #[test]
+    fn an_unconfirmed_confirmation_is_found() {
+        let mut scene = Scene::new();
+        scene.hold("k1", "p1.1", "s1.1", "A").confirm("k2", "A").state("A", "expired");
+        assert!(findings(&scene)[0].contains("allows only booked"));
+    }
+
+    #[test]
+    fn an_undone_cancel_is_found_and_an_open_one_is_not_held_against_the_server() {
+        let mut scene = Scene::new();
+        scene.book("k1", "p1.1", "s1.1", "A").cancel("k2", "A").state("A", "booked");
+        assert!(findings(&scene)[0].contains("allows only cancelled"));
+
+        for state in ["booked", "cancelled"] {
+            let mut scene = Scene::new();
+            scene.book("k1", "p1.1", "s1.1", "A").lost("k2", Op::Cancel, "A").state("A", state);
+            assert_eq!(findings(&scene), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_cancel_refused_after_a_kill_did_not_happen() {
+        let mut scene = Scene::new();
+        scene.book("k1", "p1.1", "s1.1", "A").lost("k2", Op::Cancel, "A").kill();
+        scene.refused("k2", Op::Cancel, "A", "wrong_state").state("A", "cancelled");
+        assert_eq!(findings(&scene).len(), 1);
+    }
+
+    #[test]
+    fn a_confirm_whose_answer_was_lost_may_have_happened() {
+        for state in ["held", "booked", "expired"] {
+            let mut scene = Scene::new();
+            scene.hold("k1", "p1.1", "s1.1", "A").lost("k2", Op::Confirm, "A").state("A", state);
+            assert_eq!(findings(&scene), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_moved_booking_lives_on_at_its_new_place() {
+        let mut scene = Scene::new();
+        scene.book("k1", "p1.1", "s1.1", "A").moved("k2", "A", "s1.2", "B");
+        scene.state("A", "moved").state("B", "booked");
+        assert_eq!(findings(&scene), [""; 0]);
+        scene.state("A", "booked");
+        assert!(findings(&scene)[0].contains("allows only moved"));
+    }
+
+    #[test]
+    fn two_acknowledged_ends_are_found() {
+        let mut scene = Scene::new();
+        scene.book("k1", "p1.1", "s1.1", "A").cancel("k2", "A").moved("k3", "A", "s1.2", "B");
+        scene.state("A", "cancelled").state("B", "booked");
+        assert!(findings(&scene)[0].contains("cancelled and as moved"));
+    }
+
+    #[test]
+    fn a_later_denial_is_found() {
+        let mut scene = Scene::new();
+        scene.book("k1", "p1.1", "s1.1", "A").state("A", "booked");
+        scene.read_refused("A", "unknown_booking");
+        assert!(findings(&scene)[0].contains("told there is none"));
+    }
+}

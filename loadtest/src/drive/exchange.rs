@@ -1,0 +1,176 @@
+//! One request over the wire, and what its client then knows: ok, refused, or unknown.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use reqwest::RequestBuilder;
+use serde::de::DeserializeOwned;
+
+use super::ask::Ask;
+use super::field::Field;
+use super::meter::Meter;
+use crate::history::{Op, Operation, Outcome};
+use crate::wire::{Answer, Problem};
+
+/// Sends `request` once and records it. A search's body is handed to `seen` instead of the history.
+///
+/// Everything that is not an answer in full leaves the outcome unknown: a lost connection, a timeout, a cut body, a
+/// body that cannot be read, and any 5xx.
+pub(crate) async fn exchange(
+    field: &Field,
+    request: RequestBuilder,
+    ask: &Ask,
+    intended_us: i64,
+    attempt: u32,
+) -> (Operation, Option<Vec<u8>>) {
+    let request = dress(field, request, ask);
+    let mut operation = Operation {
+        arrival: ask.arrival,
+        op: ask.op,
+        key: ask.key.clone(),
+        attempt,
+        asked: ask.asked.clone(),
+        target: ask.target.clone(),
+        intended_us,
+        sent_us: field.clock.now_us(),
+        ..Operation::default()
+    };
+    let flight = Flight::start(&field.meter, ask.op.changes());
+    let answer = answer(request).await;
+    drop(flight);
+    operation.received_us = field.clock.now_us();
+    let body = match answer {
+        Ok(answer) => read_answer(&mut operation, answer),
+        Err(why) => {
+            operation.code = Some(why.to_owned());
+            None
+        }
+    };
+    count(&field.meter, &operation);
+    field.recorder.operation(operation.clone());
+    (operation, body)
+}
+
+/// How long the exchange took, for Goose.
+pub(crate) fn took(operation: &Operation) -> Duration {
+    Duration::from_micros(u64::try_from(operation.received_us - operation.sent_us).unwrap_or(0))
+}
+
+fn dress(field: &Field, request: RequestBuilder, ask: &Ask) -> RequestBuilder {
+    let mut request = request;
+    if ask.op != Op::Search {
+        request = request.header("authorization", &field.authorization);
+    }
+    if let Some(key) = &ask.key {
+        request = request.header("idempotency-key", key);
+    }
+    if let Some(body) = &ask.body {
+        request = request.header("content-type", "application/json").body(body.clone());
+    }
+    request
+}
+
+struct Received {
+    status: u16,
+    replayed: bool,
+    body: Vec<u8>,
+}
+
+async fn answer(request: RequestBuilder) -> Result<Received, &'static str> {
+    let response = request.send().await.map_err(|error| why(&error))?;
+    let status = response.status().as_u16();
+    let replayed = response.headers().get("idempotent-replayed").is_some_and(|value| value == "true");
+    let body = response.bytes().await.map_err(|error| why(&error))?.to_vec();
+    Ok(Received { status, replayed, body })
+}
+
+/// A constant word for what went wrong, so that the history can be counted by it.
+fn why(error: &reqwest::Error) -> &'static str {
+    if error.is_timeout() {
+        "timed_out"
+    } else if error.is_connect() {
+        "no_connection"
+    } else if error.is_body() || error.is_decode() {
+        "cut_answer"
+    } else {
+        "connection_lost"
+    }
+}
+
+fn read_answer(operation: &mut Operation, received: Received) -> Option<Vec<u8>> {
+    operation.status = Some(received.status);
+    operation.replayed = received.replayed;
+    match received.status {
+        200..=299 if operation.op == Op::Search => {
+            operation.outcome = Outcome::Ok;
+            return Some(received.body);
+        }
+        200..=299 => match parse::<Answer>(&received.body) {
+            Some(answer) => {
+                operation.outcome = Outcome::Ok;
+                operation.expires_us = answer.expires_us();
+                operation.hold.clone_from(&answer.hold);
+                operation.told = answer.told();
+            }
+            None => operation.code = Some("unreadable_answer".into()),
+        },
+        status => {
+            let problem = parse::<Problem>(&received.body).unwrap_or_default();
+            operation.counts = problem.counts();
+            operation.code = Some(problem.code.unwrap_or_else(|| format!("status_{status}")));
+            // 408 is as open as a lost connection: the server did not read the request to its end.
+            if (400..500).contains(&status) && status != 408 {
+                operation.outcome = Outcome::Refused;
+            }
+        }
+    }
+    None
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+    serde_json::from_slice(body).ok()
+}
+
+fn count(meter: &Meter, operation: &Operation) {
+    meter.operations.fetch_add(1, Relaxed);
+    match operation.outcome {
+        Outcome::Ok if !operation.replayed && matches!(operation.op, Op::Confirm | Op::Book) => {
+            meter.bookings.fetch_add(u64::try_from(operation.told.len()).unwrap_or(0), Relaxed);
+        }
+        Outcome::Ok => {}
+        Outcome::Refused => {
+            meter.refused.fetch_add(1, Relaxed);
+        }
+        Outcome::Unknown => {
+            meter.unknown.fetch_add(1, Relaxed);
+            if operation.sent_us <= meter.killed_us.load(Relaxed) {
+                meter.cut_by_kill.fetch_add(1, Relaxed);
+            }
+        }
+    }
+}
+
+/// Counts a request as in flight for as long as it lives, whatever ends it.
+struct Flight<'a> {
+    meter: &'a Meter,
+    changes: bool,
+}
+
+impl<'a> Flight<'a> {
+    fn start(meter: &'a Meter, changes: bool) -> Self {
+        meter.operations_in_flight.fetch_add(1, Relaxed);
+        if changes {
+            meter.changes_in_flight.fetch_add(1, Relaxed);
+        }
+        Self { meter, changes }
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        self.meter.operations_in_flight.fetch_sub(1, Relaxed);
+        if self.changes {
+            self.meter.changes_in_flight.fetch_sub(1, Relaxed);
+        }
+    }
+}

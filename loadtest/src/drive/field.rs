@@ -1,0 +1,173 @@
+//! What all workers share during a drive.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::ask::Left;
+use super::journey::Task;
+use super::meter::Meter;
+use super::schedule::Schedule;
+use crate::history::{Clock, Recorder};
+use crate::plan::{Arrival, Plan};
+use crate::scenario::Scenario;
+
+/// The drive's shared state. Workers hold it by reference; nothing here blocks for long.
+#[derive(Debug)]
+pub(crate) struct Field {
+    pub(crate) scenario: Scenario,
+    pub(crate) clock: Clock,
+    pub(crate) recorder: Recorder,
+    pub(crate) schedule: Schedule,
+    pub(crate) meter: Meter,
+    /// `Bearer ...` of the platform key. Never printed, never recorded.
+    pub(crate) authorization: String,
+    pub(crate) districts: Vec<String>,
+    /// The first and the number of days on sale.
+    pub(crate) from: String,
+    pub(crate) days: u32,
+    /// Pool to the dose it is for.
+    pub(crate) doses: HashMap<String, u8>,
+    /// Whether the server is believed to answer.
+    pub(crate) up: watch::Sender<bool>,
+    plan: Plan,
+    began: Duration,
+    parties: PartyNames,
+    run_id: String,
+    keys: AtomicU64,
+    next_arrival: AtomicU64,
+    /// What everybody knows of each district: the slots somebody last saw, popular first.
+    known: Vec<RwLock<Arc<Vec<Offer>>>>,
+    left: Mutex<Vec<Left>>,
+}
+
+/// A slot somebody saw free units in.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    pub(crate) slot: String,
+    pub(crate) dose: u8,
+}
+
+/// What [`Field::new`] is made of.
+#[derive(Debug)]
+pub(crate) struct FieldParts {
+    pub(crate) scenario: Scenario,
+    pub(crate) clock: Clock,
+    pub(crate) recorder: Recorder,
+    pub(crate) plan: Plan,
+    pub(crate) platform_key: String,
+    pub(crate) districts: Vec<String>,
+    pub(crate) from: String,
+    pub(crate) days: u32,
+    pub(crate) doses: HashMap<String, u8>,
+    pub(crate) first_party: String,
+    pub(crate) run_id: String,
+}
+
+#[derive(Debug)]
+struct PartyNames {
+    prefix: String,
+    first: u64,
+}
+
+/// Workers need a moment to stand ready; the first person comes after it.
+const READY_AFTER: Duration = Duration::from_millis(1_500);
+
+impl Field {
+    /// Puts the plan's people on the schedule, from a moment after now.
+    pub(crate) fn new(parts: FieldParts) -> Option<Self> {
+        let (prefix, first) = parts.first_party.rsplit_once('.')?;
+        let parties = PartyNames { prefix: format!("{prefix}."), first: first.parse().ok()? };
+        let field = Self {
+            known: parts.districts.iter().map(|_| RwLock::default()).collect(),
+            authorization: format!("Bearer {}", parts.platform_key),
+            began: parts.clock.elapsed() + READY_AFTER,
+            next_arrival: AtomicU64::new(u64::try_from(parts.plan.arrivals.len()).unwrap_or(u64::MAX)),
+            scenario: parts.scenario,
+            clock: parts.clock,
+            recorder: parts.recorder,
+            schedule: Schedule::new(),
+            meter: Meter::default(),
+            districts: parts.districts,
+            from: parts.from,
+            days: parts.days,
+            doses: parts.doses,
+            up: watch::Sender::new(true),
+            plan: parts.plan,
+            parties,
+            run_id: parts.run_id,
+            keys: AtomicU64::new(0),
+            left: Mutex::default(),
+        };
+        let tasks: Vec<Task> = field.plan.arrivals.iter().map(|arrival| field.task_of(arrival.clone())).collect();
+        field.schedule.add(tasks);
+        Some(field)
+    }
+
+    /// How many people come in all, crowds included so far.
+    pub(crate) fn plan_len(&self) -> u64 {
+        self.next_arrival.load(Relaxed)
+    }
+
+    pub(crate) fn since_drive_began(&self) -> Duration {
+        self.clock.elapsed().saturating_sub(self.began)
+    }
+
+    /// Waits while the server is known to be down; false when the drive ends first.
+    pub(crate) async fn server_is_up(&self) -> bool {
+        let mut up = self.up.subscribe();
+        while !self.schedule.is_closed() {
+            if let Ok(Ok(_)) = tokio::time::timeout(Duration::from_millis(200), up.wait_for(|up| *up)).await {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Lets `count` further people rush in at once, now.
+    pub(crate) fn call_crowd(&self, count: u32) {
+        let first = self.next_arrival.fetch_add(u64::from(count), Relaxed);
+        let crowd = self.plan.crowd(first, count, self.since_drive_began());
+        self.schedule.add(crowd.into_iter().map(|arrival| self.task_of(arrival)));
+    }
+
+    pub(crate) fn new_key(&self) -> String {
+        format!("{}-{}", self.run_id, self.keys.fetch_add(1, Relaxed))
+    }
+
+    pub(crate) fn party(&self, number: u32) -> String {
+        format!("{}{}", self.parties.prefix, self.parties.first + u64::from(number))
+    }
+
+    /// The slots somebody last saw in a district.
+    pub(crate) fn known(&self, district: usize) -> Arc<Vec<Offer>> {
+        self.known
+            .get(district)
+            .map(|known| Arc::clone(&known.read().unwrap_or_else(PoisonError::into_inner)))
+            .unwrap_or_default()
+    }
+
+    /// Tells everybody what was seen. An empty sight is not news: people then still rush to what they knew.
+    pub(crate) fn tell(&self, district: usize, offers: &Arc<Vec<Offer>>) {
+        if let (Some(known), false) = (self.known.get(district), offers.is_empty()) {
+            *known.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(offers);
+        }
+    }
+
+    /// Remembers a request whose outcome is still unknown after its last attempt.
+    pub(crate) fn leave(&self, left: Left) {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).push(left);
+    }
+
+    pub(crate) fn take_left(&self) -> Vec<Left> {
+        std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn task_of(&self, arrival: Arrival) -> Task {
+        let due_us = self.clock.at_us(self.began + arrival.at);
+        Task::arriving(arrival, due_us)
+    }
+}

@@ -1,0 +1,382 @@
+//! What a person does, step by step.
+//!
+//! A journey is a chain of [`Task`]s: each step acts at once and either ends or names the next step and its time. A
+//! request whose outcome is unknown is sent again under the same key until the server answers, as a careful client
+//! does; that is also the test of "a retried key has one effect".
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use goose::goose::GooseUser;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::ask::{Ask, Left};
+use super::exchange::{exchange, took};
+use super::field::{Field, Offer};
+use crate::history::{Claim, Op, Operation, Outcome, Told};
+use crate::plan::Arrival;
+use crate::scenario::Behaviour;
+use crate::wire::Availability;
+
+/// One step of one person.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) due_us: i64,
+    arrival: Arrival,
+    rng: SmallRng,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    Arrive,
+    /// Confirm a hold; a latecomer's time for this is after the deadline.
+    Confirm {
+        hold: String,
+        holding: Ask,
+    },
+    Release {
+        hold: String,
+    },
+    Booked {
+        bookings: Vec<Told>,
+        confirming: Ask,
+    },
+    /// Book again after a cancellation.
+    Return,
+}
+
+impl Task {
+    pub(crate) fn arriving(arrival: Arrival, due_us: i64) -> Self {
+        let rng = SmallRng::seed_from_u64(arrival.seed);
+        Self { due_us, arrival, rng, step: Step::Arrive }
+    }
+}
+
+/// How many slots a person tries before giving up.
+const TRIES: usize = 3;
+
+/// A Goose user's life: take the next person, act one step, until the drive is over.
+pub(crate) async fn work(field: &Arc<Field>, user: &mut GooseUser) {
+    while let Some(mut task) = field.schedule.next().await {
+        if matches!(task.step, Step::Arrive) {
+            let late = Duration::from_micros(u64::try_from(field.clock.now_us() - task.due_us).unwrap_or(0));
+            if late.as_secs_f64() > field.scenario.driver.drop_after_seconds {
+                field.meter.arrivals_dropped.fetch_add(1, Relaxed);
+                field.schedule.done();
+                continue;
+            }
+            field.meter.arrivals_started.fetch_add(1, Relaxed);
+        }
+        let mut person = Person { field, user, arrival: &task.arrival, rng: &mut task.rng };
+        let step = std::mem::replace(&mut task.step, Step::Arrive);
+        match person.act(step, task.due_us).await {
+            Some((next, due_us)) => {
+                task.step = next;
+                task.due_us = due_us;
+                field.schedule.again(task);
+            }
+            None => field.schedule.done(),
+        }
+    }
+}
+
+/// A person in the middle of one step.
+struct Person<'a> {
+    field: &'a Arc<Field>,
+    user: &'a mut GooseUser,
+    arrival: &'a Arrival,
+    rng: &'a mut SmallRng,
+}
+
+type Next = Option<(Step, i64)>;
+
+impl Person<'_> {
+    async fn act(&mut self, step: Step, due_us: i64) -> Next {
+        match step {
+            Step::Arrive => self.arrive(due_us, self.arrival.rushes).await,
+            Step::Return => self.arrive(due_us, false).await,
+            Step::Confirm { hold, holding } => self.confirm(&hold, holding, due_us).await,
+            Step::Release { hold } => {
+                let ask = Ask::release(self.arrival.number, self.field.new_key(), &hold);
+                self.send(&ask, due_us).await;
+                None
+            }
+            Step::Booked { bookings, confirming } => self.after_booking(&bookings, &confirming, due_us).await,
+        }
+    }
+
+    async fn arrive(&mut self, due_us: i64, rushes: bool) -> Next {
+        let (offers, due_us) = if rushes {
+            (self.field.known(self.arrival.district), due_us)
+        } else {
+            (self.search(self.arrival.district, due_us).await, self.field.clock.now_us())
+        };
+        if offers.is_empty() || self.arrival.behaviour == Behaviour::Browse {
+            return None;
+        }
+        match self.arrival.behaviour {
+            Behaviour::TwoDevices => self.two_devices(&offers, due_us).await,
+            _ => self.claim(&offers, due_us).await,
+        }
+    }
+
+    /// Tries a few slots until one takes the claims.
+    async fn claim(&mut self, offers: &[Offer], mut due_us: i64) -> Next {
+        let direct = self.arrival.behaviour == Behaviour::Direct;
+        for _ in 0..TRIES {
+            let claims = self.choose_claims(offers);
+            let key = self.field.new_key();
+            let ask = if direct {
+                Ask::book(self.arrival.number, key, claims).ok()?
+            } else {
+                Ask::hold(self.arrival.number, key, claims).ok()?
+            };
+            let answer = if self.arrival.behaviour == Behaviour::Twins {
+                self.send_twins(&ask, due_us).await
+            } else {
+                self.send(&ask, due_us).await
+            };
+            match answer.outcome {
+                Outcome::Ok if direct => return self.later(Step::Booked { bookings: answer.told, confirming: ask }),
+                Outcome::Ok => return self.after_hold(answer, ask),
+                Outcome::Refused if answer.code.as_deref() == Some("full") => due_us = self.field.clock.now_us(),
+                Outcome::Refused | Outcome::Unknown => return None,
+            }
+        }
+        None
+    }
+
+    fn after_hold(&mut self, answer: Operation, holding: Ask) -> Next {
+        let hold = answer.hold?;
+        match self.arrival.behaviour {
+            Behaviour::Abandon => None,
+            Behaviour::Release => self.later(Step::Release { hold }),
+            Behaviour::Latecomer => {
+                // Clearly past the deadline, so that an acknowledgement could not be excused by slack.
+                let due_us = answer.expires_us? + self.rng.random_range(1_500_000..2_500_000);
+                Some((Step::Confirm { hold, holding }, due_us))
+            }
+            _ => self.later(Step::Confirm { hold, holding }),
+        }
+    }
+
+    async fn confirm(&mut self, hold: &str, holding: Ask, due_us: i64) -> Next {
+        let ask = Ask::confirm(self.arrival.number, self.field.new_key(), hold);
+        let answer = if self.arrival.behaviour == Behaviour::Twins {
+            self.send_twins(&ask, due_us).await
+        } else {
+            self.send(&ask, due_us).await
+        };
+        if answer.outcome != Outcome::Ok {
+            return None;
+        }
+        if self.arrival.behaviour == Behaviour::Retry {
+            // The hold's key once more, after its hold has become a booking: still the first answer.
+            self.repeat(&holding).await;
+        }
+        self.later(Step::Booked { bookings: answer.told, confirming: ask })
+    }
+
+    async fn after_booking(&mut self, bookings: &[Told], confirming: &Ask, due_us: i64) -> Next {
+        let first = bookings.first()?;
+        match self.arrival.behaviour {
+            Behaviour::Cancel => {
+                for booking in bookings {
+                    let ask = Ask::cancel(self.arrival.number, self.field.new_key(), &booking.booking);
+                    self.send(&ask, due_us).await;
+                }
+                if self.rng.random_bool(0.4) { self.later(Step::Return) } else { None }
+            }
+            Behaviour::Move => {
+                let offers = self.search(self.arrival.district, due_us).await;
+                let offers: Vec<Offer> = offers
+                    .iter()
+                    .filter(|offer| offer.slot != first.slot && offer.dose == first.dose)
+                    .cloned()
+                    .collect();
+                if !offers.is_empty() {
+                    let slot = self.choose(&offers).slot;
+                    let to = Claim { party: first.party.clone(), slot, dose: first.dose };
+                    let ask = Ask::move_to(self.arrival.number, self.field.new_key(), &first.booking, to);
+                    self.send(&ask, self.field.clock.now_us()).await;
+                }
+                None
+            }
+            Behaviour::Retry => {
+                self.repeat(confirming).await;
+                self.read(&first.booking).await;
+                None
+            }
+            _ => {
+                if self.rng.random_bool(0.1) {
+                    self.read(&first.booking).await;
+                }
+                None
+            }
+        }
+    }
+
+    /// One person, two devices, two slots, at the same moment: at most one may win.
+    async fn two_devices(&mut self, offers: &[Offer], due_us: i64) -> Next {
+        let left = Ask::hold(self.arrival.number, self.field.new_key(), self.choose_claims(offers)).ok()?;
+        let right = Ask::hold(self.arrival.number, self.field.new_key(), self.choose_claims(offers)).ok()?;
+        let answers = self.send_both(&left, &right, due_us).await;
+        let mut winner = None;
+        for (answer, ask) in answers.into_iter().zip([left, right]) {
+            let answer = self.insist(answer, &ask, due_us).await;
+            if answer.outcome == Outcome::Ok {
+                winner = Some((answer, ask));
+            }
+        }
+        let (answer, ask) = winner?;
+        self.after_hold(answer, ask)
+    }
+
+    async fn search(&mut self, district: usize, due_us: i64) -> Arc<Vec<Offer>> {
+        let Some(name) = self.field.districts.get(district) else { return Arc::default() };
+        let ask = Ask::search(self.arrival.number, name, &self.field.from, self.field.days);
+        let Some(body) = self.once(&ask, due_us, 1).await.1 else {
+            // The server did not answer: people act on what they knew.
+            return self.field.known(district);
+        };
+        let offers = Arc::new(offers_of(self.field, &body));
+        self.field.tell(district, &offers);
+        offers
+    }
+
+    async fn read(&mut self, booking: &str) {
+        let ask = Ask::read_booking(self.arrival.number, booking);
+        self.once(&ask, self.field.clock.now_us(), 1).await;
+    }
+
+    /// Sends a request that has succeeded once more, with its key.
+    async fn repeat(&mut self, ask: &Ask) {
+        let now_us = self.field.clock.now_us();
+        let (answer, _) = self.once(ask, now_us, 2).await;
+        self.insist(answer, ask, now_us).await;
+    }
+
+    /// Sends a request until its outcome is known or the attempts are used up.
+    async fn send(&mut self, ask: &Ask, intended_us: i64) -> Operation {
+        let (first, _) = self.once(ask, intended_us, 1).await;
+        self.insist(first, ask, intended_us).await
+    }
+
+    /// Sends the same request twice at once; the answer is the better of the two.
+    async fn send_twins(&mut self, ask: &Ask, intended_us: i64) -> Operation {
+        let [one, two] = self.send_both(ask, ask, intended_us).await;
+        let better = if one.outcome == Outcome::Ok { one } else { two };
+        self.insist(better, ask, intended_us).await
+    }
+
+    /// Repeats under the same key while the outcome is unknown, or a twin is still at work.
+    async fn insist(&mut self, first: Operation, ask: &Ask, intended_us: i64) -> Operation {
+        let mut answer = first;
+        let mut pause = Duration::from_millis(25);
+        while is_open(&answer) {
+            let jitter = self.rng.random_range(0.5..1.5);
+            tokio::time::sleep(pause.mul_f64(jitter)).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+            let patient = answer.attempt < self.field.scenario.driver.attempts_max;
+            if !patient || !self.field.server_is_up().await {
+                if let Some(key) = &ask.key {
+                    self.field.leave(Left { arrival: ask.arrival, key: key.clone() });
+                }
+                break;
+            }
+            answer = self.once(ask, intended_us, answer.attempt + 1).await.0;
+        }
+        answer
+    }
+
+    async fn once(&mut self, ask: &Ask, intended_us: i64, attempt: u32) -> (Operation, Option<Vec<u8>>) {
+        let Ok(request) = self.user.get_request_builder(&ask.method, &ask.path) else {
+            return (Operation { attempt: u32::MAX, ..Operation::default() }, None);
+        };
+        let (operation, body) = exchange(self.field, request, ask, intended_us, attempt).await;
+        self.tell_goose(ask, &operation).await;
+        (operation, body)
+    }
+
+    async fn send_both(&mut self, left: &Ask, right: &Ask, intended_us: i64) -> [Operation; 2] {
+        let requests = (
+            self.user.get_request_builder(&left.method, &left.path),
+            self.user.get_request_builder(&right.method, &right.path),
+        );
+        let (Ok(one), Ok(two)) = requests else { return Default::default() };
+        let (one, two) = tokio::join!(
+            exchange(self.field, one, left, intended_us, 1),
+            exchange(self.field, two, right, intended_us, 1)
+        );
+        self.tell_goose(left, &one.0).await;
+        self.tell_goose(right, &two.0).await;
+        [one.0, two.0]
+    }
+
+    /// A refusal that keeps the rules is a good answer to Goose; only an unknown outcome is a failure.
+    async fn tell_goose(&mut self, ask: &Ask, operation: &Operation) {
+        let known = operation.outcome != Outcome::Unknown;
+        let error = if known { None } else { operation.code.as_deref() };
+        let method = if ask.op.changes() { "POST" } else { "GET" };
+        let _ = self
+            .user
+            .record_custom_request_duration(method, ask.route, took(operation), known, operation.status, error)
+            .await;
+    }
+
+    fn choose_claims(&mut self, offers: &[Offer]) -> Vec<Claim> {
+        let first = self.choose(offers);
+        let second = if self.rng.random_bool(0.3) { self.choose(offers) } else { first.clone() };
+        self.arrival
+            .parties
+            .iter()
+            .enumerate()
+            .map(|(member, &party)| {
+                let offer = if member % 2 == 0 { &first } else { &second };
+                Claim { party: self.field.party(party), slot: offer.slot.clone(), dose: offer.dose }
+            })
+            .collect()
+    }
+
+    /// The popular places come first in a search, and most people want those.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index under a short list's length"
+    )]
+    fn choose(&mut self, offers: &[Offer]) -> Offer {
+        let point: f64 = self.rng.random();
+        let index = (point.powi(3) * offers.len() as f64) as usize;
+        offers[index.min(offers.len() - 1)].clone()
+    }
+
+    fn later(&mut self, step: Step) -> Next {
+        let [from, to] = self.field.scenario.driver.think_ms;
+        let think_us = i64::try_from(self.rng.random_range(from..=to) * 1_000).unwrap_or(0);
+        Some((step, self.field.clock.now_us() + think_us))
+    }
+}
+
+fn is_open(answer: &Operation) -> bool {
+    match answer.outcome {
+        Outcome::Unknown => answer.op.changes() || answer.op == Op::Outcome,
+        Outcome::Refused => answer.code.as_deref() == Some("idempotency_in_flight"),
+        Outcome::Ok => false,
+    }
+}
+
+/// The slots with free units in a search's answer, in its order.
+pub(crate) fn offers_of(field: &Field, body: &[u8]) -> Vec<Offer> {
+    let Ok(seen) = serde_json::from_slice::<Availability>(body) else { return Vec::new() };
+    seen.centres
+        .into_iter()
+        .flat_map(|centre| centre.sessions)
+        .flat_map(|session| session.slots)
+        .filter(|slot| slot.free > 0)
+        .filter_map(|slot| Some(Offer { dose: *field.doses.get(&slot.pool)?, slot: slot.slot }))
+        .collect()
+}

@@ -1,0 +1,117 @@
+//! What a run leaves for people: a page, a JSON file, and a summary on the terminal.
+
+mod charts;
+mod figures;
+mod html;
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::audit::{Evidence, Judgement};
+use crate::console::say;
+use crate::error::{CannotRun, Doing};
+use crate::plan::Plan;
+use crate::run::{Order, RunRecord};
+use crate::wire::Version;
+use figures::Figures;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    run: &'a RunRecord,
+    judgement: &'a Judgement,
+    figures: &'a Figures,
+}
+
+/// Says what is about to happen.
+pub(crate) fn announce(order: &Order, plan: &Plan, version: &Version) {
+    let fault = version.fault.as_deref().map(|fault| format!(", planted fault: {fault}")).unwrap_or_default();
+    say(&format!("scenario {}  seed {}  server {}{fault}", order.scenario.name, order.seed, version.version));
+    for note in order.notes.iter().filter(|note| !note.is_empty()) {
+        say(&format!("  {}", note.split_whitespace().collect::<Vec<_>>().join(" ")));
+    }
+    let phases: Vec<String> =
+        plan.phases.iter().map(|(name, at)| format!("{name} from {:.0}s", at.as_secs_f64())).collect();
+    say(&format!(
+        "  {} people for {} units in {} slots: {}",
+        plan.arrivals.len(),
+        order.inventory.units(),
+        order.inventory.slots(),
+        phases.join(", ")
+    ));
+}
+
+/// Writes `report.html` and `report.json`, and prints the summary.
+pub(crate) fn write(
+    directory: &Path,
+    record: &RunRecord,
+    evidence: &Evidence,
+    judgement: &Judgement,
+) -> Result<(), CannotRun> {
+    let figures = Figures::of(record, evidence);
+    let json = serde_json::to_string_pretty(&Report { run: record, judgement, figures: &figures })
+        .doing(|| "write the report".into())?;
+    for (name, text) in [("report.json", json), ("report.html", html::page(record, evidence, judgement, &figures))] {
+        let path = directory.join(name);
+        std::fs::write(&path, text).doing(|| format!("write {}", path.display()))?;
+    }
+    summary(directory, judgement, &figures);
+    Ok(())
+}
+
+fn summary(directory: &Path, judgement: &Judgement, figures: &Figures) {
+    say("");
+    say(&format!(
+        "{} bookings acknowledged in {:.1} s; {} operations: {} ok, {} refused, {} unknown at first",
+        figures.bookings_acknowledged,
+        figures.drive_seconds,
+        figures.operations,
+        figures.ok,
+        figures.refused,
+        figures.unknown
+    ));
+    for (number, kill) in (1..).zip(&figures.kills) {
+        say(&format!(
+            "kill {number} ({}): {} operations in flight, {} of them left unknown; {}",
+            kill.how,
+            kill.operations_in_flight,
+            kill.unknown,
+            kill.back_us.map_or_else(
+                || "it did not come back".into(),
+                |back| format!("back after {:.2} s", figures::milliseconds(back - kill.at_us) / 1_000.0)
+            )
+        ));
+    }
+    say(&format!(
+        "{:<9} {:>8} {:>8} {:>8} {:>9} {:>9} {:>9} {:>9}",
+        "", "ok", "refused", "unknown", "p50 ms", "p99 ms", "p99.9 ms", "max ms"
+    ));
+    for row in &figures.by_operation {
+        say(&format!(
+            "{:<9} {:>8} {:>8} {:>8} {:>9.1} {:>9.1} {:>9.1} {:>9.1}",
+            row.op, row.ok, row.refused, row.unknown, row.p50_ms, row.p99_ms, row.p999_ms, row.max_ms
+        ));
+    }
+    let refusals: Vec<String> = figures.refusals.iter().map(|(code, count)| format!("{code} {count}")).collect();
+    say(&format!("refusals: {}", if refusals.is_empty() { "none".into() } else { refusals.join(", ") }));
+    say("");
+    for judged in &judgement.promises {
+        let word = if judged.broken == 0 { "held".into() } else { format!("BROKEN {} times", judged.broken) };
+        say(&format!("{:<13} {word:<8} {} ({})", judged.promise.word(), judged.sentence, judged.looked_at));
+        for finding in judged.findings.iter().take(2) {
+            say(&format!("    {}", finding.what));
+            for line in &finding.story {
+                say(&format!("        {line}"));
+            }
+        }
+    }
+    for reason in &judgement.invalid_because {
+        say(&format!("not enough to judge by: {reason}"));
+    }
+    say("");
+    let broken: Vec<&str> =
+        judgement.promises.iter().filter(|judged| judged.broken > 0).map(|judged| judged.promise.word()).collect();
+    let names = if broken.is_empty() { String::new() } else { format!(": {}", broken.join(", ")) };
+    say(&format!("verdict: {}{names}", judgement.verdict.word()));
+    say(&format!("report: {}", directory.join("report.html").display()));
+}

@@ -1,0 +1,344 @@
+//! One run from beginning to end: start, seed, drive, hurt, settle, take the witnesses, audit, report.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::audit::{self, Evidence, EvidenceFiles, GeneratorFacts, Verdict};
+use crate::console;
+use crate::drive::{self, Ask, Field, FieldParts, strike_all};
+use crate::error::{CannotRun, Doing};
+use crate::history::{Clock, Recorder};
+use crate::inventory::Inventory;
+use crate::plan::Plan;
+use crate::process::{Launch, Server, find_server, run_tool};
+use crate::report;
+use crate::scenario::Scenario;
+use crate::seed::Admin;
+use crate::stop::Stop;
+use crate::wire::Version;
+
+/// What is to be run, and where its results go.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) scenario: Scenario,
+    pub(crate) inventory: Inventory,
+    /// Lines for the report about where the inventory comes from.
+    pub(crate) notes: Vec<String>,
+    pub(crate) first_day: String,
+    pub(crate) seed: u64,
+    pub(crate) server: Option<PathBuf>,
+    pub(crate) report_dir: Option<PathBuf>,
+    pub(crate) keep_data: bool,
+}
+
+/// What a run was, kept beside its witnesses so that it can be judged and shown again.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct RunRecord {
+    pub(crate) scenario: Scenario,
+    pub(crate) notes: Vec<String>,
+    pub(crate) seed: u64,
+    pub(crate) command: String,
+    pub(crate) started_at: String,
+    pub(crate) server: Version,
+    /// How long each start of the server took until it was ready.
+    pub(crate) server_starts_ms: Vec<u64>,
+    pub(crate) units: u64,
+    pub(crate) slots: u64,
+    /// District to its name and units, in the inventory's order.
+    pub(crate) districts: Vec<DistrictRecord>,
+    /// Session to the index of its district.
+    pub(crate) sessions: BTreeMap<String, usize>,
+    pub(crate) generator: GeneratorFacts,
+}
+
+/// A district, for the report's table.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct DistrictRecord {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) units: u64,
+}
+
+/// Credentials of one run. Only their hashes leave this process other than in a request's header.
+struct Keys {
+    admin: String,
+    platform: String,
+}
+
+/// The time zone of the programme that runs are made with.
+pub(crate) const ZONE: &str = "Asia/Kolkata";
+
+/// Runs the order and judges it.
+pub(crate) async fn run(order: Order) -> Result<Verdict, CannotRun> {
+    let stop = Stop::install()?;
+    let program = find_server(order.server.clone()).await?;
+    let directory = make_report_dir(&order)?;
+    let data_dir = directory.join("data");
+    let keys = Keys { admin: random_hex()?, platform: random_hex()? };
+    let run_id = format!("surge-{}", random_hex()?.chars().take(8).collect::<String>());
+    let launch = Launch {
+        program: program.clone(),
+        data_dir: data_dir.clone(),
+        programme: write_programme(&directory, &order.scenario)?,
+        admin_key_sha256: sha256_hex(&keys.admin),
+        platform_key_sha256: sha256_hex(&keys.platform),
+        log: directory.join("server.log"),
+        start_within: Duration::from_secs(order.scenario.server.start_seconds_max),
+    };
+    let started_at = jiff::Timestamp::now().to_string();
+    let next = order.scenario.faults.first().map(|fault| fault.kill);
+    let server = Server::start(launch, next, stop.clone()).await?;
+    console::step(&format!("the server listens on {}", server.base_url()));
+
+    let base_url = server.base_url();
+    let mut admin = Admin::new(base_url.clone(), keys.admin.clone(), &run_id)?;
+    let version = admin.version().await?;
+    let first_party = admin.seed(&order.inventory, order.scenario.population.parties).await?;
+
+    let files = EvidenceFiles::in_directory(&directory);
+    let (recorder, recording) = Recorder::create(&files.history)?;
+    let plan = Plan::draw(&order.scenario, &order.inventory.weights(), order.seed);
+    report::announce(&order, &plan, &version);
+    let field = Field::new(FieldParts {
+        scenario: order.scenario.clone(),
+        clock: Clock::start(),
+        recorder: recorder.clone(),
+        plan,
+        platform_key: keys.platform.clone(),
+        districts: order.inventory.districts.iter().map(|district| district.id.clone()).collect(),
+        from: order.first_day.clone(),
+        days: order.inventory.days,
+        doses: HashMap::from([("dose1".into(), 1), ("open".into(), 1), ("dose2".into(), 2)]),
+        first_party,
+        run_id,
+    })
+    .ok_or_else(|| CannotRun::because("the server's party names do not end in a number"))?;
+    let field = Arc::new(field);
+
+    let (server, lagging_seconds) = drive_and_strike(&field, server, order.seed, &base_url, &directory, &stop).await?;
+    ask_what_is_left(&field, &base_url).await?;
+    settle(&order.scenario, &stop).await;
+    let generator = generator_facts(&field, lagging_seconds);
+    recording.finish(&recorder)?;
+
+    console::step("taking the export");
+    admin.export_to(&files.live_export).await?;
+    let server_starts_ms =
+        server.starts.iter().map(|start| u64::try_from(start.as_millis()).unwrap_or(u64::MAX)).collect();
+    server.drain().await?;
+    console::step("reading the journal");
+    run_tool(&program, &["export"], &data_dir, &files.export).await?;
+    run_tool(&program, &["export", "--entries"], &data_dir, &files.entries).await?;
+    run_tool(&program, &["verify"], &data_dir, &files.verify).await?;
+
+    let record = RunRecord {
+        notes: order.notes.clone(),
+        seed: order.seed,
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+        started_at,
+        server: version,
+        server_starts_ms,
+        units: order.inventory.units(),
+        slots: u64::try_from(order.inventory.slots()).unwrap_or(u64::MAX),
+        districts: order
+            .inventory
+            .districts
+            .iter()
+            .map(|district| DistrictRecord {
+                id: district.id.clone(),
+                name: district.name.clone(),
+                units: district.units,
+            })
+            .collect(),
+        sessions: order.inventory.sessions_by_district(),
+        generator,
+        scenario: order.scenario,
+    };
+    let text = serde_json::to_string_pretty(&record).doing(|| "write the run's record".into())?;
+    std::fs::write(directory.join("run.json"), text).doing(|| "write the run's record".into())?;
+    let verdict = judge_directory(&directory)?;
+    if verdict == Verdict::Held && !order.keep_data {
+        std::fs::remove_dir_all(&data_dir).doing(|| format!("remove {}", data_dir.display()))?;
+    } else {
+        console::step(&format!("the server's data is kept in {}", data_dir.display()));
+    }
+    Ok(verdict)
+}
+
+/// Judges a run from its directory alone, writes its report and prints its summary.
+pub(crate) fn judge_directory(directory: &Path) -> Result<Verdict, CannotRun> {
+    let path = directory.join("run.json");
+    let text = std::fs::read_to_string(&path).doing(|| format!("read {}", path.display()))?;
+    let record: RunRecord = serde_json::from_str(&text).doing(|| format!("read {}", path.display()))?;
+    console::step("auditing");
+    let mut evidence = Evidence::read(&EvidenceFiles::in_directory(directory))?;
+    evidence.published_units = Some(record.units);
+    let reasons = audit::reasons_invalid(&evidence, &record.generator);
+    let judgement = audit::judge(&evidence, &record.scenario.audit.promises, reasons);
+    report::write(directory, &record, &evidence, &judgement)?;
+    Ok(judgement.verdict)
+}
+
+/// Drives the plan while faults strike; hands the server back, and in how many seconds the generator's loop was late.
+async fn drive_and_strike(
+    field: &Arc<Field>,
+    server: Server,
+    seed: u64,
+    base_url: &str,
+    directory: &Path,
+    stop: &Stop,
+) -> Result<(Server, u64), CannotRun> {
+    let striking = Arc::clone(field);
+    let striker = tokio::spawn(async move {
+        let struck = strike_all(Arc::clone(&striking), server, seed).await;
+        if struck.is_err() {
+            // Without a server there is nobody to drive.
+            striking.meter.note_cut_short("the server could not be killed or restarted");
+            striking.schedule.close();
+        }
+        struck
+    });
+    let lagging = Arc::new(AtomicU64::new(0));
+    let lag = tokio::spawn(watch_own_loop(Arc::clone(&lagging)));
+    let driven = drive::drive(field, base_url, &directory.join("goose.html"), stop).await;
+    lag.abort();
+    let server = striker.await.doing(|| "strike the server".into())??;
+    driven?;
+    let mut server = server;
+    match server.gone() {
+        Some(gone) => Err(gone),
+        None => Ok((server, lagging.load(Relaxed))),
+    }
+}
+
+/// Counts the seconds in which the generator's own loop woke up much too late.
+async fn watch_own_loop(lagging: Arc<AtomicU64>) {
+    const LATE: Duration = Duration::from_millis(100);
+    const TICK: Duration = Duration::from_millis(20);
+    loop {
+        let mut late = false;
+        let second = std::time::Instant::now();
+        while second.elapsed() < Duration::from_secs(1) {
+            let slept = std::time::Instant::now();
+            tokio::time::sleep(TICK).await;
+            late |= slept.elapsed() > TICK + LATE;
+        }
+        if late {
+            lagging.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// Asks the server what became of the requests whose answers never came.
+async fn ask_what_is_left(field: &Arc<Field>, base_url: &str) -> Result<(), CannotRun> {
+    let left = field.take_left();
+    if left.is_empty() {
+        return Ok(());
+    }
+    console::step(&format!("asking what became of {} requests that were never answered", left.len()));
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(10))
+        .no_proxy()
+        .build()
+        .doing(|| "set up an HTTP client".into())?;
+    for left in left {
+        let ask = Ask::outcome(left.arrival, &left.key);
+        let request = client.get(format!("{base_url}{}", ask.path));
+        drive::exchange(field, request, &ask, field.clock.now_us(), 1).await;
+    }
+    Ok(())
+}
+
+/// Waits until every hold has run out, so that what was abandoned must have come back.
+async fn settle(scenario: &Scenario, stop: &Stop) {
+    if !scenario.audit.settle {
+        return;
+    }
+    let seconds = u64::from(scenario.server.hold_seconds) + 2;
+    console::step(&format!("waiting {seconds} s for the last holds to run out"));
+    for _ in 0..seconds * 10 {
+        if stop.asked() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn generator_facts(field: &Field, lagging_seconds: u64) -> GeneratorFacts {
+    let scenario = &field.scenario;
+    GeneratorFacts {
+        late_ms: scenario.driver.late_ms,
+        late_share_max: scenario.driver.late_share_max,
+        fast_ms: scenario.driver.fast_ms,
+        kills_planned: scenario.faults.iter().map(|fault| fault.in_flight_min).collect(),
+        acknowledged_bookings_min: scenario.audit.acknowledged_bookings_min,
+        arrivals_planned: field.plan_len(),
+        arrivals_dropped: field.meter.arrivals_dropped.load(Relaxed),
+        lagging_seconds,
+        cut_short: field.meter.cut_short().map(str::to_owned),
+    }
+}
+
+/// Where reports go unless told otherwise: under `target/`, which no checkout tracks.
+fn make_report_dir(order: &Order) -> Result<PathBuf, CannotRun> {
+    let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let directory = order
+        .report_dir
+        .clone()
+        .unwrap_or_else(|| Path::new("target").join("surge").join(format!("{}-{stamp}", order.scenario.name)));
+    std::fs::create_dir_all(&directory).doing(|| format!("create {}", directory.display()))?;
+    let directory = directory.canonicalize().doing(|| format!("find {}", directory.display()))?;
+    if directory.join("run.json").exists() || directory.join("data").exists() {
+        return Err(CannotRun::because(format!("{} already holds a run", directory.display())));
+    }
+    Ok(directory)
+}
+
+/// The programme the server is started with: that of India 2021, with the scenario's hold time and group size.
+fn write_programme(directory: &Path, scenario: &Scenario) -> Result<PathBuf, CannotRun> {
+    let text = format!(
+        r#"name = "surge rehearsal"
+time_zone = "{ZONE}"
+hold_seconds = {}
+group_claims_max = {}
+booking_horizon_days = 60
+booking_cutoff_minutes = 0
+cancel_cutoff_minutes = 0
+products = [
+  {{ id = "covishield", name = "Covishield", doses = 2 }},
+  {{ id = "covaxin", name = "Covaxin", doses = 2 }},
+  {{ id = "sputnik-v", name = "Sputnik V", doses = 2 }},
+]
+pools = [
+  {{ id = "dose1", name = "First dose", dose = 1 }},
+  {{ id = "dose2", name = "Second dose", dose = 2 }},
+  {{ id = "open", name = "Any dose" }},
+  {{ id = "walk_in", name = "Walk-in" }},
+]
+"#,
+        scenario.server.hold_seconds, scenario.server.group_claims_max
+    );
+    let path = directory.join("programme.toml");
+    std::fs::write(&path, text).doing(|| format!("write {}", path.display()))?;
+    Ok(path)
+}
+
+fn random_hex() -> Result<String, CannotRun> {
+    let mut bytes = [0_u8; 32];
+    getrandom::fill(&mut bytes).doing(|| "make a key".into())?;
+    Ok(hex(&bytes))
+}
+
+fn sha256_hex(text: &str) -> String {
+    hex(&Sha256::digest(text.as_bytes()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

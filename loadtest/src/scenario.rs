@@ -1,0 +1,468 @@
+//! A scenario as an SRE writes it: the TOML, its defaults, and every fault of it named at once.
+//!
+//! Nothing here acts. [`crate::plan`] turns a scenario and a seed into arrivals, [`crate::inventory`] into what is for
+//! sale.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::audit::Promise;
+use crate::error::{CannotRun, Doing};
+
+/// One scenario file.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scenario {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) about: String,
+    #[serde(default)]
+    pub(crate) server: Server,
+    pub(crate) population: Population,
+    /// What is for sale; absent when a replay brings its own.
+    pub(crate) inventory: Option<InventoryShape>,
+    /// How many of a hundred (or of any sum) people behave in which way.
+    pub(crate) behaviours: BTreeMap<Behaviour, u32>,
+    pub(crate) arrivals: Vec<Phase>,
+    #[serde(default)]
+    pub(crate) faults: Vec<Fault>,
+    #[serde(default)]
+    pub(crate) driver: Driver,
+    #[serde(default)]
+    pub(crate) audit: Audit,
+}
+
+/// What the server is told.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Server {
+    /// How long a hold lives. Short, so that abandoned units come back within the run.
+    pub(crate) hold_seconds: u32,
+    pub(crate) group_claims_max: u32,
+    /// How long a start may take before the run gives up.
+    pub(crate) start_seconds_max: u64,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { hold_seconds: 8, group_claims_max: 4, start_seconds_max: 60 }
+    }
+}
+
+/// Who may come.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Population {
+    /// How many people exist. Arrivals pick among them, so the same person may come twice.
+    pub(crate) parties: u32,
+    /// How uneven the districts are: 0 sends people everywhere alike, 1 is Zipf's law.
+    #[serde(default = "default_skew")]
+    pub(crate) district_skew: f64,
+}
+
+fn default_skew() -> f64 {
+    0.6
+}
+
+/// What is for sale, made by counting.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct InventoryShape {
+    pub(crate) districts: u32,
+    pub(crate) centres_per_district: u32,
+    pub(crate) days: u32,
+    pub(crate) windows_per_day: u32,
+    pub(crate) product: String,
+    /// Units per window, by pool. One window and pool is one slot.
+    pub(crate) pools: BTreeMap<String, u32>,
+}
+
+/// What a person does. The names are the keys of `[behaviours]`.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Behaviour {
+    /// Looks and leaves.
+    Browse,
+    /// Looks, holds, thinks, confirms.
+    Book,
+    /// Books in one step.
+    Direct,
+    /// Holds and walks away: the hold has to expire.
+    Abandon,
+    /// Holds and gives the hold back.
+    Release,
+    /// Books, and sends the same request with the same key again after it succeeded.
+    Retry,
+    /// Sends one request twice at once, with one key.
+    Twins,
+    /// One person on two devices: two requests at once with different keys, for different slots.
+    TwoDevices,
+    /// Books, cancels, and sometimes books again.
+    Cancel,
+    /// Books and moves to another slot.
+    Move,
+    /// A household books together, all or none.
+    Family,
+    /// Holds, and confirms only after the deadline has passed.
+    Latecomer,
+}
+
+/// A stretch of arrivals. People come whether or not the server keeps up.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Phase {
+    /// The same rate throughout.
+    Constant { phase: String, per_second: f64, seconds: f64 },
+    /// A rate that grows or falls evenly.
+    Ramp { phase: String, from_per_second: f64, to_per_second: f64, seconds: f64 },
+    /// Everybody at the opening minute: `people` within `seconds` (0: at one instant).
+    Spike {
+        phase: String,
+        people: u32,
+        #[serde(default)]
+        seconds: f64,
+    },
+}
+
+/// What is done to the server.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fault {
+    pub(crate) kill: Kill,
+    /// Strikes this long after the first arrival.
+    pub(crate) at_seconds: Option<f64>,
+    /// Strikes when this many bookings are acknowledged.
+    pub(crate) after_bookings: Option<u64>,
+    /// People who rush in at once just before the blow, so that it lands among open requests.
+    #[serde(default = "default_crowd")]
+    pub(crate) crowd: u32,
+    /// Changes that must be in flight for the blow to count.
+    #[serde(default = "default_in_flight_min")]
+    pub(crate) in_flight_min: u32,
+    #[serde(default = "default_restart_after")]
+    pub(crate) restart_after_seconds: f64,
+}
+
+fn default_crowd() -> u32 {
+    400
+}
+fn default_in_flight_min() -> u32 {
+    100
+}
+fn default_restart_after() -> f64 {
+    0.3
+}
+
+/// How a server dies. Both are `kill -9`.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kill {
+    /// What was not synced is lost as well, as if the power had gone (`berth serve --power-cut-rehearsal`).
+    PowerCut,
+    /// The process dies; what it had handed to the kernel survives.
+    Plain,
+}
+
+/// The generator itself.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Driver {
+    /// Goose users: how many people can be in the middle of a request at once.
+    pub(crate) workers: u32,
+    pub(crate) request_timeout_ms: u64,
+    /// How long people think between two steps, from and to.
+    pub(crate) think_ms: [u64; 2],
+    /// How often one request is sent again while its outcome is unknown.
+    pub(crate) attempts_max: u32,
+    /// A start later than this is late.
+    pub(crate) late_ms: u64,
+    /// More late starts than this share, while the server answered fast, and the run is invalid.
+    pub(crate) late_share_max: f64,
+    /// A server whose median answer is under this is fast.
+    pub(crate) fast_ms: u64,
+    /// Someone who could not be started within this is dropped, and reported as dropped.
+    pub(crate) drop_after_seconds: f64,
+    /// The whole drive, arrivals and stragglers, is cut off here.
+    pub(crate) seconds_max: u64,
+}
+
+impl Default for Driver {
+    fn default() -> Self {
+        Self {
+            workers: 400,
+            request_timeout_ms: 10_000,
+            think_ms: [20, 400],
+            attempts_max: 12,
+            late_ms: 250,
+            late_share_max: 0.05,
+            fast_ms: 20,
+            drop_after_seconds: 30.0,
+            seconds_max: 300,
+        }
+    }
+}
+
+/// What is judged.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Audit {
+    pub(crate) promises: BTreeSet<Promise>,
+    /// Wait for every hold to run out before the end is judged.
+    pub(crate) settle: bool,
+    /// A run that acknowledged fewer bookings shows too little to be called held.
+    pub(crate) acknowledged_bookings_min: u64,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { promises: Promise::all(), settle: true, acknowledged_bookings_min: 1 }
+    }
+}
+
+impl Scenario {
+    /// Reads and checks a scenario file.
+    pub(crate) fn read(path: &Path) -> Result<Self, CannotRun> {
+        let text = std::fs::read_to_string(path).doing(|| format!("read the scenario {}", path.display()))?;
+        let scenario: Self = toml::from_str(&text)
+            .map_err(|error| CannotRun::because(format!("{} is not a scenario: {error}", path.display())))?;
+        scenario.validate(path.display().to_string().as_str())?;
+        Ok(scenario)
+    }
+
+    /// Names every fault of the scenario, in file order.
+    pub(crate) fn validate(&self, origin: &str) -> Result<(), CannotRun> {
+        let faults = self.fault_list();
+        if faults.is_empty() {
+            return Ok(());
+        }
+        let count = faults.len();
+        Err(CannotRun::because(format!(
+            "{origin} has {count} fault{}: {}",
+            if count == 1 { "" } else { "s" },
+            faults.join("; ")
+        )))
+    }
+
+    fn fault_list(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut need = |good: bool, sentence: String| {
+            if !good {
+                faults.push(sentence);
+            }
+        };
+        need(!self.name.trim().is_empty(), "name is empty".into());
+        need((1..=3_600).contains(&self.server.hold_seconds), "server.hold_seconds is not within 1..=3600".into());
+        need((1..=16).contains(&self.server.group_claims_max), "server.group_claims_max is not within 1..=16".into());
+        need(self.population.parties >= 4, "population.parties is under 4".into());
+        need(
+            (0.0..=3.0).contains(&self.population.district_skew),
+            "population.district_skew is not within 0.0..=3.0".into(),
+        );
+        if let Some(shape) = &self.inventory {
+            for (field, value, most) in [
+                ("districts", shape.districts, 5_000),
+                ("centres_per_district", shape.centres_per_district, 1_000),
+                ("days", shape.days, 28),
+                ("windows_per_day", shape.windows_per_day, 12),
+            ] {
+                need((1..=most).contains(&value), format!("inventory.{field} is not within 1..={most}"));
+            }
+            need(!shape.pools.is_empty(), "inventory.pools is empty".into());
+            for (pool, units) in &shape.pools {
+                need((1..=100_000).contains(units), format!("inventory.pools.{pool} is not within 1..=100000"));
+            }
+        }
+        need(self.behaviours.values().any(|&weight| weight > 0), "behaviours give nobody a weight".into());
+        need(!self.arrivals.is_empty(), "arrivals has no phase".into());
+        for phase in &self.arrivals {
+            need(
+                phase.is_sound(),
+                format!(
+                    "arrivals phase {:?} has a rate or a time that is not a number from 0 up, or nobody comes",
+                    phase.name()
+                ),
+            );
+        }
+        for (index, fault) in self.faults.iter().enumerate() {
+            need(
+                fault.at_seconds.is_some() != fault.after_bookings.is_some(),
+                format!("faults[{index}] needs one of at_seconds and after_bookings"),
+            );
+            need(
+                fault.at_seconds.is_none_or(|at| at.is_finite() && at >= 0.0),
+                format!("faults[{index}].at_seconds is not a time"),
+            );
+            need(
+                fault.in_flight_min <= self.driver.workers && fault.in_flight_min <= fault.crowd,
+                format!(
+                    "faults[{index}].in_flight_min is above driver.workers or its crowd, so the blow could never land"
+                ),
+            );
+            need(
+                (0.0..=60.0).contains(&fault.restart_after_seconds),
+                format!("faults[{index}].restart_after_seconds is not within 0..=60"),
+            );
+        }
+        need((1..=10_000).contains(&self.driver.workers), "driver.workers is not within 1..=10000".into());
+        need(self.driver.think_ms[0] <= self.driver.think_ms[1], "driver.think_ms runs backwards".into());
+        need(self.driver.attempts_max >= 1, "driver.attempts_max is 0".into());
+        need((0.0..=1.0).contains(&self.driver.late_share_max), "driver.late_share_max is not within 0..=1".into());
+        need(self.driver.drop_after_seconds > 0.0, "driver.drop_after_seconds is not above 0".into());
+        need(self.driver.seconds_max >= 1, "driver.seconds_max is 0".into());
+        need(!self.audit.promises.is_empty(), "audit.promises is empty, so nothing would be judged".into());
+        faults
+    }
+
+    /// The same scenario with fewer or more people, units and bookings before a kill; times stay.
+    pub(crate) fn scaled(mut self, factor: f64) -> Self {
+        self.population.parties = scale_count(self.population.parties, factor).max(4);
+        if let Some(shape) = &mut self.inventory {
+            for units in shape.pools.values_mut() {
+                *units = scale_count(*units, factor).max(1);
+            }
+        }
+        for phase in &mut self.arrivals {
+            match phase {
+                Phase::Constant { per_second, .. } => *per_second *= factor,
+                Phase::Ramp { from_per_second, to_per_second, .. } => {
+                    *from_per_second *= factor;
+                    *to_per_second *= factor;
+                }
+                Phase::Spike { people, .. } => *people = scale_count(*people, factor),
+            }
+        }
+        for fault in &mut self.faults {
+            fault.after_bookings = fault.after_bookings.map(|bookings| scale_big(bookings, factor));
+        }
+        self.audit.acknowledged_bookings_min = scale_big(self.audit.acknowledged_bookings_min, factor);
+        self
+    }
+}
+
+impl Phase {
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Constant { phase, .. } | Self::Ramp { phase, .. } | Self::Spike { phase, .. } => phase,
+        }
+    }
+
+    pub(crate) fn seconds(&self) -> f64 {
+        match self {
+            Self::Constant { seconds, .. } | Self::Ramp { seconds, .. } | Self::Spike { seconds, .. } => *seconds,
+        }
+    }
+
+    fn is_sound(&self) -> bool {
+        let good = |value: f64| value.is_finite() && (0.0..=10_000_000.0).contains(&value);
+        match *self {
+            Self::Constant { per_second, seconds, .. } => good(per_second) && good(seconds) && seconds > 0.0,
+            Self::Ramp { from_per_second, to_per_second, seconds, .. } => {
+                good(from_per_second) && good(to_per_second) && good(seconds) && seconds > 0.0
+            }
+            Self::Spike { people, seconds, .. } => people > 0 && good(seconds),
+        }
+    }
+}
+
+fn scale_count(count: u32, factor: f64) -> u32 {
+    u32::try_from(scale_big(u64::from(count), factor)).unwrap_or(u32::MAX)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a rounded count of people or units"
+)]
+fn scale_big(count: u64, factor: f64) -> u64 {
+    (count as f64 * factor).round().max(0.0) as u64
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) const SMALL: &str = r#"
+        name = "small"
+        [population]
+        parties = 400
+        [inventory]
+        districts = 3
+        centres_per_district = 2
+        days = 1
+        windows_per_day = 2
+        product = "covishield"
+        pools = { dose1 = 5 }
+        [behaviours]
+        book = 3
+        browse = 1
+        [[arrivals]]
+        kind = "constant"
+        phase = "day"
+        per_second = 50.0
+        seconds = 2.0
+        [[arrivals]]
+        kind = "spike"
+        phase = "opening"
+        people = 30
+    "#;
+
+    #[test]
+    fn a_small_scenario_reads_with_its_defaults() {
+        let scenario: Scenario = toml::from_str(SMALL).unwrap();
+        scenario.validate("small").unwrap();
+        assert_eq!(scenario.driver.workers, 400);
+        assert_eq!(scenario.audit.promises, Promise::all());
+    }
+
+    #[test]
+    fn an_unknown_field_is_an_error_that_names_it() {
+        let text = SMALL.replace("parties = 400", "parties = 400\n partys = 3");
+        let error = toml::from_str::<Scenario>(&text).unwrap_err().to_string();
+        assert!(error.contains("partys"), "{error}");
+        let text = SMALL.replace("people = 30", "people = 30\n per_second = 3");
+        assert!(toml::from_str::<Scenario>(&text).is_err());
+    }
+
+    #[test]
+    fn every_fault_is_named_at_once() {
+        let text = SMALL
+            .replace("parties = 400", "parties = 1")
+            .replace("dose1 = 5", "dose1 = 0")
+            .replace("seconds = 2.0", "seconds = -2.0");
+        let text = format!("{text}\n[[faults]]\nkill = \"plain\"\n");
+        let scenario: Scenario = toml::from_str(&text).unwrap();
+        let error = scenario.validate("small").unwrap_err().to_string();
+        for part in ["4 faults", "population.parties", "inventory.pools.dose1", "\"day\"", "faults[0] needs one of"] {
+            assert!(error.contains(part), "{part} is missing in: {error}");
+        }
+    }
+
+    #[test]
+    fn scaling_changes_people_and_units_but_no_times() {
+        let scenario: Scenario = toml::from_str(SMALL).unwrap();
+        let half = scenario.scaled(0.5);
+        assert_eq!(half.population.parties, 200);
+        assert_eq!(half.inventory.unwrap().pools["dose1"], 3);
+        assert!(
+            matches!(half.arrivals[0], Phase::Constant { per_second, seconds, .. } if per_second == 25.0 && seconds == 2.0)
+        );
+        assert!(matches!(half.arrivals[1], Phase::Spike { people: 15, .. }));
+    }
+
+    #[test]
+    fn the_shipped_scenarios_are_sound() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+        let mut read = 0;
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                Scenario::read(&path).unwrap();
+                read += 1;
+            }
+        }
+        assert!(read >= 1);
+    }
+}

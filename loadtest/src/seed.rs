@@ -1,0 +1,140 @@
+//! Filling an empty server: regions, centres, sessions and parties, in bulk, as an administrator would.
+
+use std::time::Duration;
+
+use reqwest::{Client, RequestBuilder};
+use serde::Serialize;
+use tokio::io::AsyncWriteExt;
+
+use crate::console;
+use crate::error::{CannotRun, Doing};
+use crate::inventory::Inventory;
+use crate::wire::{PartiesMade, Problem, Version};
+
+/// An administrator's client, beside the people's.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    client: Client,
+    base_url: String,
+    key: String,
+    run_id: String,
+    calls: u32,
+}
+
+/// Lines of one bulk request: well under the 8 MiB a body may have.
+const BULK_BYTES_MAX: usize = 4 << 20;
+/// What one `POST /v1/parties` may make.
+const PARTIES_PER_CALL_MAX: u32 = 1_000_000;
+
+impl Admin {
+    pub(crate) fn new(base_url: String, key: String, run_id: &str) -> Result<Self, CannotRun> {
+        let client = Client::builder()
+            .timeout(Duration::from_secs(300))
+            .no_proxy()
+            .build()
+            .doing(|| "set up an HTTP client".into())?;
+        Ok(Self { client, base_url, key, run_id: run_id.to_owned(), calls: 0 })
+    }
+
+    /// Publishes the inventory and makes the parties; returns the first party's name.
+    pub(crate) async fn seed(&mut self, inventory: &Inventory, parties: u32) -> Result<String, CannotRun> {
+        self.bulk("/v1/regions", "regions", &inventory.regions).await?;
+        self.bulk("/v1/centres", "centres", &inventory.centres).await?;
+        self.bulk("/v1/sessions", "sessions", &inventory.sessions).await?;
+        self.parties(parties).await
+    }
+
+    pub(crate) async fn version(&self) -> Result<Version, CannotRun> {
+        let response = self.send(self.client.get(format!("{}/version", self.base_url)), "read the version").await?;
+        response.json().await.doing(|| "read the server's version".into())
+    }
+
+    /// Streams `GET /v1/export` into a file.
+    pub(crate) async fn export_to(&self, path: &std::path::Path) -> Result<(), CannotRun> {
+        let what = || "fetch the export".to_owned();
+        let request = self.client.get(format!("{}/v1/export", self.base_url));
+        let mut response = self.send(request, &what()).await?;
+        let mut file = tokio::fs::File::create(path).await.doing(|| format!("create {}", path.display()))?;
+        while let Some(chunk) = response.chunk().await.doing(what)? {
+            file.write_all(&chunk).await.doing(|| format!("write {}", path.display()))?;
+        }
+        file.flush().await.doing(|| format!("write {}", path.display()))
+    }
+
+    async fn bulk<T: Serialize>(&mut self, route: &str, what: &str, things: &[T]) -> Result<(), CannotRun> {
+        let mut body = String::new();
+        let mut sent = 0;
+        for (index, thing) in things.iter().enumerate() {
+            let line = serde_json::to_string(thing).doing(|| format!("write the {what}"))?;
+            body.push_str(&line);
+            body.push('\n');
+            if body.len() > BULK_BYTES_MAX || index + 1 == things.len() {
+                let request = self
+                    .client
+                    .post(format!("{}{route}", self.base_url))
+                    .header("content-type", "application/x-ndjson")
+                    .body(std::mem::take(&mut body));
+                let request = self.keyed(request);
+                self.send(request, &format!("publish {what}")).await?;
+                sent = index + 1;
+                console::progress(&format!("publishing {what}: {sent} of {}", things.len()));
+            }
+        }
+        console::step(&format!("published {sent} {what}"));
+        Ok(())
+    }
+
+    async fn parties(&mut self, parties: u32) -> Result<String, CannotRun> {
+        let mut first: Option<(String, u64)> = None;
+        let mut made = 0;
+        while made < parties {
+            let count = (parties - made).min(PARTIES_PER_CALL_MAX);
+            let request = self
+                .client
+                .post(format!("{}/v1/parties", self.base_url))
+                .json(&serde_json::json!({ "count": count, "birth_year": 1980 }));
+            let request = self.keyed(request);
+            let answer: PartiesMade =
+                self.send(request, "make parties").await?.json().await.doing(|| "read the parties made".into())?;
+            let number = answer.first.rsplit_once('.').and_then(|(_, number)| number.parse::<u64>().ok());
+            match (&first, number) {
+                _ if answer.count != u64::from(count) => {
+                    return Err(CannotRun::because(format!(
+                        "asked for {count} parties, the server made {}",
+                        answer.count
+                    )));
+                }
+                (None, Some(number)) => first = Some((answer.first, number)),
+                (Some((_, start)), Some(number)) if number == start + u64::from(made) => {}
+                _ => {
+                    return Err(CannotRun::because(format!(
+                        "the parties from {} on do not follow the others",
+                        answer.first
+                    )));
+                }
+            }
+            made += count;
+            console::progress(&format!("making parties: {made} of {parties}"));
+        }
+        console::step(&format!("made {parties} parties"));
+        first.map(|(name, _)| name).ok_or_else(|| CannotRun::because("no parties were made"))
+    }
+
+    fn keyed(&mut self, request: RequestBuilder) -> RequestBuilder {
+        self.calls += 1;
+        request.header("idempotency-key", format!("{}-seed-{}", self.run_id, self.calls))
+    }
+
+    async fn send(&self, request: RequestBuilder, what: &str) -> Result<reqwest::Response, CannotRun> {
+        let response = request.bearer_auth(&self.key).send().await.doing(|| what.to_owned())?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.bytes().await.unwrap_or_default();
+        let problem = serde_json::from_slice::<Problem>(&body).unwrap_or_default();
+        let code = problem.code.unwrap_or_else(|| "no code".into());
+        let detail = problem.detail.unwrap_or_else(|| String::from_utf8_lossy(&body).chars().take(300).collect());
+        Err(CannotRun::because(format!("could not {what}: the server answered {status} ({code}): {detail}")))
+    }
+}
