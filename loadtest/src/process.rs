@@ -119,6 +119,8 @@ async fn spawn(launch: &Launch, listen: &str, next: Option<Kill>, stop: &Stop) -
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
+        // A group of its own: Ctrl-C at a terminal is for this program, which then ends the server in order.
+        .process_group(0)
         .kill_on_drop(true);
     if next == Some(Kill::PowerCut) {
         command.arg("--power-cut-rehearsal");

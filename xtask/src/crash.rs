@@ -42,21 +42,11 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
 }
 
 fn parse(args: &[String]) -> Result<Options, String> {
-    let mut options = Options {
-        rounds: 10,
-        first_seed: 1,
-        scale: "0.25".to_owned(),
-    };
+    let mut options = Options { rounds: 10, first_seed: 1, scale: "0.25".to_owned() };
     let mut words = args.iter();
     while let Some(name) = words.next() {
-        let value = words
-            .next()
-            .ok_or_else(|| format!("`{name}` needs a value; see `cargo xtask crash --help`"))?;
-        let number = || {
-            value
-                .parse::<u64>()
-                .map_err(|_| format!("`{name} {value}`: that is no whole number"))
-        };
+        let value = words.next().ok_or_else(|| format!("`{name}` needs a value; see `cargo xtask crash --help`"))?;
+        let number = || value.parse::<u64>().map_err(|_| format!("`{name} {value}`: that is no whole number"));
         match name.as_str() {
             "--rounds" => options.rounds = number()?,
             "--first-seed" => options.first_seed = number()?,
@@ -83,19 +73,8 @@ fn rounds(options: &Options) -> Result<(), String> {
     for round in 0..options.rounds {
         let seed = options.first_seed + round;
         let mut surge = Command::new(release.join("berth-surge"));
-        surge.args([
-            "run",
-            SCENARIO,
-            "--scale",
-            &options.scale,
-            "--seed",
-            &seed.to_string(),
-            "--server",
-        ]);
-        surge
-            .arg(release.join("berth"))
-            .arg("--report-dir")
-            .arg(target_dir().join(format!("crash/seed-{seed}")));
+        surge.args(["run", SCENARIO, "--scale", &options.scale, "--seed", &seed.to_string(), "--server"]);
+        surge.arg(release.join("berth")).arg("--report-dir").arg(target_dir().join(format!("crash/seed-{seed}")));
         let ended = run(surge.current_dir(root()), Show::Kept)?;
         let verdict = match ended.code {
             Some(0) => "held",
@@ -114,11 +93,7 @@ fn rounds(options: &Options) -> Result<(), String> {
         println!("round {} of {}, seed {seed}: {verdict}", round + 1, options.rounds);
     }
     println!("{held} of {} held, none broken", options.rounds);
-    if held == 0 {
-        Err("no run proved anything; is the machine busy?".to_owned())
-    } else {
-        Ok(())
-    }
+    if held == 0 { Err("no run proved anything; is the machine busy?".to_owned()) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -132,21 +107,14 @@ mod tests {
     #[test]
     fn options_are_read() {
         let options = parsed(&["--rounds", "3", "--scale", "0.5"]).unwrap();
-        assert_eq!(
-            (options.rounds, options.first_seed, options.scale.as_str()),
-            (3, 1, "0.5")
-        );
+        assert_eq!((options.rounds, options.first_seed, options.scale.as_str()), (3, 1, "0.5"));
     }
 
     #[test]
     fn wrong_options_are_one_sentence() {
-        for words in [
-            &["--rounds"][..],
-            &["--rounds", "many"],
-            &["--rounds", "0"],
-            &["--scale", "-1"],
-            &["--seeds", "1"],
-        ] {
+        for words in
+            [&["--rounds"][..], &["--rounds", "many"], &["--rounds", "0"], &["--scale", "-1"], &["--seeds", "1"]]
+        {
             assert!(parsed(words).is_err(), "{words:?}");
         }
     }

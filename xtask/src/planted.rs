@@ -31,11 +31,8 @@ const SWAPS: [&str; 3] = ["give_before_append", "append_before_take", "unlock_be
 const ORDER_RULES: [&str; 3] = ["JNL-1", "PTY-1", "CAP-1"];
 
 /// Servers with a fault, and the promise (in the harness's word) that must be found broken.
-const SERVERS: [(&str, &str); 3] = [
-    ("skip_capacity_check", "capacity"),
-    ("ack_before_durable", "acknowledged"),
-    ("no_fdatasync", "acknowledged"),
-];
+const SERVERS: [(&str, &str); 3] =
+    [("skip_capacity_check", "capacity"), ("ack_before_durable", "acknowledged"), ("no_fdatasync", "acknowledged")];
 
 /// Runs the shuttle test once for each swap; each run must fail, by the name of a rule.
 pub(crate) fn swaps() -> Result<Tally, Stop> {
@@ -75,18 +72,12 @@ pub(crate) fn servers() -> Result<Tally, Stop> {
     keep_server("sound")?;
 
     let mut tally = Tally::default();
-    for (name, promise) in [("sound", None)]
-        .into_iter()
-        .chain(SERVERS.map(|(name, promise)| (name, Some(promise))))
-    {
+    for (name, promise) in [("sound", None)].into_iter().chain(SERVERS.map(|(name, promise)| (name, Some(promise)))) {
         let (command, ended, report) = surge_that_proves(name)?;
         match judge(&ended, &report, promise) {
             Ok(verdict) => println!("{name}: {verdict}"),
             Err(why) => {
-                return Err(Stop::after(
-                    tally,
-                    format!("{name}: {why}\n`{command}` printed:\n{}", ended.text),
-                ));
+                return Err(Stop::after(tally, format!("{name}: {why}\n`{command}` printed:\n{}", ended.text)));
             }
         }
         tally = tally + Tally::ONE;
@@ -113,9 +104,7 @@ fn surge(name: &str) -> Result<(String, Ended, String), String> {
     // What an earlier run left there must not be taken for this run's.
     let _ = fs::remove_dir_all(&report_dir);
     let mut command = Command::new(target_dir().join("debug/berth-surge"));
-    command
-        .args(["run", SCENARIO, "--scale", SCALE, "--server"])
-        .arg(place(name).join("berth"));
+    command.args(["run", SCENARIO, "--scale", SCALE, "--server"]).arg(place(name).join("berth"));
     command.arg("--report-dir").arg(&report_dir).current_dir(root());
     let ended = run(&mut command, Show::Kept)?;
     let report = fs::read_to_string(report_dir.join("report.json")).unwrap_or_default();
@@ -131,15 +120,7 @@ fn build(cfgs: &[&str], bins: &[&str]) -> Result<(), Stop> {
         command.args(["--bin", bin]);
     }
     let ended = run(&mut command, Show::Live)?;
-    if ended.ok() {
-        Ok(())
-    } else {
-        Err(Stop::from(format!(
-            "`{}` ended with {}",
-            typed(&command),
-            ended.status()
-        )))
-    }
+    if ended.ok() { Ok(()) } else { Err(Stop::from(format!("`{}` ended with {}", typed(&command), ended.status()))) }
 }
 
 fn place(name: &str) -> PathBuf {
@@ -178,23 +159,15 @@ fn noticed(ended: &Ended) -> Result<&'static str, String> {
 fn judge(ended: &Ended, report: &str, promise: Option<&str>) -> Result<String, String> {
     let broken = broken_promises(report);
     let told: Vec<String> = broken.iter().map(|(name, count)| format!("{name} ({count})")).collect();
-    let told = if told.is_empty() {
-        "no broken promise".to_owned()
-    } else {
-        told.join(", ")
-    };
+    let told = if told.is_empty() { "no broken promise".to_owned() } else { told.join(", ") };
     match (promise, ended.code) {
         (_, _) if report.is_empty() => Err(format!("no report.json, {}", ended.status())),
         (None, Some(0)) if broken.is_empty() => Ok("held".to_owned()),
-        (None, _) => Err(format!(
-            "must hold with exit status 0, and ended with {} and {told}",
-            ended.status()
-        )),
+        (None, _) => Err(format!("must hold with exit status 0, and ended with {} and {told}", ended.status())),
         (Some(promise), Some(1)) if broken.iter().any(|(name, _)| name == promise) => Ok(format!("broken: {told}")),
-        (Some(promise), _) => Err(format!(
-            "must break `{promise}` with exit status 1, and ended with {} and {told}",
-            ended.status()
-        )),
+        (Some(promise), _) => {
+            Err(format!("must break `{promise}` with exit status 1, and ended with {} and {told}", ended.status()))
+        }
     }
 }
 
@@ -217,19 +190,13 @@ mod tests {
     use super::*;
 
     fn ended(code: i32, text: &str) -> Ended {
-        Ended {
-            code: Some(code),
-            text: text.to_owned(),
-        }
+        Ended { code: Some(code), text: text.to_owned() }
     }
 
     #[test]
     fn a_swap_is_noticed_only_by_a_failing_test_that_names_a_rule() {
         let failed = "Summary [ 1.0s] 2 tests run: 1 passed, 1 failed, 0 skipped";
-        assert_eq!(
-            noticed(&ended(100, &format!("panicked: PTY-1: two live claims\n{failed}"))),
-            Ok("PTY-1")
-        );
+        assert_eq!(noticed(&ended(100, &format!("panicked: PTY-1: two live claims\n{failed}"))), Ok("PTY-1"));
         assert!(noticed(&ended(0, "Summary [ 1.0s] 2 tests run: 2 passed, 0 skipped")).is_err());
         assert!(noticed(&ended(101, "error: could not compile, see rule JNL-1")).is_err());
         assert!(noticed(&ended(100, failed)).is_err());
@@ -248,10 +215,7 @@ mod tests {
 
     #[test]
     fn a_planted_server_must_break_its_own_promise() {
-        assert_eq!(
-            judge(&ended(1, ""), REPORT, Some("acknowledged")),
-            Ok("broken: acknowledged (12)".to_owned())
-        );
+        assert_eq!(judge(&ended(1, ""), REPORT, Some("acknowledged")), Ok("broken: acknowledged (12)".to_owned()));
         for (code, report, promise) in [
             (1, REPORT, Some("capacity")),
             (0, "{}", Some("capacity")),

@@ -7,10 +7,8 @@ use crate::shell::{Show, on_path, run, typed};
 const PROGRAM: &str = "redis-server";
 
 /// What installs it on Debian and its descendants.
-const INSTALL: [&[&str]; 2] = [
-    &["apt-get", "update"],
-    &["apt-get", "install", "-y", "--no-install-recommends", "redis-server"],
-];
+const INSTALL: [&[&str]; 2] =
+    [&["apt-get", "update"], &["apt-get", "install", "-y", "--no-install-recommends", "redis-server"]];
 
 /// Finds `redis-server`, or installs it when we are root, or says what to type. The answer is a line about what was found.
 pub(crate) fn ensure() -> Result<String, String> {
@@ -19,9 +17,7 @@ pub(crate) fn ensure() -> Result<String, String> {
     }
     let by_hand = "sudo apt-get update && sudo apt-get install -y --no-install-recommends redis-server";
     if on_path("apt-get").is_none() {
-        return Err(format!(
-            "{PROGRAM} is not on PATH; install Redis 7.0 or newer and try again"
-        ));
+        return Err(format!("{PROGRAM} is not on PATH; install Redis 7.0 or newer and try again"));
     }
     if !is_root() {
         return Err(format!("{PROGRAM} is not on PATH; install it with: {by_hand}"));
@@ -32,19 +28,12 @@ pub(crate) fn ensure() -> Result<String, String> {
         println!("{PROGRAM} is not on PATH; running `{}`", typed(&command));
         let ended = run(&mut command, Show::Kept)?;
         if !ended.ok() {
-            return Err(format!(
-                "`{}` ended with {}:\n{}",
-                typed(&command),
-                ended.status(),
-                ended.text
-            ));
+            return Err(format!("`{}` ended with {}:\n{}", typed(&command), ended.status(), ended.text));
         }
     }
     match on_path(PROGRAM) {
         Some(found) => Ok(version(&found)),
-        None => Err(format!(
-            "{PROGRAM} is still not on PATH after installing it; try: {by_hand}"
-        )),
+        None => Err(format!("{PROGRAM} is still not on PATH after installing it; try: {by_hand}")),
     }
 }
 

@@ -67,9 +67,7 @@ pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
-            .iter()
-            .any(|prefix| text.starts_with(prefix))
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|prefix| text.starts_with(prefix))
         {
             command.env_remove(&name);
         }
@@ -87,10 +85,7 @@ pub(crate) fn cargo() -> Command {
 pub(crate) fn cargo_with(cfgs: &[&str]) -> Result<Command, String> {
     let mut command = cargo();
     if !cfgs.is_empty() {
-        command.env(
-            "RUSTC_WORKSPACE_WRAPPER",
-            wrapper(&target_dir().join("wrappers"), cfgs)?,
-        );
+        command.env("RUSTC_WORKSPACE_WRAPPER", wrapper(&target_dir().join("wrappers"), cfgs)?);
     }
     Ok(command)
 }
@@ -102,22 +97,15 @@ pub(crate) fn run(command: &mut Command, show: Show) -> Result<Ended, String> {
 
 /// The program as a person would type it.
 pub(crate) fn typed(command: &Command) -> String {
-    let name = Path::new(command.get_program())
-        .file_name()
-        .unwrap_or(command.get_program());
+    let name = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let words = std::iter::once(name).chain(command.get_args());
-    words
-        .map(|word| quoted(&word.to_string_lossy()))
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
 
 /// The first folder of `PATH` that holds this program.
 pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(program))
-        .find(|file| is_executable(file))
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| is_executable(file))
 }
 
 fn is_executable(file: &Path) -> bool {
@@ -126,19 +114,11 @@ fn is_executable(file: &Path) -> bool {
 
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{word}'")
-    }
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }
 }
 
 fn wrapper(dir: &Path, cfgs: &[&str]) -> Result<PathBuf, String> {
-    let name: String = cfgs
-        .join("+")
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || "_+=".contains(*c))
-        .collect();
+    let name: String = cfgs.join("+").chars().filter(|c| c.is_ascii_alphanumeric() || "_+=".contains(*c)).collect();
     let flags: String = cfgs.iter().map(|cfg| format!(" --cfg '{cfg}'")).collect();
     let script = format!("#!/bin/sh\nrustc=\"$1\"\nshift\nexec \"$rustc\" \"$@\"{flags}\n");
     let path = dir.join(name);
@@ -168,13 +148,8 @@ fn run_within(command: &mut Command, show: Show, limit: Duration) -> Result<Ende
         send_lines(stderr, sender);
     }
     let text = collect(&mut child, &lines, show, limit)?;
-    let status = child
-        .wait()
-        .map_err(|error| format!("could not wait for `{}`: {error}", typed(command)))?;
-    Ok(Ended {
-        code: status.code(),
-        text,
-    })
+    let status = child.wait().map_err(|error| format!("could not wait for `{}`: {error}", typed(command)))?;
+    Ok(Ended { code: status.code(), text })
 }
 
 /// Takes lines until both streams are closed. A program that has ended is not awaited for long: a server it left behind may
@@ -208,9 +183,7 @@ fn collect(child: &mut Child, lines: &Receiver<String>, show: Show, limit: Durat
                 // A polite signal first: nextest and the surge harness pass it on to what they started.
                 let _ = Command::new("kill").arg(child.id().to_string()).status();
             } else if started.elapsed() > limit + GRACE {
-                child
-                    .kill()
-                    .map_err(|error| format!("could not end the program: {error}"))?;
+                child.kill().map_err(|error| format!("could not end the program: {error}"))?;
             }
         }
     }
@@ -240,11 +213,7 @@ mod tests {
     #[test]
     fn both_streams_and_the_status_are_kept() {
         let ended = sh("echo out; echo err >&2; exit 3", GRACE);
-        assert!(
-            ended.text.contains("out\n") && ended.text.contains("err\n"),
-            "{}",
-            ended.text
-        );
+        assert!(ended.text.contains("out\n") && ended.text.contains("err\n"), "{}", ended.text);
         assert_eq!((ended.code, ended.ok()), (Some(3), false));
     }
 
@@ -267,19 +236,13 @@ mod tests {
         let path = wrapper(&dir, &["shuttle", "berth_fault=\"give_before_append\""]).unwrap();
         assert_eq!(path.file_name().unwrap(), "shuttle+berth_fault=give_before_append");
         let ended = run(Command::new(&path).args(["echo", "a b"]), Show::Kept).unwrap();
-        assert_eq!(
-            ended.text,
-            "a b --cfg shuttle --cfg berth_fault=\"give_before_append\"\n"
-        );
+        assert_eq!(ended.text, "a b --cfg shuttle --cfg berth_fault=\"give_before_append\"\n");
         fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]
     fn a_command_is_shown_as_typed() {
         let mut command = Command::new("/somewhere/cargo");
-        assert_eq!(
-            typed(command.args(["test", "-p", "berth-engine", "a b"])),
-            "cargo test -p berth-engine 'a b'"
-        );
+        assert_eq!(typed(command.args(["test", "-p", "berth-engine", "a b"])), "cargo test -p berth-engine 'a b'");
     }
 }

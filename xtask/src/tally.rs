@@ -24,10 +24,7 @@ impl Add for Tally {
     type Output = Tally;
 
     fn add(self, other: Tally) -> Tally {
-        Tally {
-            passed: self.passed + other.passed,
-            failed: self.failed + other.failed,
-        }
+        Tally { passed: self.passed + other.passed, failed: self.failed + other.failed }
     }
 }
 
@@ -95,9 +92,6 @@ mod tests {
 
     #[test]
     fn other_lines_count_nothing() {
-        assert_eq!(
-            Tally::read("3 passed, 1 failed\nerror: could not compile `m`"),
-            Tally::default()
-        );
+        assert_eq!(Tally::read("3 passed, 1 failed\nerror: could not compile `m`"), Tally::default());
     }
 }

@@ -28,51 +28,15 @@ struct Step {
 }
 
 const STEPS: [Step; 10] = [
-    Step {
-        name: "redis",
-        about: "redis-server is there, or is installed when root",
-        run: redis_step,
-    },
-    Step {
-        name: "fmt",
-        about: "every file is formatted",
-        run: fmt,
-    },
-    Step {
-        name: "tidy",
-        about: "crate arrows, rule ids, paths, documented commands",
-        run: tidy_step,
-    },
-    Step {
-        name: "clippy",
-        about: "no warning, in any target",
-        run: clippy,
-    },
-    Step {
-        name: "tests",
-        about: "every test of every crate",
-        run: tests,
-    },
-    Step {
-        name: "docs",
-        about: "the examples in the documentation, the README's too",
-        run: docs,
-    },
-    Step {
-        name: "loom",
-        about: "the slot word, every interleaving of every pair of transitions",
-        run: loom,
-    },
-    Step {
-        name: "shuttle",
-        about: "the real submit kernel under many schedules",
-        run: shuttle,
-    },
-    Step {
-        name: "swaps",
-        about: "each wrong order of the kernel's steps is noticed",
-        run: planted::swaps,
-    },
+    Step { name: "redis", about: "redis-server is there, or is installed when root", run: redis_step },
+    Step { name: "fmt", about: "every file is formatted", run: fmt },
+    Step { name: "tidy", about: "crate arrows, rule ids, paths, documented commands", run: tidy_step },
+    Step { name: "clippy", about: "no warning, in any target", run: clippy },
+    Step { name: "tests", about: "every test of every crate", run: tests },
+    Step { name: "docs", about: "the examples in the documentation, the README's too", run: docs },
+    Step { name: "loom", about: "the slot word, every interleaving of every pair of transitions", run: loom },
+    Step { name: "shuttle", about: "the real submit kernel under many schedules", run: shuttle },
+    Step { name: "swaps", about: "each wrong order of the kernel's steps is noticed", run: planted::swaps },
     Step {
         name: "planted",
         about: "a small surge: the sound server holds, each faulty one is found out",
@@ -89,10 +53,7 @@ pub(crate) struct Stop {
 impl Stop {
     /// A check that failed after others of its step had passed.
     pub(crate) fn after(passed: Tally, why: String) -> Stop {
-        Stop {
-            tally: passed + Tally { passed: 0, failed: 1 },
-            why,
-        }
+        Stop { tally: passed + Tally { passed: 0, failed: 1 }, why }
     }
 }
 
@@ -129,25 +90,15 @@ fn choose(args: &[String]) -> Result<Vec<&'static Step>, String> {
             "--skip" => &mut skip,
             _ => return Err(format!("there is no option `{option}`; see `cargo xtask test --help`")),
         };
-        let names = words
-            .next()
-            .ok_or_else(|| format!("`{option}` needs the name of a step; --list shows them"))?;
+        let names = words.next().ok_or_else(|| format!("`{option}` needs the name of a step; --list shows them"))?;
         for name in names.split(',') {
             let known = STEPS.iter().find(|step| step.name == name);
-            list.push(
-                known
-                    .ok_or_else(|| format!("there is no step `{name}`; --list shows them"))?
-                    .name,
-            );
+            list.push(known.ok_or_else(|| format!("there is no step `{name}`; --list shows them"))?.name);
         }
     }
     let chosen = |step: &&Step| (only.is_empty() || only.contains(&step.name)) && !skip.contains(&step.name);
     let steps: Vec<&Step> = STEPS.iter().filter(chosen).collect();
-    if steps.is_empty() {
-        Err("no step is left to run".to_owned())
-    } else {
-        Ok(steps)
-    }
+    if steps.is_empty() { Err("no step is left to run".to_owned()) } else { Ok(steps) }
 }
 
 fn gate(steps: &[&Step]) -> ExitCode {
@@ -166,23 +117,12 @@ fn gate(steps: &[&Step]) -> ExitCode {
             stopped = Some(step.name);
             break;
         }
-        println!(
-            "[{}/{}] {}: ok in {:.1} s\n",
-            index + 1,
-            steps.len(),
-            step.name,
-            started.elapsed().as_secs_f64()
-        );
+        println!("[{}/{}] {}: ok in {:.1} s\n", index + 1, steps.len(), step.name, started.elapsed().as_secs_f64());
     }
 
     println!("{:<8} {:>8} {:>8} {:>8}", "step", "seconds", "passed", "failed");
     for (name, tally, took) in &done {
-        println!(
-            "{name:<8} {:>8.1} {:>8} {:>8}",
-            took.as_secs_f64(),
-            tally.passed,
-            tally.failed
-        );
+        println!("{name:<8} {:>8.1} {:>8} {:>8}", took.as_secs_f64(), tally.passed, tally.failed);
     }
     for step in &steps[done.len()..] {
         println!("{:<8}  not run", step.name);
@@ -192,11 +132,7 @@ fn gate(steps: &[&Step]) -> ExitCode {
     }
     let total: Tally = done.iter().map(|(_, tally, _)| *tally).sum();
     println!("{} passed, {} failed", total.passed, total.failed);
-    if stopped.is_none() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if stopped.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn redis_step() -> Result<Tally, Stop> {
@@ -240,11 +176,7 @@ fn checked(cfg: &str, test: &str) -> Result<Tally, Stop> {
     let (command, ended) = run_tests(&[cfg], test, Show::Live)?;
     let tally = judge(&command, &ended)?;
     // A file that is empty under its cfg would pass for ever.
-    if tally.passed == 0 {
-        Err(Stop::from(format!("`{command}` under cfg({cfg}) ran no test")))
-    } else {
-        Ok(tally)
-    }
+    if tally.passed == 0 { Err(Stop::from(format!("`{command}` under cfg({cfg}) ran no test"))) } else { Ok(tally) }
 }
 
 /// Runs one test file with our crates compiled under these cfgs. The whole workspace is named so that the dependencies are
@@ -259,15 +191,7 @@ pub(crate) fn run_tests(cfgs: &[&str], test: &str, show: Show) -> Result<(String
 /// `cargo nextest run` where there is nextest (it runs tests side by side, each in its own process), else `cargo test`.
 fn runner(mut cargo: Command) -> Command {
     if on_path("cargo-nextest").is_some() {
-        cargo.args([
-            "nextest",
-            "run",
-            "--no-fail-fast",
-            "--status-level",
-            "slow",
-            "--final-status-level",
-            "slow",
-        ]);
+        cargo.args(["nextest", "run", "--no-fail-fast", "--status-level", "slow", "--final-status-level", "slow"]);
     } else {
         cargo.args(["test", "--no-fail-fast"]);
     }
@@ -280,11 +204,7 @@ fn one(command: &mut Command) -> Result<Tally, Stop> {
     if ended.ok() {
         Ok(Tally::ONE)
     } else {
-        Err(Stop::from(format!(
-            "`{}` ended with {}",
-            typed(command),
-            ended.status()
-        )))
+        Err(Stop::from(format!("`{}` ended with {}", typed(command), ended.status())))
     }
 }
 
@@ -301,11 +221,7 @@ fn judge(command: &str, ended: &Ended) -> Result<Tally, Stop> {
     }
     let why = format!("`{command}` ended with {}", ended.status());
     // Without a count it did not come to running tests: that is one failure.
-    Err(if tally.failed == 0 {
-        Stop::after(tally, why)
-    } else {
-        Stop { tally, why }
-    })
+    Err(if tally.failed == 0 { Stop::after(tally, why) } else { Stop { tally, why } })
 }
 
 #[cfg(test)]
@@ -326,28 +242,15 @@ mod tests {
 
     #[test]
     fn a_wrong_choice_is_one_sentence() {
-        for words in [
-            &["--only"][..],
-            &["--only", "lint"],
-            &["--fast"],
-            &["--only", "tidy", "--skip", "tidy"],
-        ] {
+        for words in [&["--only"][..], &["--only", "lint"], &["--fast"], &["--only", "tidy", "--skip", "tidy"]] {
             assert!(names(words).is_err(), "{words:?}");
         }
     }
 
     #[test]
     fn tests_that_fail_and_builds_that_fail_both_count() {
-        let ended = |code, text: &str| Ended {
-            code: Some(code),
-            text: text.to_owned(),
-        };
-        let failed = judge(
-            "x",
-            &ended(100, "Summary [ 1s] 9 tests run: 7 passed, 2 failed, 0 skipped"),
-        )
-        .err()
-        .unwrap();
+        let ended = |code, text: &str| Ended { code: Some(code), text: text.to_owned() };
+        let failed = judge("x", &ended(100, "Summary [ 1s] 9 tests run: 7 passed, 2 failed, 0 skipped")).err().unwrap();
         assert_eq!(failed.tally, Tally { passed: 7, failed: 2 });
         let failed = judge("x", &ended(101, "error: could not compile")).err().unwrap();
         assert_eq!(failed.tally, Tally { passed: 0, failed: 1 });

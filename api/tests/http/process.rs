@@ -6,12 +6,25 @@ use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::Instant;
-
-use serde_json::json;
+use std::time::{Duration, Instant};
 
 use crate::client::{PATIENCE, attempt, connect, read_reply, request};
 use crate::server::{Home, Server, berth, claim, claims, programme_path};
+
+/// Runs to the end; a server that starts after all is killed.
+#[track_caller]
+fn finish(command: &mut Command) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if started.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            panic!("the process does not end: {:?}", child.wait_with_output());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().unwrap()
+}
 
 /// The process must end with status 2 and one sentence that holds all of `words`.
 #[track_caller]
@@ -59,29 +72,37 @@ fn sigterm_drains_and_what_was_acknowledged_is_there_again() {
 }
 
 #[test]
-fn draining_lets_running_requests_end_and_refuses_new_ones() {
+fn draining_lets_running_requests_end_and_takes_no_new_ones() {
     let server = Server::start_with("http.drain_notice_ms = 0");
-    let mut inside = connect(server.address);
-    let line = b"{\"id\":\"27\",\"kind\":\"state\",\"name\":\"Maharashtra\"}";
-    let length = line.len().to_string();
-    let headers =
-        [("authorization", "Bearer admin-key"), ("idempotency-key", "s"), ("content-length", length.as_str())];
-    inside.write_all(&request("POST", "/v1/regions", &headers, &line[..10])).unwrap();
-    server.wait_for_metric("berth_http_inflight_requests 1");
+    let region: &[u8] = b"{\"id\":\"27\",\"kind\":\"state\",\"name\":\"Maharashtra\"}";
+    // One that blocks a thread and one that does not; of both the body is still on its way.
+    let running = [("/v1/regions", region), ("/v1/parties", b"{\"count\":12345}")].map(|(path, body)| {
+        let length = body.len().to_string();
+        let headers =
+            [("authorization", "Bearer admin-key"), ("idempotency-key", path), ("content-length", length.as_str())];
+        let mut stream = connect(server.address);
+        stream.write_all(&request("POST", path, &headers, &body[..10])).unwrap();
+        (stream, &body[10..])
+    });
+    server.wait_for_metric("berth_http_inflight_requests 2");
     server.terminate();
     let started = Instant::now();
-    // The listener closes; until then probes say no.
     while let Ok(mut stream) = std::net::TcpStream::connect(server.address) {
         assert!(started.elapsed() < PATIENCE, "the listener never closes");
+        // What it says meanwhile is its own affair.
         let _ = stream.write_all(&request("GET", "/readyz", &[("connection", "close")], b""));
         let _ = stream.read_to_end(&mut Vec::new());
     }
-    inside.write_all(&line[10..]).unwrap();
-    assert_eq!(read_reply(&mut inside, false).expect(200), json!({"published": 1}));
+    for (mut stream, rest) in running {
+        stream.write_all(rest).unwrap();
+        let reply = read_reply(&mut stream, false);
+        assert!(matches!(reply.status, 200 | 201), "{}", reply.text());
+    }
     let (status, home) = server.ended();
     assert_eq!(status.code(), Some(0));
     let server = home.start();
     assert_eq!(server.get("/v1/regions").expect(200)["regions"].as_array().unwrap().len(), 1);
+    server.read("/v1/parties/p1.12344/bookings").expect(200);
 }
 
 #[test]
@@ -108,7 +129,7 @@ fn a_taken_port_is_one_sentence_and_nothing_is_written() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let home = Home::new("");
-    let output = home.serve().args(["--listen", &address]).output().unwrap();
+    let output = finish(home.serve().args(["--listen", &address]));
     cannot_start(&output, &["cannot listen", &address]);
     assert!(!home.path("data").exists());
 }
@@ -117,7 +138,7 @@ fn a_taken_port_is_one_sentence_and_nothing_is_written() {
 fn a_locked_directory_is_one_sentence() {
     let server = Server::start();
     let before = server.export();
-    let output = server.home.serve().output().unwrap();
+    let output = finish(&mut server.home.serve());
     cannot_start(&output, &["locked by another process", &server.data_dir()]);
     assert_eq!(server.export(), before);
 }
@@ -134,7 +155,7 @@ fn a_directory_of_another_version_or_damaged_is_one_sentence_and_stays_as_it_was
     let text = std::fs::read_to_string(&meta).unwrap();
     std::fs::write(&meta, text.replace("layout=1", "layout=99")).unwrap();
     let before = files(&data);
-    cannot_start(&home.serve().output().unwrap(), &["99", data.to_str().unwrap()]);
+    cannot_start(&finish(&mut home.serve()), &["99", data.to_str().unwrap()]);
     assert_eq!(files(&data), before);
     std::fs::write(&meta, text).unwrap();
 
@@ -146,7 +167,7 @@ fn a_directory_of_another_version_or_damaged_is_one_sentence_and_stays_as_it_was
     bytes[at] ^= 1;
     std::fs::write(&segment, bytes).unwrap();
     let before = files(&data);
-    cannot_start(&home.serve().output().unwrap(), &[segment.to_str().unwrap()]);
+    cannot_start(&finish(&mut home.serve()), &[segment.to_str().unwrap()]);
     assert_eq!(files(&data), before);
 }
 
@@ -162,18 +183,18 @@ fn a_programme_that_renumbers_what_the_journal_keeps_is_refused() {
         .replace("\"x\"", "\"covishield\"");
     let programme = home.path("swapped.toml");
     std::fs::write(&programme, swapped).unwrap();
-    let output = home.serve().args(["--programme", programme.to_str().unwrap()]).output().unwrap();
+    let output = finish(home.serve().args(["--programme", programme.to_str().unwrap()]));
     cannot_start(&output, &["covishield", "covaxin", "order"]);
 }
 
 #[test]
 fn a_wrong_configuration_is_named_whole() {
     let home = Home::new("cell = 5000\nhttp.body_time_ms = 1");
-    let output = home.serve().args(["--admin-key-sha256", "12"]).output().unwrap();
+    let output = finish(home.serve().args(["--admin-key-sha256", "12"]));
     cannot_start(&output, &["cell: ", "http.body_time_ms: ", "keys[2].sha256: "]);
     assert!(!home.path("data").exists());
-    cannot_start(&berth(&["serve"]).output().unwrap(), &["listen: ", "data_dir: ", "programme: ", "keys: "]);
-    let missing = berth(&["serve", "--config", "/no/such/file"]).output().unwrap();
+    cannot_start(&finish(&mut berth(&["serve"])), &["listen: ", "data_dir: ", "programme: ", "keys: "]);
+    let missing = finish(&mut berth(&["serve", "--config", "/no/such/file"]));
     cannot_start(&missing, &["/no/such/file"]);
 }
 

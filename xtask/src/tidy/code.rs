@@ -10,25 +10,14 @@ const LINES_MAX: usize = 600;
 const UNFINISHED: [&str; 4] = ["todo!", "unimplemented!", "dbg!", "#[ignore"];
 
 /// The clock, the environment and sleeping: engine code is told the time.
-const AMBIENT: [&str; 5] = [
-    "Instant::now",
-    "SystemTime::now",
-    "thread::sleep",
-    "std::env",
-    "env::var",
-];
+const AMBIENT: [&str; 5] = ["Instant::now", "SystemTime::now", "thread::sleep", "std::env", "env::var"];
 
 /// The engine's only callers of those.
 const AMBIENT_FILES: [&str; 2] = ["engine/src/clock.rs", "engine/src/sync.rs"];
 
 /// The steps that decide a count.
-const DECIDING: [&str; 5] = [
-    "compare_exchange",
-    "compare_exchange_weak",
-    "fetch_update",
-    "compare_and_swap",
-    "try_update",
-];
+const DECIDING: [&str; 5] =
+    ["compare_exchange", "compare_exchange_weak", "fetch_update", "compare_and_swap", "try_update"];
 
 /// The engine's only file that takes them.
 const DECIDING_FILE: &str = "engine/src/slot/word.rs";
@@ -40,10 +29,7 @@ const LAYERS: [(&[&str], &[&str]); 3] = [
         &["ids.rs", "units.rs", "clock.rs", "sync.rs"],
         &["slot", "booking", "inventory", "party", "journal", "kernel", "engine"],
     ),
-    (
-        &["error.rs", "slot/", "booking.rs"],
-        &["inventory", "journal", "kernel", "engine"],
-    ),
+    (&["error.rs", "slot/", "booking.rs"], &["inventory", "journal", "kernel", "engine"]),
     (&["journal/"], &["inventory", "kernel", "engine"]),
 ];
 
@@ -63,30 +49,18 @@ pub(super) fn check(files: &[Source], faults: &mut Vec<Fault>) {
 
 fn shape(source: &Source, faults: &mut Vec<Fault>) {
     if !source.text.starts_with("//!") {
-        faults.push(Fault::new(
-            source,
-            1,
-            "a file begins with `//!`: what it owns and who may call it",
-        ));
+        faults.push(Fault::new(source, 1, "a file begins with `//!`: what it owns and who may call it"));
     }
     let count = source.lines().count();
     if count > LINES_MAX {
-        faults.push(Fault::new(
-            source,
-            0,
-            format!("{count} lines: split a file before it passes {LINES_MAX}"),
-        ));
+        faults.push(Fault::new(source, 0, format!("{count} lines: split a file before it passes {LINES_MAX}")));
     }
 }
 
 fn words(source: &Source, faults: &mut Vec<Fault>) {
     for (number, line) in source.code_lines() {
         for word in UNFINISHED.iter().filter(|word| line.contains(**word)) {
-            faults.push(Fault::new(
-                source,
-                number,
-                format!("`{word}`: finish it, or leave it out"),
-            ));
+            faults.push(Fault::new(source, number, format!("`{word}`: finish it, or leave it out")));
         }
         if has_word(line, "unsafe") {
             faults.push(Fault::new(source, number, "no crate here needs `unsafe`"));
@@ -108,33 +82,20 @@ fn engine_words(source: &Source, faults: &mut Vec<Fault>) {
         }
         if path != DECIDING_FILE {
             for word in DECIDING.iter().filter(|word| has_word(line, word)) {
-                faults.push(Fault::new(
-                    source,
-                    number,
-                    format!("`{word}`: only {DECIDING_FILE} decides a count"),
-                ));
+                faults.push(Fault::new(source, number, format!("`{word}`: only {DECIDING_FILE} decides a count")));
             }
         }
     }
 }
 
 fn engine_layers(source: &Source, faults: &mut Vec<Fault>) {
-    let Some(within) = source
-        .path
-        .strip_prefix("engine/src/")
-        .filter(|_| !source.path.starts_with(REPLAY))
-    else {
+    let Some(within) = source.path.strip_prefix("engine/src/").filter(|_| !source.path.starts_with(REPLAY)) else {
         return;
     };
-    let layer = LAYERS
-        .iter()
-        .find(|(parts, _)| parts.iter().any(|part| within.starts_with(part)));
+    let layer = LAYERS.iter().find(|(parts, _)| parts.iter().any(|part| within.starts_with(part)));
     let Some((_, above)) = layer else { return };
     for (number, line) in source.code_lines().filter(|(number, _)| !source.is_test(*number)) {
-        for module in above
-            .iter()
-            .filter(|module| has_word(line, &format!("crate::{module}")))
-        {
+        for module in above.iter().filter(|module| has_word(line, &format!("crate::{module}"))) {
             faults.push(Fault::new(
                 source,
                 number,
@@ -152,14 +113,7 @@ mod tests {
     #[test]
     fn a_file_begins_with_what_it_owns() {
         assert_eq!(
-            told(
-                check,
-                &[
-                    ("api/src/a.rs", "use b;\n"),
-                    ("api/src/b.rs", "//! B.\n"),
-                    ("api/src/c.txt", "use b;\n")
-                ]
-            ),
+            told(check, &[("api/src/a.rs", "use b;\n"), ("api/src/b.rs", "//! B.\n"), ("api/src/c.txt", "use b;\n")]),
             ["api/src/a.rs:1: a file begins with `//!`: what it owns and who may call it"]
         );
     }
@@ -186,10 +140,7 @@ mod tests {
 
     #[test]
     fn no_crate_is_unsafe() {
-        let told = told(
-            check,
-            &[("a.rs", "//! A.\n#![forbid(unsafe_code)]\n// unsafe\nunsafe { f() }\n")],
-        );
+        let told = told(check, &[("a.rs", "//! A.\n#![forbid(unsafe_code)]\n// unsafe\nunsafe { f() }\n")]);
         assert_eq!(told, ["a.rs:4: no crate here needs `unsafe`"]);
     }
 
@@ -220,11 +171,7 @@ mod tests {
         let text = "//! A.\na.compare_exchange_weak(b);\na.fetch_update(b);\n";
         let told = told(
             check,
-            &[
-                ("engine/src/slot/word.rs", text),
-                ("engine/src/party.rs", text),
-                ("loadtest/src/a.rs", text),
-            ],
+            &[("engine/src/slot/word.rs", text), ("engine/src/party.rs", text), ("loadtest/src/a.rs", text)],
         );
         assert_eq!(
             told,

@@ -7,9 +7,8 @@ use super::source::Source;
 const MACHINE_PATHS: [&str; 3] = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/")];
 
 /// The cargo commands that act on packages, so that must say on which.
-const ACTS_ON_PACKAGES: [&str; 14] = [
-    "build", "b", "test", "t", "run", "r", "check", "c", "clippy", "bench", "doc", "nextest", "rustc", "fix",
-];
+const ACTS_ON_PACKAGES: [&str; 14] =
+    ["build", "b", "test", "t", "run", "r", "check", "c", "clippy", "bench", "doc", "nextest", "rustc", "fix"];
 
 pub(super) fn check(files: &[Source], faults: &mut Vec<Fault>) {
     for source in files {
@@ -31,8 +30,7 @@ fn machine_paths(source: &Source, faults: &mut Vec<Fault>) {
 /// Whether the folder stands at the root, not inside a longer path or an address.
 fn begins_a_path(line: &str, path: &str) -> bool {
     let inside = |c: char| c.is_alphanumeric() || "_-.}*/".contains(c);
-    line.match_indices(path)
-        .any(|(at, _)| !line[..at].chars().next_back().is_some_and(inside))
+    line.match_indices(path).any(|(at, _)| !line[..at].chars().next_back().is_some_and(inside))
 }
 
 fn cargo_commands(source: &Source, faults: &mut Vec<Fault>) {
@@ -42,16 +40,9 @@ fn cargo_commands(source: &Source, faults: &mut Vec<Fault>) {
             in_block = !in_block;
             continue;
         }
-        let spans: Vec<&str> = if in_block {
-            vec![line]
-        } else {
-            line.split('`').skip(1).step_by(2).collect()
-        };
+        let spans: Vec<&str> = if in_block { vec![line] } else { line.split('`').skip(1).step_by(2).collect() };
         for span in spans {
-            for command in span
-                .split(['|', ';', '&'])
-                .filter_map(cargo_command)
-                .filter(|command| !says_where(command))
+            for command in span.split(['|', ';', '&']).filter_map(cargo_command).filter(|command| !says_where(command))
             {
                 faults.push(Fault::new(
                     source,
@@ -76,11 +67,7 @@ fn cargo_command(part: &str) -> Option<&str> {
 }
 
 fn says_where(command: &str) -> bool {
-    let words: Vec<&str> = command
-        .split_whitespace()
-        .skip(1)
-        .filter(|word| !word.starts_with('+'))
-        .collect();
+    let words: Vec<&str> = command.split_whitespace().skip(1).filter(|word| !word.starts_with('+')).collect();
     let Some(chore) = words.first() else { return true };
     let names_one = |word: &&str| matches!(*word, "--workspace" | "-p" | "--package") || word.starts_with("--package=");
     !ACTS_ON_PACKAGES.contains(chore) || words.starts_with(&["run", "--release"]) || words.iter().any(names_one)

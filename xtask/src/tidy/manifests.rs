@@ -17,17 +17,7 @@ const ARROWS: [(&str, &[&str]); 6] = [
 const STRANGERS: [(&str, &[&str], &str); 2] = [
     (
         "engine",
-        &[
-            "serde",
-            "serde_json",
-            "serde_derive",
-            "tokio",
-            "hyper",
-            "hyper-util",
-            "http",
-            "http-body-util",
-            "goose",
-        ],
+        &["serde", "serde_json", "serde_derive", "tokio", "hyper", "hyper-util", "http", "http-body-util", "goose"],
         "the engine knows no wire and no runtime",
     ),
     (
@@ -68,11 +58,7 @@ fn arrows(folder: &str, source: &Source, faults: &mut Vec<Fault>) {
         }
         for (_, banned, why) in STRANGERS.iter().filter(|(of, ..)| *of == folder) {
             if banned.contains(&name) {
-                faults.push(Fault::new(
-                    source,
-                    line,
-                    format!("`{folder}` must not depend on `{name}`: {why}"),
-                ));
+                faults.push(Fault::new(source, line, format!("`{folder}` must not depend on `{name}`: {why}")));
             }
         }
     }
@@ -99,11 +85,7 @@ fn dependencies(source: &Source) -> Vec<(usize, &str)> {
             found.extend(renamed.split('"').next().map(|name| (number, name)));
         }
         if in_table && !line.is_empty() && !line.starts_with('#') {
-            found.extend(
-                line.split(['.', '=', ' '])
-                    .next()
-                    .map(|name| (number, name.trim_matches('"'))),
-            );
+            found.extend(line.split(['.', '=', ' ']).next().map(|name| (number, name.trim_matches('"'))));
         }
     }
     found
@@ -122,10 +104,7 @@ fn other_registries(source: &Source, faults: &mut Vec<Fault>) {
 fn replaced_sources(source: &Source, faults: &mut Vec<Fault>) {
     for (number, line) in source.lines() {
         let line = line.trim();
-        if ["[source", "[registr", "replace-with", "[http"]
-            .iter()
-            .any(|start| line.starts_with(start))
-        {
+        if ["[source", "[registr", "replace-with", "[http"].iter().any(|start| line.starts_with(start)) {
             faults.push(Fault::new(
                 source,
                 number,
@@ -149,23 +128,14 @@ mod tests {
                     "engine/Cargo.toml",
                     "[package]\nname = \"berth-engine\"\n[dependencies]\nberth-programme.workspace = true\n",
                 ),
-                (
-                    "programme/Cargo.toml",
-                    "[dependencies]\nberth-engine.workspace = true\n",
-                ),
+                ("programme/Cargo.toml", "[dependencies]\nberth-engine.workspace = true\n"),
                 (
                     "api/Cargo.toml",
                     "[dependencies]\nberth-engine = { path = \"../engine\" }\nberth-programme.workspace = true\n",
                 ),
-                (
-                    "loadtest/Cargo.toml",
-                    "[dev-dependencies]\nours = { package = \"berth-api\", path = \"../api\" }\n",
-                ),
+                ("loadtest/Cargo.toml", "[dev-dependencies]\nours = { package = \"berth-api\", path = \"../api\" }\n"),
                 ("benches/Cargo.toml", "[dependencies.berth-api]\npath = \"../api\"\n"),
-                (
-                    "xtask/Cargo.toml",
-                    "[target.'cfg(unix)'.dependencies]\nberth-engine.workspace = true\n",
-                ),
+                ("xtask/Cargo.toml", "[target.'cfg(unix)'.dependencies]\nberth-engine.workspace = true\n"),
                 ("extra/Cargo.toml", "[dependencies]\n"),
             ],
         );
@@ -190,10 +160,7 @@ mod tests {
                     "engine/Cargo.toml",
                     "[dependencies]\nserde.workspace = true\n[dev-dependencies]\ntokio = \"1\"\nredis = \"1\"\n",
                 ),
-                (
-                    "programme/Cargo.toml",
-                    "[dependencies]\nserde.workspace = true\nhyper = \"1\"\n",
-                ),
+                ("programme/Cargo.toml", "[dependencies]\nserde.workspace = true\nhyper = \"1\"\n"),
             ],
         );
         assert_eq!(
@@ -215,10 +182,7 @@ mod tests {
                     "Cargo.lock",
                     &format!("source = \"{REGISTRY}\"\nsource = \"registry+https://mirror.example/index\"\n"),
                 ),
-                (
-                    ".cargo/config.toml",
-                    "[alias]\nxtask = \"run\"\n[source.crates-io]\nreplace-with = \"mirror\"\n",
-                ),
+                (".cargo/config.toml", "[alias]\nxtask = \"run\"\n[source.crates-io]\nreplace-with = \"mirror\"\n"),
             ],
         );
         assert_eq!(told.len(), 3, "{told:?}");

@@ -32,11 +32,7 @@ pub(crate) struct Fault {
 
 impl Fault {
     fn new(source: &Source, line: usize, sentence: impl Into<String>) -> Fault {
-        Fault {
-            path: source.path.clone(),
-            line,
-            sentence: sentence.into(),
-        }
+        Fault { path: source.path.clone(), line, sentence: sentence.into() }
     }
 }
 
@@ -88,14 +84,10 @@ fn faults(files: &[Source]) -> Vec<Fault> {
 
 fn files_of_the_checkout() -> Result<Vec<Source>, String> {
     let mut git = Command::new("git");
-    git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-        .current_dir(root());
+    git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(root());
     let listed = run(&mut git, Show::Kept)?;
     if !listed.ok() {
-        return Err(format!(
-            "tidy reads the files that git lists, and git said: {}",
-            listed.text.trim()
-        ));
+        return Err(format!("tidy reads the files that git lists, and git said: {}", listed.text.trim()));
     }
     let mut files = Vec::new();
     for path in listed.text.split('\0').filter(|path| !path.is_empty()) {
@@ -121,14 +113,8 @@ mod tests {
     #[test]
     fn a_fault_says_where() {
         let source = Source::new("engine/src/lib.rs", String::new());
-        assert_eq!(
-            Fault::new(&source, 3, "is wrong").to_string(),
-            "engine/src/lib.rs:3: is wrong"
-        );
-        assert_eq!(
-            Fault::new(&source, 0, "is wrong").to_string(),
-            "engine/src/lib.rs: is wrong"
-        );
+        assert_eq!(Fault::new(&source, 3, "is wrong").to_string(), "engine/src/lib.rs:3: is wrong");
+        assert_eq!(Fault::new(&source, 0, "is wrong").to_string(), "engine/src/lib.rs: is wrong");
     }
 }
 
@@ -139,10 +125,7 @@ mod bench {
 
     /// Files made from `(path, text)`.
     pub(super) fn files(files: &[(&str, &str)]) -> Vec<Source> {
-        files
-            .iter()
-            .map(|(path, text)| Source::new(path, (*text).to_owned()))
-            .collect()
+        files.iter().map(|(path, text)| Source::new(path, (*text).to_owned())).collect()
     }
 
     /// The faults of one rule over such files, as text.

@@ -10,9 +10,7 @@ use super::Fault;
 use super::source::Source;
 
 /// The families of rules: capacity, hold, booking, walk-in, no-show, idempotency, journal, fencing, admission, time, party.
-const FAMILIES: [&str; 11] = [
-    "CAP", "HLD", "BKG", "WLK", "NSH", "IDM", "JNL", "FNC", "ADM", "TIM", "PTY",
-];
+const FAMILIES: [&str; 11] = ["CAP", "HLD", "BKG", "WLK", "NSH", "IDM", "JNL", "FNC", "ADM", "TIM", "PTY"];
 
 /// The page of sentences.
 const PAGE: &str = "RULES.md";
@@ -43,11 +41,7 @@ pub(super) fn check(files: &[Source], faults: &mut Vec<Fault>) {
     let (code, tests) = sites(files, faults);
     for (id, sites) in code.iter().chain(&tests).filter(|(id, _)| !rules.contains_key(*id)) {
         for site in sites {
-            faults.push(Fault::new(
-                site.source,
-                site.line,
-                format!("{id} has no sentence in {PAGE}"),
-            ));
+            faults.push(Fault::new(site.source, site.line, format!("{id} has no sentence in {PAGE}")));
         }
     }
     let Some(page) = page else { return };
@@ -56,26 +50,14 @@ pub(super) fn check(files: &[Source], faults: &mut Vec<Fault>) {
         if !tests.contains_key(id) {
             fault(format!("{id} has no proof: no test says `rule: {id}`"));
         }
-        for file in rule
-            .files
-            .iter()
-            .filter(|file| !files.iter().any(|source| source.path == **file))
-        {
+        for file in rule.files.iter().filter(|file| !files.iter().any(|source| source.path == **file)) {
             fault(format!("{id} names {file}, which is not there"));
         }
-        let kept_in: Vec<&str> = code
-            .get(id)
-            .into_iter()
-            .flatten()
-            .map(|site| site.source.path.as_str())
-            .collect();
+        let kept_in: Vec<&str> = code.get(id).into_iter().flatten().map(|site| site.source.path.as_str()).collect();
         if kept_in.is_empty() {
             fault(format!("{id} is kept nowhere: no code says `rule: {id}`"));
         } else if !rule.files.iter().any(|file| kept_in.contains(file)) {
-            fault(format!(
-                "{id} is said to be kept in another file than the code says: {}",
-                kept_in.join(", ")
-            ));
+            fault(format!("{id} is said to be kept in another file than the code says: {}", kept_in.join(", ")));
         }
     }
 }
@@ -84,9 +66,7 @@ pub(super) fn check(files: &[Source], faults: &mut Vec<Fault>) {
 fn sentences<'a>(page: &'a Source, faults: &mut Vec<Fault>) -> Vec<(&'a str, Rule<'a>)> {
     let mut found = Vec::new();
     for (line, text) in page.lines() {
-        let mut words = text
-            .split([' ', '|', '`', '*', '\t', ',', '[', ']', '(', ')'])
-            .filter(|word| !word.is_empty());
+        let mut words = text.split([' ', '|', '`', '*', '\t', ',', '[', ']', '(', ')']).filter(|word| !word.is_empty());
         let Some(id) = words.next().filter(|word| is_id(word)) else {
             continue;
         };
@@ -108,10 +88,7 @@ type Sites<'a> = BTreeMap<&'a str, Vec<Site<'a>>>;
 /// Where rules are cited, in code and in tests. The chores cite none: what they say about ids is about this page.
 fn sites<'a>(files: &'a [Source], faults: &mut Vec<Fault>) -> (Sites<'a>, Sites<'a>) {
     let (mut code, mut tests) = (Sites::new(), Sites::new());
-    for source in files
-        .iter()
-        .filter(|source| source.is_rust() && !source.path.starts_with("xtask/"))
-    {
+    for source in files.iter().filter(|source| source.is_rust() && !source.path.starts_with("xtask/")) {
         for (line, text) in source.comment_lines() {
             for id in cited(text) {
                 if !FAMILIES.contains(&&id[..3]) {
@@ -134,9 +111,7 @@ fn sites<'a>(files: &'a [Source], faults: &mut Vec<Fault>) -> (Sites<'a>, Sites<
 /// The ids that follow `rule:` in a comment: `// rule: CAP-1, JNL-1 and why`.
 fn cited(comment: &str) -> impl Iterator<Item = &str> {
     let rest = comment.split_once("// rule:").map_or("", |(_, rest)| rest);
-    rest.split([' ', ',', ':', ';', '.'])
-        .filter(|word| !word.is_empty())
-        .take_while(|word| is_id(word))
+    rest.split([' ', ',', ':', ';', '.']).filter(|word| !word.is_empty()).take_while(|word| is_id(word))
 }
 
 fn is_id(word: &str) -> bool {
@@ -173,10 +148,7 @@ mod tests {
 
     #[test]
     fn a_citation_needs_a_sentence() {
-        let told = told(
-            check,
-            &[(PAGE, "CAP-1 held and booked fit engine/src/a.rs"), CODE, TEST],
-        );
+        let told = told(check, &[(PAGE, "CAP-1 held and booked fit engine/src/a.rs"), CODE, TEST]);
         assert_eq!(
             told,
             [

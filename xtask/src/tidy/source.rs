@@ -17,19 +17,9 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn new(path: &str, text: String) -> Source {
-        let (code, comments) = if path.ends_with(".rs") {
-            split(&text)
-        } else {
-            (String::new(), String::new())
-        };
+        let (code, comments) = if path.ends_with(".rs") { split(&text) } else { (String::new(), String::new()) };
         let test_lines = test_lines(path, &code);
-        Source {
-            path: path.to_owned(),
-            text,
-            code,
-            comments,
-            test_lines,
-        }
+        Source { path: path.to_owned(), text, code, comments, test_lines }
     }
 
     pub(crate) fn is_rust(&self) -> bool {
@@ -83,10 +73,7 @@ fn split(text: &str) -> (String, String) {
     let (mut code, mut comments) = (String::new(), String::new());
     let mut at = 0;
     while at < chars.len() {
-        let (kind, len) = stretch(
-            &chars[at..],
-            at > 0 && (chars[at - 1].is_alphanumeric() || chars[at - 1] == '_'),
-        );
+        let (kind, len) = stretch(&chars[at..], at > 0 && (chars[at - 1].is_alphanumeric() || chars[at - 1] == '_'));
         for &c in &chars[at..at + len] {
             code.push(if c == '\n' || kind == Kind::Code { c } else { ' ' });
             comments.push(if c == '\n' || kind == Kind::Comment { c } else { ' ' });
@@ -100,10 +87,7 @@ fn split(text: &str) -> (String, String) {
 fn stretch(rest: &[char], in_a_word: bool) -> (Kind, usize) {
     let len = match rest {
         ['/', '/', ..] => {
-            return (
-                Kind::Comment,
-                rest.iter().position(|&c| c == '\n').unwrap_or(rest.len()),
-            );
+            return (Kind::Comment, rest.iter().position(|&c| c == '\n').unwrap_or(rest.len()));
         }
         ['/', '*', ..] => return (Kind::Comment, block_comment(rest)),
         ['"', ..] => quoted(rest, 1, '"'),
@@ -167,10 +151,7 @@ fn raw(rest: &[char], hashes_at: usize) -> usize {
 fn test_lines(path: &str, code: &str) -> Vec<bool> {
     let mut marked = vec![false; code.lines().count()];
     let in_tests = Path::new(path).components().any(|part| part.as_os_str() == "tests") || path.ends_with("/tests.rs");
-    let whole = in_tests
-        || code
-            .lines()
-            .any(|line| line.starts_with("#![cfg(") && asks_for_test(line));
+    let whole = in_tests || code.lines().any(|line| line.starts_with("#![cfg(") && asks_for_test(line));
     if whole {
         marked.fill(true);
         return marked;
@@ -230,10 +211,7 @@ mod tests {
 
     #[test]
     fn lifetimes_and_raw_identifiers_are_code() {
-        assert_eq!(
-            code("fn f<'a>(x: &'a str, r#type: u8)"),
-            "fn f<'a>(x: &'a str, r#type: u8)"
-        );
+        assert_eq!(code("fn f<'a>(x: &'a str, r#type: u8)"), "fn f<'a>(x: &'a str, r#type: u8)");
         assert_eq!(code("for\"x\" bar\"\""), "for    bar  ");
     }
 
