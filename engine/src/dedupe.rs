@@ -222,6 +222,12 @@ impl Keys {
         self.known.get(&key.into()).map(|known| known.outcome())
     }
 
+    /// The fingerprint of the request that had the key's effect.
+    pub(crate) fn fingerprint(&self, key: IdempotencyKey) -> Option<u64> {
+        let known = *self.known.get(&key.into())?;
+        known.outcome().map(|_| known.fingerprint)
+    }
+
     /// Puts a key back at replay.
     pub(crate) fn restore(&self, idempotency: Idempotency, at: TimestampMs, seq: Seq, outcome: Remembered) {
         let key = idempotency.key.into();

@@ -14,7 +14,7 @@ use crate::code::BookingCodes;
 use crate::command::{BookingView, Command, Request, SlotFacts, Submitted};
 use crate::config::Config;
 use crate::error::{Failure, Refusal};
-use crate::ids::{BookingNumber, CellId, Epoch, IdempotencyKey, PartyId, Seq, SlotId};
+use crate::ids::{BookingNumber, CellId, Epoch, Idempotency, IdempotencyKey, PartyId, Seq, SlotId};
 use crate::inventory::{Inventory, Limits};
 use crate::journal::buffer::{Buffer, KindCounts, Taken, recycle};
 use crate::journal::directory::{self, Directory, OpenError};
@@ -136,7 +136,7 @@ impl Engine {
         for unused in &tail.unused {
             directory::remove(unused)?;
         }
-        let epoch = Epoch(tail.epoch.0 + 1);
+        let epoch = directory.next_epoch(tail.epoch)?;
         let marks = Arc::new(Watermark::new(tail.last));
         let buffer = Arc::new(Buffer::new(journal.buffer_bytes, tail.last.next(), Arc::clone(&marks)));
         let shipper = match &journal.redis {
@@ -367,6 +367,17 @@ impl Engine {
             }
         }
         Some(Submitted { result: Err(Refusal::IdempotencyInFlight), seq: Seq(0), replayed: false })
+    }
+
+    /// What `submit` would answer to a request under this key if the key has had an effect: the first outcome, or the
+    /// conflict with it. `None` if it would be executed. For callers with costly checks of their own before they submit.
+    #[must_use]
+    pub fn repeat_of(&self, idempotency: Idempotency) -> Option<Submitted> {
+        let first = self.outcome(idempotency.key)?;
+        if self.inventory.keys.fingerprint(idempotency.key) == Some(idempotency.fingerprint) || first.result.is_err() {
+            return Some(first);
+        }
+        Some(Submitted { result: Err(Refusal::IdempotencyConflict), replayed: false, ..first })
     }
 
     /// Expires up to `budget` holds whose deadline has passed and forgets old idempotency keys; returns how many

@@ -11,8 +11,8 @@
 use std::sync::Arc;
 
 use berth_engine::{
-    BookingNumber, CentreKey, Command, Engine, Failure, Idempotency, Outcome, Refusal, Request, SlotFacts, SlotId,
-    SlotSpec, Submitted, TimestampMs,
+    CentreKey, Command, Engine, Failure, Idempotency, Outcome, Refusal, Request, SlotFacts, SlotId, SlotSpec,
+    Submitted, TimestampMs,
 };
 use parking_lot::Mutex;
 
@@ -94,7 +94,7 @@ impl Publisher {
     ) -> Result<Published, PublishError> {
         let _turn = self.turn.lock();
         // Before the lines are checked: what the first request published would make every line of its repeat a fault.
-        if let Some(earlier) = idempotency.map(|i| self.earlier(i, now)).transpose()?.flatten() {
+        if let Some(earlier) = idempotency.map(|i| self.earlier(i)).transpose()?.flatten() {
             return Ok(earlier);
         }
         let Prepared { note, decoded, slots } = self.prepare(kind, body, now).map_err(PublishError::Lines)?;
@@ -116,23 +116,11 @@ impl Publisher {
     }
 
     /// The answer to an earlier request with this key, if there was one.
-    fn earlier(&self, idempotency: Idempotency, now: TimestampMs) -> Result<Option<Published>, PublishError> {
-        if self.engine.outcome(idempotency.key).is_none() {
-            return Ok(None);
-        }
-        // Only `submit` compares fingerprints, so ask it with a command that can do nothing: should the key be
-        // forgotten at this very moment, no booking has this number.
-        let command = Command::Confirm { hold: BookingNumber(u64::MAX) };
-        let request = Request { command, idempotency: Some(idempotency) };
-        let Submitted { result, seq, .. } = self.engine.submit(&request, now)?;
-        match result {
-            Ok(outcome) => {
-                self.engine.ticket(seq).wait()?;
-                Ok(Some(self.repeat_of(seq, &outcome)))
-            }
-            Err(Refusal::UnknownBooking { .. }) => Ok(None),
-            Err(refusal) => Err(refusal.into()),
-        }
+    fn earlier(&self, idempotency: Idempotency) -> Result<Option<Published>, PublishError> {
+        let Some(Submitted { result, seq, .. }) = self.engine.repeat_of(idempotency) else { return Ok(None) };
+        let outcome = result?;
+        self.engine.ticket(seq).wait()?;
+        Ok(Some(self.repeat_of(seq, &outcome)))
     }
 
     fn repeat_of(&self, seq: berth_engine::Seq, outcome: &Outcome) -> Published {

@@ -15,7 +15,7 @@ promise, and prints the command that repeats it. A run that proves nothing (the 
 
     --rounds N       how many runs (default 10)
     --first-seed N   the seed of the first; the next ones count up (default 1)
-    --scale X        how much of the scenario's people and places (default 0.25)
+    --scale X        how much of the scenario's people and places (default 1)
 ";
 
 struct Options {
@@ -42,7 +42,7 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
 }
 
 fn parse(args: &[String]) -> Result<Options, String> {
-    let mut options = Options { rounds: 10, first_seed: 1, scale: "0.25".to_owned() };
+    let mut options = Options { rounds: 10, first_seed: 1, scale: "1".to_owned() };
     let mut words = args.iter();
     while let Some(name) = words.next() {
         let value = words.next().ok_or_else(|| format!("`{name}` needs a value; see `cargo xtask crash --help`"))?;

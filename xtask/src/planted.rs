@@ -12,10 +12,7 @@ use crate::tally::Tally;
 use crate::test::{Stop, run_tests};
 
 /// The scenario that every server is put through.
-pub(crate) const SCENARIO: &str = "scenarios/first-surge.toml";
-
-/// How much of it: enough for a kill with many operations under way, little enough for a gate on two cores.
-const SCALE: &str = "0.05";
+pub(crate) const SCENARIO: &str = "scenarios/small-surge.toml";
 
 /// The harness's exit status for a run that neither held nor broke a promise, for instance because the generator was the
 /// bottleneck.
@@ -104,7 +101,7 @@ fn surge(name: &str) -> Result<(String, Ended, String), String> {
     // What an earlier run left there must not be taken for this run's.
     let _ = fs::remove_dir_all(&report_dir);
     let mut command = Command::new(target_dir().join("debug/berth-surge"));
-    command.args(["run", SCENARIO, "--scale", SCALE, "--server"]).arg(place(name).join("berth"));
+    command.args(["run", SCENARIO, "--server"]).arg(place(name).join("berth"));
     command.arg("--report-dir").arg(&report_dir).current_dir(root());
     let ended = run(&mut command, Show::Kept)?;
     let report = fs::read_to_string(report_dir.join("report.json")).unwrap_or_default();

@@ -100,6 +100,22 @@ impl Directory {
     }
 }
 
+impl Directory {
+    /// Takes the epoch of a new run: past every one in the journal and every one taken by a start that wrote nothing.
+    pub(crate) fn next_epoch(&self, newest: Epoch) -> Result<Epoch, OpenError> {
+        let path = self.journal.with_file_name("epoch");
+        let io = |error| OpenError::Io { path: path.clone(), error };
+        let taken = match fs::read_to_string(&path) {
+            Ok(text) => text.trim_end().parse().map_err(|_| io(io::Error::other("not a number")))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(io(error)),
+        };
+        let epoch = newest.0.max(taken) + 1;
+        write_whole(&path, &format!("{epoch}\n")).map_err(io)?;
+        Ok(Epoch(epoch))
+    }
+}
+
 /// Opens an existing data directory for reading, as whatever cell it is, and takes its lock.
 pub(crate) fn open_existing(dir: &Path) -> Result<(Directory, CellId), OpenError> {
     let meta = dir.join("berth.meta");
