@@ -88,6 +88,8 @@ pub struct Stats {
     pub journal_bytes: u64,
     /// Nanoseconds spent in syncs.
     pub journal_sync_nanos: u64,
+    /// 1 while no further segment can be made, and what takes units is refused with `journal_full`.
+    pub journal_starved: u64,
     /// 1 if the journal has stopped.
     pub journal_stopped: u64,
     /// Entries by kind since the start of this run.
@@ -438,6 +440,7 @@ impl Engine {
             journal_batches: self.marks.batches.load(Relaxed),
             journal_bytes: self.marks.bytes.load(Relaxed),
             journal_sync_nanos: self.marks.sync_nanos.load(Relaxed),
+            journal_starved: u64::from(self.buffer.is_starved()),
             journal_stopped: u64::from(self.marks.failure().is_some()),
             entries: crate::journal::entry::KINDS.iter().zip(&kinds[1..]).map(|(kind, n)| (*kind, *n)).collect(),
             redis: self.shipper.as_ref().map(shipper::Shipper::stats),

@@ -460,3 +460,41 @@ fn what_was_held_before_a_restart_expires_after_it() {
     assert_eq!(engine.expire_due(later, 100), 1);
     assert_eq!(counts(&engine, slot), (5, 0, 0));
 }
+
+/// When no next segment can be made, what takes units is refused, what ends them goes on, and service resumes by itself.
+#[test]
+fn without_a_next_segment_holds_are_refused_until_there_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let engine = open(&config);
+    let slot = seed(&engine, 100, 100);
+    let (booking, seq) = book(&engine, 0, slot);
+    engine.ticket(seq).wait().unwrap();
+    // Wherever the helper is with the second segment, the third's name is taken.
+    let third = dir.path().join("journal/0000000003.seg");
+    fs::create_dir(&third).unwrap();
+    let note = vec![7u8; 400_000];
+    let tell = |command| engine.submit(&Request { command, idempotency: None }, engine.now()).unwrap();
+    let refused = (0..200).any(|_| {
+        let told = tell(Command::Note { note: &note });
+        // Waits for what was taken, if it can be written, so that the buffer is not what refuses.
+        for _ in 0..50 {
+            if engine.ticket(told.seq).is_durable() || engine.stats().journal_starved == 1 {
+                break;
+            }
+            std::thread::park_timeout(std::time::Duration::from_millis(10));
+        }
+        told.result == Err(Refusal::JournalFull) && engine.stats().journal_starved == 1
+    });
+    assert!(refused);
+    let claim = [Claim { party: PartyId(1), slot, dose: Dose(1) }];
+    assert_eq!(tell(Command::Book { claims: &claim }).result, Err(Refusal::JournalFull));
+    let cancelled = tell(Command::Cancel { booking });
+    assert!(cancelled.result.is_ok(), "{cancelled:?}");
+    fs::remove_dir(&third).unwrap();
+    engine.ticket(cancelled.seq).wait().unwrap();
+    assert!(tell(Command::Book { claims: &claim }).result.is_ok());
+    engine.close().unwrap();
+    drop(engine);
+    assert_eq!(counts(&open(&config), slot), (100, 0, 1));
+}

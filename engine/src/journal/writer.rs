@@ -2,7 +2,7 @@
 //!
 //! While a sync runs, `submit` fills the next batch: that is the group commit. A helper thread keeps the
 //! next segment prepared. A failed write or sync stops the journal for good (after a failed fsync the kernel may
-//! have dropped the dirty pages, so no later success proves anything). A disk too full for the next segment
+//! have dropped the dirty pages, so no later success proves anything). A next segment that cannot be made
 //! is not such a failure: `submit` refuses what would take more units with `journal_full` until there is room again.
 
 use std::io;
@@ -21,7 +21,7 @@ use crate::clock::Stopwatch;
 use crate::ids::{CellId, Epoch, Seq};
 use crate::sync::atomic::Ordering::Relaxed;
 
-/// Waits between attempts to create a segment on a full disk.
+/// The wait between attempts to create a segment.
 const SPACE_RETRY: Duration = Duration::from_millis(100);
 
 /// Where a run of the writer begins.
@@ -152,7 +152,8 @@ impl Writer {
         Ok(())
     }
 
-    /// The prepared segment; waits while the disk is too full to make one.
+    /// The prepared segment. While none can be made, whatever the reason (a full disk, no free file descriptor), it waits
+    /// and tries again: nothing was written to it, so nothing is in doubt, and `submit` refuses what takes more.
     fn next_segment(&mut self) -> io::Result<SegmentFile> {
         let index = self.segment.index + 1;
         loop {
@@ -163,7 +164,7 @@ impl Writer {
                     let _ = self.prepare.send(index + 1);
                     return Ok(segment);
                 }
-                Err(error) if is_full(&error) && !self.buffer.is_closing() => {
+                Err(_) if !self.buffer.is_closing() => {
                     self.buffer.set_starved(true);
                     std::thread::park_timeout(SPACE_RETRY);
                     let _ = self.prepare.send(index);
@@ -175,10 +176,6 @@ impl Writer {
             }
         }
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Whatever ends the writer, a panic included, nobody waits for it for ever.
