@@ -19,6 +19,10 @@ use crate::error::{CannotRun, Doing};
 pub(crate) enum Line {
     Operation(Operation),
     Mark(Mark),
+    /// The last line: how many stand before it. A history without it was cut.
+    End {
+        lines: u64,
+    },
 }
 
 /// One request and what came back, or that nothing did.
@@ -255,23 +259,47 @@ impl Recording {
 
 fn write_lines(file: File, lines: &mpsc::Receiver<Option<Line>>) -> std::io::Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, file);
-    while let Ok(Some(line)) = lines.recv() {
-        serde_json::to_writer(&mut out, &line)?;
-        out.write_all(b"\n")?;
+    let mut written = 0;
+    let mut write = |line: &Line| {
+        serde_json::to_writer(&mut out, line)?;
+        out.write_all(b"\n")
+    };
+    while let Ok(message) = lines.recv() {
+        let Some(line) = message else {
+            write(&Line::End { lines: written })?;
+            break;
+        };
+        write(&line)?;
+        written += 1;
     }
     out.flush()
 }
 
-/// Reads a history file back.
+/// Reads a history file back, without its end line. One that was cut proves nothing of what is missing, so it is an error.
 pub(crate) fn read(path: &Path) -> Result<Vec<Line>, CannotRun> {
     let file = File::open(path).doing(|| format!("open the history {}", path.display()))?;
     let mut lines = Vec::new();
+    let mut ended = None;
     for (index, line) in BufReader::new(file).lines().enumerate() {
         let line = line.doing(|| format!("read the history {}", path.display()))?;
         let parsed = serde_json::from_str(&line).doing(|| format!("read line {} of {}", index + 1, path.display()))?;
-        lines.push(parsed);
+        match parsed {
+            _ if ended.is_some() => {
+                return Err(CannotRun::because(format!("{} goes on after its end line", path.display())));
+            }
+            Line::End { lines } => ended = Some(lines),
+            line => lines.push(line),
+        }
     }
-    Ok(lines)
+    match ended {
+        None => Err(CannotRun::because(format!("{} has no end line: the history was cut", path.display()))),
+        Some(count) if u64::try_from(lines.len()) != Ok(count) => Err(CannotRun::because(format!(
+            "{} has {} lines, and its end line counts {count}",
+            path.display(),
+            lines.len()
+        ))),
+        Some(_) => Ok(lines),
+    }
 }
 
 #[cfg(test)]
@@ -303,5 +331,25 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert!(matches!(&lines[0], Line::Operation(read) if *read == operation));
         assert!(matches!(&lines[1], Line::Mark(Mark { at_us: 9, mark: MarkKind::Restarted { fault: 0 } })));
+    }
+
+    #[test]
+    fn a_cut_history_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("history.ndjson");
+        let (recorder, recording) = Recorder::create(&path).unwrap();
+        recorder.mark(1, MarkKind::DriveBegan);
+        recorder.mark(2, MarkKind::DriveEnded);
+        recording.finish(&recorder).unwrap();
+        let whole = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = whole.lines().collect();
+        let said = |kept: &[&str]| {
+            std::fs::write(&path, kept.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+            read(&path).map_err(|error| error.to_string())
+        };
+        assert_eq!(said(&lines).unwrap().len(), 2);
+        assert!(said(&lines[..2]).unwrap_err().contains("no end line"));
+        assert!(said(&lines[1..]).unwrap_err().contains("has 1 lines, and its end line counts 2"));
+        assert!(said(&[lines[0], lines[1], lines[2], lines[0]]).unwrap_err().contains("goes on after"));
     }
 }

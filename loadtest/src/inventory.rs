@@ -63,7 +63,23 @@ pub(crate) struct Window {
     pub(crate) pools: BTreeMap<String, u64>,
 }
 
+/// What was published: session, then pool, to the units of each of its windows, the smallest first.
+pub(crate) type Published = BTreeMap<String, BTreeMap<String, Vec<u64>>>;
+
 impl Inventory {
+    /// What the run publishes, to be compared with what the server then says it has.
+    pub(crate) fn published(&self) -> Published {
+        let mut published = Published::new();
+        for session in &self.sessions {
+            let pools = published.entry(session.id.clone()).or_default();
+            for (pool, &units) in session.windows.iter().flat_map(|window| &window.pools) {
+                pools.entry(pool.clone()).or_default().push(units);
+            }
+            pools.values_mut().for_each(|units| units.sort_unstable());
+        }
+        published
+    }
+
     /// All units for sale.
     pub(crate) fn units(&self) -> u64 {
         self.sessions.iter().flat_map(|session| &session.windows).flat_map(|window| window.pools.values()).sum()
@@ -173,5 +189,8 @@ mod tests {
         assert!(inventory.districts[0].weight > inventory.districts[2].weight);
         assert_eq!(inventory.sessions[0].id, "d001-c001-2026-11-24");
         assert_eq!(inventory.sessions[0].windows[1].start, "10:00");
+        let published = inventory.published();
+        assert_eq!(published.len(), 6);
+        assert_eq!(published["d001-c001-2026-11-24"]["dose1"], [5, 5]);
     }
 }

@@ -14,7 +14,7 @@ use crate::console;
 use crate::drive::{self, Ask, Field, FieldParts, strike_all};
 use crate::error::{CannotRun, Doing};
 use crate::history::{Clock, Recorder};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Published};
 use crate::plan::Plan;
 use crate::process::{Launch, Server, find_server, run_tool};
 use crate::report;
@@ -50,6 +50,12 @@ pub(crate) struct RunRecord {
     pub(crate) server_starts_ms: Vec<u64>,
     pub(crate) units: u64,
     pub(crate) slots: u64,
+    pub(crate) published: Published,
+    /// When the exports were begun, and whether every hold had been given the time to run out before.
+    pub(crate) exported_us: i64,
+    pub(crate) settled: bool,
+    /// With what `berth verify` ended.
+    pub(crate) verify_exit: i32,
     /// District to its name and units, in the inventory's order.
     pub(crate) districts: Vec<DistrictRecord>,
     /// Session to the index of its district.
@@ -123,11 +129,12 @@ pub(crate) async fn run(order: Order) -> Result<Verdict, CannotRun> {
 
     let (server, lagging_seconds) = drive_and_strike(&field, server, order.seed, &base_url, &directory, &stop).await?;
     ask_what_is_left(&field, &base_url).await?;
-    settle(&order.scenario, &stop).await;
+    let settled = settle(&order.scenario, &stop).await;
     let generator = generator_facts(&field, lagging_seconds);
     recording.finish(&recorder)?;
 
     console::step("taking the export");
+    let exported_us = field.clock.now_us();
     admin.export_to(&files.live_export).await?;
     let server_starts_ms =
         server.starts.iter().map(|start| u64::try_from(start.as_millis()).unwrap_or(u64::MAX)).collect();
@@ -135,7 +142,7 @@ pub(crate) async fn run(order: Order) -> Result<Verdict, CannotRun> {
     console::step("reading the journal");
     run_tool(&program, &["export"], &data_dir, &files.export).await?;
     run_tool(&program, &["export", "--entries"], &data_dir, &files.entries).await?;
-    run_tool(&program, &["verify"], &data_dir, &files.verify).await?;
+    let verify_exit = run_tool(&program, &["verify"], &data_dir, &files.verify).await?;
 
     let record = RunRecord {
         notes: order.notes.clone(),
@@ -146,6 +153,10 @@ pub(crate) async fn run(order: Order) -> Result<Verdict, CannotRun> {
         server_starts_ms,
         units: order.inventory.units(),
         slots: u64::try_from(order.inventory.slots()).unwrap_or(u64::MAX),
+        published: order.inventory.published(),
+        exported_us,
+        settled,
+        verify_exit,
         districts: order
             .inventory
             .districts
@@ -178,7 +189,9 @@ pub(crate) fn judge_directory(directory: &Path) -> Result<Verdict, CannotRun> {
     let record: RunRecord = serde_json::from_str(&text).doing(|| format!("read {}", path.display()))?;
     console::step("auditing");
     let mut evidence = Evidence::read(&EvidenceFiles::in_directory(directory))?;
-    evidence.published_units = Some(record.units);
+    evidence.published = Some(record.published.clone());
+    evidence.settled_us = record.settled.then_some(record.exported_us);
+    evidence.verify_exit = Some(record.verify_exit);
     let reasons = audit::reasons_invalid(&evidence, &record.generator);
     let judgement = audit::judge(&evidence, &record.scenario.audit.promises, reasons);
     report::write(directory, &record, &evidence, &judgement)?;
@@ -255,19 +268,20 @@ async fn ask_what_is_left(field: &Arc<Field>, base_url: &str) -> Result<(), Cann
     Ok(())
 }
 
-/// Waits until every hold has run out, so that what was abandoned must have come back.
-async fn settle(scenario: &Scenario, stop: &Stop) {
+/// Waits until every hold has run out, so that what was abandoned must have come back. Says whether it did.
+async fn settle(scenario: &Scenario, stop: &Stop) -> bool {
     if !scenario.audit.settle {
-        return;
+        return false;
     }
-    let seconds = u64::from(scenario.server.hold_seconds) + 2;
+    let seconds = u64::from(scenario.server.hold_seconds) + audit::SETTLE_SECONDS;
     console::step(&format!("waiting {seconds} s for the last holds to run out"));
     for _ in 0..seconds * 10 {
         if stop.asked() {
-            return;
+            return false;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    true
 }
 
 fn generator_facts(field: &Field, lagging_seconds: u64) -> GeneratorFacts {

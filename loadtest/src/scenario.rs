@@ -221,6 +221,9 @@ impl Default for Audit {
     }
 }
 
+/// The plan is drawn before the run begins and kept in memory.
+const ARRIVALS_MAX: f64 = 50_000_000.0;
+
 impl Scenario {
     /// Reads and checks a scenario file.
     pub(crate) fn read(path: &Path) -> Result<Self, CannotRun> {
@@ -253,7 +256,8 @@ impl Scenario {
             }
         };
         need(!self.name.trim().is_empty(), "name is empty".into());
-        need((1..=3_600).contains(&self.server.hold_seconds), "server.hold_seconds is not within 1..=3600".into());
+        // Five is the least that a Berth programme may say.
+        need((5..=3_600).contains(&self.server.hold_seconds), "server.hold_seconds is not within 5..=3600".into());
         need((1..=16).contains(&self.server.group_claims_max), "server.group_claims_max is not within 1..=16".into());
         need(self.population.parties >= 4, "population.parties is under 4".into());
         need(
@@ -285,6 +289,11 @@ impl Scenario {
                 ),
             );
         }
+        let people: f64 = self.arrivals.iter().filter(|phase| phase.is_sound()).map(Phase::people).sum();
+        need(
+            people <= ARRIVALS_MAX,
+            format!("arrivals bring {people:.0} people in all, more than the {ARRIVALS_MAX:.0} a plan can hold"),
+        );
         for (index, fault) in self.faults.iter().enumerate() {
             need(
                 fault.at_seconds.is_some() != fault.after_bookings.is_some(),
@@ -351,6 +360,17 @@ impl Phase {
     pub(crate) fn seconds(&self) -> f64 {
         match self {
             Self::Constant { seconds, .. } | Self::Ramp { seconds, .. } | Self::Spike { seconds, .. } => *seconds,
+        }
+    }
+
+    /// About how many people come.
+    fn people(&self) -> f64 {
+        match *self {
+            Self::Constant { per_second, seconds, .. } => per_second * seconds,
+            Self::Ramp { from_per_second, to_per_second, seconds, .. } => {
+                f64::midpoint(from_per_second, to_per_second) * seconds
+            }
+            Self::Spike { people, .. } => f64::from(people),
         }
     }
 
@@ -438,6 +458,33 @@ pub(crate) mod tests {
         for part in ["4 faults", "population.parties", "inventory.pools.dose1", "\"day\"", "faults[0] needs one of"] {
             assert!(error.contains(part), "{part} is missing in: {error}");
         }
+    }
+
+    #[test]
+    fn a_hold_time_that_no_programme_may_have_is_a_fault() {
+        let said = |seconds: u32| {
+            let text = format!("{SMALL}\n[server]\nhold_seconds = {seconds}\n");
+            toml::from_str::<Scenario>(&text).unwrap().validate("small").map_err(|error| error.to_string())
+        };
+        assert!(said(4).unwrap_err().contains("server.hold_seconds is not within 5..=3600"));
+        said(5).unwrap();
+    }
+
+    #[test]
+    fn more_people_than_a_plan_can_hold_are_a_fault() {
+        let said = |phase: &str| {
+            let text = format!("{SMALL}\n[[arrivals]]\nphase = \"many\"\n{phase}\n");
+            toml::from_str::<Scenario>(&text).unwrap().validate("small").map_err(|error| error.to_string())
+        };
+        for phase in [
+            "kind = \"constant\"\nper_second = 10000.0\nseconds = 5000.0",
+            "kind = \"ramp\"\nfrom_per_second = 0.0\nto_per_second = 20000.0\nseconds = 5000.0",
+            "kind = \"spike\"\npeople = 50000000",
+        ] {
+            // With the 130 of the others.
+            assert!(said(phase).unwrap_err().contains("bring 50000130 people in all"), "{phase}");
+        }
+        said("kind = \"spike\"\npeople = 49999870").unwrap();
     }
 
     #[test]

@@ -92,7 +92,11 @@ pub(crate) fn judge_refusals(evidence: &Evidence) -> (String, Vec<Finding>) {
             continue;
         }
         seen += 1;
-        let Some([capacity, held, booked]) = operation.counts else { continue };
+        let Some([capacity, held, booked]) = operation.counts else {
+            let what = "a refusal `full` does not say what it counted".to_owned();
+            findings.push(finding(Promise::NoFalseFull, what, vec![tell(operation, evidence.began_us())]));
+            continue;
+        };
         let slot = operation.asked.first().map(|claim| claim.slot.as_str());
         if !operation.asked.iter().all(|claim| Some(claim.slot.as_str()) == slot) {
             // Of several slots one was full; the answer does not say which.
@@ -164,5 +168,8 @@ mod tests {
         assert_eq!(broken(&scene, Promise::NoFalseFull), [""; 0]);
         scene.full("k2", "p1.2", "s1.1", [5, 2, 2]);
         assert!(broken(&scene, Promise::NoFalseFull)[0].contains("4 of 5 taken"));
+        let mut scene = Scene::new();
+        scene.full_uncounted("k1", "p1.1", "s1.1");
+        assert!(broken(&scene, Promise::NoFalseFull)[0].contains("does not say what it counted"));
     }
 }

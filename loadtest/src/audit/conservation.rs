@@ -1,28 +1,26 @@
 //! Promise `conservation`: the counts of each slot are those of the bookings that stand on it, and the journal's own sum
 //! is the export's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::evidence::{Evidence, Export};
 use super::journal::walk;
 use super::lives::story_of;
 use super::{Finding, Promise};
+use crate::inventory::Published;
 
 /// The export without a server is judged in full. The live one is not: its slots and bookings are of different moments
 /// while deadlines pass.
 pub(crate) fn judge(evidence: &Evidence) -> (String, Vec<Finding>) {
     let mut findings = Vec::new();
     counts(&evidence.export, &mut findings);
+    against_published(evidence, &mut findings);
     against_entries(evidence, &mut findings);
     let (capacity, held, booked) = evidence
         .export
         .slots
         .values()
         .fold((0, 0, 0), |sum, slot| (sum.0 + slot.capacity, sum.1 + slot.held, sum.2 + slot.booked));
-    if let Some(published) = evidence.published_units.filter(|&published| published != capacity) {
-        let what = format!("{published} units were published, and the slots of the export have {capacity}");
-        findings.push(Finding { promise: Promise::Conservation, what, story: Vec::new() });
-    }
     let free = i128::from(capacity) - i128::from(held) - i128::from(booked);
     (format!("{capacity} units = {free} free + {held} held + {booked} booked"), findings)
 }
@@ -63,9 +61,48 @@ fn counts(export: &Export, findings: &mut Vec<Finding>) {
     }
 }
 
-/// The export is the journal's sum: the same codes in the same states.
+/// Each session has in each pool the slots that were published, with their units. Which window a slot is of no export
+/// says, so the units of one session and pool are compared in order of size; the journal knows each slot's own.
+fn against_published(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let Some(published) = &evidence.published else { return };
+    let mut exported = Published::new();
+    for slot in evidence.export.slots.values() {
+        exported.entry(slot.session.clone()).or_default().entry(slot.pool.clone()).or_default().push(slot.capacity);
+    }
+    for units in exported.values_mut().flat_map(BTreeMap::values_mut) {
+        units.sort_unstable();
+    }
+    let pairs = |of: &Published| -> BTreeSet<(String, String)> {
+        of.iter().flat_map(|(session, pools)| pools.keys().map(|pool| (session.clone(), pool.clone()))).collect()
+    };
+    for (session, pool) in &pairs(published) | &pairs(&exported) {
+        let units = |of: &Published| of.get(&session).and_then(|pools| pools.get(&pool)).cloned().unwrap_or_default();
+        let (wanted, found) = (units(published), units(&exported));
+        if wanted != found {
+            let what = format!(
+                "slots of session {session} and pool {pool} were published with units {wanted:?} and have {found:?} in the export"
+            );
+            findings.push(Finding { promise: Promise::Conservation, what, story: Vec::new() });
+        }
+    }
+}
+
+/// The export is the journal's sum: the same codes in the same states, the same slots with the same capacity.
 fn against_entries(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let states = walk(evidence).states;
+    let walk = walk(evidence);
+    for slot in evidence.export.slots.values().filter(|_| !walk.capacities.is_empty()) {
+        let written = walk.capacities.get(slot.slot.as_str()).copied();
+        if written != Some(slot.capacity) {
+            let what = format!(
+                "slot {} has a capacity of {} in the export and {} by the journal's entries",
+                slot.slot,
+                slot.capacity,
+                written.map_or_else(|| "none".into(), |capacity| capacity.to_string())
+            );
+            findings.push(Finding { promise: Promise::Conservation, what, story: Vec::new() });
+        }
+    }
+    let states = walk.states;
     for (code, line) in &evidence.export.bookings {
         let written = states.get(code.as_str()).map(|(state, _)| *state);
         if written != Some(line.state.as_str()) && !later_state(&line.state) {
@@ -110,8 +147,27 @@ mod tests {
     #[test]
     fn units_that_were_never_published_are_found() {
         let mut scene = sold();
-        assert_eq!(broken(scene.published(3), Promise::Conservation), [""; 0]);
-        assert!(broken(scene.published(4), Promise::Conservation)[0].contains("4 units were published"));
+        assert_eq!(broken(scene.published(&[3]), Promise::Conservation), [""; 0]);
+        let found = broken(scene.published(&[4]), Promise::Conservation);
+        assert!(found[0].contains("published with units [4] and have [3]"), "{found:?}");
+    }
+
+    #[test]
+    fn slots_that_exchange_capacity_are_found() {
+        let mut scene = sold();
+        scene.capacity("s1.2", 5).published(&[3, 5]);
+        assert_eq!(broken(&scene, Promise::Conservation), [""; 0]);
+        // One unit from one slot to the other: the sum is as it was.
+        scene.capacity("s1.1", 4).capacity("s1.2", 4);
+        assert!(broken(&scene, Promise::Conservation)[0].contains("[3, 5] and have [4, 4]"));
+        // A plain exchange keeps even the list; the journal's own entry knows which slot had what.
+        let mut scene = sold();
+        scene.capacity("s1.2", 5).published(&[3, 5]).entry_published(&[("s1.1", 3), ("s1.2", 5)]);
+        assert_eq!(broken(&scene, Promise::Conservation), [""; 0]);
+        scene.capacity("s1.1", 5).capacity("s1.2", 3);
+        let found = broken(&scene, Promise::Conservation);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].contains("slot s1.1 has a capacity of 5 in the export and 3 by the journal"), "{found:?}");
     }
 
     #[test]

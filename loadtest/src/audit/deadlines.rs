@@ -1,16 +1,17 @@
 //! Promise `deadline`: a hold can be confirmed until its deadline and not after, and does not run out before.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::evidence::Evidence;
 use super::lives::{Fate, Lives, story_of};
-use super::{CLOCK_SLACK_US, Finding, Promise};
+use super::{CLOCK_SLACK_US, EXPIRY_SLACK_US, Finding, Promise};
 use crate::history::{Op, Outcome};
 
 pub(crate) fn judge(evidence: &Evidence, lives: &Lives<'_>) -> (String, Vec<Finding>) {
     let mut findings = Vec::new();
     let late = confirmed_late(evidence, lives, &mut findings);
     in_entries(evidence, &mut findings);
+    never_run_out(evidence, lives, &mut findings);
     (format!("{late} confirmations sent after a deadline"), findings)
 }
 
@@ -80,6 +81,28 @@ fn in_entries(evidence: &Evidence, findings: &mut Vec<Finding>) {
     }
 }
 
+/// Holds that are still held in an export taken when each had long run out, by the earliest deadline named for it.
+fn never_run_out(evidence: &Evidence, lives: &Lives<'_>, findings: &mut Vec<Finding>) {
+    let Some(exported_us) = evidence.settled_us else { return };
+    let mut named = BTreeSet::new();
+    for line in evidence.export.bookings.values().chain(evidence.live_export.bookings.values()) {
+        let code = line.booking.as_str();
+        if line.state != "held" || !named.insert(code) {
+            continue;
+        }
+        let told = lives.bookings.get(code).and_then(|life| life.deadline_us);
+        let what = match told.into_iter().chain(line.expires_us()).min() {
+            None => format!("hold {code} is still held at the end and has no deadline"),
+            Some(deadline_us) if deadline_us < exported_us - EXPIRY_SLACK_US => {
+                let past_ms = (exported_us - deadline_us) / 1_000;
+                format!("hold {code} is still held {}.{:03}s after its deadline", past_ms / 1_000, past_ms % 1_000)
+            }
+            Some(_) => continue,
+        };
+        findings.push(finding(what, story_of(evidence, &[code])));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::scenes::{Scene, broken};
@@ -114,6 +137,25 @@ mod tests {
         scene.hold("k1", "p1.1", "s1.1", "A").wait_seconds(2);
         scene.refused("k2", Op::Confirm, "A", "hold_expired").state("A", "expired");
         assert!(broken(&scene, Promise::Deadline)[0].contains("before its deadline"));
+    }
+
+    #[test]
+    fn a_hold_that_never_runs_out_is_found_once_all_had_their_time() {
+        let mut scene = Scene::new();
+        scene.hold("k1", "p1.1", "s1.1", "A").state("A", "held").wait_seconds(12);
+        assert_eq!(broken(&scene, Promise::Deadline), [""; 0]);
+        scene.settled();
+        let found = broken(&scene, Promise::Deadline);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("still held 4.100s after its deadline"), "{found:?}");
+        // Of a hold that nobody was told of, the export must name the deadline.
+        let mut scene = Scene::new();
+        scene.exists("A", "p1.1", "s1.1", "held").settled();
+        assert!(broken(&scene, Promise::Deadline)[0].contains("has no deadline"));
+        // Within the slack the server may still be about to let it go.
+        let mut scene = Scene::new();
+        scene.hold("k1", "p1.1", "s1.1", "A").state("A", "held").wait_seconds(10).settled();
+        assert_eq!(broken(&scene, Promise::Deadline), [""; 0]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::error::{CannotRun, Doing};
 use crate::history::{self, Claim, Line, Mark, MarkKind, Operation};
+use crate::inventory::Published;
 use crate::wire::timestamp_us;
 
 /// Where a run keeps what it is judged by.
@@ -49,8 +50,12 @@ pub(crate) struct Evidence {
     pub(crate) live_export: Export,
     pub(crate) entries: Vec<Entry>,
     pub(crate) verify: Verify,
-    /// How many units the run published, where that is known.
-    pub(crate) published_units: Option<u64>,
+    /// What the run published, where that is known.
+    pub(crate) published: Option<Published>,
+    /// When the exports were begun, if every hold had been given the time to run out before.
+    pub(crate) settled_us: Option<i64>,
+    /// With what `berth verify` ended, where that is known.
+    pub(crate) verify_exit: Option<i32>,
 }
 
 /// An export: every slot, and every hold and booking ever made.
@@ -67,6 +72,8 @@ pub(crate) struct SlotLine {
     pub(crate) slot: String,
     #[serde(default)]
     pub(crate) session: String,
+    #[serde(default)]
+    pub(crate) pool: String,
     pub(crate) capacity: u64,
     pub(crate) held: u64,
     pub(crate) booked: u64,
@@ -104,6 +111,8 @@ pub(crate) struct Entry {
     /// Codes that this entry changes: a hold's, or a booking's.
     pub(crate) changes: Vec<String>,
     pub(crate) expires_us: Option<i64>,
+    /// Slots and the capacity that this entry gives them, where it says so.
+    pub(crate) capacities: Vec<(String, u64)>,
     /// The engine's hash of the idempotency key it was written for.
     pub(crate) key: Option<String>,
 }
@@ -137,6 +146,7 @@ impl Evidence {
             match line {
                 Line::Operation(operation) => evidence.operations.push(operation),
                 Line::Mark(mark) => evidence.marks.push(mark),
+                Line::End { .. } => {}
             }
         }
         for_each_line(&files.entries, |line| {
@@ -240,6 +250,11 @@ impl Entry {
                     .map(str::to_owned)
                     .collect();
             }
+            "published" => {
+                let slots = value["slots"].as_array().map(Vec::as_slice).unwrap_or_default();
+                entry.capacities = slots.iter().filter_map(capacity_of).collect();
+            }
+            "slot_changed" => entry.capacities = capacity_of(&value).into_iter().collect(),
             _ => entry.changes = codes_of(&value),
         }
         let needs = matches!(entry.kind.as_str(), "held" | "booked" | "moved");
@@ -248,6 +263,10 @@ impl Entry {
         }
         Ok(entry)
     }
+}
+
+fn capacity_of(value: &Value) -> Option<(String, u64)> {
+    Some((value["slot"].as_str()?.to_owned(), value["capacity"].as_u64()?))
 }
 
 fn codes_of(value: &Value) -> Vec<String> {
@@ -292,6 +311,9 @@ mod tests {
         .unwrap();
         assert_eq!((moved.changes[0].as_str(), moved.claims[0].booking.as_str()), ("B", "C"));
         assert!(Entry::parse(r#"{"seq":9,"kind":"held"}"#).is_err());
+        let published =
+            Entry::parse(r#"{"seq":3,"kind":"published","slots":[{"capacity":12,"slot":"s1.0"}]}"#).unwrap();
+        assert_eq!(published.capacities, [("s1.0".to_owned(), 12)]);
     }
 
     #[test]

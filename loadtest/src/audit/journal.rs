@@ -12,6 +12,8 @@ use super::{Finding, Promise};
 pub(crate) struct Walk<'a> {
     /// Each code's state, and the entry that put it there.
     pub(crate) states: HashMap<&'a str, (&'static str, u64)>,
+    /// Each slot's capacity, where the entries that published it say so.
+    pub(crate) capacities: HashMap<&'a str, u64>,
     findings: Vec<(u64, String)>,
     claims: HashMap<&'a str, &'a EntryClaim>,
     group_of: HashMap<&'a str, Vec<&'a str>>,
@@ -37,8 +39,24 @@ pub(crate) fn judge(evidence: &Evidence) -> (String, Vec<Finding>) {
             story: evidence.verify.findings.iter().take(10).map(ToString::to_string).collect(),
         });
     }
+    verify_trusted(evidence, &mut findings);
     let looked_at = format!("{} entries; `berth verify` read {}", evidence.entries.len(), evidence.verify.entries);
     (looked_at, findings)
+}
+
+/// A verification is a witness only if it read the same journal, and if all it says is one thing.
+fn verify_trusted(evidence: &Evidence, findings: &mut Vec<Finding>) {
+    let verify = &evidence.verify;
+    let mut doubt = |what: String| findings.push(Finding { promise: Promise::Journal, what, story: Vec::new() });
+    if u64::try_from(evidence.entries.len()) != Ok(verify.entries) {
+        doubt(format!("`berth verify` read {} entries of a journal of {}", verify.entries, evidence.entries.len()));
+    }
+    if let Some(code) = evidence.verify_exit.filter(|&code| (code == 0) != (verify.verdict == "held")) {
+        doubt(format!("`berth verify` says {:?} and ended with {code}", verify.verdict));
+    }
+    if verify.verdict == "held" && !verify.findings.is_empty() {
+        doubt(format!("`berth verify` says \"held\" and lists {} findings", verify.findings.len()));
+    }
 }
 
 /// Applies the entries in order. After a broken rule the entry is applied all the same, so that one fault is not
@@ -47,8 +65,8 @@ pub(crate) fn walk(evidence: &Evidence) -> Walk<'_> {
     let mut walk = Walk::default();
     let mut last = 0;
     for entry in &evidence.entries {
-        if entry.seq <= last && last > 0 {
-            walk.findings.push((entry.seq, format!("its number is not above {last}, the one before")));
+        if entry.seq != last + 1 {
+            walk.findings.push((entry.seq, format!("its number does not follow {last}, the one before")));
         }
         last = entry.seq;
         walk.apply(entry, evidence);
@@ -71,7 +89,19 @@ impl<'a> Walk<'a> {
                 self.turn(entry, &["booked"], "moved");
                 self.claim(entry, "booked", evidence);
             }
+            "published" | "slot_changed" => {
+                self.capacities.extend(entry.capacities.iter().map(|(slot, capacity)| (slot.as_str(), *capacity)));
+            }
             _ => {}
+        }
+    }
+
+    /// What the journal itself gave the slot; of one that names no capacities, what the export says.
+    fn capacity_of(&self, slot: &str, evidence: &Evidence) -> u64 {
+        if self.capacities.is_empty() {
+            evidence.export.slots.get(slot).map_or(0, |slot| slot.capacity)
+        } else {
+            self.capacities.get(slot).copied().unwrap_or(0)
         }
     }
 
@@ -83,9 +113,9 @@ impl<'a> Walk<'a> {
                 self.findings.push((entry.seq, format!("code {code} was already given out by entry {seq}")));
             }
             self.claims.insert(code, claim);
+            let capacity = self.capacity_of(&claim.slot, evidence);
             let taken = self.taken.entry(&claim.slot).or_default();
             *taken += 1;
-            let capacity = evidence.export.slots.get(&claim.slot).map_or(0, |slot| slot.capacity);
             if *taken > capacity {
                 let what = format!("slot {} has {taken} claims and a capacity of {capacity}", claim.slot);
                 self.findings.push((entry.seq, what));
@@ -197,12 +227,49 @@ mod tests {
     #[test]
     fn a_wrong_turn_a_reused_code_and_a_wrong_number_are_found() {
         let mut scene = Scene::new();
-        scene.entry_held(5, "A", "p1.1", "s1.1").entry_turn(6, "expired", "A").entry_turn(7, "confirmed", "A");
+        scene.entry_held(1, "A", "p1.1", "s1.1").entry_turn(2, "expired", "A").entry_turn(3, "confirmed", "A");
         assert!(broken(&scene, Promise::Journal)[0].contains("becomes booked, having been expired"));
         let mut scene = Scene::new();
-        scene.entry_held(5, "A", "p1.1", "s1.1").entry_held(5, "A", "p1.2", "s1.1");
+        scene.entry_held(1, "A", "p1.1", "s1.1").entry_held(1, "A", "p1.2", "s1.1");
         let found = broken(&scene, Promise::Journal);
-        assert!(found[0].contains("not above 5") && found[1].contains("already given out"), "{found:?}");
+        assert!(found[0].contains("does not follow 1") && found[1].contains("already given out"), "{found:?}");
+    }
+
+    #[test]
+    fn a_missing_entry_is_found() {
+        let mut scene = Scene::new();
+        scene.entry_held(2, "A", "p1.1", "s1.1").entry_turn(4, "expired", "A");
+        let found = broken(&scene, Promise::Journal);
+        assert_eq!(
+            found,
+            [
+                "at journal entry 2: its number does not follow 0, the one before",
+                "at journal entry 4: its number does not follow 2, the one before"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_capacity_that_counts_is_the_published_one() {
+        let mut scene = Scene::new();
+        scene.entry_published(&[("s1.1", 1)]).capacity("s1.1", 5);
+        scene.entry_held(2, "A", "p1.1", "s1.1").entry_held(3, "B", "p1.2", "s1.1");
+        assert_eq!(
+            broken(&scene, Promise::Journal),
+            ["at journal entry 3: slot s1.1 has 2 claims and a capacity of 1"]
+        );
+    }
+
+    #[test]
+    fn a_verification_that_contradicts_itself_or_the_journal_counts() {
+        let mut scene = Scene::new();
+        scene.entry_held(1, "A", "p1.1", "s1.1").verify_read(7);
+        assert_eq!(broken(&scene, Promise::Journal), ["`berth verify` read 7 entries of a journal of 1"]);
+        let mut scene = Scene::new();
+        scene.verify_ended(1);
+        assert_eq!(broken(&scene, Promise::Journal), ["`berth verify` says \"held\" and ended with 1"]);
+        scene.verify_ended(0);
+        assert_eq!(broken(&scene, Promise::Journal), [""; 0]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::evidence::{BookingLine, Evidence, Export};
 use super::lives::{Life, Lives, story_of, tell};
 use super::{Finding, Promise};
-use crate::history::{Op, Outcome};
+use crate::history::{Op, Operation, Outcome};
 
 pub(crate) fn judge(evidence: &Evidence, lives: &Lives<'_>) -> (String, Vec<Finding>) {
     let mut findings = Vec::new();
@@ -17,7 +17,7 @@ pub(crate) fn judge(evidence: &Evidence, lives: &Lives<'_>) -> (String, Vec<Find
     }
     denied(evidence, lives, &mut findings);
     let booked = lives.bookings.values().filter(|life| life.booked_us.is_some()).count();
-    let ended = lives.bookings.values().filter(|life| life.ends.iter().any(|end| end.acknowledged)).count();
+    let ended = lives.bookings.values().filter(|life| life.ends.iter().any(|end| end.acknowledged())).count();
     let looked_at = format!(
         "{} acknowledged claims, {booked} of them acknowledged bookings, {ended} with an acknowledged end",
         lives.bookings.len()
@@ -62,7 +62,7 @@ fn thing(life: &Life<'_>) -> &'static str {
 
 /// The states that the acknowledgements and the open requests of a booking leave possible.
 fn allowed_states(life: &Life<'_>) -> Vec<&'static str> {
-    if let Some(end) = life.ends.iter().find(|end| end.acknowledged) {
+    if let Some(end) = life.ends.iter().find(|end| end.acknowledged()) {
         return vec![end.state()];
     }
     let mut allowed = Vec::new();
@@ -81,8 +81,27 @@ fn allowed_states(life: &Life<'_>) -> Vec<&'static str> {
     allowed
 }
 
+/// The states in which a read may have shown a booking: what was acknowledged before it was sent holds, and what was
+/// sent before its answer came may have happened.
+fn states_at(life: &Life<'_>, read: &Operation) -> Vec<&'static str> {
+    let known = life.ends.iter().filter(|end| end.known_us.is_some_and(|known_us| known_us <= read.sent_us));
+    let ended: Vec<&str> = known.map(|end| end.state()).collect();
+    if !ended.is_empty() {
+        return ended;
+    }
+    let mut allowed = Vec::new();
+    if life.booked_us.is_some() || life.maybe_confirmed {
+        allowed.push("booked");
+    }
+    if life.booked_us.is_none_or(|booked_us| booked_us > read.sent_us) {
+        allowed.extend(["held", "expired"]);
+    }
+    allowed.extend(life.ends.iter().filter(|end| end.sent_us < read.received_us).map(|end| end.state()));
+    allowed
+}
+
 fn two_ends(code: &str, life: &Life<'_>) -> Option<String> {
-    let mut ends = life.ends.iter().filter(|end| end.acknowledged);
+    let mut ends = life.ends.iter().filter(|end| end.acknowledged());
     let (first, second) = (ends.next()?, ends.next());
     if let Some(second) = second {
         return Some(format!("booking {code} was acknowledged as {} and as {}", first.state(), second.state()));
@@ -105,8 +124,19 @@ fn denied(evidence: &Evidence, lives: &Lives<'_>, findings: &mut Vec<Finding>) {
         let other = operation.op == Op::Read
             && operation.outcome == Outcome::Ok
             && operation.told.iter().any(|told| told.booking == code && told.claim() != life.claim);
-        if unknown || other {
-            let what = if unknown {
+        let told = operation.told.iter().find(|told| told.booking == code);
+        let shown = told
+            .filter(|_| operation.op == Op::Read && operation.outcome == Outcome::Ok)
+            .and_then(|told| told.state.as_deref());
+        let impossible = shown.filter(|state| !states_at(life, operation).contains(state));
+        if unknown || other || impossible.is_some() {
+            let what = if let Some(state) = impossible {
+                format!(
+                    "{} {code} was shown as {state}; what its clients knew and tried by then allows only {}",
+                    thing(life),
+                    states_at(life, operation).join(", ")
+                )
+            } else if unknown {
                 format!(
                     "{} {code} was acknowledged, and a later {} was told there is none",
                     thing(life),
@@ -215,6 +245,25 @@ mod tests {
         scene.book("k1", "p1.1", "s1.1", "A").cancel("k2", "A").moved("k3", "A", "s1.2", "B");
         scene.state("A", "cancelled").state("B", "booked");
         assert!(findings(&scene)[0].contains("cancelled and as moved"));
+    }
+
+    #[test]
+    fn a_read_must_show_a_state_that_can_be() {
+        let mut scene = Scene::new();
+        scene.hold("k1", "p1.1", "s1.1", "A").read_shows("A", "held").confirm("k2", "A").read_shows("A", "booked");
+        scene.lost("k3", Op::Cancel, "A").read_shows("A", "booked").read_shows("A", "cancelled");
+        scene.state("A", "cancelled");
+        assert_eq!(findings(&scene), [""; 0]);
+
+        let mut scene = Scene::new();
+        scene.book("k1", "p1.1", "s1.1", "A").cancel("k2", "A").read_shows("A", "booked").state("A", "cancelled");
+        assert!(findings(&scene)[0].contains("shown as booked"), "{:?}", findings(&scene));
+
+        for state in ["cancelled", "expired", "held"] {
+            let mut scene = Scene::new();
+            scene.book("k1", "p1.1", "s1.1", "A").read_shows("A", state).cancel("k2", "A").state("A", "cancelled");
+            assert!(findings(&scene)[0].contains("allows only booked"), "{:?}", findings(&scene));
+        }
     }
 
     #[test]

@@ -39,12 +39,17 @@ pub(crate) struct Life<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct End {
     pub(crate) op: Op,
-    pub(crate) acknowledged: bool,
+    /// When its client first knew of it; none while it is open.
+    pub(crate) known_us: Option<i64>,
     /// Nothing ended before its request was first sent.
     pub(crate) sent_us: i64,
 }
 
 impl End {
+    pub(crate) fn acknowledged(self) -> bool {
+        self.known_us.is_some()
+    }
+
     /// The state this leaves a booking in.
     pub(crate) fn state(self) -> &'static str {
         match self.op {
@@ -196,7 +201,7 @@ fn later<'a>(bookings: &mut BTreeMap<&'a str, Life<'a>>, holds: &HashMap<&str, V
     }
     let Some(target) = key.target else { return };
     let acknowledged_us = key.answers().map(|answer| answer.received_us).min();
-    let end = End { op: key.op, acknowledged: acknowledged_us.is_some(), sent_us: key.first_sent_us };
+    let end = End { op: key.op, known_us: acknowledged_us, sent_us: key.first_sent_us };
     match key.op {
         Op::Confirm => {
             for code in holds.get(target).into_iter().flatten() {

@@ -179,3 +179,7 @@ pub(crate) fn judge(evidence: &Evidence, promises: &BTreeSet<Promise>, invalid_b
 
 /// Client and server clocks are read on one machine, but not at one instant.
 const CLOCK_SLACK_US: i64 = 1_000_000;
+/// A hold that is still held this long after its deadline does not run out.
+const EXPIRY_SLACK_US: i64 = 3_000_000;
+/// How long after the last possible deadline the exports are taken: more than that slack, so that every hold is judged.
+pub(crate) const SETTLE_SECONDS: u64 = 4;

@@ -32,7 +32,11 @@ pub(super) struct Scene {
     entry_times: BTreeMap<String, (i64, i64)>,
     entries: Vec<Entry>,
     verdict: String,
-    published: Option<u64>,
+    published: Option<Vec<u64>>,
+    published_slots: Vec<(String, u64)>,
+    settled_us: Option<i64>,
+    verify_read: Option<u64>,
+    verify_exit: Option<i32>,
 }
 
 /// What `promise` finds in the scene.
@@ -60,6 +64,10 @@ impl Scene {
             entries: Vec::new(),
             verdict: "held".into(),
             published: None,
+            published_slots: Vec::new(),
+            settled_us: None,
+            verify_read: None,
+            verify_exit: None,
         }
     }
 
@@ -286,9 +294,53 @@ impl Scene {
         self
     }
 
-    pub(super) fn published(&mut self, units: u64) -> &mut Self {
-        self.published = Some(units);
+    /// The units that the run published, slot by slot of one session, the smallest first.
+    pub(super) fn published(&mut self, units: &[u64]) -> &mut Self {
+        self.published = Some(units.to_vec());
         self
+    }
+
+    /// The journal's first entry, which publishes slots.
+    pub(super) fn entry_published(&mut self, slots: &[(&str, u64)]) -> &mut Self {
+        self.published_slots = slots.iter().map(|&(slot, units)| (slot.to_owned(), units)).collect();
+        self
+    }
+
+    /// The exports were taken now, after the wait for all holds to run out.
+    pub(super) fn settled(&mut self) -> &mut Self {
+        self.settled_us = Some(self.now_us);
+        self
+    }
+
+    pub(super) fn verify_read(&mut self, entries: u64) -> &mut Self {
+        self.verify_read = Some(entries);
+        self
+    }
+
+    pub(super) fn verify_ended(&mut self, code: i32) -> &mut Self {
+        self.verify_exit = Some(code);
+        self
+    }
+
+    /// A read of a booking that showed it in `state`.
+    pub(super) fn read_shows(&mut self, booking: &str, state: &str) -> &mut Self {
+        let told = Told { state: Some(state.into()), ..self.told(booking) };
+        let operation = Operation { key: None, told: vec![told], ..self.on(Op::Read, "", booking) };
+        self.push(operation)
+    }
+
+    /// A search under way while a kill strikes.
+    pub(super) fn search_caught_by_kill(&mut self) -> &mut Self {
+        let operation = Operation { key: None, outcome: Outcome::Unknown, ..self.on(Op::Search, "", "d001") };
+        self.marks.push(Mark { at_us: self.now_us + STEP_US / 4, mark: killed() });
+        self.push(operation);
+        self.marks.push(Mark { at_us: self.now_us, mark: MarkKind::Restarted { fault: 0 } });
+        self
+    }
+
+    /// A refusal `full` that does not say what it counted.
+    pub(super) fn full_uncounted(&mut self, key: &str, party: &str, slot: &str) -> &mut Self {
+        self.refused_claim(key, party, slot, "full")
     }
 
     pub(super) fn verify_says(&mut self, verdict: &str) -> &mut Self {
@@ -298,14 +350,26 @@ impl Scene {
 
     /// The witnesses.
     pub(super) fn evidence(&self) -> Evidence {
+        let mut entries = if self.entries.is_empty() { self.written() } else { self.entries.clone() };
+        if !self.published_slots.is_empty() {
+            // Entries that a test numbered itself leave room for this one.
+            if self.entries.is_empty() {
+                entries.iter_mut().for_each(|entry| entry.seq += 1);
+            }
+            let capacities = self.published_slots.clone();
+            entries.insert(0, Entry { seq: 1, kind: "published".into(), capacities, ..Entry::default() });
+        }
+        let read = self.verify_read.unwrap_or(u64::try_from(entries.len()).unwrap());
         Evidence {
             operations: self.operations.clone(),
             marks: self.marks.clone(),
             export: self.export(),
             live_export: self.export(),
-            entries: if self.entries.is_empty() { self.written() } else { self.entries.clone() },
-            verify: Verify { verdict: self.verdict.clone(), entries: 0, findings: Vec::new() },
-            published_units: self.published,
+            entries,
+            verify: Verify { verdict: self.verdict.clone(), entries: read, findings: Vec::new() },
+            published: self.published.clone().map(|units| [("x".into(), [("dose1".into(), units)].into())].into()),
+            settled_us: self.settled_us,
+            verify_exit: self.verify_exit,
         }
     }
 
@@ -315,6 +379,7 @@ impl Scene {
             let slot = export.slots.entry(claim.slot.clone()).or_insert_with(|| SlotLine {
                 slot: claim.slot.clone(),
                 session: "x".into(),
+                pool: "dose1".into(),
                 capacity: self.capacities.get(&claim.slot).copied().unwrap_or(10),
                 held: 0,
                 booked: 0,
@@ -329,6 +394,7 @@ impl Scene {
             export.slots.entry(name.clone()).or_insert_with(|| SlotLine {
                 slot: name.clone(),
                 session: "x".into(),
+                pool: "dose1".into(),
                 capacity,
                 held: 0,
                 booked: 0,

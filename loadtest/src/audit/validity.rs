@@ -37,7 +37,8 @@ pub(crate) struct KillFacts {
     pub(crate) changes_in_flight: u64,
     /// All operations whose client was waiting at that moment.
     pub(crate) operations_in_flight: u64,
-    /// How many of those never got an answer.
+    /// How many of those were changes, and how many of these never got an answer.
+    pub(crate) changes_waiting: u64,
     pub(crate) unknown: u64,
 }
 
@@ -131,7 +132,9 @@ pub(crate) fn kills(evidence: &Evidence) -> Vec<KillFacts> {
                     .iter()
                     .filter(|operation| operation.sent_us <= mark.at_us && mark.at_us <= operation.received_us)
                     .collect();
-                let unknown = waiting.iter().filter(|operation| operation.outcome == Outcome::Unknown).count();
+                // A search or a read that was cut puts nothing at stake.
+                let changes = waiting.iter().filter(|operation| operation.op.changes());
+                let unknown = changes.clone().filter(|operation| operation.outcome == Outcome::Unknown).count();
                 kills.push(KillFacts {
                     fault: *fault,
                     at_us: mark.at_us,
@@ -139,6 +142,7 @@ pub(crate) fn kills(evidence: &Evidence) -> Vec<KillFacts> {
                     how: how.clone(),
                     changes_in_flight: *changes_in_flight,
                     operations_in_flight: u64::try_from(waiting.len()).unwrap_or(u64::MAX),
+                    changes_waiting: u64::try_from(changes.count()).unwrap_or(u64::MAX),
                     unknown: u64::try_from(unknown).unwrap_or(u64::MAX),
                 });
             }
@@ -195,9 +199,9 @@ fn kills_missed(evidence: &Evidence, facts: &GeneratorFacts) -> Vec<String> {
 
 /// Why a kill proves nothing, if it does not.
 fn why_missed(kill: &KillFacts, needed: u32) -> Option<String> {
-    let seen = kill.changes_in_flight.min(kill.operations_in_flight);
+    let seen = kill.changes_in_flight.min(kill.changes_waiting);
     if seen < u64::from(needed) {
-        return Some(format!("landed with {seen} operations in flight, under the {needed} it needs"));
+        return Some(format!("landed with {seen} changes in flight, under the {needed} it needs"));
     }
     if kill.unknown == 0 {
         return Some("left no outcome unknown, so nothing was at stake".into());
@@ -334,11 +338,22 @@ mod tests {
         let mut scene = Scene::new();
         scene.book("k1", "p1.1", "s1.1", "A").kill().state("A", "booked");
         let facts = GeneratorFacts { kills_planned: vec![1], ..facts() };
-        assert!(reasons(&scene, &facts)[0].contains("landed with 0 operations in flight"));
+        assert!(reasons(&scene, &facts)[0].contains("landed with 0 changes in flight"));
 
         let mut scene = Scene::new();
         scene.caught_by_kill("k1", "p1.1", "s1.1");
         assert_eq!(reasons(&scene, &facts), ["1 of 1 keys were still open at the end, after all retries"]);
+    }
+
+    #[test]
+    fn a_kill_that_cut_only_a_search_proves_nothing() {
+        let mut scene = Scene::new();
+        scene.search_caught_by_kill();
+        let facts = GeneratorFacts { kills_planned: vec![1], ..facts() };
+        assert!(reasons(&scene, &facts)[0].contains("landed with 0 changes in flight"));
+        // Nor among changes that all had their answers.
+        let facts = GeneratorFacts { kills_planned: vec![0], ..facts };
+        assert!(reasons(&scene, &facts)[0].contains("left no outcome unknown"));
     }
 
     #[test]

@@ -143,7 +143,8 @@ fn count(meter: &Meter, operation: &Operation) {
         }
         Outcome::Unknown => {
             meter.unknown.fetch_add(1, Relaxed);
-            if operation.sent_us <= meter.killed_us.load(Relaxed) {
+            // A search or a read that was cut leaves nothing open.
+            if operation.op.changes() && operation.sent_us <= meter.killed_us.load(Relaxed) {
                 meter.cut_by_kill.fetch_add(1, Relaxed);
             }
         }
@@ -171,6 +172,21 @@ impl Drop for Flight<'_> {
         self.meter.operations_in_flight.fetch_sub(1, Relaxed);
         if self.changes {
             self.meter.changes_in_flight.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_change_that_was_cut_makes_a_blow_land() {
+        let meter = Meter::default();
+        meter.killed_us.store(100, Relaxed);
+        for (op, cut) in [(Op::Search, 0), (Op::Read, 0), (Op::Outcome, 0), (Op::Hold, 1), (Op::Cancel, 2)] {
+            count(&meter, &Operation { op, sent_us: 99, received_us: 150, ..Operation::default() });
+            assert_eq!(meter.cut_by_kill.load(Relaxed), cut, "{op:?}");
         }
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Meter {
     pub(crate) arrivals_dropped: AtomicU64,
     /// When the last kill struck; 0 before the first.
     pub(crate) killed_us: AtomicI64,
-    /// Requests sent before that whose answers never came.
+    /// Changes sent before that whose answers never came.
     pub(crate) cut_by_kill: AtomicU64,
     cut_short: Mutex<Option<&'static str>>,
 }

@@ -38,26 +38,56 @@ const NOTICE: Duration = Duration::from_millis(100);
 pub(crate) async fn strike_all<S: ServerSeat>(field: Arc<Field>, mut seat: S, seed: u64) -> Result<S, CannotRun> {
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x5712_1CE5);
     let faults = field.scenario.faults.clone();
+    // How the process that runs now dies: it was started for the first fault.
+    let Some(mut running) = faults.first().map(|fault| fault.kill) else { return Ok(seat) };
     for (index, fault) in faults.iter().enumerate() {
         if !moment_comes(&field, fault).await {
             break;
         }
         // While it strikes, the drive must not end for want of people.
         field.schedule.keep_open();
-        // Should this blow have to be struck again, the process needs the flag of this kill; else that of the next.
         let next = faults.get(index + 1).map_or(fault.kill, |fault| fault.kill);
         let mut struck = Ok(());
-        for _ in 0..BLOWS_MAX {
-            struck = strike(&field, &mut seat, fault, index, next, &mut rng).await;
-            if struck.is_err() || field.meter.cut_by_kill.load(Relaxed) > 0 {
-                break;
+        for blow in 1..=BLOWS_MAX {
+            // A blow that missed is struck again, at a process that dies in the same way; else the next fault's turn comes.
+            let again = (blow < BLOWS_MAX).then_some(fault.kill);
+            let aim = Blow { fault, index, running, after_miss: again.unwrap_or(next), after_hit: next };
+            match strike(&field, &mut seat, &aim, &mut rng).await {
+                Ok(Landed { hit, started }) => {
+                    running = started;
+                    if hit || again.is_none() {
+                        break;
+                    }
+                    console::step("every change had its answer before the kill; striking again");
+                }
+                Err(error) => {
+                    struck = Err(error);
+                    break;
+                }
             }
-            console::step("every request had its answer before the kill; striking again");
         }
         field.schedule.done();
         struck?;
     }
     Ok(seat)
+}
+
+/// One blow: at which process it is aimed, and how the next is to be started.
+struct Blow<'a> {
+    fault: &'a Fault,
+    index: usize,
+    /// How the process that runs now dies.
+    running: Kill,
+    after_miss: Kill,
+    after_hit: Kill,
+}
+
+/// What came of a blow.
+struct Landed {
+    /// A change was left without its answer.
+    hit: bool,
+    /// How the process that was started since dies.
+    started: Kill,
 }
 
 async fn moment_comes(field: &Field, fault: &Fault) -> bool {
@@ -77,12 +107,11 @@ async fn moment_comes(field: &Field, fault: &Fault) -> bool {
 async fn strike<S: ServerSeat>(
     field: &Field,
     seat: &mut S,
-    fault: &Fault,
-    index: usize,
-    next: Kill,
+    blow: &Blow<'_>,
     rng: &mut SmallRng,
-) -> Result<(), CannotRun> {
-    let fault_number = u32::try_from(index).unwrap_or(u32::MAX);
+) -> Result<Landed, CannotRun> {
+    let fault = blow.fault;
+    let fault_number = u32::try_from(blow.index).unwrap_or(u32::MAX);
     let mut crowds = 0;
     loop {
         field.call_crowd(fault.crowd);
@@ -97,7 +126,7 @@ async fn strike<S: ServerSeat>(
     }
     let killed = MarkKind::Killed {
         fault: fault_number,
-        how: match fault.kill {
+        how: match blow.running {
             Kill::PowerCut => "power-cut".into(),
             Kill::Plain => "plain".into(),
         },
@@ -117,12 +146,15 @@ async fn strike<S: ServerSeat>(
         field.meter.bookings.load(Relaxed)
     ));
     tokio::time::sleep(Duration::from_secs_f64(fault.restart_after_seconds).max(NOTICE)).await;
-    seat.restart(Some(next)).await?;
+    // Judged once, here: what a slower client notices later changes neither the flag nor the count of blows.
+    let hit = field.meter.cut_by_kill.load(Relaxed) > 0;
+    let started = if hit { blow.after_hit } else { blow.after_miss };
+    seat.restart(Some(started)).await?;
     // Marked before anyone is let on: what is sent from now on goes to the new process.
     field.recorder.mark(field.clock.now_us(), MarkKind::Restarted { fault: fault_number });
     field.up.send_replace(true);
     console::step("the server is back");
-    Ok(())
+    Ok(Landed { hit, started })
 }
 
 /// Waits for enough changes in flight, then a random moment, and says whether there are still enough.
@@ -139,4 +171,99 @@ async fn aimed(field: &Field, fault: &Fault, rng: &mut SmallRng) -> bool {
         tokio::time::sleep(LOOK_EVERY).await;
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::super::field::FieldParts;
+    use super::*;
+    use crate::history::{self, Clock, Line, Recorder};
+    use crate::plan::Plan;
+    use crate::scenario::Scenario;
+    use crate::scenario::tests::SMALL;
+
+    /// A seat on which only some of the blows cut a change off.
+    struct Seat {
+        field: Arc<Field>,
+        hits: Vec<bool>,
+        started: Vec<Option<Kill>>,
+    }
+
+    impl ServerSeat for Seat {
+        async fn kill(&mut self) -> Result<(), CannotRun> {
+            self.field.meter.cut_by_kill.store(u64::from(self.hits.remove(0)), Relaxed);
+            Ok(())
+        }
+
+        async fn restart(&mut self, next: Option<Kill>) -> Result<(), CannotRun> {
+            self.started.push(next);
+            Ok(())
+        }
+    }
+
+    /// A power cut and then a plain kill; how each blow was recorded, and with what each process was started.
+    async fn struck(hits: &[bool]) -> (Vec<(u32, String)>, Vec<Option<Kill>>) {
+        let fault = |kill: &str| {
+            format!("[[faults]]\nkill = \"{kill}\"\nat_seconds = 0.0\nin_flight_min = 1\nrestart_after_seconds = 0.0\n")
+        };
+        let text = format!("{SMALL}\n{}{}", fault("power-cut"), fault("plain"));
+        let scenario: Scenario = toml::from_str(&text).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("history.ndjson");
+        let (recorder, recording) = Recorder::create(&path).unwrap();
+        let field = Field::new(FieldParts {
+            plan: Plan::draw(&scenario, &[1.0], 1),
+            scenario,
+            clock: Clock::start(),
+            recorder: recorder.clone(),
+            platform_key: String::new(),
+            districts: vec!["d001".into()],
+            from: String::new(),
+            days: 1,
+            doses: HashMap::new(),
+            first_party: "p1.0".into(),
+            run_id: "test".into(),
+        });
+        let field = Arc::new(field.unwrap());
+        field.meter.changes_in_flight.store(500, Relaxed);
+        let seat = Seat { field: Arc::clone(&field), hits: hits.to_vec(), started: Vec::new() };
+        let seat = strike_all(field, seat, 1).await.unwrap();
+        recording.finish(&recorder).unwrap();
+        let kills = history::read(&path)
+            .unwrap()
+            .into_iter()
+            .filter_map(|line| match line {
+                Line::Mark(history::Mark { mark: MarkKind::Killed { fault, how, .. }, .. }) => Some((fault, how)),
+                _ => None,
+            })
+            .collect();
+        (kills, seat.started)
+    }
+
+    fn named(kills: &[(u32, &str)]) -> Vec<(u32, String)> {
+        kills.iter().map(|&(fault, how)| (fault, how.to_owned())).collect()
+    }
+
+    #[tokio::test]
+    async fn a_blow_that_landed_makes_way_for_the_next_fault() {
+        let (kills, started) = struck(&[true, true]).await;
+        assert_eq!(kills, named(&[(0, "power-cut"), (1, "plain")]));
+        assert_eq!(started, [Some(Kill::Plain), Some(Kill::Plain)]);
+    }
+
+    #[tokio::test]
+    async fn a_blow_that_missed_is_struck_again_in_the_same_way() {
+        let (kills, started) = struck(&[false, true, true]).await;
+        assert_eq!(kills, named(&[(0, "power-cut"), (0, "power-cut"), (1, "plain")]));
+        assert_eq!(started, [Some(Kill::PowerCut), Some(Kill::Plain), Some(Kill::Plain)]);
+    }
+
+    #[tokio::test]
+    async fn after_the_last_miss_the_next_fault_has_its_own_process() {
+        let (kills, started) = struck(&[false, false, false, true]).await;
+        assert_eq!(kills[2..], named(&[(0, "power-cut"), (1, "plain")]));
+        assert_eq!(started, [Some(Kill::PowerCut), Some(Kill::PowerCut), Some(Kill::Plain), Some(Kill::Plain)]);
+    }
 }

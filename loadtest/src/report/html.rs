@@ -174,7 +174,7 @@ fn tables(html: &mut String, figures: &Figures) {
         html.push_str("</table>");
     }
     if !figures.kills.is_empty() {
-        html.push_str("<h2>Kills</h2><table><tr><th>how</th><th class=\"n\">changes in flight</th><th class=\"n\">operations in flight</th><th class=\"n\">left unknown</th><th class=\"n\">back after</th></tr>");
+        html.push_str("<h2>Kills</h2><table><tr><th>how</th><th class=\"n\">changes in flight</th><th class=\"n\">changes waiting</th><th class=\"n\">of them left unknown</th><th class=\"n\">back after</th></tr>");
         for kill in &figures.kills {
             let back = kill
                 .back_us
@@ -184,7 +184,7 @@ fn tables(html: &mut String, figures: &Figures) {
                 "<tr><td>kill -9, {}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{back}</td></tr>",
                 escape(&kill.how),
                 kill.changes_in_flight,
-                kill.operations_in_flight,
+                kill.changes_waiting,
                 kill.unknown
             );
         }

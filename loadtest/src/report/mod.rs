@@ -72,9 +72,10 @@ fn summary(directory: &Path, judgement: &Judgement, figures: &Figures) {
     ));
     for (number, kill) in (1..).zip(&figures.kills) {
         say(&format!(
-            "kill {number} ({}): {} operations in flight, {} of them left unknown; {}",
+            "kill {number} ({}): {} operations in flight, {} of them changes, {} of these left unknown; {}",
             kill.how,
             kill.operations_in_flight,
+            kill.changes_waiting,
             kill.unknown,
             kill.back_us.map_or_else(
                 || "it did not come back".into(),

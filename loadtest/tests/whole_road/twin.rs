@@ -168,6 +168,7 @@ impl Twin {
             return (status, answer.to_string(), true);
         }
         match state.change(&parts, body, self.hold_ms, self.fault, key) {
+            Err("full") => (409, state.full(body).to_string(), false),
             Err(code) => problem(if code.starts_with("unknown") { 404 } else { 409 }, code),
             Ok((status, answer)) => {
                 let seq = state.seq;
@@ -194,7 +195,6 @@ pub(crate) fn journal_path(data_dir: &Path) -> PathBuf {
 }
 
 fn problem(status: u16, code: &str) -> Reply {
-    // A twin that counts for `full` would need the slot; the harness treats the counts as optional.
     (status, json!({ "code": code }).to_string(), false)
 }
 
@@ -315,6 +315,20 @@ impl State {
     fn has_room(&self, name: &str, units: u64, fault: Fault) -> bool {
         let slot = self.slots.iter().find(|slot| slot.name == name).unwrap();
         fault == Fault::Oversells || slot.held + slot.booked + units <= slot.capacity
+    }
+
+    /// The refusal of a request that found no room, with the counts of the slot that has the least for it.
+    fn full(&self, body: &str) -> Value {
+        let asked: Value = serde_json::from_str(body).unwrap();
+        let mut wanted: BTreeMap<&str, i64> = BTreeMap::new();
+        for claim in asked["claims"].as_array().map_or(std::slice::from_ref(&asked), Vec::as_slice) {
+            *wanted.entry(claim["slot"].as_str().unwrap()).or_default() += 1;
+        }
+        let free =
+            |slot: &Slot| i64::try_from(slot.capacity).unwrap() - i64::try_from(slot.held + slot.booked).unwrap();
+        let slots = self.slots.iter().filter(|slot| wanted.contains_key(slot.name.as_str()));
+        let slot = slots.min_by_key(|slot| free(slot) - wanted[slot.name.as_str()]).unwrap();
+        json!({"code": "full", "capacity": slot.capacity, "held": slot.held, "booked": slot.booked})
     }
 
     fn next_code(&self, place: usize) -> String {
