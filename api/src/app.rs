@@ -31,6 +31,8 @@ pub(crate) struct HttpLimits {
     pub(crate) head_time: Duration,
     /// A request's body must be there this long after its head.
     pub(crate) body_time: Duration,
+    /// An answer must be taken this long after it was made.
+    pub(crate) send_time: Duration,
     /// Connections open at once; more wait in the listener's backlog.
     pub(crate) connections_max: usize,
     /// Requests answered at once; more are refused as `overloaded`.
@@ -56,6 +58,8 @@ pub(crate) struct App {
     /// Permits for bulk bodies.
     pub(crate) bulk: Arc<Semaphore>,
     inflight: AtomicUsize,
+    /// Set when the thread that gives expired holds back has ended before its time.
+    pub(crate) expiry_failed: Arc<AtomicBool>,
     /// Whether the log has been told that the journal stopped.
     journal_stop_told: AtomicBool,
 }
@@ -74,12 +78,26 @@ impl App {
             phase: watch::Sender::new(Phase::Serving),
             bulk: Arc::new(Semaphore::new(BULK_CONCURRENCY)),
             inflight: AtomicUsize::new(0),
+            expiry_failed: Arc::new(AtomicBool::new(false)),
             journal_stop_told: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn phase(&self) -> Phase {
         *self.phase.borrow()
+    }
+
+    /// Why no requests should be sent here, if so.
+    pub(crate) fn not_ready(&self) -> Option<&'static str> {
+        if self.phase() != Phase::Serving {
+            Some("draining")
+        } else if self.campaign.engine.stats().journal_stopped != 0 {
+            Some("journal_stopped")
+        } else if self.expiry_failed.load(Relaxed) {
+            Some("expiry_stopped")
+        } else {
+            None
+        }
     }
 
     /// How things are named on the wire.
@@ -94,7 +112,7 @@ impl App {
         (Inflight(Arc::clone(self)), before < self.limits.inflight_requests_max)
     }
 
-    /// Requests running now: not the probes, but those being refused.
+    /// Requests running now, until their answer is taken: not the probes, but those being refused.
     pub(crate) fn inflight(&self) -> usize {
         self.inflight.load(Relaxed)
     }
@@ -124,5 +142,26 @@ pub(crate) struct Inflight(Arc<App>);
 impl Drop for Inflight {
     fn drop(&mut self) {
         self.0.inflight.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+impl App {
+    /// An empty cell in this directory, with nobody to ask it.
+    pub(crate) fn for_test(dir: &std::path::Path) -> Arc<App> {
+        let programme = include_str!("../../programmes/india-2021.toml");
+        let programme = berth_programme::Programme::from_toml(programme).unwrap();
+        let (campaign, report) = Campaign::open(berth_engine::Config::new(dir), programme).unwrap();
+        let time = Duration::from_secs(1);
+        let limits = HttpLimits {
+            head_time: time,
+            body_time: time,
+            send_time: time,
+            connections_max: 1,
+            inflight_requests_max: 1,
+            drain_notice: time,
+            drain_time: time,
+        };
+        Arc::new(App::new(campaign, KeyRing::default(), CellId(1), report.epoch, limits))
     }
 }

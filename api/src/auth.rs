@@ -52,8 +52,8 @@ impl KeyRing {
         KeyRing(credentials)
     }
 
-    /// The credential of a request, if it carries `role`.
-    pub(crate) fn authorize(&self, headers: &HeaderMap, role: Role) -> Result<&Credential, Problem> {
+    /// The credential of a request, if it carries one of `roles`.
+    pub(crate) fn authorize(&self, headers: &HeaderMap, roles: &[Role]) -> Result<&Credential, Problem> {
         let Some(value) = headers.get(AUTHORIZATION) else {
             return Err(Problem::new(Code::Unauthenticated, "this needs an `Authorization: Bearer KEY` header"));
         };
@@ -64,10 +64,12 @@ impl KeyRing {
         let Some(credential) = self.find(&hash(key)) else {
             return Err(Problem::new(Code::InvalidKey, "the key is not known here"));
         };
-        if credential.role == role {
+        if roles.contains(&credential.role) {
             Ok(credential)
         } else {
-            Err(Problem::new(Code::Forbidden, format!("the key is for {}, this needs {role}", credential.role)))
+            let needed: Vec<_> = roles.iter().map(ToString::to_string).collect();
+            let detail = format!("the key is for {}, this needs {}", credential.role, needed.join(" or "));
+            Err(Problem::new(Code::Forbidden, detail))
         }
     }
 
@@ -131,7 +133,7 @@ mod tests {
         if let Some(header) = header {
             headers.insert(AUTHORIZATION, header.parse().unwrap());
         }
-        ring().authorize(&headers, role).map(|c| c.role).map_err(|p| p.code())
+        ring().authorize(&headers, &[role]).map(|c| c.role).map_err(|p| p.code())
     }
 
     #[test]

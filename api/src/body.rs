@@ -11,7 +11,9 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{CONTENT_LENGTH, EXPECT};
 use tokio::sync::mpsc;
 
+use crate::app::Inflight;
 use crate::problem::{Code, Problem};
+use crate::traffic::{self, Running, Unsent};
 
 /// The largest bulk body.
 pub(crate) const BULK_BYTES_MAX: usize = 8 << 20;
@@ -62,12 +64,20 @@ fn too_large(bytes_max: usize) -> Problem {
 }
 
 /// The body of an answer.
-#[derive(Debug)]
 pub(crate) enum ResponseBody {
     /// All of it at once; `None` when it was handed over.
     Whole(Option<Bytes>),
     /// In pieces, as they are made.
-    Pieces(mpsc::Receiver<Result<Bytes, CutShort>>),
+    Pieces(Pieces),
+}
+
+/// An answer in pieces.
+pub(crate) struct Pieces {
+    made: mpsc::Receiver<Result<Bytes, CutShort>>,
+    /// Who asked.
+    running: Option<(Option<Inflight>, Running)>,
+    /// The next piece, while the connection has no room to ask for it.
+    unasked: Option<Unsent>,
 }
 
 /// The maker of a body gave up: the connection ends without the body's end, so nobody takes it for whole.
@@ -79,6 +89,37 @@ impl ResponseBody {
     pub(crate) fn whole(bytes: Bytes) -> ResponseBody {
         ResponseBody::Whole(Some(bytes))
     }
+
+    pub(crate) fn pieces(made: mpsc::Receiver<Result<Bytes, CutShort>>) -> ResponseBody {
+        ResponseBody::Pieces(Pieces { made, running: None, unasked: None })
+    }
+
+    /// The same body; the request counts as running until its last byte is written or nobody wants it any more.
+    pub(crate) fn of(self, inflight: Option<Inflight>, running: Running) -> ResponseBody {
+        match self {
+            ResponseBody::Whole(bytes) => ResponseBody::Whole(bytes.map(|bytes| {
+                let unsent = running.traffic().piece();
+                traffic::carrying(bytes, (inflight, unsent, running))
+            })),
+            ResponseBody::Pieces(Pieces { made, .. }) => {
+                let unasked = Some(running.traffic().piece());
+                ResponseBody::Pieces(Pieces { made, running: Some((inflight, running)), unasked })
+            }
+        }
+    }
+}
+
+impl Pieces {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, CutShort>>> {
+        let Pieces { made, running, unasked } = self;
+        // If none is there yet, that is not the client's doing.
+        *unasked = None;
+        made.poll_recv(cx).map_ok(|piece| {
+            let Some((_, running)) = running else { return piece };
+            *unasked = Some(running.traffic().piece());
+            traffic::carrying(piece, running.traffic().piece())
+        })
+    }
 }
 
 impl Body for ResponseBody {
@@ -88,7 +129,7 @@ impl Body for ResponseBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
         match self.get_mut() {
             ResponseBody::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            ResponseBody::Pieces(pieces) => pieces.poll_recv(cx).map(|piece| piece.map(|p| p.map(Frame::data))),
+            ResponseBody::Pieces(pieces) => pieces.poll(cx).map_ok(Frame::data),
         }
     }
 

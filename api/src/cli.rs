@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use berth_programme::{Campaign, Programme};
+use berth_engine::Limits;
+use berth_programme::{Campaign, KeyFault, Programme};
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::app::App;
 use crate::auth::Role;
 use crate::config::{ConfigFile, KeyEntry, RedisEntry, Settings};
-use crate::{demo, offline, server};
+use crate::{demo, descriptors, offline, server};
 
 /// Berth: a booking core for mass appointment campaigns.
 #[derive(Debug, Parser)]
@@ -45,12 +46,19 @@ enum Command {
         /// Print the journal, entry by entry, instead of what it comes to.
         #[arg(long)]
         entries: bool,
+        /// The server's configuration file, for its limits. Without it the defaults are taken.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Prove every rule at every entry of a data directory's journal.
     Verify {
         /// The data directory.
         #[arg(long, value_name = "DIR")]
         data_dir: PathBuf,
+        /// The server's configuration file, for how long and how many idempotency keys it keeps. Without it the
+        /// defaults are taken.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
 }
 
@@ -101,9 +109,12 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => settings(args).and_then(|settings| serve(&settings)),
         Command::Check { config } => check(&config),
         Command::Demo(args) => demo::run(&args),
-        Command::Export { data_dir, entries: false } => offline::export(&data_dir),
-        Command::Export { data_dir, entries: true } => offline::export_entries(&data_dir),
-        Command::Verify { data_dir } => offline::verify(&data_dir),
+        Command::Export { data_dir, entries, config } => limits(config.as_deref()).and_then(|limits| {
+            if entries { offline::export_entries(&data_dir) } else { offline::export(&data_dir, &limits) }
+        }),
+        Command::Verify { data_dir, config } => {
+            limits(config.as_deref()).and_then(|limits| offline::verify(&data_dir, &limits))
+        }
     };
     done.unwrap_or_else(|sentence| {
         tell(&format!("berth: {sentence}"));
@@ -139,10 +150,7 @@ fn read(path: &Path) -> Result<String, String> {
 
 fn settings(args: ServeArgs) -> Result<Settings, String> {
     let ServeArgs { config, listen, data_dir, programme, redis, power_cut_rehearsal, .. } = args;
-    let mut file = match &config {
-        Some(path) => ConfigFile::parse(&read(path)?).map_err(|fault| format!("{}: {fault}", path.display()))?,
-        None => ConfigFile::default(),
-    };
+    let mut file = config_file(config.as_deref())?;
     file.listen = listen.or(file.listen);
     file.data_dir = data_dir.or(file.data_dir);
     file.programme = programme.or(file.programme);
@@ -155,12 +163,26 @@ fn settings(args: ServeArgs) -> Result<Settings, String> {
         file.keys.extend(sha256.map(|sha256| KeyEntry { role, name: role.to_string(), sha256 }));
     }
     let place = config.map_or_else(|| "the flags".to_owned(), |path| path.display().to_string());
-    let mut settings = file.validate().map_err(|faults| {
-        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
-        format!("{place}: {}", faults.join("; "))
-    })?;
+    let mut settings = file.validate().map_err(|faults| sentence(&place, &faults))?;
     settings.engine.journal.power_cut_rehearsal = power_cut_rehearsal;
     Ok(settings)
+}
+
+/// The file, or an empty one.
+fn config_file(path: Option<&Path>) -> Result<ConfigFile, String> {
+    let Some(path) = path else { return Ok(ConfigFile::default()) };
+    ConfigFile::parse(&read(path)?).map_err(|fault| format!("{}: {fault}", path.display()))
+}
+
+/// The limits that a server with this file has.
+fn limits(config: Option<&Path>) -> Result<Limits, String> {
+    let place = config.map_or_else(String::new, |path| path.display().to_string());
+    config_file(config)?.limits().map_err(|faults| sentence(&place, &faults))
+}
+
+fn sentence(place: &str, faults: &[KeyFault]) -> String {
+    let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    format!("{place}: {}", faults.join("; "))
 }
 
 fn read_programme(path: &Path) -> Result<Programme, String> {
@@ -217,7 +239,9 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
         "replayed the journal"
     );
     let (cell, epoch) = (settings.engine.cell, report.epoch);
-    Ok(Arc::new(App::new(campaign, settings.keys.clone(), cell, epoch, settings.http.clone())))
+    let mut http = settings.http.clone();
+    http.connections_max = descriptors::connections_max(http.connections_max);
+    Ok(Arc::new(App::new(campaign, settings.keys.clone(), cell, epoch, http)))
 }
 
 /// Serves until a signal to stop. A second signal ends the process at once.

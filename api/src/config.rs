@@ -97,7 +97,10 @@ pub(crate) struct HttpEntry {
     pub(crate) head_time_ms: Option<u64>,
     /// A request's body must be there this long after its head. 100 to 600000. Default 15000.
     pub(crate) body_time_ms: Option<u64>,
-    /// Connections open at once. 1 to 1000000. Default 20000; the process needs as many file descriptors.
+    /// An answer must be taken this long after it was made, or its connection is cut. 100 to 600000. Default 30000.
+    pub(crate) send_time_ms: Option<u64>,
+    /// Connections open at once. 1 to 1000000. Default 20000, but at most the file
+    /// descriptors of the process less 64.
     pub(crate) connections_max: Option<usize>,
     /// Requests answered at once; more are told `overloaded`. 1 to 1000000. Default 20000.
     pub(crate) inflight_requests_max: Option<usize>,
@@ -130,6 +133,16 @@ impl ConfigFile {
     /// The first fault of shape, on one line.
     pub(crate) fn parse(text: &str) -> Result<ConfigFile, String> {
         toml::from_str(text).map_err(|error| error.to_string().trim().replace('\n', " | "))
+    }
+
+    /// The limits alone, for who reads a directory that a server with this file has written.
+    ///
+    /// # Errors
+    /// Every fault by its key.
+    pub(crate) fn limits(&self) -> Result<Limits, Vec<KeyFault>> {
+        let mut faults = Faults::default();
+        let limits = faults.limits(&self.limits);
+        if faults.0.is_empty() { Ok(limits) } else { Err(faults.0) }
     }
 
     /// Checks every value.
@@ -246,6 +259,7 @@ impl Faults {
         HttpLimits {
             head_time: self.millis("http.head_time_ms", entry.head_time_ms, 30_000, 100, 600_000),
             body_time: self.millis("http.body_time_ms", entry.body_time_ms, 15_000, 100, 600_000),
+            send_time: self.millis("http.send_time_ms", entry.send_time_ms, 30_000, 100, 600_000),
             connections_max: self.within("http.connections_max", entry.connections_max, 20_000, 1, 1_000_000),
             inflight_requests_max: self.within(
                 "http.inflight_requests_max",

@@ -3,10 +3,15 @@
 //! hyper's own detection of the protocol has no limit of time, so a client that sends half an HTTP/2 preface
 //! and stops would keep its connection for ever. Here the first bytes are looked at, without taking them, until
 //! they can only be one of the two.
+//!
+//! Nor has hyper a limit for a client that does not take its answers, or for an HTTP/2 connection on which nothing
+//! is asked: [`Traffic`] knows, and here it is looked at now and then.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
@@ -14,13 +19,19 @@ use tokio::net::TcpStream;
 
 use crate::app::{App, Phase};
 use crate::router;
+use crate::traffic::{Traffic, Verdict};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How soon to look again while a preface is incomplete; its bytes are in the buffer, so waiting for
-/// readiness would not wait.
+/// readiness would not wait. Twice as long each time: the rest of an honest one is there at once.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// Streams one HTTP/2 connection may have open.
-const STREAMS_MAX: u32 = 256;
+const LOOK_AGAIN_MAX: Duration = Duration::from_millis(500);
+/// Streams one HTTP/2 connection may have open: with their answers, what a client that takes none can hold.
+const STREAMS_MAX: u32 = 32;
+/// Bytes of one stream that may wait for the socket.
+const STREAM_BYTES_MAX: usize = 64 << 10;
+/// How often a limit of time is looked at while it runs: it is met at most this part too late.
+const LOOKS_PER_LIMIT: u32 = 4;
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// An HTTP/2 peer that does not answer a ping this long is gone.
@@ -32,42 +43,81 @@ enum Protocol {
     Http2,
 }
 
-/// Serves a connection until it ends or the server drains.
+/// Serves a connection until it ends, is given up or the server drains. `watcher` is how the server knows that.
 pub(crate) async fn serve(app: Arc<App>, stream: TcpStream, watcher: Watcher) {
     // Answers are small and waited for: better a packet too many than 40 ms too late.
     let _ = stream.set_nodelay(true);
     let Some(protocol) = detect(&app, &stream).await else { return };
+    let traffic = Traffic::new();
     let service = {
-        let app = Arc::clone(&app);
-        service_fn(move |request| router::answer(Arc::clone(&app), request))
+        let (app, traffic) = (Arc::clone(&app), Arc::clone(&traffic));
+        service_fn(move |request| router::answer(Arc::clone(&app), Arc::clone(&traffic), request))
     };
     let io = TokioIo::new(stream);
-    let ended = match protocol {
+    match protocol {
         Protocol::Http1 => {
-            let mut builder = hyper::server::conn::http1::Builder::new();
+            let mut builder = http1::Builder::new();
             builder
                 .timer(TokioTimer::new())
                 .header_read_timeout(app.limits.head_time)
                 .max_buf_size(HEAD_BYTES_MAX)
-                // A client may close its half after the request; one that broke off inside a body is told so.
-                .half_close(true)
-                .pipeline_flush(true);
-            watcher.watch(builder.serve_connection(io, service)).await
+                // A client may close its half after the request; one that broke off inside a body is told so. No
+                // `pipeline_flush`: it copies answers, and a copied one would pass for taken.
+                .half_close(true);
+            let leave = http1::Connection::graceful_shutdown;
+            drive(&app, &traffic, builder.serve_connection(io, service), leave).await;
         }
         Protocol::Http2 => {
-            let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let mut builder = http2::Builder::new(TokioExecutor::new());
             builder
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(STREAMS_MAX)
+                .max_send_buf_size(STREAM_BYTES_MAX)
                 .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
                 .keep_alive_interval(PING_EVERY)
                 .keep_alive_timeout(app.limits.head_time);
-            watcher.watch(builder.serve_connection(io, service)).await
+            let leave = http2::Connection::graceful_shutdown;
+            drive(&app, &traffic, builder.serve_connection(io, service), leave).await;
         }
-    };
-    if let Err(error) = ended {
-        // Clients come and go; only who debugs one wants to read of it.
-        tracing::debug!(%error, "connection ended");
+    }
+    drop(watcher);
+}
+
+/// Runs a connection. `leave` tells it to take no more requests and to end after those it has.
+async fn drive<C>(app: &App, traffic: &Traffic, connection: C, leave: impl Fn(Pin<&mut C>))
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = pin!(connection);
+    let mut phase = app.phase.subscribe();
+    let (idle_time, send_time) = (app.limits.head_time, app.limits.send_time);
+    let look_every = idle_time.min(send_time) / LOOKS_PER_LIMIT;
+    let mut leaving = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    // Clients come and go; only who debugs one wants to read of it.
+                    tracing::debug!(%error, "connection ended");
+                }
+                return;
+            }
+            _ = phase.wait_for(|phase| *phase == Phase::Draining), if !leaving => {
+                leaving = true;
+                leave(connection.as_mut());
+            }
+            () = tokio::time::sleep(look_every) => match traffic.verdict(Instant::now(), idle_time, send_time) {
+                Verdict::Keep => {}
+                Verdict::Idle if !leaving => {
+                    leaving = true;
+                    leave(connection.as_mut());
+                }
+                given_up @ (Verdict::Idle | Verdict::Stuck) => {
+                    tracing::debug!(?given_up, "connection cut");
+                    return;
+                }
+            },
+        }
     }
 }
 
@@ -76,6 +126,7 @@ async fn detect(app: &App, stream: &TcpStream) -> Option<Protocol> {
     let mut phase = app.phase.subscribe();
     let looking = async {
         let mut seen = [0; PREFACE.len()];
+        let mut pause = LOOK_AGAIN;
         loop {
             let len = stream.peek(&mut seen).await.ok()?;
             let seen = seen.get(..len)?;
@@ -88,11 +139,27 @@ async fn detect(app: &App, stream: &TcpStream) -> Option<Protocol> {
             if !PREFACE.starts_with(seen) {
                 return Some(Protocol::Http1);
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(pause).await;
+            pause = longer(pause);
         }
     };
     tokio::select! {
         protocol = tokio::time::timeout(app.limits.head_time, looking) => protocol.ok().flatten(),
         _ = phase.wait_for(|phase| *phase == Phase::Draining) => None,
+    }
+}
+
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).min(LOOK_AGAIN_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preface_that_does_not_come_costs_few_looks() {
+        let pauses: Vec<_> = std::iter::successors(Some(LOOK_AGAIN), |&pause| Some(longer(pause))).take(70).collect();
+        assert!(pauses.iter().sum::<Duration>() > Duration::from_secs(30), "at most 70 looks in 30 seconds");
     }
 }

@@ -1,8 +1,8 @@
 //! Everything there is as NDJSON: slots, then every hold and booking ever made, then `end`.
 //!
 //! Used by `GET /v1/export` beside running bookings and by `berth export` on a directory at rest. Beside
-//! running bookings it is no snapshot: a slot may be read before a booking that is listed. Nothing listed is less
-//! than durable, and whoever wants sums that agree stops the bookings first.
+//! running bookings it is no snapshot: a slot may be read before a booking that is listed. No claim is listed
+//! before it is durable, and whoever wants sums that agree stops the bookings first.
 
 use berth_engine::{BookingView, Counts, Engine, SlotId};
 use berth_programme::{Calendar, Catalogue};
@@ -129,6 +129,8 @@ impl Export<'_> {
 
     // rule: IDM-2 no answer shows what is not yet durable
     fn flush(&mut self) {
+        // Slots are read from memory and do not say what they rest on: nothing newer than this.
+        self.seq = self.seq.max(self.engine.appended());
         let durable = self.engine.ticket(self.seq).wait().is_ok();
         let piece = std::mem::take(&mut self.buffer);
         self.stopped = self.stopped || !durable || self.sink.piece(piece).is_err();

@@ -21,7 +21,9 @@ mod app;
 mod server;
 
 mod connection;
+mod descriptors;
 mod router;
+mod traffic;
 
 mod auth;
 mod body;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
-use crate::app::{App, Phase};
+use crate::app::App;
 use crate::problem::Code;
 use crate::router::{Endpoint, TABLE};
 
@@ -78,13 +78,20 @@ impl Metrics {
         self.replays.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn connection_opened(&self) {
+    /// A connection was accepted; it is closed when the guard is dropped.
+    pub(crate) fn connection(&self) -> OpenConnection<'_> {
         self.connections.fetch_add(1, Relaxed);
         self.connections_total.fetch_add(1, Relaxed);
+        OpenConnection(&self.connections)
     }
+}
 
-    pub(crate) fn connection_closed(&self) {
-        self.connections.fetch_sub(1, Relaxed);
+/// A connection, counted while it is open; also when what serves it panics.
+pub(crate) struct OpenConnection<'a>(&'a AtomicU64);
+
+impl Drop for OpenConnection<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -107,10 +114,10 @@ pub(crate) fn page(app: &App) -> String {
     page.gauge("berth_http_connections", "Connections open now.", metrics.connections.load(Relaxed));
     page.gauge(
         "berth_http_inflight_requests",
-        "Requests running now, probes and scrapes left out.",
+        "Requests running now, until their answer is taken; probes and scrapes left out.",
         app.inflight() as u64,
     );
-    page.gauge("berth_ready", "1 while /readyz says yes.", u64::from(app.phase() == Phase::Serving));
+    page.gauge("berth_ready", "1 while /readyz says yes.", u64::from(app.not_ready().is_none()));
     let catalogue = &app.campaign.catalogue;
     page.gauge("berth_catalogue_centres", "Centres published.", catalogue.centre_count() as u64);
     page.gauge("berth_catalogue_sessions", "Sessions published.", catalogue.session_count() as u64);

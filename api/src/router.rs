@@ -18,6 +18,7 @@ use crate::auth::{Credential, Role};
 use crate::body::ResponseBody;
 use crate::problem::{Code, Problem};
 use crate::routes;
+use crate::traffic::Traffic;
 
 /// What answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,44 +78,47 @@ pub(crate) struct Endpoint {
     pub(crate) method: Method,
     /// The path, with at most one `{parameter}`; also the metrics label.
     pub(crate) template: &'static str,
-    pub(crate) role: Option<Role>,
+    /// Who may ask; empty: everybody, without a key.
+    pub(crate) roles: &'static [Role],
     takes: Media,
     gives: Media,
 }
 
-const fn get(template: &'static str, role: Option<Role>, route: Route, gives: Media) -> Endpoint {
-    Endpoint { route, method: Method::GET, template, role, takes: Media::Json, gives }
+const fn get(template: &'static str, roles: &'static [Role], route: Route, gives: Media) -> Endpoint {
+    Endpoint { route, method: Method::GET, template, roles, takes: Media::Json, gives }
 }
 
-const fn post(template: &'static str, role: Role, route: Route, takes: Media) -> Endpoint {
-    Endpoint { route, method: Method::POST, template, role: Some(role), takes, gives: Media::Json }
+const fn post(template: &'static str, roles: &'static [Role], route: Route, takes: Media) -> Endpoint {
+    Endpoint { route, method: Method::POST, template, roles, takes, gives: Media::Json }
 }
 
-const ADMIN: Option<Role> = Some(Role::Admin);
-const PLATFORM: Option<Role> = Some(Role::Platform);
+const ANYBODY: &[Role] = &[];
+const ADMIN: &[Role] = &[Role::Admin];
+const PLATFORM: &[Role] = &[Role::Platform];
+const WHO_POSTS: &[Role] = &[Role::Admin, Role::Platform];
 
 /// Every endpoint. What is asked most often stands first.
 pub(crate) static TABLE: [Endpoint; 20] = [
-    get("/v1/availability", None, Route::Availability, Media::Json),
-    post("/v1/holds", Role::Platform, Route::Hold, Media::Json),
-    post("/v1/holds/{hold}/confirm", Role::Platform, Route::Confirm, Media::Json),
-    post("/v1/holds/{hold}/release", Role::Platform, Route::Release, Media::Json),
-    post("/v1/bookings", Role::Platform, Route::Book, Media::Json),
+    get("/v1/availability", ANYBODY, Route::Availability, Media::Json),
+    post("/v1/holds", PLATFORM, Route::Hold, Media::Json),
+    post("/v1/holds/{hold}/confirm", PLATFORM, Route::Confirm, Media::Json),
+    post("/v1/holds/{hold}/release", PLATFORM, Route::Release, Media::Json),
+    post("/v1/bookings", PLATFORM, Route::Book, Media::Json),
     get("/v1/bookings/{booking}", PLATFORM, Route::ReadBooking, Media::Json),
-    post("/v1/bookings/{booking}/cancel", Role::Platform, Route::Cancel, Media::Json),
-    post("/v1/bookings/{booking}/move", Role::Platform, Route::Move, Media::Json),
+    post("/v1/bookings/{booking}/cancel", PLATFORM, Route::Cancel, Media::Json),
+    post("/v1/bookings/{booking}/move", PLATFORM, Route::Move, Media::Json),
     get("/v1/parties/{party}/bookings", PLATFORM, Route::PartyBookings, Media::Json),
-    get("/v1/outcomes/{key}", PLATFORM, Route::Outcome, Media::Json),
-    get("/v1/regions", None, Route::ListRegions, Media::Json),
-    post("/v1/regions", Role::Admin, Route::PublishRegions, Media::Ndjson),
-    post("/v1/centres", Role::Admin, Route::PublishCentres, Media::Ndjson),
-    post("/v1/sessions", Role::Admin, Route::PublishSessions, Media::Ndjson),
-    post("/v1/parties", Role::Admin, Route::AddParties, Media::Json),
+    get("/v1/outcomes/{key}", WHO_POSTS, Route::Outcome, Media::Json),
+    get("/v1/regions", ANYBODY, Route::ListRegions, Media::Json),
+    post("/v1/regions", ADMIN, Route::PublishRegions, Media::Ndjson),
+    post("/v1/centres", ADMIN, Route::PublishCentres, Media::Ndjson),
+    post("/v1/sessions", ADMIN, Route::PublishSessions, Media::Ndjson),
+    post("/v1/parties", ADMIN, Route::AddParties, Media::Json),
     get("/v1/export", ADMIN, Route::Export, Media::Ndjson),
-    get("/healthz", None, Route::Healthz, Media::Json),
-    get("/readyz", None, Route::Readyz, Media::Json),
-    get("/metrics", None, Route::Metrics, Media::Text),
-    get("/version", None, Route::Version, Media::Json),
+    get("/healthz", ANYBODY, Route::Healthz, Media::Json),
+    get("/readyz", ANYBODY, Route::Readyz, Media::Json),
+    get("/metrics", ANYBODY, Route::Metrics, Media::Text),
+    get("/version", ANYBODY, Route::Version, Media::Json),
 ];
 
 /// A request on its way to its route.
@@ -131,25 +135,28 @@ pub(crate) struct Call {
 impl Call {
     /// Who asks. The router has checked the role already.
     pub(crate) fn credential(&self) -> Result<&Credential, Problem> {
-        let role = self.endpoint.role.expect("routes that ask who asks have a role in the table");
-        self.app.keys.authorize(&self.headers, role)
+        self.app.keys.authorize(&self.headers, self.endpoint.roles)
     }
 }
 
 /// Answers one request. Never fails: what goes wrong is an answer too.
-pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+pub(crate) async fn answer(
+    app: Arc<App>,
+    traffic: Arc<Traffic>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let running = traffic.request();
     let started = Instant::now();
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let found = find(&head.method, path);
     let endpoint = found.as_ref().ok().map(|(endpoint, _)| *endpoint);
     // Probes and scrapes neither take room nor need any.
-    let inflight = endpoint.is_none_or(|e| !is_probe(e)).then(|| app.enter());
+    let entered = endpoint.is_none_or(|e| !is_probe(e)).then(|| app.enter());
+    let (inflight, room) = entered.map_or((None, true), |(inflight, room)| (Some(inflight), room));
     let answered = match found {
         Err(problem) => Err(problem),
-        Ok(_) if inflight.as_ref().is_some_and(|(_, room)| !room) => {
-            Err(Problem::new(Code::Overloaded, "too many requests are running"))
-        }
+        Ok(_) if !room => Err(Problem::new(Code::Overloaded, "too many requests are running")),
         Ok((endpoint, parameter)) => {
             let call = Call {
                 app: Arc::clone(&app),
@@ -170,7 +177,7 @@ pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<
         without_body(&mut response);
     }
     app.metrics.answered(endpoint, response.status(), started.elapsed());
-    Ok(response)
+    Ok(response.map(|body| body.of(inflight, running)))
 }
 
 async fn dispatch(call: Call) -> Result<Response<ResponseBody>, Problem> {
@@ -178,7 +185,7 @@ async fn dispatch(call: Call) -> Result<Response<ResponseBody>, Problem> {
     if call.app.phase() == Phase::Draining && !is_probe(endpoint) {
         return Err(Problem::new(Code::Draining, "this server is stopping: ask another, or again soon"));
     }
-    if endpoint.role.is_some() {
+    if !endpoint.roles.is_empty() {
         call.credential()?;
     }
     accepts(&call.headers, endpoint.gives)?;

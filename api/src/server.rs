@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use berth_engine::{Engine, Failure};
+use berth_engine::Failure;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,8 +19,9 @@ use crate::connection;
 const EXPIRE_EVERY: Duration = Duration::from_millis(20);
 /// Holds expired in one go: 200 thousand a second, so that a wave of deadlines does not hold up bookings.
 const EXPIRE_BUDGET: usize = 4096;
-/// How long to wait when the system has no descriptor for another connection.
+/// How long to wait when the system has no descriptor for another connection; twice as long each time.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+const ACCEPT_AGAIN_MAX: Duration = Duration::from_secs(1);
 
 /// How a server ended.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ pub(crate) async fn serve(
 ) -> io::Result<Ended> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
-    let expiry = Expiry::start(Arc::clone(&app.campaign.engine))?;
+    let expiry = Expiry::start(&app)?;
     let graceful = GracefulShutdown::new();
     let connections = Arc::new(Semaphore::new(app.limits.connections_max));
 
@@ -50,11 +51,10 @@ pub(crate) async fn serve(
         loop {
             let (stream, permit) = accept(&listener, &connections).await;
             let (app, watcher) = (Arc::clone(&app), graceful.watcher());
-            app.metrics.connection_opened();
             tokio::spawn(async move {
+                let _permit = permit;
+                let _open = app.metrics.connection();
                 connection::serve(Arc::clone(&app), stream, watcher).await;
-                app.metrics.connection_closed();
-                drop(permit);
             });
         }
     };
@@ -86,13 +86,17 @@ pub(crate) async fn serve(
 async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
     // Before accepting: who waits in the backlog costs nothing here.
     let permit = Arc::clone(connections).acquire_owned().await.expect("nobody closes the semaphore");
+    let mut pause = ACCEPT_AGAIN;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return (stream, permit),
+            // Reset before it was accepted: the next one may be good.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                // A connection that was reset before it was accepted, or no descriptors: neither ends the server.
+                // No descriptors or no memory: that does not end the server.
                 tracing::warn!(%error, "could not accept a connection");
-                tokio::time::sleep(ACCEPT_AGAIN).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(ACCEPT_AGAIN_MAX);
             }
         }
     }
@@ -116,10 +120,12 @@ struct Expiry {
 }
 
 impl Expiry {
-    fn start(engine: Arc<Engine>) -> io::Result<Expiry> {
+    fn start(app: &App) -> io::Result<Expiry> {
+        let (engine, failed) = (Arc::clone(&app.campaign.engine), Arc::clone(&app.expiry_failed));
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let run = move || {
+            let _told = ToldOfPanic(failed);
             // Relaxed: only this flag is communicated, and `unpark` orders it anyway.
             while !stopped.load(Relaxed) {
                 engine.expire_due(engine.now(), EXPIRE_BUDGET);
@@ -133,8 +139,43 @@ impl Expiry {
     fn stop(self) {
         self.stop.store(true, Relaxed);
         self.thread.thread().unpark();
-        if self.thread.join().is_err() {
-            tracing::error!("the expiry thread had panicked");
+        // A panic was told of when it happened.
+        let _ = self.thread.join();
+    }
+}
+
+/// Tells the log and `/readyz` at once when its thread panics: holds would live for ever, and nobody would know.
+struct ToldOfPanic(Arc<AtomicBool>);
+
+impl Drop for ToldOfPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the expiry thread panicked: holds no longer expire");
+            // Relaxed: only this flag is communicated.
+            self.0.store(true, Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_whose_expiry_thread_panicked_is_not_ready() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = App::for_test(dir.path());
+        let run = |panics: bool| {
+            let told = ToldOfPanic(Arc::clone(&app.expiry_failed));
+            let thread = std::thread::spawn(move || {
+                let _told = told;
+                assert!(!panics, "planted");
+            });
+            let _ = thread.join();
+            app.not_ready()
+        };
+        assert_eq!(run(false), None);
+        assert_eq!(run(true), Some("expiry_stopped"));
+        app.campaign.engine.close().unwrap();
     }
 }

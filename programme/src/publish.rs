@@ -103,8 +103,9 @@ impl Publisher {
             BulkKind::Sessions => Command::Publish { slots: &slots, note: &note },
         };
         let Submitted { result, seq, replayed } = self.engine.submit(&Request { command, idempotency }, now)?;
-        let outcome = result?;
+        // rule: IDM-2 a refusal too rests on entries that must be durable before it is told
         self.engine.ticket(seq).wait()?;
+        let outcome = result?;
         if replayed {
             return Ok(self.repeat_of(seq, &outcome));
         }
@@ -118,8 +119,9 @@ impl Publisher {
     /// The answer to an earlier request with this key, if there was one.
     fn earlier(&self, idempotency: Idempotency) -> Result<Option<Published>, PublishError> {
         let Some(Submitted { result, seq, .. }) = self.engine.repeat_of(idempotency) else { return Ok(None) };
-        let outcome = result?;
+        // rule: IDM-2 a refusal too rests on entries that must be durable before it is told
         self.engine.ticket(seq).wait()?;
+        let outcome = result?;
         Ok(Some(self.repeat_of(seq, &outcome)))
     }
 

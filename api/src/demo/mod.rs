@@ -81,7 +81,8 @@ fn open(dir: &Path, keys: &Keys) -> Result<Arc<App>, String> {
     cli::open(&settings, programme)
 }
 
-/// Publishes what is not there yet: everything in a new directory, the days since the last run in an old one.
+/// Publishes what is not there yet: everything in a new directory, the days since the last run in an old one, and
+/// the rest where an earlier run was stopped half-way. Each publish is there whole or not at all.
 fn seed(campaign: &Campaign) -> Result<(), String> {
     let now = campaign.engine.now();
     let publish = |kind, body: String| {
@@ -92,17 +93,20 @@ fn seed(campaign: &Campaign) -> Result<(), String> {
         let published = campaign.publisher.publish(kind, body.as_bytes(), None, now);
         published.map(|_| ()).map_err(|error| format!("cannot publish the demo's inventory: {error}"))
     };
-    if campaign.catalogue.centre_count() == 0 {
+    if campaign.catalogue.regions().is_empty() {
         publish(BulkKind::Regions, inventory::regions())?;
+    }
+    if campaign.catalogue.centre_count() == 0 {
         publish(BulkKind::Centres, inventory::centres())?;
     }
     let today = campaign.programme.calendar().date(now);
     let exists = |centre: &str, date| campaign.catalogue.has_session(&format!("{centre}-{date}"));
     publish(BulkKind::Sessions, inventory::sessions(today, DAYS, exists))?;
-    if campaign.engine.stats().parties == 0 {
-        for (birth_year, share) in [(1950, PARTIES / 4), (1992, PARTIES - PARTIES / 4)] {
+    for (birth_year, up_to) in [(1950, PARTIES / 4), (1992, PARTIES)] {
+        let there = u32::try_from(campaign.engine.stats().parties).unwrap_or(u32::MAX);
+        if there < up_to {
             let facts = PartyFacts { birth_year, ..PartyFacts::default() };
-            execute(campaign, Command::AddParties { count: share, facts })?;
+            execute(campaign, Command::AddParties { count: up_to - there, facts })?;
         }
     }
     Ok(())
@@ -187,4 +191,25 @@ curl -s -X POST http://{address}/v1/bookings -H 'Authorization: Bearer {platform
 curl -s http://{address}/v1/parties/{party}/bookings -H 'Authorization: Bearer {platform}'
 "#
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeding_goes_on_where_an_earlier_run_was_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = App::for_test(dir.path());
+        let campaign = &app.campaign;
+        let regions = inventory::regions();
+        campaign.publisher.publish(BulkKind::Regions, regions.as_bytes(), None, campaign.engine.now()).unwrap();
+        execute(campaign, Command::AddParties { count: PARTIES / 4, facts: PartyFacts::default() }).unwrap();
+        for _ in 0..2 {
+            seed(campaign).unwrap();
+            assert_eq!((campaign.catalogue.centre_count(), campaign.engine.stats().parties), (100, PARTIES.into()));
+            something_to_book(campaign).unwrap();
+        }
+        campaign.engine.close().unwrap();
+    }
 }

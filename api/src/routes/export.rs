@@ -25,7 +25,7 @@ pub(crate) fn export(call: &Call) -> Response<ResponseBody> {
             let _ = client.0.blocking_send(Err(CutShort));
         }
     });
-    let mut response = Response::new(ResponseBody::Pieces(receiver));
+    let mut response = Response::new(ResponseBody::pieces(receiver));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(Media::Ndjson.content_type()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -4,7 +4,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
-use crate::app::{App, Phase};
+use crate::app::App;
 use crate::body::ResponseBody;
 use crate::metrics;
 use crate::router::{Media, respond};
@@ -14,16 +14,9 @@ pub(crate) fn healthz() -> Response<ResponseBody> {
     respond(StatusCode::OK, Media::Json, r#"{"status":"ok"}"#)
 }
 
-/// `GET /readyz`: send requests here. No when stopping, and no when the journal has stopped.
+/// `GET /readyz`: send requests here. No when stopping, and no when the journal or the expiry of holds has stopped.
 pub(crate) fn readyz(app: &App) -> Response<ResponseBody> {
-    let reason = if app.phase() != Phase::Serving {
-        Some("draining")
-    } else if app.campaign.engine.stats().journal_stopped != 0 {
-        Some("journal_stopped")
-    } else {
-        None
-    };
-    match reason {
+    match app.not_ready() {
         None => respond(StatusCode::OK, Media::Json, r#"{"status":"ready"}"#),
         Some(reason) => {
             let body = json!({"status": "not ready", "reason": reason}).to_string();

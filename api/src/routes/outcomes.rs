@@ -11,7 +11,7 @@ use super::durable;
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::idempotency;
-use crate::problem::{Code, Problem};
+use crate::problem::{self, Code, Problem};
 use crate::router::{Call, Media, respond};
 use crate::wire::{BookingAnswer, HeldClaim};
 
@@ -28,11 +28,9 @@ pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> 
 
 /// The answer to the first request. Its ticket must have resolved.
 pub(crate) async fn render(app: &App, submitted: &Submitted) -> Result<Response<ResponseBody>, Problem> {
-    let Ok(outcome) = &submitted.result else {
-        // A refusal leaves its key free, so no outcome is one.
-        return Err(Problem::new(Code::UnknownKey, "the request was refused"));
-    };
     let names = app.names();
+    // A refusal leaves its key free, so of outcomes only one can be: the first request is still running.
+    let outcome = submitted.result.as_ref().map_err(|refusal| problem::refused(refusal, &names))?;
     let (status, answer) = match outcome {
         Outcome::PartiesAdded { first, count } => {
             (StatusCode::CREATED, json!({"first": names.party(*first), "count": count}))
@@ -112,5 +110,22 @@ fn published(app: &App, submitted: &Submitted) -> Result<Value, Problem> {
         Some(published) => Ok(super::bulk::answer(&published)),
         // Durable, but not shown yet: a moment later it is.
         None => Err(Problem::new(Code::IdempotencyInFlight, "what was published is about to be shown")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_engine::{Refusal, Seq};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_first_request_that_still_runs_is_a_conflict_and_not_unknown() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = App::for_test(dir.path());
+        let running = Submitted { result: Err(Refusal::IdempotencyInFlight), seq: Seq(0), replayed: false };
+        let Err(problem) = render(&app, &running).await else { panic!("there is no outcome yet") };
+        assert_eq!(problem.code(), Code::IdempotencyInFlight);
+        app.campaign.engine.close().unwrap();
     }
 }

@@ -1,6 +1,7 @@
 //! Connections: kept, pipelined, HTTP/2, slow, and given up.
 
 use std::io::{ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -27,6 +28,17 @@ fn requests_on_one_connection_are_answered_in_order() {
     read_reply(&mut stream, false).expect(200);
 }
 
+/// The HEADERS frame of a GET.
+fn http_2_get(stream: u8, path: &str) -> Vec<u8> {
+    // GET, http, :path, :authority test
+    let mut block = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
+    block.extend(path.bytes());
+    block.extend([0x01, 4]);
+    block.extend(b"test");
+    // END_STREAM and END_HEADERS
+    [vec![0, 0, u8::try_from(block.len()).unwrap(), 1, 0x05, 0, 0, 0, stream], block].concat()
+}
+
 #[test]
 fn http_2_is_spoken_where_it_is_asked_for() {
     let server = Server::start();
@@ -36,13 +48,7 @@ fn http_2_is_spoken_where_it_is_asked_for() {
     stream.flush().unwrap();
     let mut rest = b"TP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     rest.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]); // SETTINGS, empty
-    // GET, http, :path /healthz, :authority test
-    let mut block = vec![0x82, 0x86, 0x04, 8];
-    block.extend(b"/healthz");
-    block.extend([0x01, 4]);
-    block.extend(b"test");
-    rest.extend([0, 0, u8::try_from(block.len()).unwrap(), 1, 0x05, 0, 0, 0, 1]); // HEADERS, END_STREAM and END_HEADERS
-    rest.extend(block);
+    rest.extend(http_2_get(1, "/healthz"));
     stream.write_all(&rest).unwrap();
     loop {
         let mut head = [0; 9];
@@ -78,6 +84,61 @@ fn a_client_that_stalls_is_not_waited_for() {
     let mut stream = connect(server.address);
     stream.write_all(&request("POST", "/v1/regions", &headers, b"{\"id\":")).unwrap();
     read_reply(&mut stream, false).expect_problem(408, "body_timeout");
+}
+
+/// An HTTP/2 connection whose client takes no byte of any answer.
+fn http_2_without_window(server: &Server) -> std::net::TcpStream {
+    let mut stream = connect(server.address);
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0]); // SETTINGS: INITIAL_WINDOW_SIZE 0
+    stream.write_all(&bytes).unwrap();
+    stream
+}
+
+#[test]
+fn an_answer_that_is_not_taken_counts_as_running_and_is_given_up() {
+    let server = Server::start_with("http.send_time_ms = 2000");
+    let mut stream = http_2_without_window(&server);
+    stream.write_all(&[http_2_get(1, "/v1/regions"), http_2_get(3, "/v1/regions")].concat()).unwrap();
+    server.wait_for_metric("berth_http_inflight_requests 2");
+    rest_of(&mut stream);
+    server.wait_for_metric("berth_http_inflight_requests 0");
+}
+
+#[test]
+fn an_export_that_is_not_taken_is_given_up() {
+    let server = Server::start_with("http.send_time_ms = 200");
+    let mut stream = http_2_without_window(&server);
+    let mut get = http_2_get(1, "/v1/export");
+    get.extend([0x0f, 8, 16]); // authorization, never indexed
+    get.extend(b"Bearer admin-key");
+    get[2] += 19;
+    stream.write_all(&get).unwrap();
+    rest_of(&mut stream);
+    server.wait_for_metric("berth_http_requests_total{method=\"GET\",route=\"/v1/export\",status=\"200\"} 1");
+    server.wait_for_metric("berth_http_inflight_requests 0");
+}
+
+#[test]
+fn a_client_that_asks_and_never_reads_is_cut() {
+    let server = Server::start_with("http.send_time_ms = 200");
+    let mut stream = connect(server.address);
+    stream.set_write_timeout(Some(crate::client::PATIENCE)).unwrap();
+    let ask = request("GET", "/metrics", &[], b"");
+    let started = Instant::now();
+    let error = loop {
+        if let Err(error) = stream.write_all(&ask) {
+            break error;
+        }
+    };
+    assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(25), "it was cut as idle, not for what it does not take");
+}
+
+#[test]
+fn an_http_2_connection_on_which_nothing_is_asked_is_ended() {
+    let server = Server::start_with("http.head_time_ms = 200");
+    rest_of(&mut http_2_without_window(&server));
 }
 
 #[test]

@@ -102,6 +102,9 @@ fn a_repeated_publish_is_answered_though_its_lines_are_there_already() {
     let server = server.kill_and_restart();
     let again = server.send("POST", "/v1/regions", &headers, body);
     assert_eq!((again.expect(200), again.header("idempotent-replayed")), (json!({"published": 1}), Some("true")));
+    let spaced = [body.as_slice(), b"\r\n\n"].concat();
+    let again = server.send("POST", "/v1/regions", &headers, &spaced);
+    assert_eq!(again.expect(200), json!({"published": 1}), "the end of a line is not another request");
     let other = br#"{"id":"28","kind":"state","name":"Goa"}"#;
     server.send("POST", "/v1/regions", &headers, other).expect_problem(422, "idempotency_conflict");
     assert_eq!(server.get("/v1/regions").expect(200)["regions"].as_array().unwrap().len(), 1);
@@ -123,4 +126,27 @@ fn racing_twins_have_one_effect() {
     }
     assert_eq!(booked.iter().filter(|r| r.header("idempotent-replayed").is_none()).count(), 1);
     assert_eq!(server.slot_counts(&slots[0]), (10, 0, 1));
+}
+
+#[test]
+fn an_admin_asks_for_the_outcome_of_its_keys_and_of_no_others() {
+    let server = Server::start();
+    let post = |path: &str, key: &str, body: &str| {
+        let headers = [("authorization", "Bearer admin-key"), ("idempotency-key", key)];
+        server.send("POST", path, &headers, body.as_bytes())
+    };
+    let regions = post("/v1/regions", "regions", r#"{"id":"27","kind":"state","name":"Maharashtra"}"#);
+    let parties = post("/v1/parties", "parties", r#"{"count":3}"#);
+    let firsts = [("regions", 200, regions), ("parties", 201, parties)];
+    let check = |server: &Server| {
+        for (key, status, first) in &firsts {
+            let path = format!("/v1/outcomes/{key}");
+            let outcome = server.send("GET", &path, &[("authorization", "Bearer admin-key")], b"");
+            assert_eq!((outcome.status, outcome.text()), (*status, first.text()), "{key}");
+            server.read(&path).expect_problem(404, "unknown_key");
+            server.get(&path).expect_problem(401, "unauthenticated");
+        }
+    };
+    check(&server);
+    check(&server.kill_and_restart());
 }

@@ -62,6 +62,34 @@ fn a_directory_at_rest_exports_the_same_and_verifies() {
 }
 
 #[test]
+fn offline_commands_take_the_limits_of_the_servers_file() {
+    let server = Server::start_with("limits.idempotency_keys_max = 1");
+    server.add_places();
+    server.terminate();
+    let (_, home) = server.ended();
+    let (config, data) = (home.path("berth.toml"), home.path("data"));
+    let run = |command: &str, config: &str| {
+        let arguments = [command, "--data-dir", data.to_str().unwrap(), "--config", config];
+        berth(&arguments).output().unwrap()
+    };
+    let told = run("verify", config.to_str().unwrap());
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let told = &lines(std::str::from_utf8(&told.stdout).unwrap())[0];
+    assert_eq!((&told["verdict"], &told["entries"]), (&json!("held"), &json!(2)));
+    assert!(told["idempotency"].as_str().unwrap().starts_with("not judged: 2 entries have keys"), "{told}");
+
+    // A file of limits alone is enough, and they are the ones in force.
+    let small = home.path("small.toml");
+    std::fs::write(&small, "limits.parties_max = 0").unwrap();
+    for command in ["verify", "export"] {
+        let refused = run(command, small.to_str().unwrap());
+        let stderr = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(stderr.contains("small.toml: limits.parties_max: "), "{stderr}");
+    }
+}
+
+#[test]
 fn probes_version_and_head_answer() {
     let server = Server::start();
     server.get("/healthz").expect(200);

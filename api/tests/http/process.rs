@@ -220,6 +220,32 @@ fn check_names_every_fault_of_both_files() {
 }
 
 #[test]
+fn connections_leave_descriptors_for_the_journal() {
+    let home = Home::new("");
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -n 84 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_berth"), "serve", "--config"])
+        .arg(home.path("berth.toml"))
+        .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(home.path("stderr.log")).unwrap())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address: SocketAddr = line.trim().strip_prefix("berth listening on http://").unwrap().parse().unwrap();
+    let probe = || crate::client::exchange(address, &request("GET", "/metrics", &[("connection", "close")], b""));
+    let idle: Vec<_> = (0..100).map(|_| connect(address)).collect();
+    // More wait in the backlog than there is room for; then all leave.
+    drop(idle);
+    let metrics = probe();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(metrics.status, 200);
+    let log = std::fs::read_to_string(home.path("stderr.log")).unwrap();
+    assert!(log.contains("connections_max=20") && log.contains("descriptors=84"), "{log}");
+    assert!(!log.contains("could not accept"), "{log}");
+}
+
+#[test]
 fn flags_alone_start_a_server() {
     let home = tempfile::tempdir().unwrap();
     let mut child = berth(&["serve", "--listen", "127.0.0.1:0", "--power-cut-rehearsal"])

@@ -114,7 +114,9 @@ impl Fields {
     /// `09:00`.
     pub(super) fn take_time(&mut self, key: &str, at: &mut LineFaults<'_>) -> Option<Time> {
         let text = self.take_text(key, at)?;
-        let time = (text.len() == 5).then(|| text.parse::<Time>().ok()).flatten();
+        // Of five characters, jiff would also take `T0900`.
+        let shaped = text.len() == 5 && text.as_bytes().get(2) == Some(&b':');
+        let time = shaped.then(|| text.parse::<Time>().ok()).flatten();
         if time.is_none() {
             at.push(self.place(key), "must be a time of day as 09:00");
         }

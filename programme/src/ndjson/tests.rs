@@ -108,6 +108,7 @@ fn every_shape_but_the_right_one_is_a_fault() {
         ("2026-11-24", "2027-11-25", "1 date: is too far ahead: sessions can be published up to 2027-11-24"),
         ("2026-11-24", "2026-11-31", "1 date: must be a date as 2026-11-24"),
         ("2026-11-24", "2026-11-24T09:00", "1 date: must be a date as 2026-11-24"),
+        ("09:00", "T0900", "1 windows[0].start: must be a time of day as 09:00"),
         ("\"product\":\"covishield\",", "", "1 product: is missing"),
     ] {
         let faults = read_sessions(&GOOD.replacen(from, to, 1)).expect_err(expected);
