@@ -1,6 +1,7 @@
 //! Connections: kept, pipelined, HTTP/2, slow, and given up.
 
 use std::io::{ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -25,6 +26,36 @@ fn requests_on_one_connection_are_answered_in_order() {
     }
     stream.write_all(&request("GET", "/healthz", &[], b"")).unwrap();
     read_reply(&mut stream, false).expect(200);
+}
+
+/// An answer does not wait for the rest of a next request.
+#[test]
+fn an_answer_is_sent_though_a_piece_of_the_next_request_is_there() {
+    let (server, slots) = Server::with_slots(&[5]);
+    let mut stream = connect(server.address);
+    let headers = [("authorization", "Bearer platform-key"), ("idempotency-key", "first")];
+    let body = claims(&[claim("p1.1", &slots[0])]).to_string();
+    let mut bytes = request("POST", "/v1/bookings", &headers, body.as_bytes());
+    let next = request("GET", "/healthz", &[], b"");
+    bytes.extend(&next[..7]);
+    stream.write_all(&bytes).unwrap();
+    read_reply(&mut stream, false).expect(201);
+    stream.write_all(&next[7..]).unwrap();
+    read_reply(&mut stream, false).expect(200);
+}
+
+/// A head that is none gets its status, not a closed door.
+#[test]
+fn a_bad_head_is_answered() {
+    let server = Server::start();
+    let many = format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{}\r\n", "a: b\r\n".repeat(200));
+    for (head, status) in [("GET /\0 HTTP/1.1\r\n\r\n", "400"), ("HELLO\r\n\r\n", "400"), (many.as_str(), "431")] {
+        let mut stream = connect(server.address);
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = [0u8; 12];
+        stream.read_exact(&mut answer).unwrap();
+        assert!(answer.ends_with(status.as_bytes()), "{:?}", String::from_utf8_lossy(&answer));
+    }
 }
 
 /// The HEADERS frame of a GET.
@@ -120,16 +151,18 @@ fn an_export_that_is_not_taken_is_given_up() {
 
 #[test]
 fn a_client_that_asks_and_never_reads_is_cut() {
-    let server = Server::start_with("http.send_time_ms = 200\nhttp.head_time_ms = 200");
+    let server = Server::start_with("http.send_time_ms = 200");
     let mut stream = connect(server.address);
     stream.set_write_timeout(Some(crate::client::PATIENCE)).unwrap();
     let ask = request("GET", "/metrics", &[], b"");
+    let started = Instant::now();
     let error = loop {
         if let Err(error) = stream.write_all(&ask) {
             break error;
         }
     };
     assert!(matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(25), "it was cut as idle, not for what it does not take");
 }
 
 #[test]

@@ -1,0 +1,48 @@
+//! The sample configuration at the root names the fields there are, all of them usable as they stand.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn check(text: &str) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("berth.toml");
+    std::fs::write(&file, text).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_berth"))
+        .args(["check", "--config"])
+        .arg(file)
+        .current_dir(root())
+        .output()
+        .unwrap()
+}
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+#[test]
+fn every_line_of_the_sample_configuration_is_understood() {
+    let sample = std::fs::read_to_string(root().join("berth.toml")).unwrap();
+    let as_it_stands = check(&sample);
+    assert_eq!(as_it_stands.status.code(), Some(2), "the keys are the operator's to make");
+    assert!(String::from_utf8_lossy(&as_it_stands.stderr).contains("sha256"));
+
+    let mut hash = 0u8;
+    let whole: String = sample
+        .lines()
+        .map(|line| {
+            let field = line.strip_prefix("# ").filter(|rest| rest.starts_with('[') || rest.contains(" = "));
+            let line = field.unwrap_or(line);
+            if line.starts_with("sha256") {
+                hash += 1;
+                return format!("sha256 = \"{}\"\n", format!("{hash:02x}").repeat(32));
+            }
+            format!("{line}\n")
+        })
+        .collect();
+    assert!(whole.contains("\nsegment_mib = 64") && whole.contains("\n[redis]\nurl = "), "{whole}");
+    let checked = check(&whole);
+    assert!(checked.status.success(), "{}{whole}", String::from_utf8_lossy(&checked.stderr));
+    let unknown = check(&whole.replace("segment_mib", "segment_kib"));
+    assert_eq!(unknown.status.code(), Some(2));
+}
