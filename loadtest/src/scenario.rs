@@ -228,9 +228,16 @@ impl Scenario {
     /// Reads and checks a scenario file.
     pub(crate) fn read(path: &Path) -> Result<Self, CannotRun> {
         let text = std::fs::read_to_string(path).doing(|| format!("read the scenario {}", path.display()))?;
-        let scenario: Self = toml::from_str(&text)
-            .map_err(|error| CannotRun::because(format!("{} is not a scenario: {error}", path.display())))?;
-        scenario.validate(path.display().to_string().as_str())?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    fn parse(text: &str, origin: &str) -> Result<Self, CannotRun> {
+        let scenario: Self = toml::from_str(text).map_err(|error| {
+            let place = error.span().map(|span| place_in(text, span.start)).unwrap_or_default();
+            let message = error.message().lines().collect::<Vec<_>>().join(", ");
+            CannotRun::because(format!("{origin} is not a scenario: {message}{place}"))
+        })?;
+        scenario.validate(origin)?;
         Ok(scenario)
     }
 
@@ -386,6 +393,14 @@ impl Phase {
     }
 }
 
+/// Line and column of a byte, in words; columns count characters.
+fn place_in(text: &str, at: usize) -> String {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!(" (line {line}, column {column})")
+}
+
 fn scale_count(count: u32, factor: f64) -> u32 {
     u32::try_from(scale_big(u64::from(count), factor)).unwrap_or(u32::MAX)
 }
@@ -440,10 +455,19 @@ pub(crate) mod tests {
     #[test]
     fn an_unknown_field_is_an_error_that_names_it() {
         let text = SMALL.replace("parties = 400", "parties = 400\n partys = 3");
-        let error = toml::from_str::<Scenario>(&text).unwrap_err().to_string();
-        assert!(error.contains("partys"), "{error}");
+        let error = Scenario::parse(&text, "small").unwrap_err().to_string();
+        assert!(error.starts_with("small is not a scenario: unknown field `partys`"), "{error}");
+        assert!(error.ends_with("(line 5, column 2)"), "{error}");
         let text = SMALL.replace("people = 30", "people = 30\n per_second = 3");
         assert!(toml::from_str::<Scenario>(&text).is_err());
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_one_sentence_with_its_place() {
+        for text in [SMALL.replace("parties = 400", "parties = "), SMALL.replace("parties = 400", "parties = \"é\"")] {
+            let error = Scenario::parse(&text, "small").unwrap_err().to_string();
+            assert!(!error.contains('\n') && error.contains("(line 4, column "), "{error}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! names file and line, whatever day it is for: a series with a hole is not a series.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Cursor;
 use std::path::Path;
 
 use jiff::civil::Date;
@@ -187,7 +188,7 @@ fn read_districts(path: &Path) -> Result<BTreeMap<String, Vec<DistrictRow>>, Can
 
 /// A CSV file whose columns are found by name.
 struct Table {
-    reader: csv::Reader<std::fs::File>,
+    reader: csv::Reader<Cursor<Vec<u8>>>,
     columns: BTreeMap<&'static str, usize>,
     width: usize,
     file: String,
@@ -198,14 +199,16 @@ struct Row<'a> {
     record: csv::StringRecord,
     columns: &'a BTreeMap<&'static str, usize>,
     file: &'a str,
-    line: u64,
+    bytes: &'a [u8],
+    /// Where the reader says that the row begins, among the bytes.
+    start: u64,
 }
 
 impl Table {
     fn open(path: &Path, names: &[&'static str]) -> Result<Self, CannotRun> {
-        let file = std::fs::File::open(path).doing(|| format!("open the series {}", path.display()))?;
+        let bytes = std::fs::read(path).doing(|| format!("open the series {}", path.display()))?;
         // Rows of another width are named below, with their line, rather than by the reader.
-        let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(file);
+        let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(Cursor::new(bytes));
         let headers = reader.headers().doing(|| format!("read the first line of {}", path.display()))?.clone();
         let mut columns = BTreeMap::new();
         for &name in names {
@@ -220,12 +223,18 @@ impl Table {
 
     fn next_row(&mut self) -> Result<Option<Row<'_>>, CannotRun> {
         let mut record = csv::StringRecord::new();
-        let line = self.reader.position().line();
-        if !self.reader.read_record(&mut record).doing(|| format!("read {} near line {line}", self.file))? {
-            return Ok(None);
+        let start = self.reader.position().byte();
+        let read = self.reader.read_record(&mut record);
+        let bytes = self.reader.get_ref().get_ref();
+        let row = Row { record, columns: &self.columns, file: &self.file, bytes, start };
+        match read {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(error) if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => {
+                return Err(row.wrong("it is not UTF-8"));
+            }
+            Err(error) => return Err(row.wrong(&error.to_string())),
         }
-        let line = record.position().map_or(line, csv::Position::line);
-        let row = Row { record, columns: &self.columns, file: &self.file, line };
         if row.record.len() != self.width {
             return Err(row.wrong(&format!("there are {} fields and {} columns", row.record.len(), self.width)));
         }
@@ -240,8 +249,17 @@ impl Row<'_> {
     }
 
     fn wrong(&self, why: &str) -> CannotRun {
-        CannotRun::because(format!("{} line {}: {why}", self.file, self.line))
+        CannotRun::because(format!("{} line {}: {why}", self.file, line_at(self.bytes, self.start)))
     }
+}
+
+/// The line on which the row from `start` on stands. The reader's own count takes the line feed of the row before, and
+/// empty lines, for a part of the row that follows.
+fn line_at(bytes: &[u8], start: u64) -> usize {
+    let start = usize::try_from(start).unwrap_or(usize::MAX).min(bytes.len());
+    let (before, after) = bytes.split_at(start);
+    let ends = after.iter().take_while(|&&byte| byte == b'\n' || byte == b'\r');
+    1 + before.iter().chain(ends).filter(|&&byte| byte == b'\n').count()
 }
 
 #[cfg(test)]
@@ -311,16 +329,37 @@ state_id,state_name,district_id,district_name
 
     #[test]
     fn a_malformed_row_is_named_by_file_and_line() {
-        let found = error(&STATES.replace("17/09/2021,North,4400", "17/09/2021,North,many"), DISTRICTS);
-        assert!(found.contains("states.csv line 5") && found.contains("\"many\""), "{found}");
-        let found = error(&STATES.replace("16/09/2021,South", "2021-09-16,South"), DISTRICTS);
-        assert!(found.contains("states.csv line 6") && found.contains("DD/MM/YYYY"), "{found}");
-        let found = error(STATES, &DISTRICTS.replace("2,South,21,West", "2,South,21"));
-        assert!(found.contains("districts.csv line 5") && found.contains("3 fields"), "{found}");
-        let found = error(STATES, &DISTRICTS.replace("4,Daman and Diu,41", "4,Daman and Diu,40"));
-        assert!(found.contains("districts.csv line 8") && found.contains("district 40"), "{found}");
-        let found = error(&STATES.replace("17/09/2021,South", "17/09/2021,North"), DISTRICTS);
-        assert!(found.contains("states.csv line 7") && found.contains("second time"), "{found}");
+        for end in ["\n", "\r\n"] {
+            let error =
+                |states: &str, districts: &str| error(&states.replace('\n', end), &districts.replace('\n', end));
+            let found = error(&STATES.replace("17/09/2021,North,4400", "17/09/2021,North,many"), DISTRICTS);
+            assert!(found.contains("states.csv line 5") && found.contains("\"many\""), "{found}");
+            let found = error(&STATES.replace("16/09/2021,South", "2021-09-16,South"), DISTRICTS);
+            assert!(found.contains("states.csv line 6") && found.contains("DD/MM/YYYY"), "{found}");
+            let found = error(&STATES.replace("16/09/2021,South", "\n\n2021-09-16,South"), DISTRICTS);
+            assert!(found.contains("states.csv line 8") && found.contains("DD/MM/YYYY"), "{found}");
+            let found = error(&STATES.replace("16/09/2021,India,1000", "16/09/2021,India,-1"), DISTRICTS);
+            assert!(found.contains("states.csv line 2") && found.contains("\"-1\""), "{found}");
+            let found = error(STATES, &DISTRICTS.replace("2,South,21,West", "2,South,21"));
+            assert!(found.contains("districts.csv line 5") && found.contains("3 fields"), "{found}");
+            let found = error(STATES, &DISTRICTS.replace("4,Daman and Diu,41", "4,Daman and Diu,40"));
+            assert!(found.contains("districts.csv line 8") && found.contains("district 40"), "{found}");
+            let found = error(&STATES.replace("17/09/2021,South", "17/09/2021,North"), DISTRICTS);
+            assert!(found.contains("states.csv line 7") && found.contains("second time"), "{found}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_not_text_is_named_by_file_and_line() {
+        for end in ["\n", "\r\n"] {
+            let files = files(STATES, DISTRICTS);
+            let mut bytes = DISTRICTS.replace('\n', end).into_bytes();
+            let place = bytes.windows(4).position(|part| part == b"West").unwrap();
+            bytes[place] = 0xff;
+            std::fs::write(&files.districts, bytes).unwrap();
+            let found = Series::read(&files.states, &files.districts, day()).unwrap_err().to_string();
+            assert!(found.ends_with("districts.csv line 5: it is not UTF-8"), "{found}");
+        }
     }
 
     #[test]

@@ -9,8 +9,8 @@ pub(crate) struct Line<'a> {
     pub(crate) name: &'a str,
     /// A CSS class that gives the colour.
     pub(crate) class: &'a str,
-    /// One value per second.
-    pub(crate) values: Vec<f64>,
+    /// One value per second; the line breaks where there is none.
+    pub(crate) values: Vec<Option<f64>>,
 }
 
 /// A stretch of time to be marked: a kill, until the server was back.
@@ -26,9 +26,9 @@ const BOTTOM: f64 = 24.0;
 const TOP: f64 = 10.0;
 
 /// Lines over seconds. With `log`, the scale is logarithmic from 0.1 up, as latencies need.
-pub(crate) fn over_time(lines: &[Line<'_>], outages: &[Outage], unit: &str, log: bool) -> String {
+pub(crate) fn over_time(lines: &[Line<'_>], outages: &[Outage], log: bool) -> String {
     let seconds = lines.iter().map(|line| line.values.len()).max().unwrap_or(0).max(2);
-    let most = lines.iter().flat_map(|line| &line.values).copied().fold(1.0, f64::max);
+    let most = lines.iter().flat_map(|line| &line.values).flatten().copied().fold(1.0, f64::max);
     let scale = Scale { seconds: count(seconds - 1), most: if log { ceil_decade(most) } else { ceil_nice(most) }, log };
     let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">");
     for outage in outages {
@@ -64,17 +64,28 @@ pub(crate) fn over_time(lines: &[Line<'_>], outages: &[Outage], unit: &str, log:
         second += every;
     }
     for line in lines {
-        let mut points = String::new();
-        for (second, value) in line.values.iter().enumerate() {
-            let _ = write!(points, "{:.1},{:.1} ", scale.x(count(second)), scale.y(*value));
+        let points: Vec<Option<String>> = line
+            .values
+            .iter()
+            .enumerate()
+            .map(|(second, value)| value.map(|value| format!("{:.1},{:.1}", scale.x(count(second)), scale.y(value))))
+            .collect();
+        for run in points.split(Option::is_none) {
+            let mut run: Vec<&str> = run.iter().flatten().map(String::as_str).collect();
+            match run[..] {
+                [] => continue,
+                // A lone point shows as a dot, which takes a line from it to itself.
+                [alone] => run.push(alone),
+                _ => {}
+            }
+            let _ = write!(svg, "<polyline class=\"line {}\" points=\"{}\"/>", line.class, run.join(" "));
         }
-        let _ = write!(svg, "<polyline class=\"line {}\" points=\"{}\"/>", line.class, points.trim_end());
     }
     svg.push_str("</svg><p class=\"legend\">");
     for line in lines {
         let _ = write!(svg, "<span class=\"key {}\"></span>{} ", line.class, line.name);
     }
-    let _ = write!(svg, "<span class=\"unit\">{unit}</span></p>");
+    svg.push_str("</p>");
     svg
 }
 
@@ -172,9 +183,9 @@ mod tests {
 
     #[test]
     fn a_chart_stays_inside_its_frame() {
-        let line = Line { name: "a", class: "a", values: vec![0.0, 3.0, 950.0, 12.5] };
+        let line = Line { name: "a", class: "a", values: [0.0, 3.0, 950.0, 12.5].map(Some).to_vec() };
         for log in [false, true] {
-            let svg = over_time(std::slice::from_ref(&line), &[Outage { from_s: 1.2, to_s: 99.0 }], "x", log);
+            let svg = over_time(std::slice::from_ref(&line), &[Outage { from_s: 1.2, to_s: 99.0 }], log);
             let points = svg.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
             for point in points.split(' ') {
                 let (x, y) = point.split_once(',').unwrap();
@@ -182,6 +193,16 @@ mod tests {
                 assert!((0.0..=HEIGHT).contains(&y.parse::<f64>().unwrap()), "{point}");
             }
         }
+    }
+
+    #[test]
+    fn a_line_breaks_where_it_has_no_value() {
+        let values = vec![Some(1.0), Some(2.0), None, None, Some(3.0), None];
+        let svg = over_time(&[Line { name: "a", class: "a", values }], &[], true);
+        let runs: Vec<usize> =
+            svg.split("points=\"").skip(1).map(|run| run.split('"').next().unwrap().split(' ').count()).collect();
+        // The second is a dot: one point, twice.
+        assert_eq!(runs, [2, 2]);
     }
 
     #[test]

@@ -14,12 +14,12 @@ body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--ground
 h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:2rem 0 .5rem}p{margin:.4rem 0}
 .verdict{border-left:8px solid;background:var(--panel);padding:1rem 1.2rem;margin:1rem 0}
 .verdict b{font-size:1.6rem}.held{border-color:var(--b)}.broken{border-color:var(--d)}.invalid{border-color:var(--c)}
-.soft,.unit,.legend{color:var(--soft)}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+.soft,.legend{color:var(--soft)}.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
 td.n,th.n{text-align:right}.ok{color:var(--b)}.no{color:var(--d);font-weight:600}
 details{margin:.3rem 0}pre{background:var(--panel);padding:.6rem;overflow-x:auto;font-size:12px;margin:.3rem 0}
 svg{width:100%;height:auto}.grid{stroke:var(--line)}.mark{fill:var(--soft);font-size:11px}.kill{fill:var(--d);font-size:11px}
-.outage{fill:var(--d);fill-opacity:.13}.line{fill:none;stroke-width:1.6}.line.a{stroke:var(--a)}.line.b{stroke:var(--b)}
+.outage{fill:var(--d);fill-opacity:.13}.line{fill:none;stroke-width:1.6;stroke-linecap:round}.line.a{stroke:var(--a)}.line.b{stroke:var(--b)}
 .line.c{stroke:var(--c)}.line.d{stroke:var(--d)}.key{display:inline-block;width:.8rem;height:.25rem;margin:0 .3rem .2rem .8rem}
 .key.a{background:var(--a)}.key.b{background:var(--b)}.key.c{background:var(--c)}.key.d{background:var(--d)}
 .cell{fill:var(--b)}.empty{fill:none;stroke:var(--line)}code{font-size:13px;overflow-wrap:anywhere}
@@ -66,7 +66,7 @@ fn verdict(html: &mut String, record: &RunRecord, judgement: &Judgement, figures
 }
 
 fn promises(html: &mut String, judgement: &Judgement) {
-    html.push_str("<h2>Promises</h2><table><tr><th>promise</th><th></th><th>looked at</th></tr>");
+    html.push_str("<h2>Promises</h2><div class=\"wide\"><table><tr><th>promise</th><th></th><th>looked at</th></tr>");
     for judged in &judgement.promises {
         let (class, word) =
             if judged.broken == 0 { ("ok", "held".into()) } else { ("no", format!("broken {} times", judged.broken)) };
@@ -74,11 +74,11 @@ fn promises(html: &mut String, judgement: &Judgement) {
             html,
             "<tr><td><b>{}</b><br>{}</td><td class=\"{class}\">{word}</td><td class=\"soft\">{}</td></tr>",
             judged.promise.word(),
-            judged.sentence,
-            escape(&judged.looked_at)
+            prose(judged.sentence),
+            prose(&judged.looked_at)
         );
     }
-    html.push_str("</table>");
+    html.push_str("</table></div>");
     for judged in judgement.promises.iter().filter(|judged| judged.broken > 0) {
         findings(html, judged);
     }
@@ -88,7 +88,7 @@ fn findings(html: &mut String, judged: &Judged) {
     let _ = write!(html, "<h2>{} is broken</h2>", judged.promise.word());
     for (index, finding) in judged.findings.iter().enumerate() {
         let open = if index == 0 { " open" } else { "" };
-        let _ = write!(html, "<details{open}><summary>{}</summary><pre>", escape(&finding.what));
+        let _ = write!(html, "<details{open}><summary>{}</summary><pre>", prose(&finding.what));
         for line in &finding.story {
             let _ = writeln!(html, "{}", escape(line));
         }
@@ -109,12 +109,12 @@ fn charts(html: &mut String, evidence: &Evidence, figures: &Figures) {
             .map(|kill| Outage { from_s: seconds(kill.at_us), to_s: seconds(kill.back_us.unwrap_or(kill.at_us)) })
             .collect()
     };
-    let values = |of: &dyn Fn(&crate::audit::Second) -> i64| -> Vec<f64> {
-        figures.seconds.iter().map(|second| milliseconds(of(second)) * 1_000.0).collect()
+    let values = |of: &dyn Fn(&crate::audit::Second) -> i64| -> Vec<Option<f64>> {
+        figures.seconds.iter().map(|second| Some(milliseconds(of(second)) * 1_000.0)).collect()
     };
     let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let line = |name, class, values| Line { name, class, values };
-    html.push_str("<h2>What was asked and what came of it</h2>");
+    html.push_str("<h2>What was asked and what came of it, per second</h2>");
     html.push_str(&over_time(
         &[
             line("starts", "a", values(&|second| count(second.starts))),
@@ -123,19 +123,15 @@ fn charts(html: &mut String, evidence: &Evidence, figures: &Figures) {
             line("unknown", "d", values(&|second| count(second.unknown))),
         ],
         &outages(),
-        "per second",
         false,
     ));
-    html.push_str("<h2>Bookings acknowledged</h2>");
-    html.push_str(&over_time(
-        &[line("bookings", "b", values(&|second| count(second.bookings)))],
-        &outages(),
-        "per second",
-        false,
-    ));
-    html.push_str("<h2>Latency from the intended start</h2>");
-    let latency = |of: &dyn Fn(&crate::audit::Second) -> i64| -> Vec<f64> {
-        figures.seconds.iter().map(|second| milliseconds(of(second))).collect()
+    html.push_str("<h2>Bookings acknowledged per second</h2>");
+    html.push_str(&over_time(&[line("bookings", "b", values(&|second| count(second.bookings)))], &outages(), false));
+    html.push_str("<h2>Latency from the intended start, in milliseconds</h2>");
+    let latency = |of: &dyn Fn(&crate::audit::Second) -> i64| -> Vec<Option<f64>> {
+        // A second without answers has no latency.
+        let answered = |second: &&crate::audit::Second| second.ok + second.refused > 0;
+        figures.seconds.iter().map(|second| Some(second).filter(answered).map(|one| milliseconds(of(one)))).collect()
     };
     html.push_str(&over_time(
         &[
@@ -144,13 +140,12 @@ fn charts(html: &mut String, evidence: &Evidence, figures: &Figures) {
             line("median from the sending", "b", latency(&|second| second.service_p50_us)),
         ],
         &outages(),
-        "milliseconds",
         true,
     ));
 }
 
 fn tables(html: &mut String, figures: &Figures) {
-    html.push_str("<h2>Latencies by operation</h2><p class=\"soft\">Milliseconds from the intended start, of everything that was answered; a request that had to be sent again counts from its first intention.</p><table><tr><th>operation</th>");
+    html.push_str("<h2>Latencies by operation</h2><p class=\"soft\">Milliseconds from the intended start, of everything that was answered; a request that had to be sent again counts from its first intention.</p><div class=\"wide\"><table><tr><th>operation</th>");
     for head in ["ok", "refused", "unknown", "p50", "p99", "p99.9", "max", "p50 from sending"] {
         let _ = write!(html, "<th class=\"n\">{head}</th>");
     }
@@ -165,16 +160,16 @@ fn tables(html: &mut String, figures: &Figures) {
         }
         html.push_str("</tr>");
     }
-    html.push_str("</table>");
+    html.push_str("</table></div>");
     for (head, counts) in [("Refusals by reason", &figures.refusals), ("Answers that never came", &figures.unknowns)] {
-        let _ = write!(html, "<h2>{head}</h2><table>");
+        let _ = write!(html, "<h2>{head}</h2><div class=\"wide\"><table>");
         for (code, count) in counts {
             let _ = write!(html, "<tr><td>{}</td><td class=\"n\">{count}</td></tr>", escape(code));
         }
-        html.push_str("</table>");
+        html.push_str("</table></div>");
     }
     if !figures.kills.is_empty() {
-        html.push_str("<h2>Kills</h2><table><tr><th>how</th><th class=\"n\">changes in flight</th><th class=\"n\">changes waiting</th><th class=\"n\">of them left unknown</th><th class=\"n\">back after</th></tr>");
+        html.push_str("<h2>Kills</h2><div class=\"wide\"><table><tr><th>how</th><th class=\"n\">changes in flight</th><th class=\"n\">changes waiting</th><th class=\"n\">of them left unknown</th><th class=\"n\">back after</th></tr>");
         for kill in &figures.kills {
             let back = kill
                 .back_us
@@ -188,7 +183,7 @@ fn tables(html: &mut String, figures: &Figures) {
                 kill.unknown
             );
         }
-        html.push_str("</table>");
+        html.push_str("</table></div>");
     }
 }
 
@@ -204,7 +199,7 @@ fn districts(html: &mut String, figures: &Figures) {
 }
 
 fn about(html: &mut String, record: &RunRecord, figures: &Figures) {
-    html.push_str("<h2>The run</h2><table>");
+    html.push_str("<h2>The run</h2><div class=\"wide\"><table>");
     let mut row = |name: &str, value: &str| {
         let _ = write!(html, "<tr><td>{name}</td><td><code>{}</code></td></tr>", escape(value));
     };
@@ -213,7 +208,7 @@ fn about(html: &mut String, record: &RunRecord, figures: &Figures) {
     row("started", &record.started_at);
     let fault = record.server.fault.as_deref().unwrap_or("none");
     row("server", &format!("berth {}, planted fault: {fault}", record.server.version));
-    row("server ready after", &format!("{:?} ms", record.server_starts_ms));
+    row("server ready after", &ready_after(&record.server_starts_ms));
     row("for sale", &format!("{} units in {} slots, {} districts", record.units, record.slots, record.districts.len()));
     row(
         "people",
@@ -225,10 +220,52 @@ fn about(html: &mut String, record: &RunRecord, figures: &Figures) {
     for note in record.notes.iter().filter(|note| !note.is_empty()) {
         row("note", note);
     }
-    html.push_str("</table><p class=\"soft\">Beside this page: report.json (these figures), goose.html (Goose's own report), history.ndjson, export.ndjson, entries.ndjson, verify.json, server.log.</p>");
+    html.push_str("</table></div><p class=\"soft\">Beside this page: report.json (these figures), goose.html (Goose's own report), history.ndjson, export.ndjson, entries.ndjson, verify.json, server.log.</p>");
+}
+
+/// How long each start of the server took, in words.
+fn ready_after(starts_ms: &[u64]) -> String {
+    let starts: Vec<String> = (1..).zip(starts_ms).map(|(start, ms)| format!("{ms} ms at start {start}")).collect();
+    if starts.is_empty() { "no start seen".into() } else { starts.join(", ") }
+}
+
+/// Text that cannot become markup, with what stands between backticks as code.
+fn prose(text: &str) -> String {
+    let text = escape(text);
+    let parts: Vec<&str> = text.split('`').collect();
+    if parts.len().is_multiple_of(2) {
+        // A backtick without its partner is only a backtick.
+        return text;
+    }
+    let mut html = String::new();
+    for (index, part) in parts.iter().enumerate() {
+        if index % 2 == 1 {
+            let _ = write!(html, "<code>{part}</code>");
+        } else {
+            html.push_str(part);
+        }
+    }
+    html
 }
 
 /// Text that cannot become markup.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backticks_become_code_and_nothing_else_becomes_markup() {
+        assert_eq!(prose("a `full` <b>"), "a <code>full</code> &lt;b&gt;");
+        assert_eq!(prose("a `<i>` `"), "a `&lt;i&gt;` `");
+    }
+
+    #[test]
+    fn starts_are_said_in_words() {
+        assert_eq!(ready_after(&[412, 380]), "412 ms at start 1, 380 ms at start 2");
+        assert_eq!(ready_after(&[]), "no start seen");
+    }
 }
