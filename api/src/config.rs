@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use berth_engine::{CellId, Config, JournalConfig, Limits, RedisConfig};
-use berth_programme::{KeyFault, is_name};
+use berth_programme::{KeyFault, is_name, toml_fault};
 use serde::Deserialize;
 
 use crate::app::HttpLimits;
@@ -132,7 +132,7 @@ impl ConfigFile {
     /// # Errors
     /// The first fault of shape, on one line.
     pub(crate) fn parse(text: &str) -> Result<ConfigFile, String> {
-        toml::from_str(text).map_err(|error| error.to_string().trim().replace('\n', " | "))
+        toml::from_str(text).map_err(|error: toml::de::Error| toml_fault(text, error.message(), error.span()))
     }
 
     /// The limits alone, for who reads a directory that a server with this file has written.
@@ -326,6 +326,14 @@ mod tests {
     #[test]
     fn an_unknown_key_is_an_error_that_names_it() {
         let error = ConfigFile::parse(&format!("port = 1\n{GOOD}")).unwrap_err();
-        assert!(error.contains("port") && !error.contains('\n'), "{error}");
+        assert!(error.starts_with("line 1, column 1: unknown field `port`"), "{error}");
+        assert!(!error.contains(['\n', '|']), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_toml_is_one_sentence_with_its_place() {
+        let error = ConfigFile::parse("listen = '127.0.0.1:0'\ndata_dir = data\n").unwrap_err();
+        assert!(error.starts_with("line 2, column 12: "), "{error}");
+        assert!(!error.contains(['\n', '|']), "{error}");
     }
 }

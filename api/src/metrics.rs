@@ -186,6 +186,11 @@ fn engine(page: &mut Page, app: &App) {
     page.family("berth_journal_sync_seconds_total", "counter", "Time spent in syncs.");
     page.bare("berth_journal_sync_seconds_total", seconds);
     page.gauge(
+        "berth_journal_starved",
+        "1 while no further segment can be made: what takes units is refused.",
+        stats.journal_starved,
+    );
+    page.gauge(
         "berth_journal_stopped",
         "1 once a failed write or sync has stopped the journal.",
         stats.journal_stopped,

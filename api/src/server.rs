@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use berth_engine::Failure;
+use berth_engine::{Engine, Failure, Stats};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -22,6 +22,9 @@ const EXPIRE_BUDGET: usize = 4096;
 /// How long to wait when the system has no descriptor for another connection; twice as long each time.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 const ACCEPT_AGAIN_MAX: Duration = Duration::from_secs(1);
+
+/// How often the log is told of changes of state.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// How a server ended.
 #[derive(Debug)]
@@ -66,6 +69,7 @@ pub(crate) async fn serve(
     };
     tokio::select! {
         () = accepting => {}
+        () = watch(&app.campaign.engine) => {}
         () = leaving => {}
     }
     app.phase.send_replace(Phase::Draining);
@@ -111,6 +115,58 @@ pub(crate) fn bind(listen: &str) -> Result<(std::net::TcpListener, SocketAddr), 
         std::net::TcpListener::bind(listen).map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let address = listener.local_addr().map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     Ok((listener, address))
+}
+
+/// Tells the log when the journal starves and when Redis is lost, and when that is over.
+async fn watch(engine: &Engine) {
+    let mut watched = Watched::default();
+    loop {
+        tokio::time::sleep(WATCH_EVERY).await;
+        let stats = engine.stats();
+        for change in watched.changes(&stats) {
+            match change {
+                Change::Starved => tracing::error!(
+                    "the journal is starved: no further segment can be made, what takes units is refused"
+                ),
+                Change::Fed => tracing::info!("the journal is no longer starved"),
+                Change::RedisLost => {
+                    let why = stats.redis.as_ref().and_then(|redis| redis.last_error.as_deref()).unwrap_or("");
+                    tracing::warn!(why, "Redis is not connected: the write-behind lags");
+                }
+                Change::RedisBack => tracing::info!("Redis is connected again"),
+            }
+        }
+    }
+}
+
+/// What the log was last told, or may take for granted.
+#[derive(Default)]
+struct Watched {
+    starved: bool,
+    redis_lost: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Starved,
+    Fed,
+    RedisLost,
+    RedisBack,
+}
+
+impl Watched {
+    fn changes(&mut self, stats: &Stats) -> Vec<Change> {
+        let starved = stats.journal_starved != 0;
+        let lost = stats.redis.as_ref().is_some_and(|redis| redis.connected == 0);
+        let mut changes = Vec::new();
+        if std::mem::replace(&mut self.starved, starved) != starved {
+            changes.push(if starved { Change::Starved } else { Change::Fed });
+        }
+        if std::mem::replace(&mut self.redis_lost, lost) != lost {
+            changes.push(if lost { Change::RedisLost } else { Change::RedisBack });
+        }
+        changes
+    }
 }
 
 /// The thread that gives expired holds back.
@@ -160,6 +216,23 @@ impl Drop for ToldOfPanic {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_change_is_told_once() {
+        let mut watched = Watched::default();
+        let mut told = |starved, connected: Option<u64>| {
+            let mut stats = Stats { journal_starved: starved, ..Stats::default() };
+            if let Some(connected) = connected {
+                stats.redis.get_or_insert_default().connected = connected;
+            }
+            watched.changes(&stats)
+        };
+        assert_eq!(told(0, Some(1)), []);
+        assert_eq!(told(1, Some(0)), [Change::Starved, Change::RedisLost]);
+        assert_eq!(told(1, Some(0)), []);
+        assert_eq!(told(0, Some(1)), [Change::Fed, Change::RedisBack]);
+        assert_eq!(told(0, None), []);
+    }
 
     #[test]
     fn a_server_whose_expiry_thread_panicked_is_not_ready() {

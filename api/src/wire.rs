@@ -1,11 +1,16 @@
 //! Names and shapes on the wire. The only file that spells a slot, a party or a booking, and that says
-//! `busy-tentative` (FHIR's word for a slot whose last units are held).
+//! `busy-tentative` (FHIR's word for a slot whose last units are held) and `busy-unavailable` (its word for one that
+//! cannot be scheduled).
 
 use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
 
 use berth_engine::{BookingCodes, BookingNumber, CellId, Claim, Counts, Dose, PartyId, SlotId, TimestampMs};
 use berth_programme::Calendar;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::problem::{Code, Problem};
 
@@ -60,8 +65,8 @@ impl Names<'_> {
     }
 
     /// The claims of a request.
-    pub(crate) fn parse_claims(&self, claims: &[ClaimRequest<'_>]) -> Result<Vec<Claim>, Problem> {
-        let claim = |c: &ClaimRequest<'_>| {
+    pub(crate) fn parse_claims(&self, claims: &[Object<ClaimRequest<'_>>]) -> Result<Vec<Claim>, Problem> {
+        let claim = |Object(c): &Object<ClaimRequest<'_>>| {
             Ok(Claim { party: self.parse_party(&c.party)?, slot: self.parse_slot(&c.slot)?, dose: Dose(c.dose) })
         };
         claims.iter().map(claim).collect()
@@ -83,16 +88,40 @@ fn numbered(text: &str, letter: char) -> Option<(CellId, u32)> {
     Some((CellId(cell.parse().ok()?), number.parse().ok()?))
 }
 
-/// FHIR's word for what can be had of a slot.
-pub(crate) fn slot_status(counts: Counts) -> &'static str {
+/// FHIR's word for what can be had of a slot; `in_time`: the rules of time let it be booked now.
+pub(crate) fn slot_status(counts: Counts, in_time: bool) -> &'static str {
     if !counts.is_open() {
         "busy"
     } else if counts.free().get() > 0 {
-        "free"
+        if in_time { "free" } else { "busy-unavailable" }
     } else if counts.held().get() > 0 {
         "busy-tentative"
     } else {
         "busy"
+    }
+}
+
+/// An object, and only that: what serde derives takes an array of the values in its place, too.
+#[derive(Debug)]
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct MapOnly<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for MapOnly<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        from.deserialize_map(MapOnly(PhantomData))
     }
 }
 
@@ -112,7 +141,7 @@ pub(crate) struct ClaimRequest<'a> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct HoldRequest<'a> {
     #[serde(borrow)]
-    pub(crate) claims: Vec<ClaimRequest<'a>>,
+    pub(crate) claims: Vec<Object<ClaimRequest<'a>>>,
     pub(crate) ttl_seconds: Option<u32>,
 }
 
@@ -121,7 +150,7 @@ pub(crate) struct HoldRequest<'a> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct BookRequest<'a> {
     #[serde(borrow)]
-    pub(crate) claims: Vec<ClaimRequest<'a>>,
+    pub(crate) claims: Vec<Object<ClaimRequest<'a>>>,
 }
 
 /// `POST /v1/bookings/{booking}/move`

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use berth_engine::{Counts, PoolId, ProductId, SlotId};
+use berth_engine::{Counts, PoolId, ProductId, SlotId, TimestampMs};
 use jiff::ToSpan;
 use jiff::civil::Date;
 
@@ -37,7 +37,7 @@ pub struct Query<'a> {
     pub product: Option<ProductId>,
     /// Only this pool.
     pub pool: Option<PoolId>,
-    /// Only slots with free units.
+    /// Only slots with free units that can be booked now.
     pub only_free: bool,
 }
 
@@ -74,6 +74,8 @@ pub struct SlotOffer {
     pub window: usize,
     /// Its counts, at one instant of the search.
     pub counts: Counts,
+    /// Whether it can be booked now, as far as time goes.
+    pub in_time: bool,
 }
 
 impl SlotOffer {
@@ -112,8 +114,14 @@ impl Availability {
 impl Catalogue {
     /// Searches. `None` if there is no such district or centre; a postal code without centres finds nothing.
     ///
-    /// `counts` is asked once per slot, without any lock held; a slot it does not know is left out.
-    pub fn availability(&self, query: &Query<'_>, counts: impl Fn(SlotId) -> Option<Counts>) -> Option<Availability> {
+    /// `in_time` is asked once per window whether what starts then can be booked now. `counts` is asked once per
+    /// slot, without any lock held; a slot it does not know is left out.
+    pub fn availability(
+        &self,
+        query: &Query<'_>,
+        in_time: impl Fn(TimestampMs) -> bool,
+        counts: impl Fn(SlotId) -> Option<Counts>,
+    ) -> Option<Availability> {
         let centres = match query.place {
             Place::District(id) => self.centres_of_district(id)?,
             Place::Pincode(pincode) => self.centres_of_pincode(pincode),
@@ -125,7 +133,7 @@ impl Catalogue {
             let first = found.sessions.len();
             for session in centre.sessions_between(query.from, end) {
                 if query.product.is_none_or(|product| product == session.product) {
-                    found.offer(session, query, &counts);
+                    found.offer(session, query, &in_time, &counts);
                 }
             }
             if found.sessions.len() > first {
@@ -138,9 +146,19 @@ impl Catalogue {
 }
 
 impl Availability {
-    fn offer(&mut self, session: &Arc<Session>, query: &Query<'_>, counts: &impl Fn(SlotId) -> Option<Counts>) {
+    fn offer(
+        &mut self,
+        session: &Arc<Session>,
+        query: &Query<'_>,
+        in_time: &impl Fn(TimestampMs) -> bool,
+        counts: &impl Fn(SlotId) -> Option<Counts>,
+    ) {
         let first = self.slots.len();
         for (window, span) in session.windows.iter().enumerate() {
+            let in_time = in_time(span.start);
+            if query.only_free && !in_time {
+                continue;
+            }
             for &slot in session.slots_of(span) {
                 if query.pool.is_some_and(|pool| pool != slot.pool) {
                     continue;
@@ -149,7 +167,7 @@ impl Availability {
                 if query.only_free && !(counts.is_open() && counts.free().get() > 0) {
                     continue;
                 }
-                self.slots.push(SlotOffer { slot, window, counts });
+                self.slots.push(SlotOffer { slot, window, counts, in_time });
             }
         }
         if self.slots.len() > first {

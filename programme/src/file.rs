@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::Range;
 
 use berth_engine::GROUP_CLAIMS_MAX;
 use jiff::tz::TimeZone;
@@ -98,7 +99,9 @@ impl ProgrammeFile {
     /// # Errors
     /// [`ProgrammeFileError::Shape`].
     pub fn parse(text: &str) -> Result<ProgrammeFile, ProgrammeFileError> {
-        toml::from_str(text).map_err(|error| ProgrammeFileError::Shape(error.to_string().trim().replace('\n', " | ")))
+        toml::from_str(text).map_err(|error: toml::de::Error| {
+            ProgrammeFileError::Shape(toml_fault(text, error.message(), error.span()))
+        })
     }
 
     /// Checks every value.
@@ -145,6 +148,20 @@ impl ProgrammeFile {
             }
         }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+}
+
+/// What a TOML parser says of a text, in one sentence: the place, if it is known, and the message.
+#[must_use]
+pub fn toml_fault(text: &str, message: &str, span: Option<Range<usize>>) -> String {
+    let message = message.trim().replace('\n', ", ");
+    match span.and_then(|span| text.get(..span.start)) {
+        Some(before) => {
+            let line = before.matches('\n').count() + 1;
+            let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+            format!("line {line}, column {column}: {message}")
+        }
+        None => message,
     }
 }
 
@@ -199,7 +216,7 @@ mod tests {
     fn an_unknown_key_is_an_error_that_names_it() {
         let text = format!("overbook_percent = 10\n{INDIA}");
         let error = ProgrammeFile::parse(&text).unwrap_err().to_string();
-        assert!(error.contains("overbook_percent"), "{error}");
+        assert!(error.starts_with("line 1, column 1: unknown field `overbook_percent`"), "{error}");
         assert!(!error.contains('\n'), "one line: {error}");
     }
 }

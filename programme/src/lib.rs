@@ -33,7 +33,7 @@ pub use calendar::Calendar;
 pub use campaign::{Campaign, CampaignError, open_read_only};
 pub use catalogue::{Catalogue, Centre, Region, RegionKind, Session, SlotPlace, SlotRef, Window};
 pub use faults::{FAULTS_LISTED_MAX, Faults, LineFault};
-pub use file::{KeyFault, ProgrammeFile, ProgrammeFileError};
+pub use file::{KeyFault, ProgrammeFile, ProgrammeFileError, toml_fault};
 pub use names::is_name;
 pub use programme::Programme;
 pub use publish::{BulkKind, PublishError, Published, Publisher};

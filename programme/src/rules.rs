@@ -40,17 +40,11 @@ impl Policy for Programme {
         if !(1..=doses).contains(&dose.0) {
             return no(COURSE_DOSES);
         }
-        if too_late(slot, self.file().booking_cutoff_minutes, now) {
-            return no(BOOKING_CUTOFF);
-        }
-        match self.not_before(slot, now) {
-            Some(from) => Err(PolicyRefusal { rule: BOOKING_HORIZON, from: Some(from) }),
-            None => Ok(()),
-        }
+        self.in_time(slot.starts_at, now)
     }
 
     fn may_leave(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
-        if too_late(slot, self.file().cancel_cutoff_minutes, now) { no(CANCEL_CUTOFF) } else { Ok(()) }
+        if too_late(slot.starts_at, self.file().cancel_cutoff_minutes, now) { no(CANCEL_CUTOFF) } else { Ok(()) }
     }
 
     fn hold_ttl_max(&self) -> Duration {
@@ -59,22 +53,36 @@ impl Policy for Programme {
 }
 
 impl Programme {
-    /// From when the slot can be booked, if that is not yet.
-    fn not_before(&self, slot: &SlotFacts, now: TimestampMs) -> Option<TimestampMs> {
+    /// Whether what starts then can be booked now, as far as time goes: by anybody, for any dose.
+    ///
+    /// # Errors
+    /// The rule of time that says no.
+    pub fn in_time(&self, starts_at: TimestampMs, now: TimestampMs) -> Result<(), PolicyRefusal> {
+        if too_late(starts_at, self.file().booking_cutoff_minutes, now) {
+            return no(BOOKING_CUTOFF);
+        }
+        match self.not_before(starts_at, now) {
+            Some(from) => Err(PolicyRefusal { rule: BOOKING_HORIZON, from: Some(from) }),
+            None => Ok(()),
+        }
+    }
+
+    /// From when what starts then can be booked, if that is not yet.
+    fn not_before(&self, starts_at: TimestampMs, now: TimestampMs) -> Option<TimestampMs> {
         let days = self.file().booking_horizon_days;
         // Midnight `days` ahead of the session's is at most a day and a clock change before the same time
         // of day, so nearly every claim is decided without the calendar.
         let surely_open = u64::from(days).saturating_sub(1) * DAY_MS;
-        if slot.starts_at.0.saturating_sub(now.0) <= surely_open {
+        if starts_at.0.saturating_sub(now.0) <= surely_open {
             return None;
         }
-        let from = self.calendar().midnight_before(slot.starts_at, days);
+        let from = self.calendar().midnight_before(starts_at, days);
         (now < from).then_some(from)
     }
 }
 
-fn too_late(slot: &SlotFacts, cutoff_minutes: u32, now: TimestampMs) -> bool {
-    now.0 > slot.starts_at.0.saturating_sub(u64::from(cutoff_minutes) * 60_000)
+fn too_late(starts_at: TimestampMs, cutoff_minutes: u32, now: TimestampMs) -> bool {
+    now.0 > starts_at.0.saturating_sub(u64::from(cutoff_minutes) * 60_000)
 }
 
 fn no(rule: &'static str) -> Result<(), PolicyRefusal> {
@@ -146,6 +154,9 @@ mod tests {
         let slot = slot(&india, 1);
         assert_eq!(rule(&india, &slot, 1, slot.starts_at), None);
         assert_eq!(rule(&india, &slot, 1, TimestampMs(slot.starts_at.0 + 1)), Some(BOOKING_CUTOFF));
+        assert_eq!(india.in_time(slot.starts_at, slot.starts_at), Ok(()));
+        let late = india.in_time(slot.starts_at, TimestampMs(slot.starts_at.0 + 1));
+        assert_eq!(late.unwrap_err().rule, BOOKING_CUTOFF);
         let last = TimestampMs(slot.starts_at.0 - 3_600_000);
         assert_eq!(india.may_leave(&slot, last), Ok(()));
         assert_eq!(india.may_leave(&slot, TimestampMs(last.0 + 1)).unwrap_err().rule, CANCEL_CUTOFF);

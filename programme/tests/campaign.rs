@@ -36,7 +36,10 @@ fn session(id: &str, centre: &str, date: Date) -> String {
 fn found(campaign: &Campaign, only_free: bool) -> Vec<String> {
     let place = Place::District("395");
     let query = Query { place, from: today(campaign), days: 28, product: None, pool: None, only_free };
-    let found = campaign.catalogue.availability(&query, |slot| campaign.engine.counts(slot)).expect("395 is there");
+    let now = campaign.engine.now();
+    let in_time = |starts_at| campaign.programme.in_time(starts_at, now).is_ok();
+    let found = campaign.catalogue.availability(&query, in_time, |slot| campaign.engine.counts(slot));
+    let found = found.expect("395 is there");
     let mut lines = Vec::new();
     for centre in found.centres() {
         for offer in found.sessions(centre) {

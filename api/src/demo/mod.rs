@@ -146,7 +146,8 @@ fn something_to_book(campaign: &Campaign) -> Result<(PartyId, SlotId), String> {
         pool: campaign.programme.pool_number("dose1"),
         only_free: true,
     };
-    let found = campaign.catalogue.availability(&query, |slot| engine.counts(slot)).unwrap_or_default();
+    let in_time = |starts_at| campaign.programme.in_time(starts_at, now).is_ok();
+    let found = campaign.catalogue.availability(&query, in_time, |slot| engine.counts(slot)).unwrap_or_default();
     let may = |slot: &SlotId| {
         let facts = engine.slot_facts(*slot);
         let may = |facts| campaign.programme.may_claim(&PartyFacts::default(), &facts, Dose(1), now).is_ok();

@@ -64,7 +64,8 @@ pub(crate) fn search(call: &Call) -> Result<Response<ResponseBody>, Problem> {
         only_free: asked.available,
     };
     let engine = &app.campaign.engine;
-    let Some(found) = app.campaign.catalogue.availability(&query, |slot| engine.counts(slot)) else {
+    let in_time = |starts_at| programme.in_time(starts_at, as_of).is_ok();
+    let Some(found) = app.campaign.catalogue.availability(&query, in_time, |slot| engine.counts(slot)) else {
         return Err(match query.place {
             Place::Centre(id) => Problem::new(Code::UnknownCentre, format!("there is no centre {id}")),
             Place::District(id) | Place::Pincode(id) => {
@@ -238,7 +239,7 @@ fn render(app: &App, query: &Query<'_>, as_of: TimestampMs, found: &Availability
                     capacity: slot.counts.capacity().get(),
                     free: slot.counts.free().get(),
                     held: slot.counts.held().get(),
-                    status: slot_status(slot.counts),
+                    status: slot_status(slot.counts, slot.in_time),
                 });
             }
             let product = programme.product(session.product).map_or("", |product| product.id.as_str());

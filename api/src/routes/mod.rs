@@ -21,16 +21,16 @@ use crate::body::{self, ResponseBody};
 use crate::idempotency::{self, Fingerprint};
 use crate::problem::{self, Code, Problem};
 use crate::router::Call;
-use crate::wire::ClaimRequest;
+use crate::wire::{ClaimRequest, Object};
 
 /// Reads the JSON body of a call.
 async fn read_json(call: &mut Call) -> Result<Bytes, Problem> {
     body::read(&call.headers, &mut call.body, body::JSON_BYTES_MAX, call.app.limits.body_time).await
 }
 
-/// A JSON body as the shape it must have.
+/// A JSON body as the shape it must have, which is an object.
 fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| {
+    serde_json::from_slice(body).map(|Object(request)| request).map_err(|error| {
         let code = if error.is_data() { Code::MalformedRequest } else { Code::MalformedJson };
         Problem::new(code, format!("the body: {error}"))
     })
@@ -46,7 +46,7 @@ async fn read_nothing(call: &mut Call) -> Result<(), Problem> {
 }
 
 /// The claims of a request, within the programme's group size.
-fn claims_of(app: &App, claims: &[ClaimRequest<'_>]) -> Result<Vec<Claim>, Problem> {
+fn claims_of(app: &App, claims: &[Object<ClaimRequest<'_>>]) -> Result<Vec<Claim>, Problem> {
     let (found, max) = (claims.len(), app.campaign.programme.group_claims_max());
     if !(1..=max).contains(&found) {
         let refusal = berth_engine::Refusal::GroupSize { found, max };

@@ -17,6 +17,10 @@ pub(crate) fn healthz() -> Response<ResponseBody> {
 /// `GET /readyz`: send requests here. No when stopping, and no when the journal or the expiry of holds has stopped.
 pub(crate) fn readyz(app: &App) -> Response<ResponseBody> {
     match app.not_ready() {
+        // Reads, cancellations and releases are still served.
+        None if app.campaign.engine.stats().journal_starved != 0 => {
+            respond(StatusCode::OK, Media::Json, r#"{"status":"ready","reason":"journal_starved"}"#)
+        }
         None => respond(StatusCode::OK, Media::Json, r#"{"status":"ready"}"#),
         Some(reason) => {
             let body = json!({"status": "not ready", "reason": reason}).to_string();

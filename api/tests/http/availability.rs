@@ -1,5 +1,6 @@
 //! Publishing and searching.
 
+use jiff::ToSpan;
 use serde_json::json;
 
 use crate::server::{Server, claim, claims, session_line, tomorrow};
@@ -93,4 +94,24 @@ fn a_slot_whose_last_unit_is_held_is_busy_tentative() {
     let code = hold["hold"].as_str().unwrap();
     server.post(&format!("/v1/holds/{code}/confirm"), &json!(null)).expect(200);
     assert_eq!((&status()["status"], &status()["free"]), (&json!("busy"), &json!(0)));
+}
+
+#[test]
+fn a_slot_beyond_the_horizon_is_busy_unavailable_and_not_available() {
+    let server = Server::start();
+    server.add_places();
+    let (near, far) = (tomorrow(), tomorrow().saturating_add(39.days()));
+    let windows = json!([{"start": "09:00", "end": "11:00", "pools": {"dose1": 5, "open": 0}}]);
+    let line = session_line("far", &windows).replace(&near.to_string(), &far.to_string());
+    server.publish("/v1/sessions", &line).expect(200);
+    server.add_session("near", &windows);
+    let statuses = |query: &str| {
+        let found = server.get(&format!("/v1/availability?centre=c1&{query}")).expect(200);
+        let slots = found["centres"][0]["sessions"][0]["slots"].as_array().cloned().unwrap_or_default();
+        slots.iter().map(|slot| slot["status"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(statuses(&format!("from={near}&days=1")), ["free", "busy"]);
+    assert_eq!(statuses(&format!("from={near}&days=1&available=true")), ["free"]);
+    assert_eq!(statuses(&format!("from={far}&days=1")), ["busy-unavailable", "busy"]);
+    assert!(statuses(&format!("from={far}&days=1&available=true")).is_empty());
 }

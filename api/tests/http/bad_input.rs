@@ -30,6 +30,8 @@ fn broken_lines_are_named_and_none_is_applied() {
     let problem = refused_lines(&server, &body);
     assert_eq!((&problem["fault_count"], &problem["faults"][0]["line"]), (&json!(1), &json!(3)));
     assert_eq!(problem["faults"][0]["field"], "");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.starts_with("1 fault, in line 3: ") && !detail.contains(": :"), "{detail}");
 
     let unknown = [good_line("a"), good_line("b").replacen('{', "{\"colour\":\"red\",", 1)].join("\n");
     let fault = &refused_lines(&server, &unknown)["faults"][0];
@@ -155,6 +157,9 @@ fn bodies_and_ids_of_another_shape_are_told_apart() {
         ("{\"claims\":[]} x", "malformed_json"),
         ("\u{0}", "malformed_json"),
         ("[]", "malformed_request"),
+        ("[[[\"p1.0\",\"s1.0\",1]]]", "malformed_request"),
+        ("[[{\"party\":\"p1.0\",\"slot\":\"s1.0\",\"dose\":1}]]", "malformed_request"),
+        ("{\"claims\":[[\"p1.0\",\"s1.0\",1]]}", "malformed_request"),
         ("{}", "malformed_request"),
         ("{\"claims\":[],\"note\":1}", "malformed_request"),
         ("{\"claims\":[{\"party\":\"p1.0\",\"slot\":\"s1.0\"}]}", "malformed_request"),
@@ -182,6 +187,7 @@ fn bodies_and_ids_of_another_shape_are_told_apart() {
 fn parties_come_in_bounded_numbers() {
     let server = Server::start();
     for (body, code) in [
+        ("[1,1980]", "malformed_request"),
         ("{\"count\":0}", "malformed_request"),
         ("{\"count\":1000001}", "malformed_request"),
         ("{\"count\":1,\"birth_year\":20}", "malformed_request"),

@@ -135,6 +135,7 @@ fn every_metric_has_help_and_type_and_bounded_labels() {
         "berth_http_refusals_total{code=\"full\"} 1",
         "berth_journal_entries_total{kind=\"booked\"} 1",
         "berth_parties 10",
+        "berth_journal_starved 0",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} in {text}");
     }

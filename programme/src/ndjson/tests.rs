@@ -176,11 +176,11 @@ fn regions_that_do_not_fit_are_named() {
         told(&faults),
         [
             "1 id: there is already a state 27",
+            "2 parent: there is no state of this id, here or in the catalogue",
             "3 parent: is missing: the state of the district",
             "4 parent: a state has none",
             "5 kind: must be state or district",
             "5 name: must be 1 to 200 characters, none of them a control character",
-            "2 parent: there is no state of this id, here or in the catalogue",
         ]
     );
 }
