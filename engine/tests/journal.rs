@@ -35,6 +35,20 @@ fn counts(engine: &Engine, slot: SlotId) -> (u32, u32, u32) {
     (counts.capacity().get(), counts.held().get(), counts.booked().get())
 }
 
+/// A closed log of `bookings` bookings, each in a frame of its own, on a slot of five units.
+fn log_of(bookings: u32) -> (tempfile::TempDir, Config, SlotId) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let engine = open(&config);
+    let slot = seed(&engine, 10, 5);
+    for party in 0..bookings {
+        let (_, seq) = book(&engine, party, slot);
+        engine.ticket(seq).wait().unwrap();
+    }
+    engine.close().unwrap();
+    (dir, config, slot)
+}
+
 #[test]
 fn what_a_ticket_resolved_for_is_there_after_a_reopen() {
     let dir = tempfile::tempdir().unwrap();
@@ -159,16 +173,7 @@ fn entries_go_on_over_many_segments_and_concurrent_callers() {
 // rule: JNL-4
 #[test]
 fn a_tail_torn_at_any_byte_is_cut_and_loses_only_the_last_batch() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = config(dir.path());
-    let engine = open(&config);
-    let slot = seed(&engine, 10, 5);
-    for party in 0..2 {
-        let (_, seq) = book(&engine, party, slot);
-        engine.ticket(seq).wait().unwrap();
-    }
-    engine.close().unwrap();
-    drop(engine);
+    let (dir, _, slot) = log_of(2);
     let segment = newest_used_segment(dir.path());
     let whole = fs::read(&segment).unwrap();
     let starts = frame_starts(&segment);
@@ -216,16 +221,7 @@ fn copy_directory(from: &Path, to: &Path) {
 // rule: JNL-4
 #[test]
 fn damage_before_the_tail_is_an_error_that_names_segment_and_offset() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = config(dir.path());
-    let engine = open(&config);
-    let slot = seed(&engine, 10, 5);
-    for party in 0..3 {
-        let (_, seq) = book(&engine, party, slot);
-        engine.ticket(seq).wait().unwrap();
-    }
-    engine.close().unwrap();
-    drop(engine);
+    let (dir, config, _) = log_of(3);
     let segment = newest_used_segment(dir.path());
     let whole = fs::read(&segment).unwrap();
     let starts = frame_starts(&segment);
@@ -342,16 +338,7 @@ fn any_bytes_in_a_segment_are_read_or_refused_and_never_panic() {
 // rule: JNL-4
 #[test]
 fn more_than_the_last_frame_or_a_shorter_file_is_damage_not_a_tear() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = config(dir.path());
-    let engine = open(&config);
-    let slot = seed(&engine, 10, 5);
-    for party in 0..4 {
-        let (_, seq) = book(&engine, party, slot);
-        engine.ticket(seq).wait().unwrap();
-    }
-    engine.close().unwrap();
-    drop(engine);
+    let (dir, config, slot) = log_of(4);
     let segment = newest_used_segment(dir.path());
     let whole = fs::read(&segment).unwrap();
     let starts = frame_starts(&segment);
