@@ -70,18 +70,6 @@ impl Ledger {
         self.slots.get(&slot).map(|account| (account.capacity, account.held, account.booked))
     }
 
-    /// The state of a booking, as the journal so far says.
-    #[must_use]
-    pub fn state(&self, number: BookingNumber) -> Option<State> {
-        self.claims.get(&number).map(|account| account.state)
-    }
-
-    /// Claims per state.
-    #[must_use]
-    pub fn count(&self, state: State) -> usize {
-        self.claims.values().filter(|account| account.state == state).count()
-    }
-
     /// Takes one entry into the books and checks every rule it touches.
     pub fn apply(&mut self, seq: Seq, entry: &Entry) {
         if self.next.is_some_and(|next| next != seq) || seq.0 == 0 {
