@@ -33,6 +33,9 @@ pub struct JournalConfig {
     /// Bytes of entries that may wait for the disk before `submit` refuses with `journal_full`. Default 16 MiB,
     /// minimum 64 KiB. Also bounds one publish.
     pub buffer_bytes: usize,
+    /// Bytes of all segments together, past which what takes units is refused with `journal_full` until the log is
+    /// trimmed. Default no bound but the disk's.
+    pub log_bytes_max: u64,
     /// For rehearsals: what is written stays in process memory until it is synced, so that `kill -9` loses what
     /// a power cut could. Costs a copy of every batch.
     pub power_cut_rehearsal: bool,
@@ -53,6 +56,7 @@ impl JournalConfig {
             dir: dir.into(),
             segment_bytes: 64 << 20,
             buffer_bytes: ENTRY_BYTES_MAX,
+            log_bytes_max: u64::MAX,
             power_cut_rehearsal: false,
             redis: None,
         }
@@ -93,6 +97,9 @@ impl Config {
         }
         if !self.journal.segment_bytes.is_multiple_of(4096) || self.journal.segment_bytes > 1 << 40 {
             return fault("journal.segment_bytes", "a multiple of 4096, at most 1 TiB");
+        }
+        if self.journal.log_bytes_max / 8 < self.journal.segment_bytes {
+            return fault("journal.log_bytes_max", "at least eight segments");
         }
         // A live claim keeps its booking number in forty bits.
         if self.limits.bookings_max >= 1 << 40 {

@@ -1,8 +1,10 @@
 //! The engine of one cell: an owned value that opens, answers reads, and closes. What it does to a command
 //! is in [`kernel`](crate::kernel).
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 
 use arrayvec::ArrayVec;
@@ -16,14 +18,17 @@ use crate::config::Config;
 use crate::error::{Failure, Refusal};
 use crate::ids::{BookingNumber, CellId, Epoch, Idempotency, IdempotencyKey, PartyId, Seq, SlotId};
 use crate::inventory::{Inventory, Limits};
-use crate::journal::buffer::{Buffer, KindCounts, Taken, recycle};
+use crate::journal::buffer::{Buffer, KindCounts, RoomLeft, Taken, recycle};
 use crate::journal::directory::{self, Directory, OpenError};
 use crate::journal::entry::Entry;
 use crate::journal::frame::FRAME_HEADER_BYTES;
-use crate::journal::reader::{Tail, read_directory};
+use crate::journal::reader::{self, Tail, Unused, read_directory};
+use crate::journal::reserve::Reserve;
+use crate::journal::segment::{self, SegmentFile};
 use crate::journal::shipper::{self, ShipperStats};
+use crate::journal::storage::{Disk, Storage};
 use crate::journal::watermark::{Ticket, Watermark};
-use crate::journal::writer;
+use crate::journal::writer::Writer;
 use crate::kernel::TWIN_LOOKS;
 use crate::party::LIVE_CLAIMS_MAX;
 use crate::policy::Policy;
@@ -98,6 +103,13 @@ pub struct Stats {
     pub redis: Option<ShipperStats>,
 }
 
+/// What works behind an engine, each in a thread of its own.
+struct Parts {
+    writer: Writer,
+    reserve: Arc<Reserve>,
+    storage: Arc<dyn Storage>,
+}
+
 /// The booking engine of one cell. Share it as `Arc<Engine>`; every method may be called from any thread.
 pub struct Engine {
     pub(crate) inventory: Inventory,
@@ -127,65 +139,90 @@ impl Engine {
         policy: Arc<dyn Policy>,
         on_note: &mut dyn FnMut(Note<'_>),
     ) -> Result<(Engine, ReplayReport), OpenError> {
+        let storage = Arc::new(Disk::new(&config.journal.dir, config.journal.power_cut_rehearsal));
+        let (mut engine, parts, report) = Self::assemble(storage, &config, policy, on_note)?;
+        let io = |error| OpenError::Io { path: config.journal.dir.clone(), error };
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(io)
+        };
+        let Parts { mut writer, reserve, storage } = parts;
+        if let Some(redis) = &config.journal.redis {
+            let shipper = shipper::Shipper::spawn(redis.clone(), storage, engine.epoch, Arc::clone(&engine.marks));
+            let shipper = shipper.map_err(io)?;
+            let bell = shipper.bell();
+            writer.on_durable(Box::new(move || bell.ring()));
+            engine.shipper = Some(shipper);
+        }
+        let threads = [
+            spawn("berth-journal", Box::new(move || writer.run()))?,
+            spawn("berth-segments", Box::new(move || reserve.keep()))?,
+        ];
+        engine.threads.lock().extend(threads);
+        Ok((engine, report))
+    }
+
+    /// Everything of [`Engine::open`] but the threads.
+    fn assemble(
+        storage: Arc<dyn Storage>,
+        config: &Config,
+        policy: Arc<dyn Policy>,
+        on_note: &mut dyn FnMut(Note<'_>),
+    ) -> Result<(Engine, Parts, ReplayReport), OpenError> {
         config.validate()?;
         let journal = &config.journal;
-        let directory = Directory::open(&journal.dir, config.cell)?;
+        let directory = Directory::open(Arc::clone(&storage), config.cell)?;
         let inventory = Inventory::new(&config.limits);
-        let (tail, newest, nanos) = replay(&directory, config.cell, &inventory, on_note)?;
+        let (mut tail, newest, nanos) = replay(&directory, config.cell, &inventory, on_note)?;
         if let Some(torn) = &tail.torn {
-            directory::cut(torn)?;
+            directory::cut(&*storage, torn)?;
         }
-        for unused in &tail.unused {
-            directory::remove(unused)?;
-        }
+        let ready = adopt(&*storage, &mut tail, journal.segment_bytes)?;
         let epoch = directory.next_epoch(tail.epoch)?;
-        let marks = Arc::new(Watermark::new(tail.last));
-        let buffer = Arc::new(Buffer::new(journal.buffer_bytes, tail.last.next(), Arc::clone(&marks)));
-        let shipper = match &journal.redis {
-            Some(redis) => Some(
-                shipper::Shipper::spawn(redis.clone(), directory.journal.clone(), epoch, Arc::clone(&marks))
-                    .map_err(|error| OpenError::Io { path: journal.dir.clone(), error })?,
-            ),
-            None => None,
-        };
-        let start = writer::Start {
-            dir: directory.journal.clone(),
-            cell: config.cell,
-            epoch,
-            index: tail.index + 1,
-            link: tail.link,
-            segment_bytes: journal.segment_bytes,
-            power_cut: journal.power_cut_rehearsal,
-        };
-        let bell = shipper.as_ref().map(shipper::Shipper::bell);
-        let on_durable = Box::new(move || {
-            if let Some(bell) = &bell {
-                bell.ring();
+        let mut engine =
+            Self::without_writer(inventory, policy, config.cell, directory.code_key, tail.last, journal.buffer_bytes);
+        engine.clock = Clock::start(newest);
+        engine.epoch = epoch;
+        engine.directory = Some(directory);
+        let log_bytes = reader::segments(&*storage)?.len() as u64 * journal.segment_bytes;
+        let reserve = Reserve::new(
+            Arc::clone(&storage),
+            journal.segment_bytes,
+            Arc::new(AtomicU64::new(log_bytes)),
+            journal.log_bytes_max,
+            Arc::clone(&engine.buffer),
+            ready,
+            tail.index + 1,
+        );
+        // The segment to begin and the reserve are there before the first command; a disk too full for the reserve
+        // lets settle what is live.
+        let io = |error| OpenError::Io { path: storage.path(segment::DIR), error };
+        let first = match reserve.next() {
+            Some(first) => first,
+            None => {
+                reserve.make().map_err(io)?;
+                reserve.next().ok_or_else(|| io(std::io::Error::other("no segment")))?
             }
-        });
-        let threads = writer::spawn(start, Arc::clone(&buffer), Arc::clone(&marks), on_durable)
-            .map_err(|error| OpenError::Io { path: directory.journal.clone(), error })?;
+        };
+        reserve.written(journal.segment_bytes);
+        let _ = reserve.make();
+        let reserve = Arc::new(reserve);
+        let writer = Writer::new(
+            config.cell,
+            epoch,
+            tail.link,
+            first,
+            Arc::clone(&engine.buffer),
+            Arc::clone(&engine.marks),
+            Arc::clone(&reserve),
+        );
         let report = ReplayReport {
             entries: tail.last.0,
             bytes: tail.bytes,
             nanos,
             epoch,
-            cut: tail.torn.map(|torn| (torn.path, torn.offset)),
+            cut: tail.torn.map(|torn| (storage.path(&torn.name), torn.offset)),
         };
-        let engine = Engine {
-            inventory,
-            policy,
-            buffer,
-            marks,
-            clock: Clock::start(newest),
-            codes: BookingCodes::new(config.cell, directory.code_key),
-            cell: config.cell,
-            epoch,
-            threads: Mutex::new(threads),
-            shipper,
-            directory: Some(directory),
-        };
-        Ok((engine, report))
+        Ok((engine, Parts { writer, reserve, storage }, report))
     }
 
     /// Replays an existing directory that no other process owns, to read from. Every submit fails.
@@ -440,7 +477,7 @@ impl Engine {
             journal_batches: self.marks.batches.load(Relaxed),
             journal_bytes: self.marks.bytes.load(Relaxed),
             journal_sync_nanos: self.marks.sync_nanos.load(Relaxed),
-            journal_starved: u64::from(self.buffer.is_starved()),
+            journal_starved: u64::from(self.buffer.room_left() != RoomLeft::Plenty),
             journal_stopped: u64::from(self.marks.failure().is_some()),
             entries: crate::journal::entry::KINDS.iter().zip(&kinds[1..]).map(|(kind, n)| (*kind, *n)).collect(),
             redis: self.shipper.as_ref().map(shipper::Shipper::stats),
@@ -454,6 +491,7 @@ impl Engine {
     pub fn close(&self) -> Result<(), Failure> {
         self.buffer.close();
         for thread in self.threads.lock().drain(..) {
+            thread.thread().unpark();
             // However the writer ended, a panic included, it has told the watermark.
             let _ = thread.join();
         }
@@ -489,8 +527,31 @@ fn replay(
 ) -> Result<(Tail, TimestampMs, u64), OpenError> {
     let watch = Stopwatch::start();
     let mut replayer = Replayer::new(inventory, on_note);
-    let tail =
-        read_directory(&directory.journal, cell, &mut |frame| frame.entries(|seq, entry| replayer.apply(seq, &entry)))?;
+    let tail = read_directory(&*directory.storage, cell, &mut |frame| {
+        frame.entries(|seq, entry| replayer.apply(seq, &entry))
+    })?;
     let newest = replayer.finish()?;
     Ok((tail, newest, watch.nanos()))
+}
+
+/// Takes over the segments that an earlier run made ready; removes those that do not fit.
+fn adopt(storage: &dyn Storage, tail: &mut Tail, segment_bytes: u64) -> Result<VecDeque<SegmentFile>, OpenError> {
+    if let Some(torn) = tail.torn.as_ref().filter(|torn| torn.offset == 0) {
+        // Torn in its very header and zeroed since: as good as never used.
+        let (index, name) = (tail.index + 1, torn.name.clone());
+        let bytes = storage.open(&name).and_then(|file| file.len());
+        let bytes = bytes.map_err(|error| OpenError::Io { path: storage.path(&name), error })?;
+        tail.unused.insert(0, Unused { index, name, bytes });
+    }
+    let mut ready = VecDeque::new();
+    for Unused { index, name, bytes } in &tail.unused {
+        if *index == tail.index + 1 && *bytes == segment_bytes {
+            let segment = SegmentFile::adopt(storage, *index, *bytes);
+            ready.push_back(segment.map_err(|error| OpenError::Io { path: storage.path(name), error })?);
+            tail.index += 1;
+        } else {
+            directory::remove(storage, name)?;
+        }
+    }
+    Ok(ready)
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use berth_engine::journal::reader::{ReadError, read_directory};
+use berth_engine::journal::storage::Disk;
 use berth_engine::*;
 use support::{book, config, open, run, seed};
 
@@ -320,6 +321,7 @@ fn a_closed_engine_acknowledges_nothing_more() {
 #[test]
 fn any_bytes_in_a_segment_are_read_or_refused_and_never_panic() {
     let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("journal")).unwrap();
     let mut state = 1u64;
     for len in (0..4000).step_by(37) {
         let bytes: Vec<u8> = (0..len)
@@ -328,8 +330,8 @@ fn any_bytes_in_a_segment_are_read_or_refused_and_never_panic() {
                 (state >> 56) as u8
             })
             .collect();
-        fs::write(dir.path().join("0000000001.seg"), &bytes).unwrap();
-        let _ = read_directory(dir.path(), CellId(1), &mut |frame| frame.entries(|_, _| {}));
+        fs::write(dir.path().join("journal/0000000001.seg"), &bytes).unwrap();
+        let _ = read_directory(&Disk::new(dir.path(), false), CellId(1), &mut |frame| frame.entries(|_, _| {}));
         let _ = journal::Entry::decode(&bytes);
     }
 }
@@ -448,7 +450,9 @@ fn what_was_held_before_a_restart_expires_after_it() {
     assert_eq!(counts(&engine, slot), (5, 0, 0));
 }
 
-/// When no next segment can be made, what takes units is refused, what ends them goes on, and service resumes by itself.
+/// When no further segment can be made, what takes units is refused, what ends them goes on and is durable at once, and
+/// service resumes by itself.
+// rule: JNL-5
 #[test]
 fn without_a_next_segment_holds_are_refused_until_there_is_one() {
     let dir = tempfile::tempdir().unwrap();
@@ -457,9 +461,9 @@ fn without_a_next_segment_holds_are_refused_until_there_is_one() {
     let slot = seed(&engine, 100, 100);
     let (booking, seq) = book(&engine, 0, slot);
     engine.ticket(seq).wait().unwrap();
-    // Wherever the helper is with the second segment, the third's name is taken.
-    let third = dir.path().join("journal/0000000003.seg");
-    fs::create_dir(&third).unwrap();
+    // Two segments lie ready behind the first; the name of the one after them is taken.
+    let fourth = dir.path().join("journal/0000000004.seg");
+    fs::create_dir(&fourth).unwrap();
     let note = vec![7u8; 400_000];
     let tell = |command| engine.submit(&Request { command, idempotency: None }, engine.now()).unwrap();
     let refused = (0..200).any(|_| {
@@ -478,8 +482,11 @@ fn without_a_next_segment_holds_are_refused_until_there_is_one() {
     assert_eq!(tell(Command::Book { claims: &claim }).result, Err(Refusal::JournalFull));
     let cancelled = tell(Command::Cancel { booking });
     assert!(cancelled.result.is_ok(), "{cancelled:?}");
-    fs::remove_dir(&third).unwrap();
     engine.ticket(cancelled.seq).wait().unwrap();
+    fs::remove_dir(&fourth).unwrap();
+    while engine.stats().journal_starved == 1 {
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+    }
     assert!(tell(Command::Book { claims: &claim }).result.is_ok());
     engine.close().unwrap();
     drop(engine);

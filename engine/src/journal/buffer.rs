@@ -43,9 +43,19 @@ pub(crate) struct Buffer {
     open: Mutex<Open>,
     /// No command is taken any more.
     closing: AtomicBool,
-    /// The disk has no room for the next segment: what is taken may have to wait for it.
-    starved: AtomicBool,
+    /// A [`RoomLeft`].
+    room_left: AtomicUsize,
     marks: Arc<Watermark>,
+}
+
+/// What the disk has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RoomLeft {
+    /// Everything.
+    Plenty = 0,
+    /// What settles a claim: confirm, release, expire, cancel.
+    ToSettle = 1,
+    Nothing = 2,
 }
 
 /// What the writer finds.
@@ -105,7 +115,7 @@ impl Buffer {
             capacity,
             open: Mutex::new(open),
             closing: AtomicBool::new(false),
-            starved: AtomicBool::new(false),
+            room_left: AtomicUsize::new(RoomLeft::Plenty as usize),
             marks,
         }
     }
@@ -169,13 +179,17 @@ impl Buffer {
         self.closing.load(Acquire)
     }
 
-    /// Said by the writer while it waits for room on the disk, and taken back when it has some.
-    pub(crate) fn set_starved(&self, starved: bool) {
-        self.starved.store(starved, Release);
+    /// Said by the reserve of segments.
+    pub(crate) fn set_room_left(&self, left: RoomLeft) {
+        self.room_left.store(left as usize, Release);
     }
 
-    pub(crate) fn is_starved(&self) -> bool {
-        self.starved.load(Acquire)
+    pub(crate) fn room_left(&self) -> RoomLeft {
+        match self.room_left.load(Acquire) {
+            0 => RoomLeft::Plenty,
+            1 => RoomLeft::ToSettle,
+            _ => RoomLeft::Nothing,
+        }
     }
 }
 

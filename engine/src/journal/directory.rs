@@ -1,13 +1,15 @@
 //! A cell's data directory: its lock, its version, its code key, its segments.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::entry::Entry;
 use super::reader::{ReadError, Tail, Torn, read_directory};
-use super::segment::sync_directory;
+use super::segment::{self, fill_with_zeros};
+use super::storage::{Disk, Storage};
 use crate::code::BookingCodes;
 use crate::ids::{CellId, Epoch, Seq};
 
@@ -76,53 +78,72 @@ pub enum OpenError {
     },
 }
 
+/// What a data directory says of itself.
+const META: &str = "berth.meta";
+/// The key behind booking codes: outside journal and stream, so that neither gives codes away.
+const CODE_KEY: &str = "code.key";
+/// The newest epoch that a start took.
+const EPOCH: &str = "epoch";
+
 /// An owned data directory. The lock goes with the value.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    pub(crate) journal: PathBuf,
+    pub(crate) storage: Arc<dyn Storage>,
     pub(crate) code_key: [u8; 16],
-    _lock: File,
+    _lock: Box<dyn fmt::Debug + Send + Sync>,
 }
 
 impl Directory {
     /// Opens or creates the directory and takes its lock.
-    pub(crate) fn open(dir: &Path, cell: CellId) -> Result<Self, OpenError> {
-        let existing = check(dir, cell)?;
-        fs::create_dir_all(dir).map_err(|error| OpenError::Io { path: dir.to_owned(), error })?;
-        let lock = lock(dir)?;
-        let journal = dir.join("journal");
+    pub(crate) fn open(storage: Arc<dyn Storage>, cell: CellId) -> Result<Self, OpenError> {
+        let existing = check(&*storage, cell)?;
+        let io = |error| OpenError::Io { path: storage.path(""), error };
+        storage.create_dir("").map_err(io)?;
+        let lock = storage.lock().map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => OpenError::Locked { dir: storage.path("") },
+            _ => OpenError::Io { path: storage.path("LOCK"), error },
+        })?;
         if !existing {
-            initialise(dir, &journal, cell).map_err(|error| OpenError::Io { path: dir.to_owned(), error })?;
+            initialise(&*storage, cell).map_err(io)?;
         }
-        let key_path = dir.join("code.key");
-        let code_key = read_key(&key_path).map_err(|error| OpenError::Io { path: key_path, error })?;
-        Ok(Self { journal, code_key, _lock: lock })
+        let code_key = read_key(&*storage).map_err(|error| OpenError::Io { path: storage.path(CODE_KEY), error })?;
+        Ok(Self { storage, code_key, _lock: lock })
     }
-}
 
-impl Directory {
     /// Takes the epoch of a new run: past every one in the journal and every one taken by a start that wrote nothing.
     pub(crate) fn next_epoch(&self, newest: Epoch) -> Result<Epoch, OpenError> {
-        let path = self.journal.with_file_name("epoch");
-        let io = |error| OpenError::Io { path: path.clone(), error };
-        let taken = match fs::read_to_string(&path) {
-            Ok(text) => text.trim_end().parse().map_err(|_| io(io::Error::other("not a number")))?,
+        let io = |error| OpenError::Io { path: self.storage.path(EPOCH), error };
+        let taken = match self.storage.read(EPOCH) {
+            Ok(text) => number(&text).ok_or_else(|| io(io::Error::other("not a number")))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             Err(error) => return Err(io(error)),
         };
         let epoch = newest.0.max(taken) + 1;
-        write_whole(&path, &format!("{epoch}\n")).map_err(io)?;
+        let text = format!("{epoch:010}\n");
+        // In place where it can be: a full disk must not keep a cell from starting. Eleven bytes are within one sector.
+        match self.storage.open(EPOCH) {
+            Ok(file) if file.len().map_err(io)? == text.len() as u64 => {
+                file.write_all_at(0, text.as_bytes()).and_then(|()| file.sync()).map_err(io)?;
+            }
+            _ => self.storage.write_whole(EPOCH, text.as_bytes()).map_err(io)?,
+        }
         Ok(Epoch(epoch))
     }
 }
 
+fn number(text: &[u8]) -> Option<u32> {
+    std::str::from_utf8(text).ok()?.trim_end().parse().ok()
+}
+
 /// Opens an existing data directory for reading, as whatever cell it is, and takes its lock.
 pub(crate) fn open_existing(dir: &Path) -> Result<(Directory, CellId), OpenError> {
-    let meta = dir.join("berth.meta");
-    let text = fs::read_to_string(&meta).map_err(|error| OpenError::Io { path: meta, error })?;
+    let storage = Disk::new(dir, false);
+    let io = |error| OpenError::Io { path: storage.path(META), error };
+    let meta = storage.read(META).map_err(io)?;
+    let text = String::from_utf8_lossy(&meta);
     let cell = text.split_whitespace().find_map(|word| word.strip_prefix("cell=")?.parse().ok()).map(CellId);
     let cell = cell.unwrap_or_default();
-    Directory::open(dir, cell).map(|directory| (directory, cell))
+    Directory::open(Arc::new(storage), cell).map(|directory| (directory, cell))
 }
 
 /// A data directory open for reading its journal, entry by entry, while no server owns it.
@@ -159,7 +180,7 @@ impl JournalFiles {
     /// # Errors
     /// Damage; `each` may have seen the entries before it.
     pub fn entries(&self, each: &mut dyn FnMut(Seq, Epoch, &Entry)) -> Result<Tail, OpenError> {
-        let tail = read_directory(&self.directory.journal, self.cell, &mut |frame| {
+        let tail = read_directory(&*self.directory.storage, self.cell, &mut |frame| {
             let epoch = frame.header.epoch;
             frame.entries(|seq, entry| each(seq, epoch, &entry))
         })?;
@@ -167,130 +188,85 @@ impl JournalFiles {
     }
 }
 
-/// Whether `dir` is a data directory of this cell (false: absent or empty). Writes nothing.
-pub(crate) fn check(dir: &Path, cell: CellId) -> Result<bool, OpenError> {
-    let meta = dir.join("berth.meta");
-    match fs::read_to_string(&meta) {
-        Ok(text) => {
+/// Whether this is a data directory of this cell (false: absent or empty). Writes nothing.
+pub(crate) fn check(storage: &dyn Storage, cell: CellId) -> Result<bool, OpenError> {
+    let dir = || storage.path("");
+    match storage.read(META) {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
             let mut words = text.split_whitespace();
             let version = words.next().unwrap_or_default().to_owned();
             let found_cell = words.next().unwrap_or_default().to_owned();
             if version != format!("layout={LAYOUT_VERSION}") {
                 let found = version.trim_start_matches("layout=").to_owned();
-                return Err(OpenError::Version { dir: dir.to_owned(), found });
+                return Err(OpenError::Version { dir: dir(), found });
             }
             if found_cell != format!("cell={cell}") {
                 let found = found_cell.trim_start_matches("cell=").to_owned();
-                return Err(OpenError::OtherCell { dir: dir.to_owned(), found, expected: cell });
+                return Err(OpenError::OtherCell { dir: dir(), found, expected: cell });
             }
             Ok(true)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // `LOCK` alone is what a start leaves that was refused or killed before it wrote anything else.
-            let foreign = |name: &std::ffi::OsStr| {
-                !["LOCK", "journal", "code.key", "code.key.new", "berth.meta.new", "lost+found"]
-                    .iter()
-                    .any(|own| name == *own)
-            };
-            match fs::read_dir(dir) {
-                Ok(mut entries) => {
-                    if entries.any(|entry| entry.is_ok_and(|entry| foreign(&entry.file_name()))) {
-                        return Err(OpenError::Foreign { dir: dir.to_owned() });
-                    }
-                    Ok(false)
+            // What a start leaves that was refused or killed before it wrote anything else.
+            const OWN: [&str; 6] = ["LOCK", "journal", "code.key", "code.key.new", "berth.meta.new", "lost+found"];
+            match storage.list("") {
+                Ok(names) if names.iter().any(|name| !OWN.contains(&name.as_str())) => {
+                    Err(OpenError::Foreign { dir: dir() })
                 }
+                Ok(_) => Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-                Err(error) => Err(OpenError::Io { path: dir.to_owned(), error }),
+                Err(error) => Err(OpenError::Io { path: dir(), error }),
             }
         }
-        Err(error) => Err(OpenError::Io { path: meta, error }),
-    }
-}
-
-/// Takes the single-owner lock of a data directory.
-pub(crate) fn lock(dir: &Path) -> Result<File, OpenError> {
-    let path = dir.join("LOCK");
-    let io = |error| OpenError::Io { path: path.clone(), error };
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { dir: dir.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(io(error)),
+        Err(error) => Err(OpenError::Io { path: storage.path(META), error }),
     }
 }
 
 /// `berth.meta` comes last: a directory without it was never used. A start killed at any point of this leaves what the
 /// next start completes.
-fn initialise(dir: &Path, journal: &Path, cell: CellId) -> io::Result<()> {
-    fs::create_dir_all(journal)?;
-    let key_path = dir.join("code.key");
-    if !key_path.exists() {
+fn initialise(storage: &dyn Storage, cell: CellId) -> io::Result<()> {
+    storage.create_dir(segment::DIR)?;
+    if storage.open(CODE_KEY).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         let mut key = [0u8; 16];
         File::open("/dev/urandom")?.read_exact(&mut key)?;
-        write_whole(&key_path, &format!("{:032x}\n", u128::from_be_bytes(key)))?;
+        storage.write_whole(CODE_KEY, format!("{:032x}\n", u128::from_be_bytes(key)).as_bytes())?;
     }
-    sync_directory(journal)?;
-    sync_directory(dir)?;
-    write_whole(&dir.join("berth.meta"), &format!("layout={LAYOUT_VERSION} cell={cell}\n"))?;
-    // The name of the directory itself.
-    let parent = dir.canonicalize()?;
-    parent.parent().map_or(Ok(()), sync_directory)
+    storage.sync_dir(segment::DIR)?;
+    storage.sync_dir("")?;
+    storage.write_whole(META, format!("layout={LAYOUT_VERSION} cell={cell}\n").as_bytes())
 }
 
-/// The file is there with all its text, or not at all. Readable by its owner only.
-fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    path.parent().map_or(Ok(()), sync_directory)
-}
-
-/// The key behind booking codes: outside journal and stream, so that neither gives codes away.
-pub(crate) fn read_key(path: &Path) -> io::Result<[u8; 16]> {
-    let text = fs::read_to_string(path)?;
+fn read_key(storage: &dyn Storage) -> io::Result<[u8; 16]> {
+    let bytes = storage.read(CODE_KEY)?;
+    let text = String::from_utf8_lossy(&bytes);
     let digits = text.trim_end();
     let key = u128::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 32);
     let key = key.ok_or_else(|| io::Error::other("not 32 hexadecimal digits"))?;
     Ok(key.to_be_bytes())
 }
 
-/// Zeroes a segment from the torn frame on and makes that durable, so that no later read can meet it. A
-/// segment torn in its very header is removed.
-pub(crate) fn cut(torn: &Torn) -> Result<(), OpenError> {
-    let io = |error| OpenError::Io { path: torn.path.clone(), error };
-    set_aside(torn).map_err(io)?;
-    if torn.offset == 0 {
-        return remove(&torn.path);
-    }
-    let file = OpenOptions::new().write(true).open(&torn.path).map_err(io)?;
-    let len = file.metadata().map_err(io)?.len();
-    let zeros = vec![0u8; 1 << 20];
-    let mut at = torn.offset;
-    while at < len {
-        let chunk = usize::try_from((len - at).min(zeros.len() as u64)).expect("at most a MiB");
-        file.write_all_at(&zeros[..chunk], at).map_err(io)?;
-        at += chunk as u64;
-    }
-    file.sync_all().map_err(io)
+/// Zeroes a segment from the torn frame on and makes that durable, so that no later read can meet it.
+pub(crate) fn cut(storage: &dyn Storage, torn: &Torn) -> Result<(), OpenError> {
+    let io = |error| OpenError::Io { path: storage.path(&torn.name), error };
+    // Best effort: what was torn was never acknowledged, and a full disk must not keep a cell from starting.
+    let _ = set_aside(storage, torn);
+    let file = storage.open(&torn.name).map_err(io)?;
+    let len = file.len().map_err(io)?;
+    fill_with_zeros(&*file, torn.offset, len).and_then(|()| file.sync()).map_err(io)
 }
 
 /// Keeps a copy of what is about to be cut, for whoever has to find out what it was. Nothing reads it.
-fn set_aside(torn: &Torn) -> io::Result<()> {
-    let bytes = fs::read(&torn.path)?;
+fn set_aside(storage: &dyn Storage, torn: &Torn) -> io::Result<()> {
+    let bytes = storage.read(&torn.name)?;
     let from = usize::try_from(torn.offset).unwrap_or(usize::MAX).min(bytes.len());
     let used = bytes[from..].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    let copy = torn.path.with_extension(format!("torn-at-{}", torn.offset));
-    let mut file = File::create(copy)?;
-    file.write_all(&bytes[from..from + used])?;
-    file.sync_all()
+    let stem = torn.name.trim_end_matches(".seg");
+    storage.write_whole(&format!("{stem}.torn-at-{}", torn.offset), &bytes[from..from + used])
 }
 
 /// Removes a segment file that holds nothing, and makes that durable.
-pub(crate) fn remove(path: &Path) -> Result<(), OpenError> {
-    let io = |error| OpenError::Io { path: path.to_owned(), error };
-    fs::remove_file(path).map_err(io)?;
-    path.parent().map_or(Ok(()), sync_directory).map_err(io)
+pub(crate) fn remove(storage: &dyn Storage, name: &str) -> Result<(), OpenError> {
+    let io = |error| OpenError::Io { path: storage.path(name), error };
+    storage.remove(name).and_then(|()| storage.sync_dir(segment::DIR)).map_err(io)
 }

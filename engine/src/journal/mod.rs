@@ -2,16 +2,21 @@
 //!
 //! The journal knows entries, never the inventory. In reading order:
 //! [`entry`] (what one line says, as bytes), [`frame`] (how a batch of lines is framed and checked),
-//! `buffer` (where `submit` appends), [`watermark`] (who waits for what), `segment` (files),
-//! `writer` (group commit), [`reader`] (files back to entries), `shipper` (write-behind to Redis).
+//! `buffer` (where `submit` appends), [`watermark`] (who waits for what), `segment` and `reserve` (files, and
+//! those made ahead),
+//! [`storage`] (what is asked of a disk), `writer` (group commit), [`reader`] (files back to entries), `tail` (frames behind
+//! the watermark while it grows), `shipper` (write-behind to Redis).
 
 pub(crate) mod buffer;
 pub(crate) mod directory;
 pub mod entry;
 pub mod frame;
 pub mod reader;
+pub(crate) mod reserve;
 pub(crate) mod segment;
 pub(crate) mod shipper;
+pub mod storage;
+pub(crate) mod tail;
 pub mod watermark;
 pub(crate) mod writer;
 

@@ -4,12 +4,12 @@
 //! frame with anything valid after it is therefore damage, and damage is an error that names the place, never
 //! skipped. What cannot be told apart: a bit that flipped in the very last frame, and a torn write of it.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::frame::{Frame, FrameError, FrameHeader, Link};
-use super::segment::{FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::segment::{self, FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::storage::Storage;
 use crate::ids::{CellId, Epoch, Seq};
 
 /// Why a journal cannot be read.
@@ -46,10 +46,21 @@ pub enum ReadError {
 /// A last frame that was cut by a crash. Nothing in it was ever acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Torn {
-    /// The segment.
-    pub path: PathBuf,
+    /// The segment's file, in its storage.
+    pub name: String,
     /// From here on it is to be zeroed.
     pub offset: u64,
+}
+
+/// A segment that was prepared and never used: all zeros.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unused {
+    /// The number in its name.
+    pub index: u64,
+    /// Its file, in its storage.
+    pub name: String,
+    /// How long it is.
+    pub bytes: u64,
 }
 
 /// Where a journal ends.
@@ -70,35 +81,33 @@ pub struct Tail {
     /// The torn tail, if there is one.
     pub torn: Option<Torn>,
     /// Segments that were prepared and never used.
-    pub unused: Vec<PathBuf>,
+    pub unused: Vec<Unused>,
 }
 
-/// The segments of a directory in order of their index.
-pub(crate) fn segments(dir: &Path) -> Result<Vec<(u64, PathBuf)>, ReadError> {
-    let io = |error| ReadError::Io { path: dir.to_owned(), error };
+/// The segments in order of their index, by name.
+pub(crate) fn segments(storage: &dyn Storage) -> Result<Vec<(u64, String)>, ReadError> {
+    let io = |error| ReadError::Io { path: storage.path(segment::DIR), error };
     let mut found = Vec::new();
-    for entry in fs::read_dir(dir).map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        if path.extension().is_some_and(|ext| ext == "seg") {
-            let index = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok());
-            let index = index.ok_or_else(|| ReadError::Damaged {
-                path: path.clone(),
-                offset: 0,
-                what: "the file's name is not a segment number".to_owned(),
-            })?;
-            found.push((index, path));
-        }
+    for name in storage.list(segment::DIR).map_err(io)? {
+        let Some(stem) = name.strip_suffix(".seg") else { continue };
+        let name = format!("{}/{name}", segment::DIR);
+        let index = stem.parse::<u64>().map_err(|_| ReadError::Damaged {
+            path: storage.path(&name),
+            offset: 0,
+            what: "the file's name is not a segment number".to_owned(),
+        })?;
+        found.push((index, name));
     }
     found.sort();
     Ok(found)
 }
 
-/// Reads every frame of `dir` in order. Writes nothing.
+/// Reads every frame of the log in order. Writes nothing.
 ///
 /// # Errors
 /// Damage, an unknown version, or what the operating system said; `each` may have seen frames before that.
 pub fn read_directory(
-    dir: &Path,
+    storage: &dyn Storage,
     cell: CellId,
     each: &mut dyn FnMut(&Frame<'_>) -> Result<(), FrameError>,
 ) -> Result<Tail, ReadError> {
@@ -112,29 +121,31 @@ pub fn read_directory(
         torn: None,
         unused: Vec::new(),
     };
-    for (index, path) in segments(dir)? {
-        let bytes = fs::read(&path).map_err(|error| ReadError::Io { path: path.clone(), error })?;
+    for (index, name) in segments(storage)? {
+        let path = storage.path(&name);
+        let bytes = storage.read(&name).map_err(|error| ReadError::Io { path: path.clone(), error })?;
         if is_zero(&bytes) {
-            tail.unused.push(path);
+            tail.unused.push(Unused { index, name, bytes: bytes.len() as u64 });
             continue;
         }
         // Something used after something torn or unused: the crash cannot have done that.
         if let Some(torn) = &tail.torn {
             let what = format!("a bad frame, yet segment {index} follows");
-            return Err(ReadError::Damaged { path: torn.path.clone(), offset: torn.offset, what });
+            return Err(ReadError::Damaged { path: storage.path(&torn.name), offset: torn.offset, what });
         }
         if let Some(unused) = tail.unused.first() {
             let what = format!("an empty segment, yet segment {index} follows");
-            return Err(ReadError::Damaged { path: unused.clone(), offset: 0, what });
+            return Err(ReadError::Damaged { path: storage.path(&unused.name), offset: 0, what });
         }
-        Segment { index, path: &path, bytes: &bytes }.read(cell, &mut tail, each)?;
+        Segment { index, name: &name, path: &path, bytes: &bytes }.read(cell, &mut tail, each)?;
     }
     Ok(tail)
 }
 
 struct Segment<'a> {
     index: u64,
-    path: &'a Path,
+    name: &'a str,
+    path: &'a std::path::Path,
     bytes: &'a [u8],
 }
 
@@ -219,7 +230,7 @@ impl Segment<'_> {
         if at != 0 {
             tail.index = self.index;
         }
-        tail.torn = Some(Torn { path: self.path.to_owned(), offset: at as u64 });
+        tail.torn = Some(Torn { name: self.name.to_owned(), offset: at as u64 });
         Ok(())
     }
 

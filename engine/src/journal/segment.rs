@@ -7,12 +7,11 @@
 //! ```
 //! A file whose header is all zeros was prepared and never used.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::sync::Arc;
 
 use super::frame::Link;
+use super::storage::{Storage, StorageFile};
 use crate::ids::{CellId, Epoch, Seq};
 
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 64;
@@ -70,73 +69,60 @@ impl SegmentHeader {
     }
 }
 
-/// The file of a segment.
-pub(crate) fn path(dir: &Path, index: u64) -> PathBuf {
-    dir.join(format!("{index:010}.seg"))
-}
+/// Where segments lie.
+pub(crate) const DIR: &str = "journal";
 
-/// Makes the names in a directory durable.
-pub(crate) fn sync_directory(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+/// The file of a segment.
+pub(crate) fn name(index: u64) -> String {
+    format!("{DIR}/{index:010}.seg")
 }
 
 /// A segment open for writing.
-///
-/// With `power_cut`, bytes stay in this process until [`SegmentFile::sync`], so that killing the process
-/// loses exactly what a power cut could.
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
-    file: File,
+    file: Arc<dyn StorageFile>,
     pub(crate) index: u64,
     pub(crate) bytes: u64,
-    unsynced: Option<Vec<(u64, Vec<u8>)>>,
 }
 
 impl SegmentFile {
     /// Creates the file with every block written, and makes its name durable.
-    pub(crate) fn create(dir: &Path, index: u64, bytes: u64, power_cut: bool) -> io::Result<Self> {
-        let path = path(dir, index);
-        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        let filled = fill_with_zeros(&file, bytes).and_then(|()| file.sync_all()).and_then(|()| sync_directory(dir));
+    pub(crate) fn create(storage: &dyn Storage, index: u64, bytes: u64) -> io::Result<Self> {
+        let name = name(index);
+        let file = storage.create(&name)?;
+        let filled = fill_with_zeros(&*file, 0, bytes).and_then(|()| file.sync()).and_then(|()| storage.sync_dir(DIR));
         if let Err(error) = filled {
             // A half-filled file must not be taken for a prepared one, nor keep a full disk full.
-            let _ = std::fs::remove_file(&path);
+            let _ = storage.remove(&name);
             return Err(error);
         }
-        Ok(Self { file, index, bytes, unsynced: power_cut.then(Vec::new) })
+        Ok(Self { file, index, bytes })
     }
 
-    pub(crate) fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+    /// A file that was prepared by an earlier run, which never wrote to it: whole, and all zeros, as the caller has seen.
+    pub(crate) fn adopt(storage: &dyn Storage, index: u64, bytes: u64) -> io::Result<Self> {
+        Ok(Self { file: storage.open(&name(index))?, index, bytes })
+    }
+
+    pub(crate) fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
         assert!(at + bytes.len() as u64 <= self.bytes, "a write past the end of segment {}", self.index);
-        match &mut self.unsynced {
-            Some(unsynced) => unsynced.push((at, bytes.to_vec())),
-            None => self.file.write_all_at(bytes, at)?,
-        }
-        Ok(())
+        self.file.write_all_at(at, bytes)
     }
 
     /// What was written is durable when this returns `Ok`.
-    pub(crate) fn sync(&mut self) -> io::Result<()> {
-        if cfg!(berth_fault = "no_fdatasync") {
-            return Ok(());
-        }
-        if let Some(unsynced) = &mut self.unsynced {
-            for (at, bytes) in unsynced.drain(..) {
-                self.file.write_all_at(&bytes, at)?;
-            }
-        }
-        self.file.sync_data()
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        if cfg!(berth_fault = "no_fdatasync") { Ok(()) } else { self.file.sync() }
     }
 }
 
-fn fill_with_zeros(mut file: &File, bytes: u64) -> io::Result<()> {
-    // Written, not only allocated: an unwritten extent would cost a metadata update in every later sync.
-    let zeros = vec![0u8; 1 << 20];
-    let mut left = bytes;
-    while left > 0 {
-        let len = left.min(zeros.len() as u64);
-        file.write_all(&zeros[..usize::try_from(len).expect("at most a MiB")])?;
-        left -= len;
+/// Written, not only allocated: an unwritten extent would cost a metadata update in every later sync.
+pub(crate) fn fill_with_zeros(file: &dyn StorageFile, from: u64, to: u64) -> io::Result<()> {
+    let zeros = vec![0u8; usize::try_from((to - from).min(1 << 20)).expect("at most a MiB")];
+    let mut at = from;
+    while at < to {
+        let len = (to - at).min(zeros.len() as u64);
+        file.write_all_at(at, &zeros[..usize::try_from(len).expect("at most a MiB")])?;
+        at += len;
     }
     Ok(())
 }

@@ -8,10 +8,7 @@
 //! Keys: `{prefix}:journal`, a stream whose entry `<last sequence>-0` has the field `f`, one frame as it lies
 //! in the segment; `{prefix}:head`, a hash of `last`, `link` and `epoch`.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::{JoinHandle, Thread};
@@ -20,9 +17,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use redis::Commands;
 
-use super::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader, Link};
-use super::reader;
-use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::storage::Storage;
+use super::tail::{Cursor, Shipment, TailError};
 use super::watermark::Watermark;
 use crate::clock::Stopwatch;
 use crate::config::RedisConfig;
@@ -107,7 +103,7 @@ pub(crate) struct Shipper {
 impl Shipper {
     pub(crate) fn spawn(
         config: RedisConfig,
-        journal: PathBuf,
+        storage: Arc<dyn Storage>,
         epoch: Epoch,
         marks: Arc<Watermark>,
     ) -> io::Result<Self> {
@@ -121,7 +117,7 @@ impl Shipper {
             errors: AtomicU64::new(0),
             last_error: Mutex::new(None),
         });
-        let worker = Worker { config, journal, epoch, shared: Arc::clone(&shared) };
+        let worker = Worker { config, storage, epoch, shared: Arc::clone(&shared) };
         let thread = std::thread::Builder::new().name("berth-shipper".to_owned()).spawn(move || worker.run())?;
         let bell = Bell(thread.thread().clone());
         Ok(Self { shared, bell, thread: Mutex::new(Some(thread)) })
@@ -163,7 +159,7 @@ impl Shipper {
 
 struct Worker {
     config: RedisConfig,
-    journal: PathBuf,
+    storage: Arc<dyn Storage>,
     epoch: Epoch,
     shared: Arc<Shared>,
 }
@@ -184,9 +180,12 @@ impl From<redis::RedisError> for Ended {
     }
 }
 
-impl From<io::Error> for Ended {
-    fn from(error: io::Error) -> Self {
-        Ended::Lost(error.to_string())
+impl From<TailError> for Ended {
+    fn from(error: TailError) -> Self {
+        match error {
+            TailError::Never(why) => Ended::Stopped(why),
+            TailError::Now(why) => Ended::Lost(why),
+        }
     }
 }
 
@@ -253,10 +252,10 @@ impl Worker {
         while self.shared.marks.durable() == head {
             self.rest(&mut connection, &head_key)?;
         }
-        let mut cursor = Cursor::after(&self.journal, head)?;
+        let mut cursor = Cursor::after(Arc::clone(&self.storage), head)?;
         let mut closing: Option<Stopwatch> = None;
         loop {
-            while let Some(frame) = cursor.next(&self.journal, self.shared.marks.durable())? {
+            while let Some(frame) = cursor.next(self.shared.marks.durable())? {
                 if self.is_closing() && closing.get_or_insert_with(Stopwatch::start).elapsed() > CLOSING_MAX {
                     return Err(Ended::Closing);
                 }
@@ -304,89 +303,5 @@ impl Worker {
             return Err(Ended::Lost("the head of the stream moved".to_owned()));
         }
         Ok(())
-    }
-}
-
-/// One frame on its way.
-struct Shipment {
-    header: FrameHeader,
-    link: Link,
-    bytes: Vec<u8>,
-}
-
-/// A place in the segment files.
-struct Cursor {
-    index: u64,
-    file: File,
-    at: u64,
-    /// The newest entry before this place.
-    last: Seq,
-}
-
-impl Cursor {
-    /// The place just behind entry `head`.
-    fn after(journal: &Path, head: Seq) -> Result<Self, Ended> {
-        let lost = |error: reader::ReadError| Ended::Lost(error.to_string());
-        let mut found = None;
-        for (index, path) in reader::segments(journal).map_err(lost)? {
-            let file = File::open(&path)?;
-            let mut bytes = [0u8; SEGMENT_HEADER_BYTES];
-            file.read_exact_at(&mut bytes, 0)?;
-            match SegmentHeader::from_bytes(&bytes) {
-                Some(header) if header.first <= head.next() => found = Some((index, file, header)),
-                _ => break,
-            }
-        }
-        let Some((index, file, header)) = found else {
-            return Err(Ended::Lost(format!("the log does not yet reach back to entry {}", head.next())));
-        };
-        let last = Seq(header.first.0 - 1);
-        let mut cursor = Cursor { index, file, at: SEGMENT_HEADER_BYTES as u64, last };
-        while cursor.last < head {
-            if cursor.next(journal, head)?.is_none() {
-                return Err(Ended::Stopped(format!("entry {head} of the stream does not end a frame of the log")));
-            }
-        }
-        Ok(cursor)
-    }
-
-    /// The next frame, if it ends at or before `until`.
-    fn next(&mut self, journal: &Path, until: Seq) -> Result<Option<Shipment>, Ended> {
-        if self.last >= until {
-            return Ok(None);
-        }
-        loop {
-            if let Some(frame) = self.frame_here()? {
-                if frame.header.last() > until {
-                    return Ok(None);
-                }
-                self.at += frame.bytes.len() as u64;
-                self.last = frame.header.last();
-                return Ok(Some(frame));
-            }
-            // Entries up to `until` are on disk, so they go on in the next segment.
-            let file = File::open(super::segment::path(journal, self.index + 1))?;
-            self.index += 1;
-            self.file = file;
-            self.at = SEGMENT_HEADER_BYTES as u64;
-        }
-    }
-
-    fn frame_here(&self) -> Result<Option<Shipment>, Ended> {
-        let mut head = [0u8; FRAME_HEADER_BYTES];
-        match self.file.read_exact_at(&mut head, self.at) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            other => other?,
-        }
-        if head[..4] == [0; 4] {
-            return Ok(None);
-        }
-        let payload = u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize;
-        let mut bytes = vec![0u8; (FRAME_HEADER_BYTES + payload).next_multiple_of(8)];
-        self.file.read_exact_at(&mut bytes, self.at)?;
-        let frame = Frame::read(&bytes)
-            .map_err(|error| Ended::Lost(format!("segment {} offset {}: {error}", self.index, self.at)))?;
-        let (header, link) = (frame.header, frame.link);
-        Ok(Some(Shipment { header, link, bytes }))
     }
 }

@@ -1,0 +1,263 @@
+//! Where a cell's files lie: a trait, so that the journal can be run against a disk that fails on purpose.
+//!
+//! What the journal asks of a disk, and all it may rely on: bytes are durable when [`StorageFile::sync`] has returned
+//! `Ok`; a name is durable when [`Storage::sync_dir`] has; before that a crash may keep any part of either. A rename is all or
+//! nothing.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// A directory of files. Names are relative to it and use `/`, at most one deep: `epoch`, `journal/0000000001.seg`.
+pub trait Storage: Send + Sync + fmt::Debug {
+    /// The place, for messages.
+    fn path(&self, name: &str) -> PathBuf;
+
+    /// The names in `dir` (`""` for the directory itself), in no order. An absent directory is an error of kind `NotFound`.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+
+    /// Makes `dir` and what is above it, if it is not there.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    fn create_dir(&self, dir: &str) -> io::Result<()>;
+
+    /// Opens an existing file for reading and writing.
+    ///
+    /// # Errors
+    /// What the operating system said; `NotFound` if it is not there.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>>;
+
+    /// Makes a new, empty file, readable by its owner only.
+    ///
+    /// # Errors
+    /// What the operating system said; `AlreadyExists` if it is there.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>>;
+
+    /// Gives a file another name, over whatever had it.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// The names in `dir` are durable when this returns `Ok`.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+
+    /// Takes the single-owner lock, the file `LOCK`; it goes with the value. An error of kind `WouldBlock` means that another
+    /// has it.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or what the operating system said.
+    fn lock(&self) -> io::Result<Box<dyn fmt::Debug + Send + Sync>>;
+
+    /// The whole of a file.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let file = self.open(name)?;
+        let len = usize::try_from(file.len()?).map_err(io::Error::other)?;
+        let mut bytes = vec![0; len];
+        file.read_exact_at(0, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The file is there with all these bytes, or as it was before.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    fn write_whole(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let new = format!("{name}.new");
+        match self.remove(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = self.create(&new)?;
+        file.write_all_at(0, bytes)?;
+        file.sync()?;
+        self.rename(&new, name)?;
+        self.sync_dir(name.rsplit_once('/').map_or("", |(dir, _)| dir))
+    }
+}
+
+/// An open file.
+pub trait StorageFile: Send + Sync + fmt::Debug {
+    /// Writes all of `bytes` at `at`, growing the file if need be.
+    ///
+    /// # Errors
+    /// What the operating system said; any part of the bytes may be there then.
+    fn write_all_at(&self, at: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Reads up to `bytes.len()` bytes from `at`; 0 at the end.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    fn read_at(&self, at: u64, bytes: &mut [u8]) -> io::Result<usize>;
+
+    /// What was written is durable when this returns `Ok`. After an error nothing is known about what was
+    /// written since the last success, and no later success proves anything.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    fn sync(&self) -> io::Result<()>;
+
+    /// How long the file is.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file has no bytes.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    fn is_empty(&self) -> io::Result<bool> {
+        self.len().map(|len| len == 0)
+    }
+
+    /// Fills `bytes` from `at`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if the file ends first, or what the operating system said.
+    fn read_exact_at(&self, mut at: u64, mut bytes: &mut [u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.read_at(at, bytes) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(len) => {
+                    bytes = &mut bytes[len..];
+                    at += len as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A real directory.
+#[derive(Debug)]
+pub struct Disk {
+    root: PathBuf,
+    power_cut: bool,
+}
+
+impl Disk {
+    /// The directory `root`; nothing is made or looked at yet. With `power_cut`, what is written stays in this process until
+    /// it is synced, so that killing the process loses exactly what a power cut could.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>, power_cut: bool) -> Self {
+        Self { root: root.into(), power_cut }
+    }
+
+    fn handle(&self, file: File) -> Arc<dyn StorageFile> {
+        Arc::new(DiskFile { file, unsynced: self.power_cut.then(Mutex::default) })
+    }
+}
+
+impl Storage for Disk {
+    fn path(&self, name: &str) -> PathBuf {
+        if name.is_empty() { self.root.clone() } else { self.root.join(name) }
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        fs::read_dir(self.path(dir))?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    }
+
+    fn create_dir(&self, dir: &str) -> io::Result<()> {
+        let path = self.path(dir);
+        fs::create_dir_all(&path)?;
+        // The name of the directory itself.
+        path.canonicalize()?.parent().map_or(Ok(()), |above| File::open(above)?.sync_all())
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(self.path(name))?;
+        Ok(self.handle(file))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(self.path(name))?;
+        Ok(self.handle(file))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path(name))
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        File::open(self.path(dir))?.sync_all()
+    }
+
+    fn lock(&self) -> io::Result<Box<dyn fmt::Debug + Send + Sync>> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(self.path("LOCK"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(file)),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(self.path(name))?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// A file, and with a power cut rehearsed what was written to it and not yet synced. Reads see what is synced: the
+/// journal reads nothing back that it has not synced.
+#[derive(Debug)]
+struct DiskFile {
+    file: File,
+    unsynced: Option<Mutex<Vec<(u64, Vec<u8>)>>>,
+}
+
+impl StorageFile for DiskFile {
+    fn write_all_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        match &self.unsynced {
+            Some(unsynced) => unsynced.lock().push((at, bytes.to_vec())),
+            None => self.file.write_all_at(bytes, at)?,
+        }
+        Ok(())
+    }
+
+    fn read_at(&self, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(bytes, at)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if let Some(unsynced) = &self.unsynced {
+            for (at, bytes) in unsynced.lock().drain(..) {
+                self.file.write_all_at(&bytes, at)?;
+            }
+        }
+        // Also the length, where it changed; no more than that.
+        self.file.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+}

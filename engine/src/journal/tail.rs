@@ -1,0 +1,129 @@
+//! The log read while it grows: frames in order, never past the durable watermark.
+
+use std::io;
+use std::sync::Arc;
+
+use super::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader, Link};
+use super::reader;
+use super::segment::{self, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::storage::{Storage, StorageFile};
+use crate::ids::Seq;
+
+/// Why a place in the log could not be read.
+#[derive(Debug)]
+pub(crate) enum TailError {
+    /// Not now: a disk that failed, or a log that does not reach back so far.
+    Now(String),
+    /// Never: the log has no such place.
+    Never(String),
+}
+
+impl From<io::Error> for TailError {
+    fn from(error: io::Error) -> Self {
+        TailError::Now(error.to_string())
+    }
+}
+
+/// One frame of the log.
+pub(crate) struct Shipment {
+    pub(crate) header: FrameHeader,
+    pub(crate) link: Link,
+    /// As it lies in the segment.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// A place in the segment files.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    storage: Arc<dyn Storage>,
+    index: u64,
+    file: Arc<dyn StorageFile>,
+    at: u64,
+    /// The newest entry before this place.
+    last: Seq,
+    /// The link of the frame before this place.
+    link: Link,
+}
+
+impl Cursor {
+    /// The place just behind the frame that entry `head` ends.
+    pub(crate) fn after(storage: Arc<dyn Storage>, head: Seq) -> Result<Self, TailError> {
+        let mut cursor = Self::before(storage, head)?;
+        while cursor.last < head {
+            if cursor.next(head)?.is_none() {
+                return Err(TailError::Never(format!("entry {head} does not end a frame of the log")));
+            }
+        }
+        Ok(cursor)
+    }
+
+    /// The start of the segment in which the entry after `head` lies: at or before it.
+    pub(crate) fn before(storage: Arc<dyn Storage>, head: Seq) -> Result<Self, TailError> {
+        let mut found = None;
+        let segments = reader::segments(&*storage).map_err(|error| TailError::Now(error.to_string()))?;
+        for (index, name) in segments {
+            let file = storage.open(&name)?;
+            let mut bytes = [0u8; SEGMENT_HEADER_BYTES];
+            file.read_exact_at(0, &mut bytes)?;
+            match SegmentHeader::from_bytes(&bytes) {
+                Some(header) if header.first <= head.next() => found = Some((index, file, header)),
+                _ => break,
+            }
+        }
+        let Some((index, file, header)) = found else {
+            return Err(TailError::Now(format!("the log does not reach back to entry {}", head.next())));
+        };
+        let (at, last) = (SEGMENT_HEADER_BYTES as u64, Seq(header.first.0 - 1));
+        Ok(Cursor { storage, index, file, at, last, link: header.previous })
+    }
+
+    /// The newest entry before this place, and the link of the frame it ends.
+    pub(crate) fn place(&self) -> (Seq, Link) {
+        (self.last, self.link)
+    }
+
+    /// The next frame, if it ends at or before `until`.
+    pub(crate) fn next(&mut self, until: Seq) -> Result<Option<Shipment>, TailError> {
+        if self.last >= until {
+            return Ok(None);
+        }
+        loop {
+            if let Some(frame) = self.frame_here()? {
+                if frame.header.last() > until {
+                    return Ok(None);
+                }
+                self.at += frame.bytes.len() as u64;
+                self.last = frame.header.last();
+                self.link = frame.link;
+                return Ok(Some(frame));
+            }
+            // Entries up to `until` are on disk, so they go on in the next segment.
+            let file = self.storage.open(&segment::name(self.index + 1))?;
+            self.index += 1;
+            self.file = file;
+            self.at = SEGMENT_HEADER_BYTES as u64;
+        }
+    }
+
+    fn frame_here(&self) -> Result<Option<Shipment>, TailError> {
+        let mut head = [0u8; FRAME_HEADER_BYTES];
+        match self.file.read_exact_at(self.at, &mut head) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            other => other?,
+        }
+        if head[..4] == [0; 4] {
+            return Ok(None);
+        }
+        let wrong = |what: String| TailError::Now(format!("segment {} offset {}: {what}", self.index, self.at));
+        // The header has a checksum of its own, so a length read from it can be trusted.
+        let header = FrameHeader::peek(&head).ok_or_else(|| wrong("no frame starts here".to_owned()))?;
+        let mut bytes = vec![0u8; header.total_bytes()];
+        self.file.read_exact_at(self.at, &mut bytes)?;
+        let frame = Frame::read(&bytes).map_err(|error| wrong(error.to_string()))?;
+        if frame.header.first != self.last.next() || frame.header.previous != self.link {
+            return Err(wrong(format!("the frame does not follow entry {}", self.last)));
+        }
+        let (header, link) = (frame.header, frame.link);
+        Ok(Some(Shipment { header, link, bytes }))
+    }
+}
