@@ -146,6 +146,9 @@ impl Default for BookingCell {
     }
 }
 
+/// Words of a record, in a snapshot too.
+pub(crate) const CELL_WORDS: usize = 5;
+
 /// What is written when a claim gets its number.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Birth {
@@ -190,6 +193,26 @@ impl BookingCell {
         }
         self.seq.store(seq.0, Relaxed);
         self.status.store(u64::from_le_bytes(status), Release);
+    }
+
+    /// The record as a snapshot keeps it. Consistent only under the party's lock.
+    pub(crate) fn words(&self) -> [u64; CELL_WORDS] {
+        // The Acquire of `is_written`, by which the caller found the cell, orders the others.
+        [&self.status, &self.who_where, &self.expires_at, &self.link, &self.seq].map(|word| word.load(Relaxed))
+    }
+
+    /// Writes a record as a snapshot kept it. Only before anybody else looks.
+    pub(crate) fn restore(&self, [status, who_where, expires_at, link, seq]: [u64; CELL_WORDS]) {
+        self.who_where.store(who_where, Relaxed);
+        self.expires_at.store(expires_at, Relaxed);
+        self.link.store(link, Relaxed);
+        self.seq.store(seq, Relaxed);
+        self.status.store(status, Release);
+    }
+
+    /// The entry that last changed the record.
+    pub(crate) fn seq(&self) -> Seq {
+        Seq(self.seq.load(Relaxed))
     }
 
     fn is_written(&self) -> bool {

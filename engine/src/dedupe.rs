@@ -1,9 +1,9 @@
 //! Idempotency: what each client key stands for, for a bounded window and number.
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::time::Duration;
 
-use crossbeam::queue::SegQueue;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as MapEntry;
 use parking_lot::Mutex;
@@ -177,13 +177,70 @@ struct Kept {
     seq: Seq,
 }
 
+/// Done keys per chunk of the order.
+const ORDER_CHUNK: usize = 4096;
+
+/// Done keys, oldest first, in chunks that never move: a queue of 32 million must not be copied when it grows.
+#[derive(Debug, Default)]
+struct Order {
+    chunks: VecDeque<Vec<Kept>>,
+    /// Keys of the first chunk that were taken.
+    taken: usize,
+    /// Keys ever taken.
+    popped: u64,
+    len: usize,
+}
+
+impl Order {
+    fn push(&mut self, kept: Kept) {
+        match self.chunks.back_mut() {
+            Some(chunk) if chunk.len() < ORDER_CHUNK => chunk.push(kept),
+            _ => {
+                let mut chunk = Vec::with_capacity(ORDER_CHUNK);
+                chunk.push(kept);
+                self.chunks.push_back(chunk);
+            }
+        }
+        self.len += 1;
+    }
+
+    fn first(&self) -> Option<Kept> {
+        self.chunks.front()?.get(self.taken).copied()
+    }
+
+    fn pop(&mut self) -> Option<Kept> {
+        let kept = self.first()?;
+        self.taken += 1;
+        self.popped += 1;
+        self.len -= 1;
+        if self.taken == ORDER_CHUNK {
+            self.chunks.pop_front();
+            self.taken = 0;
+        }
+        Some(kept)
+    }
+
+    /// Up to a chunk of keys from the `position`-th ever pushed on, and the position behind them.
+    fn copy_from(&self, position: u64) -> (Vec<Kept>, u64) {
+        let skip = usize::try_from(position.saturating_sub(self.popped)).unwrap_or(usize::MAX);
+        let at = self.taken.saturating_add(skip);
+        let copied = match self.chunks.get(at / ORDER_CHUNK) {
+            Some(chunk) => chunk.get(at % ORDER_CHUNK..).unwrap_or_default().to_vec(),
+            None => Vec::new(),
+        };
+        let end = position.max(self.popped) + copied.len() as u64;
+        (copied, end)
+    }
+}
+
+/// Words of a key in a snapshot.
+pub(crate) const KEY_WORDS: usize = 6;
+
 /// All keys of a cell. No guard of the map is held while any other lock is taken.
 pub(crate) struct Keys {
     known: DashMap<MapKey, Known, BuildHasherDefault<KeyHasher>>,
-    /// Done keys, oldest first.
-    order: SegQueue<Kept>,
-    /// The head of `order` that was not yet due.
-    oldest: Mutex<Option<Kept>>,
+    /// Never locked while a guard of `known` is held, nor the other way round.
+    order: Mutex<Order>,
     len_max: usize,
     window: Duration,
 }
@@ -194,8 +251,7 @@ impl Keys {
         let (shards, capacity) = if cfg!(any(loom, shuttle)) { (2, 0) } else { (1024, len_max.min(PRESIZED_KEYS)) };
         Self {
             known: DashMap::with_capacity_and_hasher_and_shard_amount(capacity, BuildHasherDefault::default(), shards),
-            order: SegQueue::new(),
-            oldest: Mutex::new(None),
+            order: Mutex::new(Order::default()),
             len_max,
             window,
         }
@@ -232,33 +288,70 @@ impl Keys {
     pub(crate) fn restore(&self, idempotency: Idempotency, at: TimestampMs, seq: Seq, outcome: Remembered) {
         let key = idempotency.key.into();
         self.known.insert(key, Known::done(idempotency.fingerprint, seq, outcome));
-        self.order.push(Kept { at, key, seq });
-        self.evict_over(self.len_max);
+        self.keep(Kept { at, key, seq });
+    }
+
+    /// As [`Keys::restore`], unless the key came from a snapshot that had seen the entry.
+    pub(crate) fn restore_once(&self, idempotency: Idempotency, at: TimestampMs, seq: Seq, outcome: Remembered) {
+        let known = self.known.get(&idempotency.key.into()).and_then(|known| known.outcome());
+        if known.is_none_or(|(known, _)| known != seq) {
+            self.restore(idempotency, at, seq, outcome);
+        }
+    }
+
+    /// Done keys as a snapshot keeps them, from the `position`-th ever done on, and the position behind them.
+    pub(crate) fn copy_from(&self, position: u64) -> (Vec<[u64; KEY_WORDS]>, u64) {
+        let (copied, end) = self.order.lock().copy_from(position);
+        let words = copied.iter().filter_map(|kept| {
+            let known = *self.known.get(&kept.key)?;
+            let same = known.outcome().is_some_and(|(seq, _)| seq == kept.seq);
+            same.then_some([kept.key.0[0], kept.key.0[1], kept.at.0, known.kind_seq, known.fingerprint, known.detail])
+        });
+        (words.collect(), end)
+    }
+
+    /// Keys ever done: the position behind the newest.
+    pub(crate) fn ever_done(&self) -> u64 {
+        let order = self.order.lock();
+        order.popped + order.len as u64
+    }
+
+    /// Puts a key back as a snapshot kept it; false if it is no outcome.
+    pub(crate) fn restore_words(&self, words: [u64; KEY_WORDS]) -> bool {
+        let [low, high, at, kind_seq, fingerprint, detail] = words;
+        let known = Known { kind_seq, fingerprint, detail };
+        let Some((seq, _)) = known.outcome() else { return false };
+        let key = MapKey([low, high]);
+        self.known.insert(key, known);
+        self.keep(Kept { at: TimestampMs(at), key, seq });
+        true
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.order.len()
+        self.order.lock().len
     }
 
     /// Forgets what is older than the window, at most `budget` keys.
     pub(crate) fn forget_old(&self, now: TimestampMs, budget: usize) {
         for _ in 0..budget {
-            let mut oldest = self.oldest.lock();
-            let Some(kept) = oldest.take().or_else(|| self.order.pop()) else { return };
-            if kept.at.plus(self.window) > now {
-                *oldest = Some(kept);
+            let mut order = self.order.lock();
+            if order.first().is_none_or(|kept| kept.at.plus(self.window) > now) {
                 return;
             }
-            drop(oldest);
+            let Some(kept) = order.pop() else { return };
+            drop(order);
             self.forget(kept);
         }
     }
 
-    fn evict_over(&self, len_max: usize) {
-        if self.order.len() > len_max
-            && let Some(kept) = self.order.pop()
-        {
-            self.forget(kept);
+    /// Puts a done key in order, and forgets the oldest if it is one too many.
+    fn keep(&self, kept: Kept) {
+        let mut order = self.order.lock();
+        order.push(kept);
+        let oldest = if order.len > self.len_max { order.pop() } else { None };
+        drop(order);
+        if let Some(oldest) = oldest {
+            self.forget(oldest);
         }
     }
 
@@ -282,8 +375,7 @@ impl KeyClaim<'_> {
         let Idempotency { key, fingerprint } = self.idempotency;
         self.done = true;
         self.keys.known.insert(key.into(), Known::done(fingerprint, seq, outcome));
-        self.keys.order.push(Kept { at: self.now, key: key.into(), seq });
-        self.keys.evict_over(self.keys.len_max);
+        self.keys.keep(Kept { at: self.now, key: key.into(), seq });
     }
 }
 

@@ -26,6 +26,7 @@ use crate::journal::reader::{self, Tail, Unused, read_directory};
 use crate::journal::reserve::Reserve;
 use crate::journal::segment::{self, SegmentFile};
 use crate::journal::shipper::{self, ShipperStats};
+use crate::journal::snapshot::{self as snapshot_file, SnapshotError, SnapshotReader};
 use crate::journal::storage::{Disk, Storage};
 use crate::journal::watermark::{Ticket, Watermark};
 use crate::journal::writer::Writer;
@@ -34,6 +35,7 @@ use crate::party::LIVE_CLAIMS_MAX;
 use crate::policy::Policy;
 use crate::replay::Replayer;
 use crate::slot::Counts;
+use crate::snapshot;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::units::TimestampMs;
 
@@ -49,13 +51,21 @@ pub struct Note<'a> {
 }
 
 /// What opening found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplayReport {
-    /// Entries applied.
+    /// The snapshot it began with: every entry up to here was in it.
+    pub snapshot: Option<Seq>,
+    /// Bytes of that.
+    pub snapshot_bytes: u64,
+    /// How long it took to check and load it, in nanoseconds.
+    pub snapshot_nanos: u64,
+    /// Newer snapshots that were damaged and passed over: the path and what is wrong.
+    pub snapshots_damaged: Vec<(std::path::PathBuf, String)>,
+    /// Entries of the log behind it, or all.
     pub entries: u64,
     /// Bytes of their frames.
     pub bytes: u64,
-    /// How long it took, in nanoseconds.
+    /// How long it took to apply them, in nanoseconds.
     pub nanos: u64,
     /// The epoch this run took.
     pub epoch: Epoch,
@@ -91,6 +101,8 @@ pub struct Stats {
     pub journal_batches: u64,
     /// Bytes of those.
     pub journal_bytes: u64,
+    /// Bytes of all segments of the log, those made ahead included.
+    pub log_bytes: u64,
     /// Nanoseconds spent in syncs.
     pub journal_sync_nanos: u64,
     /// 1 while no further segment can be made, and what takes units is refused with `journal_full`.
@@ -122,7 +134,11 @@ pub struct Engine {
     epoch: Epoch,
     threads: Mutex<Vec<JoinHandle<()>>>,
     shipper: Option<shipper::Shipper>,
-    directory: Option<Directory>,
+    pub(crate) directory: Option<Directory>,
+    /// One snapshot at a time.
+    pub(crate) snapshots: Mutex<()>,
+    /// Bytes of all segments there are.
+    pub(crate) log_bytes: Arc<AtomicU64>,
 }
 
 impl Engine {
@@ -172,7 +188,7 @@ impl Engine {
         let journal = &config.journal;
         let directory = Directory::open(Arc::clone(&storage), config.cell)?;
         let inventory = Inventory::new(&config.limits);
-        let (mut tail, newest, nanos) = replay(&directory, config.cell, &inventory, on_note)?;
+        let Replayed { mut tail, newest, mut report } = replay(&directory, config.cell, &inventory, on_note)?;
         if let Some(torn) = &tail.torn {
             directory::cut(&*storage, torn)?;
         }
@@ -184,10 +200,11 @@ impl Engine {
         engine.epoch = epoch;
         engine.directory = Some(directory);
         let log_bytes = reader::segments(&*storage)?.len() as u64 * journal.segment_bytes;
+        engine.log_bytes = Arc::new(AtomicU64::new(log_bytes));
         let reserve = Reserve::new(
             Arc::clone(&storage),
             journal.segment_bytes,
-            Arc::new(AtomicU64::new(log_bytes)),
+            Arc::clone(&engine.log_bytes),
             journal.log_bytes_max,
             Arc::clone(&engine.buffer),
             ready,
@@ -215,13 +232,8 @@ impl Engine {
             Arc::clone(&engine.marks),
             Arc::clone(&reserve),
         );
-        let report = ReplayReport {
-            entries: tail.last.0,
-            bytes: tail.bytes,
-            nanos,
-            epoch,
-            cut: tail.torn.map(|torn| (storage.path(&torn.name), torn.offset)),
-        };
+        report.epoch = epoch;
+        report.cut = tail.torn.map(|torn| (storage.path(&torn.name), torn.offset));
         Ok((engine, Parts { writer, reserve, storage }, report))
     }
 
@@ -237,7 +249,7 @@ impl Engine {
     ) -> Result<Engine, OpenError> {
         let (directory, cell) = directory::open_existing(dir)?;
         let inventory = Inventory::new(limits);
-        let (tail, newest, _) = replay(&directory, cell, &inventory, on_note)?;
+        let Replayed { tail, newest, .. } = replay(&directory, cell, &inventory, on_note)?;
         let mut engine = Self::without_writer(inventory, policy, cell, directory.code_key, tail.last, 0);
         engine.clock = Clock::start(newest);
         engine.epoch = tail.epoch;
@@ -298,6 +310,8 @@ impl Engine {
             threads: Mutex::new(Vec::new()),
             shipper: None,
             directory: None,
+            snapshots: Mutex::new(()),
+            log_bytes: Arc::default(),
         }
     }
 
@@ -476,12 +490,18 @@ impl Engine {
             durable: self.marks.durable().0,
             journal_batches: self.marks.batches.load(Relaxed),
             journal_bytes: self.marks.bytes.load(Relaxed),
+            log_bytes: self.log_bytes.load(Relaxed),
             journal_sync_nanos: self.marks.sync_nanos.load(Relaxed),
             journal_starved: u64::from(self.buffer.room_left() != RoomLeft::Plenty),
             journal_stopped: u64::from(self.marks.failure().is_some()),
             entries: crate::journal::entry::KINDS.iter().zip(&kinds[1..]).map(|(kind, n)| (*kind, *n)).collect(),
             redis: self.shipper.as_ref().map(shipper::Shipper::stats),
         }
+    }
+
+    /// Entries behind this one are still to be read by somebody: Redis does not have them yet.
+    pub(crate) fn needed_by_readers(&self) -> Option<Seq> {
+        self.shipper.as_ref().map(|shipper| Seq(shipper.stats().shipped))
     }
 
     /// Takes no more commands, writes and syncs what was appended and ends the threads.
@@ -518,20 +538,65 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// Applies every entry of the directory's journal.
+/// What replay came to.
+struct Replayed {
+    tail: Tail,
+    newest: TimestampMs,
+    report: ReplayReport,
+}
+
+/// Loads the newest whole snapshot, then applies the journal behind it.
 fn replay(
     directory: &Directory,
     cell: CellId,
     inventory: &Inventory,
     on_note: &mut dyn FnMut(Note<'_>),
-) -> Result<(Tail, TimestampMs, u64), OpenError> {
+) -> Result<Replayed, OpenError> {
     let watch = Stopwatch::start();
+    let storage = &*directory.storage;
+    let io = |error| OpenError::Io { path: storage.path(snapshot_file::DIR), error };
+    let mut report = ReplayReport::default();
     let mut replayer = Replayer::new(inventory, on_note);
-    let tail = read_directory(&*directory.storage, cell, &mut |frame| {
-        frame.entries(|seq, entry| replayer.apply(seq, &entry))
-    })?;
+    let mut from = Seq(0);
+    let mut reaches = Seq(0);
+    for s0 in snapshot_file::list(storage).map_err(io)? {
+        let name = snapshot_file::name(s0);
+        let path = storage.path(&name);
+        // Looked through before anything is loaded from it: what was loaded cannot be unloaded.
+        let whole = SnapshotReader::open(storage, &name, cell)
+            .and_then(|reader| snapshot::check(&reader).map(|totals| (reader, totals)));
+        let (reader, totals) = match whole {
+            Ok(whole) => whole,
+            Err(error @ (SnapshotError::Damaged { .. } | SnapshotError::Io(_))) => {
+                report.snapshots_damaged.push((path, error.to_string()));
+                continue;
+            }
+            Err(error) => return Err(OpenError::Snapshot { path, error }),
+        };
+        let loaded = snapshot::load(&reader, &totals, inventory, &mut |seq, entry| replayer.catalogue(seq, entry));
+        loaded.map_err(|error| OpenError::Snapshot { path, error })?;
+        replayer.begin_at(s0, totals.s1, reader.header().newest);
+        (from, reaches) = (s0, totals.s1);
+        report.snapshot = Some(s0);
+        report.snapshot_bytes = reader.bytes();
+        break;
+    }
+    report.snapshot_nanos = watch.nanos();
+    let watch = Stopwatch::start();
+    let mut tail =
+        read_directory(storage, cell, from, &mut |frame| frame.entries(|seq, entry| replayer.apply(seq, &entry)))?;
+    if tail.index == 0 {
+        tail.last = from;
+    }
+    if tail.last < reaches {
+        let what = format!("the log ends here, and the snapshot at {from} was taken when it reached {reaches}");
+        return Err(OpenError::Replay { seq: tail.last, what });
+    }
     let newest = replayer.finish()?;
-    Ok((tail, newest, watch.nanos()))
+    report.entries = tail.last.0 - from.0;
+    report.bytes = tail.bytes;
+    report.nanos = watch.nanos();
+    Ok(Replayed { tail, newest, report })
 }
 
 /// Takes over the segments that an earlier run made ready; removes those that do not fit.

@@ -60,6 +60,7 @@ pub mod journal;
 pub mod engine;
 mod kernel;
 mod replay;
+mod snapshot;
 
 pub mod testing;
 pub mod verify;
@@ -81,6 +82,7 @@ pub use journal::directory::{JournalFiles, OpenError};
 pub use party::LIVE_CLAIMS_MAX;
 pub use policy::{AllowAll, Policy, PolicyRefusal};
 pub use slot::Counts;
+pub use snapshot::{SnapshotReport, TakeError};
 pub use units::{TimestampMs, Units};
 
 /// The fault planted into this build, if any. Faults are planted with `--cfg berth_fault="..."` to prove that the tests

@@ -3,7 +3,7 @@
 //! The only part that knows both the journal and the inventory. An entry that does not fit what came before is
 //! an error: no crash can have written it.
 
-use crate::booking::{State, Step};
+use crate::booking::{Birth, State, Step};
 use crate::command::{Claim, Group};
 use crate::dedupe::Remembered;
 use crate::engine::Note;
@@ -20,32 +20,73 @@ pub(crate) struct Replayer<'a> {
     inventory: &'a Inventory,
     on_note: &'a mut dyn FnMut(Note<'_>),
     newest: TimestampMs,
+    /// From a snapshot: entries up to the first are in it, records in it may have seen entries up to the second.
+    span: Option<(Seq, Seq)>,
+    last: Seq,
     fault: Option<(Seq, String)>,
 }
 
 impl<'a> Replayer<'a> {
     pub(crate) fn new(inventory: &'a Inventory, on_note: &'a mut dyn FnMut(Note<'_>)) -> Self {
-        Self { inventory, on_note, newest: TimestampMs(0), fault: None }
+        Self { inventory, on_note, newest: TimestampMs(0), span: None, last: Seq(0), fault: None }
+    }
+
+    /// Goes on from a loaded snapshot: nothing up to `s0` is applied again, and words and claims are counted at `s1`.
+    pub(crate) fn begin_at(&mut self, s0: Seq, s1: Seq, newest: TimestampMs) {
+        self.span = Some((s0, s1));
+        self.last = s0;
+        self.newest = newest;
+    }
+
+    /// The catalogue's part of a snapshot.
+    pub(crate) fn catalogue(&mut self, seq: Seq, entry: &Entry) -> Result<(), String> {
+        match &entry.event {
+            Event::Published { slots, note } => self.published(seq, slots, note).map(drop),
+            Event::Note { note } => {
+                (self.on_note)(Note { seq, slots: &[], note });
+                Ok(())
+            }
+            other => Err(format!("entry {seq} of kind {} is none of the catalogue's", other.kind())),
+        }
     }
 
     /// Applies one entry. After a fault the rest is passed over; [`Replayer::finish`] tells of it.
+    // rule: SNP-3 replay skips what a snapshot has seen, and counts units and claims afresh once it has passed S1
     pub(crate) fn apply(&mut self, seq: Seq, entry: &Entry) {
-        if self.fault.is_some() {
+        if self.fault.is_some() || seq <= self.last {
             return;
         }
+        self.last = seq;
         self.newest = self.newest.max(entry.at);
-        match self.event(seq, &entry.event) {
-            Ok(remembered) => {
-                if let Some(idempotency) = entry.idempotency {
-                    self.inventory.keys.restore(idempotency, entry.at, seq, remembered);
-                }
+        let applied = match self.span {
+            Some((_, s1)) if seq <= s1 => self.seen_or_event(seq, &entry.event),
+            Some(_) => self.settle().and_then(|()| self.event(seq, &entry.event)),
+            None => self.event(seq, &entry.event),
+        };
+        let within = self.span.is_some();
+        match (applied, entry.idempotency) {
+            (Ok(remembered), Some(idempotency)) if within => {
+                self.inventory.keys.restore_once(idempotency, entry.at, seq, remembered);
             }
-            Err(what) => self.fault = Some((seq, what)),
+            (Ok(remembered), Some(idempotency)) => {
+                self.inventory.keys.restore(idempotency, entry.at, seq, remembered);
+            }
+            (Ok(_), None) => {}
+            (Err(what), _) => self.fault = Some((seq, what)),
         }
     }
 
     /// Sets the timers of what is still held, and says the time of the newest entry.
-    pub(crate) fn finish(self) -> Result<TimestampMs, OpenError> {
+    pub(crate) fn finish(mut self) -> Result<TimestampMs, OpenError> {
+        if let (None, Some((_, s1))) = (&self.fault, self.span) {
+            if self.last < s1 {
+                let what = format!("the log ends at {}, and the snapshot was taken when it reached {s1}", self.last);
+                return Err(OpenError::Replay { seq: self.last, what });
+            }
+            if let Err(what) = self.settle() {
+                self.fault = Some((self.last, what));
+            }
+        }
         if let Some((seq, what)) = self.fault {
             return Err(OpenError::Replay { seq, what });
         }
@@ -57,6 +98,129 @@ impl<'a> Replayer<'a> {
             }
         }
         Ok(self.newest)
+    }
+
+    /// An entry that the records of a snapshot may have seen. Each record tells for itself.
+    fn seen_or_event(&mut self, seq: Seq, event: &Event) -> Result<Remembered, String> {
+        let inventory = self.inventory;
+        let bookings = &inventory.bookings;
+        match event {
+            Event::PartiesAdded { first, count, .. }
+                if u64::from(first.0) + u64::from(*count) <= u64::from(inventory.parties.count()) =>
+            {
+                Ok(Remembered::PartiesAdded { first: first.0, count: *count })
+            }
+            Event::PartiesAdded { .. } | Event::Published { .. } | Event::Note { .. } | Event::SlotChanged { .. } => {
+                self.event(seq, event)
+            }
+            Event::Held { first, expires_at, claims } => {
+                self.births(seq, *first, State::Held, *expires_at, claims)?;
+                Ok(Remembered::Held { first: *first, len: len(claims) })
+            }
+            Event::Booked { first, claims } => {
+                self.births(seq, *first, State::Booked, TimestampMs(0), claims)?;
+                Ok(Remembered::Booked { first: *first, len: len(claims) })
+            }
+            Event::Confirmed { hold, len } => {
+                self.late_steps(seq, *hold, *len, Step::Confirm)?;
+                Ok(Remembered::Confirmed { first: *hold, len: *len })
+            }
+            Event::Released { hold, len } => {
+                self.late_steps(seq, *hold, *len, Step::Release)?;
+                Ok(Remembered::Released { first: *hold, len: *len })
+            }
+            Event::Expired { hold, len } => {
+                self.late_steps(seq, *hold, *len, Step::Expire)?;
+                Ok(Remembered::Expired { first: *hold, len: *len })
+            }
+            Event::Cancelled { booking } => {
+                self.late_steps(seq, *booking, 1, Step::Cancel)?;
+                Ok(Remembered::Cancelled { booking: *booking })
+            }
+            Event::Moved { from, to } => {
+                let old = bookings.get(*from).ok_or_else(|| format!("booking {from} is unknown"))?;
+                if old.seq() < seq {
+                    self.check_step(*from, Step::Move)?;
+                    old.set_state(State::Moved, Some(to.number), seq);
+                }
+                self.birth(seq, to.number, State::Booked, TimestampMs(0), to.claim, (0, 1), Some(*from))?;
+                Ok(Remembered::Moved { from: *from })
+            }
+        }
+    }
+
+    fn births(
+        &self,
+        seq: Seq,
+        first: BookingNumber,
+        state: State,
+        expires_at: TimestampMs,
+        claims: &[Claim],
+    ) -> Result<(), String> {
+        for (claim, index) in claims.iter().zip(0u8..) {
+            let number = BookingNumber(first.0.checked_add(u64::from(index)).ok_or("a booking number past the end")?);
+            self.birth(seq, number, state, expires_at, *claim, (index, len(claims)), None)?;
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one record")]
+    fn birth(
+        &self,
+        seq: Seq,
+        number: BookingNumber,
+        state: State,
+        expires_at: TimestampMs,
+        claim: Claim,
+        (group_index, group_len): (u8, u8),
+        link: Option<BookingNumber>,
+    ) -> Result<(), String> {
+        let inventory = self.inventory;
+        match inventory.bookings.get(number) {
+            Some(cell) if cell.seq() >= seq => return Ok(()),
+            Some(_) => return Err(format!("booking {number} was given out before")),
+            None => {}
+        }
+        if !inventory.parties.exists(claim.party) {
+            return Err(format!("party {} is unknown", claim.party));
+        }
+        let facts = inventory.slots.facts(claim.slot).ok_or_else(|| format!("slot {} is unknown", claim.slot))?;
+        let cell = inventory.bookings.blank(number).filter(|_| number.0 < inventory.bookings.len_max());
+        let cell = cell.ok_or_else(|| format!("booking {number} is over the limit"))?;
+        let programme = facts.programme;
+        cell.create(&Birth { state, claim, programme, group_index, group_len, expires_at, link }, seq);
+        inventory.next_booking.fetch_max(number.0 + 1, Relaxed);
+        Ok(())
+    }
+
+    fn late_steps(&self, seq: Seq, first: BookingNumber, len: u8, step: Step) -> Result<(), String> {
+        let end = first.0.checked_add(u64::from(len)).ok_or("a booking number past the end")?;
+        for number in (first.0..end).map(BookingNumber) {
+            let cell = self.inventory.bookings.get(number).ok_or_else(|| format!("booking {number} is unknown"))?;
+            if cell.seq() < seq {
+                self.check_step(number, step)?;
+                cell.set_state(step.row().1, None, seq);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the units and the parties' claims from the records, once all of them have come to the same entry.
+    fn settle(&mut self) -> Result<(), String> {
+        if self.span.take().is_none() {
+            return Ok(());
+        }
+        let inventory = self.inventory;
+        let end = inventory.bookings_end();
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+        let part = end.div_ceil(threads).max(1 << 14);
+        let parts = (0..end).step_by(usize::try_from(part).map_err(|_| "too many bookings")?);
+        // Units and claims are counts: the order in which they are added does not matter.
+        std::thread::scope(|scope| {
+            let running: Vec<_> =
+                parts.map(|from| scope.spawn(move || settle_part(inventory, from..end.min(from + part)))).collect();
+            running.into_iter().try_for_each(|part| part.join().expect("counting does not panic"))
+        })
     }
 
     fn event(&mut self, seq: Seq, event: &Event) -> Result<Remembered, String> {
@@ -110,6 +274,7 @@ impl<'a> Replayer<'a> {
                     return Err(format!("slot {slot} shrinks to {capacity} below what is taken: {counts}"));
                 }
                 let _ = if *open { word.open() } else { word.close() };
+                inventory.slots.mark_changed(*slot);
                 Ok(Remembered::SlotChanged { slot: slot.0 })
             }
         }
@@ -253,6 +418,34 @@ impl<'a> Replayer<'a> {
             None => Err(format!("BKG-1: booking {number} is {state}, it cannot become {}", step.row().1)),
         }
     }
+}
+
+fn settle_part(inventory: &Inventory, numbers: std::ops::Range<u64>) -> Result<(), String> {
+    for number in numbers.map(BookingNumber) {
+        let Some(view) = inventory.bookings.get(number).and_then(|cell| cell.view(number)) else { continue };
+        let Claim { party, slot, dose } = view.claim;
+        let mut record = inventory.parties.lock(party).ok_or_else(|| format!("party {party} is unknown"))?;
+        let newest = record.seq().max(view.seq);
+        record.set_seq(newest);
+        if !view.state.is_live() {
+            continue;
+        }
+        if let Some(other) = record.live_claim(view.programme, dose) {
+            return Err(format!("PTY-1: party {party} has the live claims {other} and {number}"));
+        }
+        if record.is_full() {
+            return Err(format!("party {party} has no room for another live claim"));
+        }
+        record.add(number, view.programme, dose);
+        drop(record);
+        let word = inventory.slots.word(slot).ok_or_else(|| format!("slot {slot} is unknown"))?;
+        let units = Units::ONE;
+        let took = if view.state == State::Held { word.replay_hold(units) } else { word.replay_book(units) };
+        if let Take::Full(counts) | Take::Closed(counts) = took {
+            return Err(format!("CAP-1: slot {slot} has no room for booking {number}: {counts}"));
+        }
+    }
+    Ok(())
 }
 
 fn len(claims: &[Claim]) -> u8 {

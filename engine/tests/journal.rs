@@ -331,7 +331,7 @@ fn any_bytes_in_a_segment_are_read_or_refused_and_never_panic() {
             })
             .collect();
         fs::write(dir.path().join("journal/0000000001.seg"), &bytes).unwrap();
-        let _ = read_directory(&Disk::new(dir.path(), false), CellId(1), &mut |frame| frame.entries(|_, _| {}));
+        let _ = read_directory(&Disk::new(dir.path(), false), CellId(1), Seq(0), &mut |frame| frame.entries(|_, _| {}));
         let _ = journal::Entry::decode(&bytes);
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::entry::Entry;
-use super::reader::{ReadError, Tail, Torn, read_directory};
+use super::reader::{ReadError, Tail, Torn, log_start, read_directory};
 use super::segment::{self, fill_with_zeros};
 use super::storage::{Disk, Storage};
 use crate::code::BookingCodes;
@@ -60,6 +60,14 @@ pub enum OpenError {
     /// The journal cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// A snapshot is of another version or cell, or does not fit the configured limits.
+    #[error("{}: {error}", path.display())]
+    Snapshot {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: super::snapshot::SnapshotError,
+    },
     /// The journal does not fit the configured limits, or contradicts itself.
     #[error("the journal cannot be replayed: entry {seq}: {what}")]
     Replay {
@@ -180,7 +188,8 @@ impl JournalFiles {
     /// # Errors
     /// Damage; `each` may have seen the entries before it.
     pub fn entries(&self, each: &mut dyn FnMut(Seq, Epoch, &Entry)) -> Result<Tail, OpenError> {
-        let tail = read_directory(&*self.directory.storage, self.cell, &mut |frame| {
+        let storage = &*self.directory.storage;
+        let tail = read_directory(storage, self.cell, log_start(storage)?, &mut |frame| {
             let epoch = frame.header.epoch;
             frame.entries(|seq, entry| each(seq, epoch, &entry))
         })?;

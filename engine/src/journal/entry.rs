@@ -300,7 +300,20 @@ impl Entry {
     }
 }
 
+/// The bytes of the entry at the front of `bytes`, and its kind code, without reading the rest of it.
+pub(crate) fn peek(bytes: &[u8]) -> Result<(&[u8], u8), DecodeError> {
+    let mut input = Input(bytes);
+    let body = input.u32()? as usize;
+    let kind = *input.take(body)?.first().ok_or(DecodeError::Short)?;
+    Ok((&bytes[..4 + body], kind))
+}
+
 impl Event {
+    /// Whether entries of this kind hand bytes to the catalogue.
+    pub(crate) const fn is_catalogue(code: u8) -> bool {
+        matches!(code, 2 | 3)
+    }
+
     fn encode(&self, out: &mut impl Sink) {
         match self {
             Event::PartiesAdded { first, count, facts } => {

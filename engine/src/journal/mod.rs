@@ -4,7 +4,8 @@
 //! [`entry`] (what one line says, as bytes), [`frame`] (how a batch of lines is framed and checked),
 //! `buffer` (where `submit` appends), [`watermark`] (who waits for what), `segment` and `reserve` (files, and
 //! those made ahead),
-//! [`storage`] (what is asked of a disk), `writer` (group commit), [`reader`] (files back to entries), `tail` (frames behind
+//! [`storage`] (what is asked of a disk), `writer` (group commit), [`reader`] (files back to entries), [`snapshot`] (files that say where all
+//! entries so far lead), `tail` (frames behind
 //! the watermark while it grows), `shipper` (write-behind to Redis).
 
 pub(crate) mod buffer;
@@ -15,6 +16,7 @@ pub mod reader;
 pub(crate) mod reserve;
 pub(crate) mod segment;
 pub(crate) mod shipper;
+pub mod snapshot;
 pub mod storage;
 pub(crate) mod tail;
 pub mod watermark;

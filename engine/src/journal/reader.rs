@@ -102,13 +102,14 @@ pub(crate) fn segments(storage: &dyn Storage) -> Result<Vec<(u64, String)>, Read
     Ok(found)
 }
 
-/// Reads every frame of the log in order. Writes nothing.
+/// Reads the frames of the log in order, from the segment in which the entry after `from` lies. Writes nothing.
 ///
 /// # Errors
 /// Damage, an unknown version, or what the operating system said; `each` may have seen frames before that.
 pub fn read_directory(
     storage: &dyn Storage,
     cell: CellId,
+    from: Seq,
     each: &mut dyn FnMut(&Frame<'_>) -> Result<(), FrameError>,
 ) -> Result<Tail, ReadError> {
     let mut tail = Tail {
@@ -121,7 +122,9 @@ pub fn read_directory(
         torn: None,
         unused: Vec::new(),
     };
-    for (index, name) in segments(storage)? {
+    let segments = segments(storage)?;
+    let begin = begin(storage, &segments, from)?;
+    for (index, name) in segments.into_iter().skip(begin) {
         let path = storage.path(&name);
         let bytes = storage.read(&name).map_err(|error| ReadError::Io { path: path.clone(), error })?;
         if is_zero(&bytes) {
@@ -137,12 +140,46 @@ pub fn read_directory(
             let what = format!("an empty segment, yet segment {index} follows");
             return Err(ReadError::Damaged { path: storage.path(&unused.name), offset: 0, what });
         }
-        Segment { index, name: &name, path: &path, bytes: &bytes }.read(cell, &mut tail, each)?;
+        Segment { index, name: &name, path: &path, bytes: &bytes, from }.read(cell, &mut tail, each)?;
     }
     Ok(tail)
 }
 
+/// The newest entry that was trimmed: the log begins behind it.
+pub(crate) fn log_start(storage: &dyn Storage) -> Result<Seq, ReadError> {
+    let Some((_, name)) = segments(storage)?.into_iter().next() else { return Ok(Seq(0)) };
+    let mut bytes = [0; SEGMENT_HEADER_BYTES];
+    match storage.open(&name).and_then(|file| file.read_exact_at(0, &mut bytes)) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+        other => other.map_err(|error| ReadError::Io { path: storage.path(&name), error })?,
+    }
+    Ok(SegmentHeader::from_bytes(&bytes).map_or(Seq(0), |header| Seq(header.first.0.saturating_sub(1))))
+}
+
+/// Which of the segments holds the entry after `from`: the last that begins at or before it. The first, if none tells.
+fn begin(storage: &dyn Storage, segments: &[(u64, String)], from: Seq) -> Result<usize, ReadError> {
+    let mut begin = 0;
+    if from == Seq(0) {
+        return Ok(begin);
+    }
+    for (at, (_, name)) in segments.iter().enumerate() {
+        let mut bytes = [0; SEGMENT_HEADER_BYTES];
+        let read = storage.open(name).and_then(|file| file.read_exact_at(0, &mut bytes));
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+            other => other.map_err(|error| ReadError::Io { path: storage.path(name), error })?,
+        }
+        match SegmentHeader::from_bytes(&bytes) {
+            Some(header) if header.first <= from.next() => begin = at,
+            _ => break,
+        }
+    }
+    Ok(begin)
+}
+
 struct Segment<'a> {
+    /// Entries up to here need not be there.
+    from: Seq,
     index: u64,
     name: &'a str,
     path: &'a std::path::Path,
@@ -168,6 +205,10 @@ impl Segment<'_> {
         if self.bytes.len() as u64 != header.segment_bytes {
             let what = format!("the file ends here, its header says {} bytes", header.segment_bytes);
             return Err(self.damaged(self.bytes.len(), what));
+        }
+        if tail.index == 0 {
+            tail.last = Seq(header.first.0.saturating_sub(1));
+            tail.link = header.previous;
         }
         tail.epoch = header.epoch;
         tail.index = self.index;
@@ -202,6 +243,16 @@ impl Segment<'_> {
         }
         if header.index != self.index || self.index != expected_index {
             return Err(self.damaged(0, format!("segment {} stands where {expected_index} was due", header.index)));
+        }
+        // The log may begin anywhere up to the first entry that is needed: what was before it was trimmed.
+        let first_read = tail.index == 0;
+        if first_read && header.first > self.from.next() {
+            let what =
+                format!("the log begins at {}, and {} is the first entry needed", header.first, self.from.next());
+            return Err(self.damaged(0, what));
+        }
+        if first_read {
+            return Ok(());
         }
         if header.first != tail.last.next() || header.previous != tail.link || header.epoch < tail.epoch {
             let what = format!("the segment begins at {}, the one before ended at {}", header.first, tail.last);

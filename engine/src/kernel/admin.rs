@@ -90,6 +90,7 @@ impl Engine {
         if grows {
             change().expect("growing is never below what is taken: the administrative lock is held");
         }
+        self.inventory.slots.mark_changed(slot);
         appended.keep(Remembered::SlotChanged { slot: slot.0 });
         Ok((seq, Outcome::SlotChanged { slot }))
     }
@@ -107,6 +108,7 @@ impl Engine {
         if open {
             let _ = word.open();
         }
+        self.inventory.slots.mark_changed(slot);
         appended.keep(Remembered::SlotChanged { slot: slot.0 });
         Ok((seq, Outcome::SlotChanged { slot }))
     }

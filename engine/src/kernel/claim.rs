@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Answer, Appended, Context, No};
+use super::{Answer, Context, No};
 use crate::booking::State;
 use crate::command::{Claim, Command, NumberedClaim, Outcome};
 use crate::dedupe::Remembered;
 use crate::engine::Engine;
 use crate::error::Refusal;
-use crate::ids::{BookingNumber, PartyId};
+use crate::ids::{BookingNumber, PartyId, Seq};
 use crate::inventory::{Demand, Locked, demand};
 use crate::journal::entry::{Claims, Event};
 use crate::slot::{Give, SlotWord, Take};
@@ -45,6 +45,13 @@ impl Birth {
         }
     }
 
+    fn remembered(self, first: BookingNumber, claims: &[Claim]) -> Remembered {
+        match self {
+            Birth::Held { .. } => Remembered::Held { first, len: len(claims) },
+            Birth::Booked => Remembered::Booked { first, len: len(claims) },
+        }
+    }
+
     const fn state(self) -> (State, TimestampMs) {
         match self {
             Birth::Held { expires_at } => (State::Held, expires_at),
@@ -56,26 +63,17 @@ impl Birth {
 impl Engine {
     pub(super) fn hold(&self, claims: &[Claim], ttl: Duration, context: Context<'_>) -> Answer {
         let expires_at = context.now.plus(ttl.min(self.policy.hold_ttl_max()));
-        let (appended, first) = self.claim(claims, Birth::Held { expires_at }, context)?;
-        let seq = appended.seq;
-        appended.keep(Remembered::Held { first, len: len(claims) });
+        let (seq, first) = self.claim(claims, Birth::Held { expires_at }, context)?;
         Ok((seq, Outcome::Held { expires_at, claims: numbered(first, claims) }))
     }
 
     pub(super) fn book(&self, claims: &[Claim], context: Context<'_>) -> Answer {
-        let (appended, first) = self.claim(claims, Birth::Booked, context)?;
-        let seq = appended.seq;
-        appended.keep(Remembered::Booked { first, len: len(claims) });
+        let (seq, first) = self.claim(claims, Birth::Booked, context)?;
         Ok((seq, Outcome::Booked { claims: numbered(first, claims) }))
     }
 
     // rule: PTY-1 eligibility, uniqueness and claim are one decision inside the parties' locks
-    fn claim<'a>(
-        &self,
-        claims: &[Claim],
-        birth: Birth,
-        context: Context<'a>,
-    ) -> Result<(Appended<'a>, BookingNumber), No> {
+    fn claim(&self, claims: &[Claim], birth: Birth, context: Context<'_>) -> Result<(Seq, BookingNumber), No> {
         let inventory = &self.inventory;
         let lock = || {
             Locked::lock(&inventory.parties, claims.iter().map(|claim| claim.party))
@@ -97,7 +95,9 @@ impl Engine {
             self.take_all(&demand, birth)?;
             let (state, expires_at) = birth.state();
             inventory.record_claims(first, state, expires_at, claims, &mut locked, appended.seq);
-            return Ok((appended, first));
+            let seq = appended.seq;
+            appended.keep(birth.remembered(first, claims));
+            return Ok((seq, first));
         }
 
         self.take_all(&demand, birth)?;
@@ -110,7 +110,10 @@ impl Engine {
         if let Birth::Held { expires_at } = birth {
             inventory.wheel.add(first, expires_at);
         }
-        Ok((appended, first))
+        let seq = appended.seq;
+        // Within the parties' locks, as all that an entry changes: a snapshot that has passed a party has seen it.
+        appended.keep(birth.remembered(first, claims));
+        Ok((seq, first))
     }
 
     /// Step 4, refusals in their documented order; within one, the lowest party number first.

@@ -41,7 +41,7 @@ impl<T: Default> ChunkTable<T> {
 /// What is fixed about a slot, packed. Written once before its word is published.
 #[derive(Debug)]
 struct FactsCell {
-    /// programme 16 | dose 8 | product 8 | pool 8 | unused 24
+    /// programme 16 | dose 8 | product 8 | pool 8 | changed 1 | unused 23
     attributes: AtomicU64,
     starts_at: AtomicU64,
 }
@@ -76,6 +76,9 @@ impl FactsCell {
     }
 }
 
+/// In the attributes: capacity or flag were changed since the slot was published.
+const CHANGED: u64 = 1 << 40;
+
 /// All slots of a cell by number. Words lie apart from facts, eight to a cache line, because a search
 /// reads words only.
 #[derive(Debug)]
@@ -102,6 +105,18 @@ impl SlotTable {
     pub(crate) fn facts(&self, slot: SlotId) -> Option<SlotFacts> {
         self.counts(slot)?;
         self.facts.get(slot.0 as usize).map(FactsCell::load)
+    }
+
+    /// Notes that capacity or flag is not what it was when the slot was published. Only under the engine's administrative lock.
+    pub(crate) fn mark_changed(&self, slot: SlotId) {
+        if let Some(cell) = self.facts.get(slot.0 as usize) {
+            cell.attributes.store(cell.attributes.load(Relaxed) | CHANGED, Relaxed);
+        }
+    }
+
+    /// Whether [`SlotTable::mark_changed`] was called. Only under the engine's administrative lock.
+    pub(crate) fn is_changed(&self, slot: SlotId) -> bool {
+        self.facts.get(slot.0 as usize).is_some_and(|cell| cell.attributes.load(Relaxed) & CHANGED != 0)
     }
 
     /// Makes the chunk of `slot`; false past the table's maximum.

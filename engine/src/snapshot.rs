@@ -1,0 +1,510 @@
+//! Snapshots of a serving cell: taken without stopping anybody, so that a start need not replay from the beginning.
+//!
+//! Fuzzy: while the tables are scanned, commands go on. S0 is a durable entry; before the records are scanned every party
+//! was locked once, so all commands up to S0 are through (they hold their parties' locks from before their append until
+//! their records are written). A record scanned later may already show entries up to S1, the newest when the scan
+//! ended. Held and booked counts and the parties' claims are not stored: a start replays from S0 + 1, skips what a
+//! record has already seen, and counts afresh when it has passed S1 ([`crate::replay`]).
+//!
+//! What a crash loses: a snapshot that has no name yet. Whole ones stay, the newest two.
+// rule: SNP-1 a snapshot gets its name only when it is whole and the log is durable up to S1
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::clock::Stopwatch;
+use crate::command::PartyFacts;
+use crate::dedupe::KEY_WORDS;
+use crate::engine::Engine;
+use crate::error::Failure;
+use crate::ids::{BookingNumber, PartyId, ProductId, Seq, SlotId};
+use crate::inventory::Inventory;
+use crate::journal::entry::Event;
+use crate::journal::reader;
+use crate::journal::segment::{self, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::journal::snapshot::{self as file, ChunkKind, SnapshotHeader, SnapshotReader, SnapshotWriter};
+use crate::journal::storage::Storage;
+use crate::journal::tail::{Cursor, TailError};
+use crate::units::Units;
+
+/// Records per chunk, of those that are 40 bytes or so.
+const RECORDS: usize = 4096;
+/// A chunk of the catalogue is closed at this size.
+const CATALOGUE_CHUNK_BYTES: usize = 1 << 20;
+/// Slots looked at under one hold of the administrative lock.
+const SLOTS_PER_LOCK: u32 = 1 << 14;
+/// u32 length of the run, u16 birth year, u32 cohorts, u8 doses, u8 product, u16 last dose day.
+const RUN_BYTES: usize = 14;
+/// u32 slot, u32 capacity with the flag in the highest bit.
+const SLOT_BYTES: usize = 8;
+const SLOT_OPEN: u32 = 1 << 31;
+/// S1, parties, booking numbers given out, keys, catalogue entries.
+const END_WORDS: usize = 5;
+
+/// What taking a snapshot came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotReport {
+    /// Every entry up to here is in it.
+    pub s0: Seq,
+    /// No record in it has seen a later entry.
+    pub s1: Seq,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// How long it took, the wait for S1 included, in nanoseconds.
+    pub nanos: u64,
+    /// Segments of the log that were removed behind it.
+    pub segments_trimmed: u64,
+}
+
+/// Why no snapshot was taken. The ones before are as they were, and serving goes on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TakeError {
+    /// The disk, or the log it was to be read from.
+    #[error("{0}")]
+    Io(String),
+    /// The journal stopped before it was durable up to S1.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+impl From<std::io::Error> for TakeError {
+    fn from(error: std::io::Error) -> Self {
+        TakeError::Io(error.to_string())
+    }
+}
+
+impl From<TailError> for TakeError {
+    fn from(error: TailError) -> Self {
+        match error {
+            TailError::Now(why) | TailError::Never(why) => TakeError::Io(why),
+        }
+    }
+}
+
+/// What the last chunk says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) s1: Seq,
+    pub(crate) parties: u32,
+    pub(crate) bookings_end: u64,
+    pub(crate) keys: u64,
+    pub(crate) catalogue: u64,
+}
+
+/// A snapshot that is written and waits for the log.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Taken {
+    writer: SnapshotWriter,
+    s0: Seq,
+    pub(crate) s1: Seq,
+    watch: Stopwatch,
+}
+
+impl Engine {
+    /// Takes a snapshot while serving, keeps the one before it, and trims the log behind that. `None` if nothing
+    /// has happened since the last one. Blocks the caller for as long as it takes: to be called from a thread of its own.
+    ///
+    /// # Errors
+    /// Why there is none. Nothing else is affected.
+    pub fn snapshot(&self) -> Result<Option<SnapshotReport>, TakeError> {
+        let _one = self.snapshots.lock();
+        let Some(taken) = self.begin_snapshot()? else { return Ok(None) };
+        if let Err(failure) = self.ticket(taken.s1).wait() {
+            taken.writer.discard();
+            return Err(failure.into());
+        }
+        self.publish_snapshot(taken).map(Some)
+    }
+
+    /// Scans and writes; the file has no name yet.
+    pub(crate) fn begin_snapshot(&self) -> Result<Option<Taken>, TakeError> {
+        let Some(directory) = &self.directory else { return Ok(None) };
+        let storage = Arc::clone(&directory.storage);
+        let watch = Stopwatch::start();
+        let s0 = self.marks.durable();
+        let before = file::list(&*storage)?.first().copied();
+        if s0 == before.unwrap_or_default() {
+            return Ok(None);
+        }
+        // Who holds the administrative lock has appended; once we have had it, all such up to S0 are through.
+        let parties = {
+            let _admin = self.inventory.blocks.lock();
+            self.inventory.parties.count()
+        };
+        let header = SnapshotHeader { cell: self.cell(), epoch: self.epoch(), s0, newest: self.now() };
+        let mut writer = SnapshotWriter::create(Arc::clone(&storage), header)?;
+        let written = self.scan(&storage, &mut writer, before, s0, parties);
+        match written {
+            Ok(s1) => Ok(Some(Taken { writer, s0, s1, watch })),
+            Err(error) => {
+                writer.discard();
+                Err(error)
+            }
+        }
+    }
+
+    fn scan(
+        &self,
+        storage: &Arc<dyn Storage>,
+        writer: &mut SnapshotWriter,
+        before: Option<Seq>,
+        s0: Seq,
+        parties: u32,
+    ) -> Result<Seq, TakeError> {
+        let catalogue = self.write_catalogue(storage, writer, before, s0)?;
+        self.write_parties(writer, parties)?;
+        self.write_slots(writer)?;
+        let bookings_end = self.write_bookings(writer)?;
+        let keys = self.write_keys(writer)?;
+        let s1 = self.buffer.appended();
+        let totals = [s1.0, u64::from(parties), bookings_end, keys, catalogue];
+        writer.chunk(ChunkKind::End, 1, &totals.map(u64::to_le_bytes).concat())?;
+        writer.sync()?;
+        Ok(s1)
+    }
+
+    /// Gives the file its name; the log is durable up to S1.
+    pub(crate) fn publish_snapshot(&self, taken: Taken) -> Result<SnapshotReport, TakeError> {
+        let Taken { writer, s0, s1, watch } = taken;
+        let storage = &self.directory.as_ref().expect("a snapshot was begun in it").storage;
+        let bytes = writer.bytes();
+        if self.marks.durable() < s1 {
+            writer.discard();
+            return Err(TakeError::Io(format!("the log is not durable up to {s1}")));
+        }
+        writer.publish()?;
+        let segments_trimmed = self.trim(&**storage)?;
+        Ok(SnapshotReport { s0, s1, bytes, nanos: watch.nanos(), segments_trimmed })
+    }
+
+    /// Removes all snapshots but the newest two, and the segments that neither they nor Redis nor anybody else who reads
+    /// the log needs.
+    // rule: SNP-2 the log is trimmed behind the older of two snapshots, Redis's head and every reader's cursor
+    pub(crate) fn trim(&self, storage: &dyn Storage) -> Result<u64, TakeError> {
+        let snapshots = file::list(storage)?;
+        for old in snapshots.iter().skip(2) {
+            storage.remove(&file::name(*old))?;
+        }
+        if snapshots.len() > 2 {
+            storage.sync_dir(file::DIR)?;
+        }
+        let planted = cfg!(berth_fault = "trim_without_snapshot");
+        let Some(behind) = snapshots.get(1).copied().or_else(|| planted.then(|| self.marks.durable())) else {
+            return Ok(0);
+        };
+        let behind = if planted { self.marks.durable() } else { behind };
+        let behind = self.needed_by_readers().map_or(behind, |needed| behind.min(needed));
+        let mut starts = Vec::new();
+        for (_, name) in reader::segments(storage).map_err(|error| TakeError::Io(error.to_string()))? {
+            let file = storage.open(&name)?;
+            let mut bytes = [0; SEGMENT_HEADER_BYTES];
+            file.read_exact_at(0, &mut bytes)?;
+            let Some(header) = SegmentHeader::from_bytes(&bytes) else { break };
+            starts.push((name, header));
+        }
+        let mut trimmed = 0;
+        // A segment goes when the one after it begins at or before the first entry that is needed. Oldest first: whatever a
+        // crash leaves of this is a log without a hole.
+        for pair in starts.windows(2) {
+            if pair[1].1.first > behind.next() {
+                break;
+            }
+            storage.remove(&pair[0].0)?;
+            self.log_bytes.fetch_sub(pair[0].1.segment_bytes, Relaxed);
+            trimmed += 1;
+        }
+        if trimmed > 0 {
+            storage.sync_dir(segment::DIR)?;
+        }
+        Ok(trimmed)
+    }
+
+    /// The catalogue's entries up to S0: those of the snapshot before, and those the log has since.
+    fn write_catalogue(
+        &self,
+        storage: &Arc<dyn Storage>,
+        writer: &mut SnapshotWriter,
+        before: Option<Seq>,
+        s0: Seq,
+    ) -> Result<u64, TakeError> {
+        let mut total = 0;
+        let mut from = Seq(0);
+        if let Some(before) = before {
+            let old = SnapshotReader::open(&**storage, &file::name(before), self.cell());
+            let copied = old.and_then(|old| {
+                old.chunks(&mut |kind, records, payload| {
+                    if kind == ChunkKind::Catalogue {
+                        total += u64::from(records);
+                        writer.chunk(kind, records, payload).map_err(|error| error.to_string())?;
+                    }
+                    Ok(())
+                })
+            });
+            copied.map_err(|error| TakeError::Io(format!("the snapshot before, {}: {error}", file::name(before))))?;
+            from = before;
+        }
+        let mut cursor = Cursor::before(Arc::clone(storage), from)?;
+        let (mut payload, mut records) = (Vec::new(), 0u32);
+        while cursor.place().0 < s0 {
+            let Some(frame) = cursor.next(self.marks.durable())? else { break };
+            let mut seq = frame.header.first;
+            let mut rest = &frame.bytes[crate::journal::frame::FRAME_HEADER_BYTES..];
+            for _ in 0..frame.header.count {
+                let (entry, code) =
+                    crate::journal::entry::peek(rest).map_err(|error| TakeError::Io(error.to_string()))?;
+                if Event::is_catalogue(code) && seq > from && seq <= s0 {
+                    payload.extend_from_slice(&seq.0.to_le_bytes());
+                    payload.extend_from_slice(entry);
+                    records += 1;
+                    if payload.len() >= CATALOGUE_CHUNK_BYTES {
+                        writer.chunk(ChunkKind::Catalogue, records, &payload)?;
+                        total += u64::from(std::mem::take(&mut records));
+                        payload.clear();
+                    }
+                }
+                rest = &rest[entry.len()..];
+                seq = seq.next();
+            }
+        }
+        if records > 0 {
+            writer.chunk(ChunkKind::Catalogue, records, &payload)?;
+        }
+        Ok(total + u64::from(records))
+    }
+
+    /// Locks every party once: all commands up to S0 are through after this.
+    fn write_parties(&self, writer: &mut SnapshotWriter, count: u32) -> Result<(), TakeError> {
+        let (mut payload, mut records) = (Vec::new(), 0u32);
+        let mut run: Option<(PartyFacts, u32)> = None;
+        let mut put = |writer: &mut SnapshotWriter, run: Option<(PartyFacts, u32)>, last: bool| {
+            if let Some((facts, len)) = run {
+                payload.extend_from_slice(&len.to_le_bytes());
+                payload.extend_from_slice(&facts.birth_year.to_le_bytes());
+                payload.extend_from_slice(&facts.cohorts.to_le_bytes());
+                payload.extend_from_slice(&[facts.doses, facts.product.0]);
+                payload.extend_from_slice(&facts.last_dose_day.to_le_bytes());
+                records += 1;
+            }
+            if records > 0 && (last || payload.len() >= RECORDS * RUN_BYTES) {
+                writer.chunk(ChunkKind::Parties, records, &payload)?;
+                payload.clear();
+                records = 0;
+            }
+            Ok::<(), TakeError>(())
+        };
+        for party in (0..count).map(PartyId) {
+            let facts = self.inventory.parties.lock(party).expect("below the count").facts;
+            match &mut run {
+                Some((same, len)) if *same == facts => *len += 1,
+                _ => put(writer, run.replace((facts, 1)), false)?,
+            }
+        }
+        put(writer, run, true)
+    }
+
+    /// Capacity and flag of a slot change under the administrative lock, together with their entry.
+    fn write_slots(&self, writer: &mut SnapshotWriter) -> Result<(), TakeError> {
+        let mut from = 0;
+        let end = self.inventory.blocks.lock().slots_end();
+        while from < end {
+            let (mut payload, mut records) = (Vec::new(), 0u32);
+            {
+                let _admin = self.inventory.blocks.lock();
+                for slot in (from..end.min(from + SLOTS_PER_LOCK)).map(SlotId) {
+                    let slots = &self.inventory.slots;
+                    let Some(counts) = slots.counts(slot).filter(|_| slots.is_changed(slot)) else { continue };
+                    let flag = if counts.is_open() { SLOT_OPEN } else { 0 };
+                    payload.extend_from_slice(&slot.0.to_le_bytes());
+                    payload.extend_from_slice(&(counts.capacity().get() | flag).to_le_bytes());
+                    records += 1;
+                }
+            }
+            if records > 0 {
+                writer.chunk(ChunkKind::Slots, records, &payload)?;
+            }
+            from += SLOTS_PER_LOCK;
+        }
+        Ok(())
+    }
+
+    fn write_bookings(&self, writer: &mut SnapshotWriter) -> Result<u64, TakeError> {
+        let end = self.inventory.bookings_end();
+        let mut payload = Vec::with_capacity((RECORDS + 1) * 40);
+        let mut from = 0;
+        while from < end {
+            let to = end.min(from + RECORDS as u64);
+            payload.clear();
+            payload.extend_from_slice(&from.to_le_bytes());
+            for number in (from..to).map(BookingNumber) {
+                // A number that was given out and refused after, or whose record is being written: its entry is behind S0.
+                let words = self.inventory.bookings.get(number).map_or([0; 5], |cell| {
+                    let _party = self.inventory.parties.lock(cell.party());
+                    cell.words()
+                });
+                payload.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+            }
+            let records = u32::try_from(to - from).expect("at most RECORDS");
+            writer.chunk(ChunkKind::Bookings, records, &payload)?;
+            from = to;
+        }
+        Ok(end)
+    }
+
+    fn write_keys(&self, writer: &mut SnapshotWriter) -> Result<u64, TakeError> {
+        let (mut position, mut total) = (0, 0);
+        // What is done from now on is behind S0; whoever waited for the end of it might never see it.
+        let last = self.inventory.keys.ever_done();
+        while position < last {
+            let (keys, end) = self.inventory.keys.copy_from(position);
+            position = end;
+            let payload: Vec<u8> = keys.iter().flatten().flat_map(|word| word.to_le_bytes()).collect();
+            let records = u32::try_from(keys.len()).expect("at most a chunk of the order");
+            if records > 0 {
+                writer.chunk(ChunkKind::Keys, records, &payload)?;
+            }
+            total += u64::from(records);
+        }
+        Ok(total)
+    }
+}
+
+fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
+    let (words, _) = bytes.as_chunks::<8>();
+    std::array::from_fn(|index| u64::from_le_bytes(words[index]))
+}
+
+/// Checks every chunk's checksum and shape, and reads the last.
+pub(crate) fn check(reader: &SnapshotReader) -> Result<Totals, file::SnapshotError> {
+    let mut totals = None;
+    reader.chunks(&mut |kind, records, payload| {
+        let records = records as usize;
+        let expected = match kind {
+            ChunkKind::Catalogue => None,
+            ChunkKind::Parties => Some(records * RUN_BYTES),
+            ChunkKind::Slots => Some(records * SLOT_BYTES),
+            ChunkKind::Bookings => Some(8 + records * 40),
+            ChunkKind::Keys => Some(records * KEY_WORDS * 8),
+            ChunkKind::End => Some(END_WORDS * 8),
+        };
+        if expected.is_some_and(|expected| expected != payload.len()) {
+            return Err(format!("{} bytes do not hold {records} records", payload.len()));
+        }
+        if kind == ChunkKind::End {
+            let [s1, parties, bookings_end, keys, catalogue] = words(payload);
+            let parties = u32::try_from(parties).map_err(|_| "more parties than there are numbers")?;
+            totals = Some(Totals { s1: Seq(s1), parties, bookings_end, keys, catalogue });
+        }
+        Ok(())
+    })?;
+    totals.ok_or(file::SnapshotError::Damaged { offset: 0, what: "no last chunk".to_owned() })
+}
+
+/// What loading hands out that is not the inventory's own.
+pub(crate) type EachCatalogueEntry<'a> = dyn FnMut(Seq, &crate::journal::Entry) -> Result<(), String> + 'a;
+
+/// Puts a checked snapshot's records into empty tables, but for words and claims, which are counted after the log was
+/// replayed up to S1. Entries of the catalogue go to `each`, which publishes their slots.
+pub(crate) fn load(
+    reader: &SnapshotReader,
+    totals: &Totals,
+    inventory: &Inventory,
+    each: &mut EachCatalogueEntry<'_>,
+) -> Result<(), file::SnapshotError> {
+    if totals.parties > inventory.parties.len_max() || totals.bookings_end > inventory.bookings.len_max() {
+        let what = format!("{} parties and {} bookings are over the limits", totals.parties, totals.bookings_end);
+        return Err(file::SnapshotError::Damaged { offset: 0, what });
+    }
+    let (mut keys, mut catalogue) = (0u64, 0u64);
+    reader.chunks(&mut |kind, records, payload| {
+        match kind {
+            ChunkKind::Catalogue => {
+                let mut rest = payload;
+                for _ in 0..records {
+                    let seq: &[u8; 8] = rest.first_chunk().ok_or("an entry is cut short")?;
+                    let seq = Seq(u64::from_le_bytes(*seq));
+                    let (entry, len) = crate::journal::Entry::decode(&rest[8..]).map_err(|error| error.to_string())?;
+                    each(seq, &entry)?;
+                    rest = &rest[8 + len..];
+                }
+                catalogue += u64::from(records);
+                if !rest.is_empty() {
+                    return Err("bytes behind the last entry".to_owned());
+                }
+            }
+            ChunkKind::Parties => load_parties(inventory, payload)?,
+            ChunkKind::Slots => load_slots(inventory, payload)?,
+            ChunkKind::Bookings => load_bookings(inventory, payload)?,
+            ChunkKind::Keys => {
+                keys += u64::from(records);
+                let (rows, _) = payload.as_chunks::<{ KEY_WORDS * 8 }>();
+                if !rows.iter().all(|row| inventory.keys.restore_words(words(row))) {
+                    return Err("a key without an outcome".to_owned());
+                }
+            }
+            ChunkKind::End => {}
+        }
+        Ok(())
+    })?;
+    if inventory.parties.count() != totals.parties || keys != totals.keys || catalogue != totals.catalogue {
+        let what = "fewer records than the last chunk says".to_owned();
+        return Err(file::SnapshotError::Damaged { offset: 0, what });
+    }
+    inventory.next_booking.store(totals.bookings_end, crate::sync::atomic::Ordering::Relaxed);
+    Ok(())
+}
+
+fn load_parties(inventory: &Inventory, payload: &[u8]) -> Result<(), String> {
+    let (runs, _) = payload.as_chunks::<RUN_BYTES>();
+    for run in runs {
+        let u32_at = |at: usize| u32::from_le_bytes([run[at], run[at + 1], run[at + 2], run[at + 3]]);
+        let u16_at = |at: usize| u16::from_le_bytes([run[at], run[at + 1]]);
+        let len = u32_at(0);
+        let facts = PartyFacts {
+            birth_year: u16_at(4),
+            cohorts: u32_at(6),
+            doses: run[10],
+            product: ProductId(run[11]),
+            last_dose_day: u16_at(12),
+        };
+        if len > inventory.parties.len_max() - inventory.parties.count() {
+            return Err("more parties than the limit".to_owned());
+        }
+        // Their own sequence comes with their bookings; before it they rest on nothing that could be lost.
+        inventory.parties.add(len, facts, Seq(0));
+    }
+    Ok(())
+}
+
+fn load_slots(inventory: &Inventory, payload: &[u8]) -> Result<(), String> {
+    let (rows, _) = payload.as_chunks::<SLOT_BYTES>();
+    for row in rows {
+        let slot = SlotId(u32::from_le_bytes([row[0], row[1], row[2], row[3]]));
+        let state = u32::from_le_bytes([row[4], row[5], row[6], row[7]]);
+        let capacity = Units::new(state & !SLOT_OPEN).ok_or_else(|| format!("slot {slot}: capacity out of range"))?;
+        // One published after S0 comes with the log, and so does its change.
+        let Some(word) = inventory.slots.word(slot) else { continue };
+        let _ = word.resize(capacity);
+        let _ = if state & SLOT_OPEN != 0 { word.open() } else { word.close() };
+        inventory.slots.mark_changed(slot);
+    }
+    Ok(())
+}
+
+fn load_bookings(inventory: &Inventory, payload: &[u8]) -> Result<(), String> {
+    let (first, rows) = payload.split_first_chunk::<8>().ok_or("no first number")?;
+    let first = u64::from_le_bytes(*first);
+    let (rows, _) = rows.as_chunks::<40>();
+    for (number, row) in (first..).map(BookingNumber).zip(rows) {
+        let words: [u64; 5] = words(row);
+        if words[0] == 0 {
+            continue;
+        }
+        let cell = inventory.bookings.blank(number).ok_or_else(|| format!("booking {number} is over the limit"))?;
+        cell.restore(words);
+        if cell.view(number).is_none() {
+            return Err(format!("booking {number} has no state"));
+        }
+    }
+    Ok(())
+}
