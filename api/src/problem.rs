@@ -82,6 +82,7 @@ codes! {
     Overloaded SERVICE_UNAVAILABLE "overloaded" "The server is busy",
     Draining SERVICE_UNAVAILABLE "draining" "The server is stopping",
     JournalStopped SERVICE_UNAVAILABLE "journal_stopped" "The journal has stopped",
+    RedisStopped SERVICE_UNAVAILABLE "redis_stopped" "Redis takes nothing more",
 }
 
 /// A refusal on its way out.
@@ -275,6 +276,10 @@ pub(crate) fn failed(failure: &Failure) -> Problem {
         Failure::JournalStopped { reason: _ } => {
             let detail = "the outcome is unknown until the server restarts: repeat the request with the same key then";
             Problem::new(Code::JournalStopped, detail)
+        }
+        Failure::RedisStopped { reason: _ } => {
+            let detail = "it is on the server's disk and not in Redis: ask for the outcome by its key";
+            Problem::new(Code::RedisStopped, detail)
         }
     }
 }

@@ -1,8 +1,6 @@
 //! The engine of one cell: an owned value that opens, answers reads, and closes. What it does to a command
 //! is in [`kernel`](crate::kernel).
 
-use std::collections::VecDeque;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
@@ -11,31 +9,23 @@ use arrayvec::ArrayVec;
 use parking_lot::Mutex;
 
 use crate::booking::State;
-use crate::clock::{Clock, Stopwatch};
+use crate::clock::Clock;
 use crate::code::BookingCodes;
 use crate::command::{BookingView, Command, Request, SlotFacts, Submitted};
-use crate::config::Config;
 use crate::error::{Failure, Refusal};
 use crate::ids::{BookingNumber, CellId, Epoch, Idempotency, IdempotencyKey, PartyId, Seq, SlotId};
 use crate::inventory::{Inventory, Limits};
 use crate::journal::buffer::{Buffer, KindCounts, RoomLeft, Taken, recycle};
-use crate::journal::directory::{self, Directory, OpenError};
+use crate::journal::directory::{Directory, OpenError};
 use crate::journal::entry::Entry;
 use crate::journal::frame::FRAME_HEADER_BYTES;
-use crate::journal::reader::{self, Tail, Unused, read_directory};
-use crate::journal::reserve::Reserve;
-use crate::journal::segment::{self, SegmentFile};
 use crate::journal::shipper::{self, ShipperStats};
-use crate::journal::snapshot::{self as snapshot_file, SnapshotError, SnapshotReader};
-use crate::journal::storage::{Disk, Storage};
-use crate::journal::watermark::{Ticket, Watermark};
-use crate::journal::writer::Writer;
+use crate::journal::watermark::{Ack, Ticket, Watermark};
 use crate::kernel::TWIN_LOOKS;
 use crate::party::LIVE_CLAIMS_MAX;
 use crate::policy::Policy;
 use crate::replay::Replayer;
 use crate::slot::Counts;
-use crate::snapshot;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::units::TimestampMs;
 
@@ -48,29 +38,6 @@ pub struct Note<'a> {
     pub slots: &'a [SlotId],
     /// The bytes.
     pub note: &'a [u8],
-}
-
-/// What opening found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReplayReport {
-    /// The snapshot it began with: every entry up to here was in it.
-    pub snapshot: Option<Seq>,
-    /// Bytes of that.
-    pub snapshot_bytes: u64,
-    /// How long it took to check and load it, in nanoseconds.
-    pub snapshot_nanos: u64,
-    /// Newer snapshots that were damaged and passed over: the path and what is wrong.
-    pub snapshots_damaged: Vec<(std::path::PathBuf, String)>,
-    /// Entries of the log behind it, or all.
-    pub entries: u64,
-    /// Bytes of their frames.
-    pub bytes: u64,
-    /// How long it took to apply them, in nanoseconds.
-    pub nanos: u64,
-    /// The epoch this run took.
-    pub epoch: Epoch,
-    /// A torn last frame was cut: the segment's path and the offset.
-    pub cut: Option<(std::path::PathBuf, u64)>,
 }
 
 /// A party's live holds and bookings at one instant.
@@ -115,25 +82,18 @@ pub struct Stats {
     pub redis: Option<ShipperStats>,
 }
 
-/// What works behind an engine, each in a thread of its own.
-struct Parts {
-    writer: Writer,
-    reserve: Arc<Reserve>,
-    storage: Arc<dyn Storage>,
-}
-
 /// The booking engine of one cell. Share it as `Arc<Engine>`; every method may be called from any thread.
 pub struct Engine {
     pub(crate) inventory: Inventory,
     pub(crate) policy: Arc<dyn Policy>,
     pub(crate) buffer: Arc<Buffer>,
     pub(crate) marks: Arc<Watermark>,
-    clock: Clock,
+    pub(crate) clock: Clock,
     codes: BookingCodes,
     cell: CellId,
-    epoch: Epoch,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-    shipper: Option<shipper::Shipper>,
+    pub(crate) epoch: Epoch,
+    pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
+    pub(crate) shipper: Option<shipper::Shipper>,
     pub(crate) directory: Option<Directory>,
     /// One snapshot at a time.
     pub(crate) snapshots: Mutex<()>,
@@ -142,122 +102,6 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens a cell: locks its directory, replays its journal, cuts a torn tail, takes the next epoch and
-    /// starts the writer (and the shipper, if Redis is configured).
-    ///
-    /// `on_note` sees the catalogue's notes in journal order.
-    ///
-    /// # Errors
-    /// One sentence that says what and where. An existing directory is not written to before everything in
-    /// it was read and found whole.
-    pub fn open(
-        config: Config,
-        policy: Arc<dyn Policy>,
-        on_note: &mut dyn FnMut(Note<'_>),
-    ) -> Result<(Engine, ReplayReport), OpenError> {
-        let storage = Arc::new(Disk::new(&config.journal.dir, config.journal.power_cut_rehearsal));
-        let (mut engine, parts, report) = Self::assemble(storage, &config, policy, on_note)?;
-        let io = |error| OpenError::Io { path: config.journal.dir.clone(), error };
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(io)
-        };
-        let Parts { mut writer, reserve, storage } = parts;
-        if let Some(redis) = &config.journal.redis {
-            let shipper = shipper::Shipper::spawn(redis.clone(), storage, engine.epoch, Arc::clone(&engine.marks));
-            let shipper = shipper.map_err(io)?;
-            let bell = shipper.bell();
-            writer.on_durable(Box::new(move || bell.ring()));
-            engine.shipper = Some(shipper);
-        }
-        let threads = [
-            spawn("berth-journal", Box::new(move || writer.run()))?,
-            spawn("berth-segments", Box::new(move || reserve.keep()))?,
-        ];
-        engine.threads.lock().extend(threads);
-        Ok((engine, report))
-    }
-
-    /// Everything of [`Engine::open`] but the threads.
-    fn assemble(
-        storage: Arc<dyn Storage>,
-        config: &Config,
-        policy: Arc<dyn Policy>,
-        on_note: &mut dyn FnMut(Note<'_>),
-    ) -> Result<(Engine, Parts, ReplayReport), OpenError> {
-        config.validate()?;
-        let journal = &config.journal;
-        let directory = Directory::open(Arc::clone(&storage), config.cell)?;
-        let inventory = Inventory::new(&config.limits);
-        let Replayed { mut tail, newest, mut report } = replay(&directory, config.cell, &inventory, on_note)?;
-        if let Some(torn) = &tail.torn {
-            directory::cut(&*storage, torn)?;
-        }
-        let ready = adopt(&*storage, &mut tail, journal.segment_bytes)?;
-        let epoch = directory.next_epoch(tail.epoch)?;
-        let mut engine =
-            Self::without_writer(inventory, policy, config.cell, directory.code_key, tail.last, journal.buffer_bytes);
-        engine.clock = Clock::start(newest);
-        engine.epoch = epoch;
-        engine.directory = Some(directory);
-        let log_bytes = reader::segments(&*storage)?.len() as u64 * journal.segment_bytes;
-        engine.log_bytes = Arc::new(AtomicU64::new(log_bytes));
-        let reserve = Reserve::new(
-            Arc::clone(&storage),
-            journal.segment_bytes,
-            Arc::clone(&engine.log_bytes),
-            journal.log_bytes_max,
-            Arc::clone(&engine.buffer),
-            ready,
-            tail.index + 1,
-        );
-        // The segment to begin and the reserve are there before the first command; a disk too full for the reserve
-        // lets settle what is live.
-        let io = |error| OpenError::Io { path: storage.path(segment::DIR), error };
-        let first = match reserve.next() {
-            Some(first) => first,
-            None => {
-                reserve.make().map_err(io)?;
-                reserve.next().ok_or_else(|| io(std::io::Error::other("no segment")))?
-            }
-        };
-        reserve.written(journal.segment_bytes);
-        let _ = reserve.make();
-        let reserve = Arc::new(reserve);
-        let writer = Writer::new(
-            config.cell,
-            epoch,
-            tail.link,
-            first,
-            Arc::clone(&engine.buffer),
-            Arc::clone(&engine.marks),
-            Arc::clone(&reserve),
-        );
-        report.epoch = epoch;
-        report.cut = tail.torn.map(|torn| (storage.path(&torn.name), torn.offset));
-        Ok((engine, Parts { writer, reserve, storage }, report))
-    }
-
-    /// Replays an existing directory that no other process owns, to read from. Every submit fails.
-    ///
-    /// # Errors
-    /// As [`Engine::open`].
-    pub fn open_read_only(
-        dir: &Path,
-        limits: &Limits,
-        policy: Arc<dyn Policy>,
-        on_note: &mut dyn FnMut(Note<'_>),
-    ) -> Result<Engine, OpenError> {
-        let (directory, cell) = directory::open_existing(dir)?;
-        let inventory = Inventory::new(limits);
-        let Replayed { tail, newest, .. } = replay(&directory, cell, &inventory, on_note)?;
-        let mut engine = Self::without_writer(inventory, policy, cell, directory.code_key, tail.last, 0);
-        engine.clock = Clock::start(newest);
-        engine.epoch = tail.epoch;
-        engine.directory = Some(directory);
-        engine.marks.fail("opened for reading only".to_owned());
-        Ok(engine)
-    }
-
     /// An engine that keeps its journal in memory: for tests, simulators and models. Nothing survives it, every ticket
     /// resolves at once, and [`Engine::journal_so_far`] reads what a file would hold.
     #[must_use]
@@ -289,7 +133,7 @@ impl Engine {
         Ok(engine)
     }
 
-    fn without_writer(
+    pub(crate) fn without_writer(
         inventory: Inventory,
         policy: Arc<dyn Policy>,
         cell: CellId,
@@ -352,7 +196,12 @@ impl Engine {
 
     /// Resolves when the journal is durable up to `seq`.
     pub fn ticket(&self, seq: Seq) -> Ticket {
-        Ticket::new(Arc::clone(&self.marks), seq)
+        self.ticket_for(seq, Ack::Disk)
+    }
+
+    /// Resolves when `seq` is as safe as `ack` says. A ticket for [`Ack::Redis`] of an engine without Redis never resolves.
+    pub fn ticket_for(&self, seq: Seq, ack: Ack) -> Ticket {
+        Ticket::new(Arc::clone(&self.marks), seq, ack)
     }
 
     /// Which cell this is.
@@ -445,7 +294,7 @@ impl Engine {
                 Ok(Err(Refusal::WrongState { from: State::Held, .. })) => self.inventory.wheel.retry(hold),
                 // Resolved before its deadline: the ordinary case.
                 Ok(Err(refusal)) if refusal != Refusal::JournalFull => {}
-                Ok(Err(_)) | Err(Failure::JournalStopped { .. }) => self.inventory.wheel.retry(hold),
+                Ok(Err(_)) | Err(_) => self.inventory.wheel.retry(hold),
             }
         }
         self.inventory.keys.forget_old(now, budget.max(1));
@@ -536,87 +385,4 @@ impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Engine(cell {}, epoch {})", self.cell, self.epoch)
     }
-}
-
-/// What replay came to.
-struct Replayed {
-    tail: Tail,
-    newest: TimestampMs,
-    report: ReplayReport,
-}
-
-/// Loads the newest whole snapshot, then applies the journal behind it.
-fn replay(
-    directory: &Directory,
-    cell: CellId,
-    inventory: &Inventory,
-    on_note: &mut dyn FnMut(Note<'_>),
-) -> Result<Replayed, OpenError> {
-    let watch = Stopwatch::start();
-    let storage = &*directory.storage;
-    let io = |error| OpenError::Io { path: storage.path(snapshot_file::DIR), error };
-    let mut report = ReplayReport::default();
-    let mut replayer = Replayer::new(inventory, on_note);
-    let mut from = Seq(0);
-    let mut reaches = Seq(0);
-    for s0 in snapshot_file::list(storage).map_err(io)? {
-        let name = snapshot_file::name(s0);
-        let path = storage.path(&name);
-        // Looked through before anything is loaded from it: what was loaded cannot be unloaded.
-        let whole = SnapshotReader::open(storage, &name, cell)
-            .and_then(|reader| snapshot::check(&reader).map(|totals| (reader, totals)));
-        let (reader, totals) = match whole {
-            Ok(whole) => whole,
-            Err(error @ (SnapshotError::Damaged { .. } | SnapshotError::Io(_))) => {
-                report.snapshots_damaged.push((path, error.to_string()));
-                continue;
-            }
-            Err(error) => return Err(OpenError::Snapshot { path, error }),
-        };
-        let loaded = snapshot::load(&reader, &totals, inventory, &mut |seq, entry| replayer.catalogue(seq, entry));
-        loaded.map_err(|error| OpenError::Snapshot { path, error })?;
-        replayer.begin_at(s0, totals.s1, reader.header().newest);
-        (from, reaches) = (s0, totals.s1);
-        report.snapshot = Some(s0);
-        report.snapshot_bytes = reader.bytes();
-        break;
-    }
-    report.snapshot_nanos = watch.nanos();
-    let watch = Stopwatch::start();
-    let mut tail =
-        read_directory(storage, cell, from, &mut |frame| frame.entries(|seq, entry| replayer.apply(seq, &entry)))?;
-    if tail.index == 0 {
-        tail.last = from;
-    }
-    if tail.last < reaches {
-        let what = format!("the log ends here, and the snapshot at {from} was taken when it reached {reaches}");
-        return Err(OpenError::Replay { seq: tail.last, what });
-    }
-    let newest = replayer.finish()?;
-    report.entries = tail.last.0 - from.0;
-    report.bytes = tail.bytes;
-    report.nanos = watch.nanos();
-    Ok(Replayed { tail, newest, report })
-}
-
-/// Takes over the segments that an earlier run made ready; removes those that do not fit.
-fn adopt(storage: &dyn Storage, tail: &mut Tail, segment_bytes: u64) -> Result<VecDeque<SegmentFile>, OpenError> {
-    if let Some(torn) = tail.torn.as_ref().filter(|torn| torn.offset == 0) {
-        // Torn in its very header and zeroed since: as good as never used.
-        let (index, name) = (tail.index + 1, torn.name.clone());
-        let bytes = storage.open(&name).and_then(|file| file.len());
-        let bytes = bytes.map_err(|error| OpenError::Io { path: storage.path(&name), error })?;
-        tail.unused.insert(0, Unused { index, name, bytes });
-    }
-    let mut ready = VecDeque::new();
-    for Unused { index, name, bytes } in &tail.unused {
-        if *index == tail.index + 1 && *bytes == segment_bytes {
-            let segment = SegmentFile::adopt(storage, *index, *bytes);
-            ready.push_back(segment.map_err(|error| OpenError::Io { path: storage.path(name), error })?);
-            tail.index += 1;
-        } else {
-            directory::remove(storage, name)?;
-        }
-    }
-    Ok(ready)
 }

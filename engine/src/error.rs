@@ -168,14 +168,21 @@ pub enum Failure {
         /// What failed, for the operator.
         reason: String,
     },
+    /// Nothing more reaches Redis in this run, so an answer that was to wait for it cannot be given. What was submitted
+    /// is in the local log or on its way there.
+    #[error("Redis takes nothing more: {reason}")]
+    RedisStopped {
+        /// Why, for the operator.
+        reason: String,
+    },
 }
 
 impl Failure {
-    /// Whether repeating the call, with its key, can do harm: never, but it can only help after a restart.
+    /// Whether repeating the call, with its key, is safe: always, but it can only help after a restart.
     #[must_use]
     pub const fn retry_is_safe(&self) -> bool {
         match self {
-            Failure::JournalStopped { .. } => true,
+            Failure::JournalStopped { .. } | Failure::RedisStopped { .. } => true,
         }
     }
 }

@@ -59,6 +59,7 @@ pub mod journal;
 
 pub mod engine;
 mod kernel;
+mod open;
 mod replay;
 mod snapshot;
 
@@ -73,12 +74,13 @@ pub use command::{
     SlotSpec, Submitted,
 };
 pub use config::{Config, JournalConfig, RedisConfig};
-pub use engine::{Engine, Note, PartyView, ReplayReport, Stats};
+pub use engine::{Engine, Note, PartyView, Stats};
 pub use error::{Failure, Refusal};
 pub use ids::*;
 pub use inventory::Limits;
-pub use journal::Ticket;
 pub use journal::directory::{JournalFiles, OpenError};
+pub use journal::{Ack, Ticket};
+pub use open::ReplayReport;
 pub use party::LIVE_CLAIMS_MAX;
 pub use policy::{AllowAll, Policy, PolicyRefusal};
 pub use slot::Counts;

@@ -470,7 +470,7 @@ fn without_a_next_segment_holds_are_refused_until_there_is_one() {
         let told = tell(Command::Note { note: &note });
         // Waits for what was taken, if it can be written, so that the buffer is not what refuses.
         for _ in 0..50 {
-            if engine.ticket(told.seq).is_durable() || engine.stats().journal_starved == 1 {
+            if engine.ticket(told.seq).is_reached() || engine.stats().journal_starved == 1 {
                 break;
             }
             std::thread::park_timeout(std::time::Duration::from_millis(10));

@@ -23,4 +23,4 @@ pub mod watermark;
 pub(crate) mod writer;
 
 pub use entry::{DecodeError, Entry};
-pub use watermark::Ticket;
+pub use watermark::{Ack, Ticket};

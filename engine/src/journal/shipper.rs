@@ -22,6 +22,7 @@ use super::tail::{Cursor, Shipment, TailError};
 use super::watermark::Watermark;
 use crate::clock::Stopwatch;
 use crate::config::RedisConfig;
+use crate::error::Failure;
 use crate::ids::{Epoch, Seq};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -71,7 +72,6 @@ struct Shared {
     connected: AtomicBool,
     stopped: AtomicBool,
     closing: AtomicBool,
-    shipped: AtomicU64,
     frames: AtomicU64,
     errors: AtomicU64,
     last_error: Mutex<Option<String>>,
@@ -112,7 +112,6 @@ impl Shipper {
             connected: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             closing: AtomicBool::new(false),
-            shipped: AtomicU64::new(0),
             frames: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             last_error: Mutex::new(None),
@@ -129,7 +128,7 @@ impl Shipper {
 
     pub(crate) fn stats(&self) -> ShipperStats {
         let shared = &self.shared;
-        let shipped = shared.shipped.load(Relaxed);
+        let shipped = shared.marks.in_redis().0;
         ShipperStats {
             connected: u64::from(shared.connected.load(Relaxed)),
             shipped,
@@ -199,6 +198,7 @@ impl Worker {
             match ended {
                 Ended::Closing => return,
                 Ended::Stopped(why) => {
+                    self.shared.marks.fail_redis(Failure::RedisStopped { reason: why.clone() });
                     *self.shared.last_error.lock() = Some(why);
                     self.shared.stopped.store(true, Relaxed);
                     return;
@@ -246,7 +246,7 @@ impl Worker {
             let durable = self.shared.marks.durable();
             return Err(Ended::Stopped(format!("Redis is ahead of the log: it holds {head}, the log {durable}")));
         }
-        self.shared.shipped.store(head.0, Relaxed);
+        self.shared.marks.set_in_redis(head);
         self.shared.connected.store(true, Relaxed);
         // A fresh log has no segment in use yet: there is nothing to ship until the watermark has moved.
         while self.shared.marks.durable() == head {
@@ -272,7 +272,7 @@ impl Worker {
                     .invoke(&mut connection)?;
                 match said.as_str() {
                     "ok" => {
-                        self.shared.shipped.store(header.last().0, Relaxed);
+                        self.shared.marks.set_in_redis(header.last());
                         self.shared.frames.fetch_add(1, Relaxed);
                     }
                     // Its head is not where it was: read it again.
@@ -299,7 +299,7 @@ impl Worker {
             return Ok(());
         }
         let seen: Option<u64> = connection.hget(head_key, "last")?;
-        if seen.unwrap_or(0) != self.shared.shipped.load(Relaxed) {
+        if seen.unwrap_or(0) != self.shared.marks.in_redis().0 {
             return Err(Ended::Lost("the head of the stream moved".to_owned()));
         }
         Ok(())

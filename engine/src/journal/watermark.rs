@@ -13,6 +13,18 @@ use crate::sync::Mutex;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+/// How safe an effect must be before its answer is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ack {
+    /// It is applied in memory. Any crash of the process may lose it, and with it all that came after.
+    Memory,
+    /// It is in the local log and synced. A lost or lying disk may lose it.
+    #[default]
+    Disk,
+    /// It is also in Redis, as durable as that Redis is configured.
+    Redis,
+}
+
 #[derive(Debug, Default)]
 struct Waiting {
     /// By position and ticket, so that one pass finds all whom the watermark passed.
@@ -21,40 +33,29 @@ struct Waiting {
     failure: Option<Failure>,
 }
 
-/// How far the journal is durable, and what was measured on the way.
+/// One place that entries reach in order, and who waits for them to.
 #[derive(Debug)]
-pub(crate) struct Watermark {
-    durable: AtomicU64,
-    /// 1 once the journal has stopped for good.
+struct Line {
+    reached: AtomicU64,
+    /// 1 once it will never go on in this run.
     stopped: AtomicU64,
     waiting: Mutex<Waiting>,
-    pub(crate) batches: AtomicU64,
-    pub(crate) bytes: AtomicU64,
-    pub(crate) sync_nanos: AtomicU64,
 }
 
-impl Watermark {
-    pub(crate) fn new(durable: Seq) -> Self {
-        Self {
-            durable: AtomicU64::new(durable.0),
-            stopped: AtomicU64::new(0),
-            waiting: Mutex::new(Waiting::default()),
-            batches: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            sync_nanos: AtomicU64::new(0),
-        }
+impl Line {
+    fn new(reached: Seq) -> Self {
+        let waiting = Mutex::new(Waiting::default());
+        Self { reached: AtomicU64::new(reached.0), stopped: AtomicU64::new(0), waiting }
     }
 
-    /// Everything up to here survives a crash.
-    pub(crate) fn durable(&self) -> Seq {
+    fn reached(&self) -> Seq {
         // Acquire pairs with the release in `advance`.
-        Seq(self.durable.load(Acquire))
+        Seq(self.reached.load(Acquire))
     }
 
-    /// Moves the watermark and wakes, in one pass, everyone whom it passed. Called by the writer only.
-    // rule: JNL-2 the watermark never passes an entry that is not durable
-    pub(crate) fn advance(&self, to: Seq) {
-        self.durable.store(to.0, Release);
+    /// Wakes, in one pass, everyone whom it passes.
+    fn advance(&self, to: Seq) {
+        self.reached.store(to.0, Release);
         let woken = {
             let mut waiting = self.waiting.lock();
             if waiting.wakers.is_empty() {
@@ -67,20 +68,17 @@ impl Watermark {
         woken.into_values().for_each(Waker::wake);
     }
 
-    /// Stops for good: every waiter, present and future, is told.
-    // rule: JNL-3 a failed write or sync stops the journal; nothing is acknowledged after it
-    pub(crate) fn fail(&self, reason: String) {
+    fn fail(&self, failure: Failure) {
         let woken = {
             let mut waiting = self.waiting.lock();
-            waiting.failure.get_or_insert(Failure::JournalStopped { reason });
+            waiting.failure.get_or_insert(failure);
             self.stopped.store(1, Release);
             std::mem::take(&mut waiting.wakers)
         };
         woken.into_values().for_each(Waker::wake);
     }
 
-    /// The failure that stopped the journal, if it has.
-    pub(crate) fn failure(&self) -> Option<Failure> {
+    fn failure(&self) -> Option<Failure> {
         if self.stopped.load(Relaxed) == 0 {
             return None;
         }
@@ -88,12 +86,12 @@ impl Watermark {
     }
 
     fn poll(&self, seq: Seq, ticket: &mut Option<u64>, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        if self.durable() >= seq {
+        if self.reached() >= seq {
             return Poll::Ready(Ok(()));
         }
         let mut waiting = self.waiting.lock();
         // Again under the lock: `advance` stores before it locks, so either we see the store or it sees us.
-        if self.durable() >= seq {
+        if self.reached() >= seq {
             return Poll::Ready(Ok(()));
         }
         if let Some(failure) = &waiting.failure {
@@ -110,13 +108,83 @@ impl Watermark {
 
     fn forget(&self, seq: Seq, ticket: u64) {
         // Already passed: its waker is gone.
-        if self.durable() < seq {
+        if self.reached() < seq {
             self.waiting.lock().wakers.remove(&(seq, ticket));
         }
     }
 }
 
-/// Resolves when the journal is durable up to a sequence number, or has stopped.
+/// How far the journal is durable, how far it is in Redis, and what was measured on the way.
+#[derive(Debug)]
+pub(crate) struct Watermark {
+    disk: Line,
+    redis: Line,
+    pub(crate) batches: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) sync_nanos: AtomicU64,
+}
+
+impl Watermark {
+    pub(crate) fn new(durable: Seq) -> Self {
+        Self {
+            disk: Line::new(durable),
+            redis: Line::new(Seq(0)),
+            batches: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            sync_nanos: AtomicU64::new(0),
+        }
+    }
+
+    /// Everything up to here survives a crash.
+    pub(crate) fn durable(&self) -> Seq {
+        self.disk.reached()
+    }
+
+    /// Moves the watermark and wakes, in one pass, everyone whom it passed. Called by the writer only.
+    // rule: JNL-2 the watermark never passes an entry that is not durable
+    pub(crate) fn advance(&self, to: Seq) {
+        self.disk.advance(to);
+    }
+
+    /// Everything up to here is known to be in Redis. Goes back when Redis is found to have lost its tail.
+    pub(crate) fn in_redis(&self) -> Seq {
+        self.redis.reached()
+    }
+
+    /// Called by the shipper only, which never ships what is not durable.
+    pub(crate) fn set_in_redis(&self, to: Seq) {
+        self.redis.advance(to);
+    }
+
+    /// Nothing more reaches Redis in this run.
+    pub(crate) fn fail_redis(&self, failure: Failure) {
+        self.redis.fail(failure);
+    }
+
+    /// Stops for good: every waiter, present and future, is told.
+    // rule: JNL-3 a failed write or sync stops the journal; nothing is acknowledged after it
+    pub(crate) fn fail(&self, reason: String) {
+        let failure = Failure::JournalStopped { reason };
+        self.disk.fail(failure.clone());
+        self.redis.fail(failure);
+    }
+
+    /// The failure that stopped the journal, if it has.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        self.disk.failure()
+    }
+
+    /// What a ticket waits for; `None` if it need not wait.
+    fn line(&self, ack: Ack) -> Option<&Line> {
+        match ack {
+            Ack::Memory => None,
+            Ack::Disk => Some(&self.disk),
+            Ack::Redis => Some(&self.redis),
+        }
+    }
+}
+
+/// Resolves when the journal has brought a sequence number as far as was asked, or has stopped.
 ///
 /// A plain future that any executor can drive; [`Ticket::wait`] blocks a thread instead. Dropping a
 /// ticket loses nothing: what was submitted stays submitted.
@@ -125,21 +193,22 @@ impl Watermark {
 pub struct Ticket {
     marks: Arc<Watermark>,
     seq: Seq,
+    ack: Ack,
     /// Its number among the waiting, once it waits.
     waiting: Option<u64>,
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(number) = self.waiting {
-            self.marks.forget(self.seq, number);
+        if let (Some(number), Some(line)) = (self.waiting, self.marks.line(self.ack)) {
+            line.forget(self.seq, number);
         }
     }
 }
 
 impl Ticket {
-    pub(crate) fn new(marks: Arc<Watermark>, seq: Seq) -> Self {
-        Self { marks, seq, waiting: None }
+    pub(crate) fn new(marks: Arc<Watermark>, seq: Seq, ack: Ack) -> Self {
+        Self { marks, seq, ack, waiting: None }
     }
 
     /// The position waited for.
@@ -148,10 +217,10 @@ impl Ticket {
         self.seq
     }
 
-    /// Whether the wait would end at once.
+    /// Whether the wait would end at once, and well.
     #[must_use]
-    pub fn is_durable(&self) -> bool {
-        self.marks.durable() >= self.seq
+    pub fn is_reached(&self) -> bool {
+        self.marks.line(self.ack).is_none_or(|line| line.reached() >= self.seq)
     }
 
     /// Blocks this thread until the ticket resolves.
@@ -180,8 +249,8 @@ impl Future for Ticket {
     type Output = Result<(), Failure>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Ticket { marks, seq, waiting } = self.get_mut();
-        marks.poll(*seq, waiting, context)
+        let Ticket { marks, seq, ack, waiting } = self.get_mut();
+        marks.line(*ack).map_or(Poll::Ready(Ok(())), |line| line.poll(*seq, waiting, context))
     }
 }
 
@@ -194,8 +263,8 @@ mod tests {
     #[test]
     fn a_ticket_resolves_when_the_watermark_passes_it_and_not_before() {
         let marks = Arc::new(Watermark::new(Seq(3)));
-        assert!(Ticket::new(Arc::clone(&marks), Seq(3)).wait().is_ok());
-        let ticket = Ticket::new(Arc::clone(&marks), Seq(5));
+        assert!(Ticket::new(Arc::clone(&marks), Seq(3), Ack::Disk).wait().is_ok());
+        let ticket = Ticket::new(Arc::clone(&marks), Seq(5), Ack::Disk);
         let waiter = std::thread::spawn(move || ticket.wait());
         marks.advance(Seq(4));
         assert!(!waiter.is_finished());
@@ -206,24 +275,38 @@ mod tests {
     #[test]
     fn a_ticket_keeps_one_waker_and_takes_it_away_with_it() {
         let marks = Arc::new(Watermark::new(Seq(0)));
-        let mut ticket = Ticket::new(Arc::clone(&marks), Seq(1));
+        let mut ticket = Ticket::new(Arc::clone(&marks), Seq(1), Ack::Disk);
         for _ in 0..3 {
             assert!(Pin::new(&mut ticket).poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
-        assert_eq!(marks.waiting.lock().wakers.len(), 1);
+        assert_eq!(marks.disk.waiting.lock().wakers.len(), 1);
         drop(ticket);
-        assert_eq!(marks.waiting.lock().wakers.len(), 0);
+        assert_eq!(marks.disk.waiting.lock().wakers.len(), 0);
     }
 
     // rule: JNL-3
     #[test]
     fn a_stopped_journal_fails_who_waits_and_who_comes_later_but_not_what_is_durable() {
         let marks = Arc::new(Watermark::new(Seq(3)));
-        let ticket = Ticket::new(Arc::clone(&marks), Seq(4));
+        let ticket = Ticket::new(Arc::clone(&marks), Seq(4), Ack::Disk);
         let waiter = std::thread::spawn(move || ticket.wait());
         marks.fail("no space".to_owned());
         assert!(waiter.join().unwrap().is_err());
-        assert!(Ticket::new(Arc::clone(&marks), Seq(4)).wait().is_err());
-        assert!(Ticket::new(marks, Seq(3)).wait().is_ok());
+        assert!(Ticket::new(Arc::clone(&marks), Seq(4), Ack::Disk).wait().is_err());
+        assert!(Ticket::new(marks, Seq(3), Ack::Disk).wait().is_ok());
+    }
+
+    // rule: JNL-2
+    #[test]
+    fn each_ticket_waits_for_the_place_that_was_asked_for() {
+        let marks = Arc::new(Watermark::new(Seq(0)));
+        let reached = |seq, ack| Ticket::new(Arc::clone(&marks), Seq(seq), ack).is_reached();
+        assert!(reached(5, Ack::Memory) && !reached(5, Ack::Disk) && !reached(5, Ack::Redis));
+        marks.advance(Seq(5));
+        assert!(reached(5, Ack::Disk) && !reached(5, Ack::Redis));
+        let ticket = Ticket::new(Arc::clone(&marks), Seq(5), Ack::Redis);
+        let waiter = std::thread::spawn(move || ticket.wait());
+        marks.set_in_redis(Seq(5));
+        assert_eq!(waiter.join().unwrap(), Ok(()));
     }
 }

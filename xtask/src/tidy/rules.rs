@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use super::Fault;
 use super::source::Source;
 
-/// The families of rules: capacity, hold, booking, walk-in, no-show, idempotency, journal, fencing, admission, time, party.
-const FAMILIES: [&str; 11] = ["CAP", "HLD", "BKG", "WLK", "NSH", "IDM", "JNL", "FNC", "ADM", "TIM", "PTY"];
+/// The families of rules: capacity, hold, booking, walk-in, no-show, idempotency, journal, snapshot, fencing,
+/// admission, time, party.
+const FAMILIES: [&str; 12] = ["CAP", "HLD", "BKG", "WLK", "NSH", "IDM", "JNL", "SNP", "FNC", "ADM", "TIM", "PTY"];
 
 /// The page of sentences.
 const PAGE: &str = "RULES.md";
@@ -192,7 +193,7 @@ mod tests {
         assert_eq!(
             told,
             [
-                "api/src/a.rs:3: ABC-1 is of no known family: CAP HLD BKG WLK NSH IDM JNL FNC ADM TIM PTY",
+                "api/src/a.rs:3: ABC-1 is of no known family: CAP HLD BKG WLK NSH IDM JNL SNP FNC ADM TIM PTY",
                 "api/src/a.rs:5: CAP-2 has no sentence in RULES.md",
             ]
         );
