@@ -232,6 +232,9 @@ impl SnapshotWriter {
     }
 }
 
+/// What is called with a chunk's kind, its number of records and their bytes; an error is what is wrong with them.
+pub type EachChunk<'a> = dyn FnMut(ChunkKind, u32, &[u8]) -> Result<(), String> + 'a;
+
 /// A snapshot open for reading.
 #[derive(Debug)]
 pub struct SnapshotReader {
@@ -292,10 +295,7 @@ impl SnapshotReader {
     ///
     /// # Errors
     /// The first chunk that is damaged, or what `each` found wrong in it; a file without its last chunk.
-    pub fn chunks(
-        &self,
-        each: &mut dyn FnMut(ChunkKind, u32, &[u8]) -> Result<(), String>,
-    ) -> Result<(), SnapshotError> {
+    pub fn chunks(&self, each: &mut EachChunk<'_>) -> Result<(), SnapshotError> {
         let (mut at, mut link, mut number) = (HEADER_BYTES as u64, self.header_check, 0u64);
         let mut payload = Vec::new();
         loop {

@@ -226,12 +226,15 @@ impl Storage for Disk {
     }
 }
 
+/// Writes in order: where, and what.
+type Unsynced = Vec<(u64, Vec<u8>)>;
+
 /// A file, and with a power cut rehearsed what was written to it and not yet synced. Reads see what is synced: the
 /// journal reads nothing back that it has not synced.
 #[derive(Debug)]
 struct DiskFile {
     file: File,
-    unsynced: Option<Mutex<Vec<(u64, Vec<u8>)>>>,
+    unsynced: Option<Mutex<Unsynced>>,
 }
 
 impl StorageFile for DiskFile {
