@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::booking::State;
 use crate::clock::Clock;
 use crate::code::BookingCodes;
-use crate::command::{BookingView, Command, Request, SlotFacts, Submitted};
+use crate::command::{BookingView, Command, Group, Request, SlotFacts, Submitted};
 use crate::error::{Failure, Refusal};
 use crate::ids::{BookingNumber, CellId, Epoch, Idempotency, IdempotencyKey, PartyId, Seq, SlotId};
 use crate::inventory::{Inventory, Limits};
@@ -27,6 +27,7 @@ use crate::policy::Policy;
 use crate::replay::Replayer;
 use crate::slot::Counts;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::tail::Readers;
 use crate::units::TimestampMs;
 
 /// The catalogue's own bytes, handed back at replay in journal order.
@@ -94,6 +95,8 @@ pub struct Engine {
     pub(crate) epoch: Epoch,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
     pub(crate) shipper: Option<shipper::Shipper>,
+    /// Who follows the log.
+    pub(crate) readers: Readers,
     pub(crate) directory: Option<Directory>,
     /// One snapshot at a time.
     pub(crate) snapshots: Mutex<()>,
@@ -153,6 +156,7 @@ impl Engine {
             epoch: Epoch(1),
             threads: Mutex::new(Vec::new()),
             shipper: None,
+            readers: Readers::default(),
             directory: None,
             snapshots: Mutex::new(()),
             log_bytes: Arc::default(),
@@ -242,6 +246,13 @@ impl Engine {
             .filter_map(|number| self.inventory.bookings.get(number)?.view(number))
             .collect();
         Some(PartyView { bookings, seq: record.seq() })
+    }
+
+    /// What never changes about `len` consecutive claims from `first` on: number, party, slot, dose. Needs no lock and no
+    /// ticket: whoever has the number from a durable entry may show it. Claims that were never recorded are left out.
+    #[must_use]
+    pub fn claims(&self, first: BookingNumber, len: u8) -> Group {
+        self.inventory.bookings.claims(first, len)
     }
 
     /// A slot's counts at this instant.
@@ -348,9 +359,10 @@ impl Engine {
         }
     }
 
-    /// Entries behind this one are still to be read by somebody: Redis does not have them yet.
+    /// Entries behind this one are still to be read by somebody: Redis does not have them yet, or who follows the log.
     pub(crate) fn needed_by_readers(&self) -> Option<Seq> {
-        self.shipper.as_ref().map(|shipper| Seq(shipper.stats().shipped))
+        let shipped = self.shipper.as_ref().map(|shipper| Seq(shipper.stats().shipped));
+        shipped.into_iter().chain(self.readers.needed()).min()
     }
 
     /// Takes no more commands, writes and syncs what was appended and ends the threads.

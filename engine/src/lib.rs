@@ -62,6 +62,7 @@ mod kernel;
 mod open;
 mod replay;
 mod snapshot;
+mod tail;
 
 pub mod testing;
 pub mod verify;
@@ -85,6 +86,7 @@ pub use party::LIVE_CLAIMS_MAX;
 pub use policy::{AllowAll, Policy, PolicyRefusal};
 pub use slot::Counts;
 pub use snapshot::{SnapshotReport, TakeError};
+pub use tail::{FollowError, LogPlace, LogTail};
 pub use units::{TimestampMs, Units};
 
 /// The fault planted into this build, if any. Faults are planted with `--cfg berth_fault="..."` to prove that the tests

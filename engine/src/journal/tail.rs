@@ -77,6 +77,18 @@ impl Cursor {
         Ok(Cursor { storage, index, file, at, last, link: header.previous })
     }
 
+    /// The start of the log.
+    pub(crate) fn oldest(storage: Arc<dyn Storage>) -> Result<Self, TailError> {
+        let segments = reader::segments(&*storage).map_err(|error| TailError::Now(error.to_string()))?;
+        let Some((_, name)) = segments.first() else { return Err(TailError::Now("there is no log".to_owned())) };
+        let mut bytes = [0u8; SEGMENT_HEADER_BYTES];
+        storage.open(name)?.read_exact_at(0, &mut bytes)?;
+        match SegmentHeader::from_bytes(&bytes) {
+            Some(header) => Self::before(storage, Seq(header.first.0 - 1)),
+            None => Err(TailError::Now("the log has no entry yet".to_owned())),
+        }
+    }
+
     /// The newest entry before this place, and the link of the frame it ends.
     pub(crate) fn place(&self) -> (Seq, Link) {
         (self.last, self.link)

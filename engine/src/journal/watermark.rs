@@ -6,7 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
+use std::time::Duration;
 
+use crate::clock::Stopwatch;
 use crate::error::Failure;
 use crate::ids::Seq;
 use crate::sync::Mutex;
@@ -228,6 +230,30 @@ impl Ticket {
     /// # Errors
     /// The journal stopped before it got there.
     pub fn wait(mut self) -> Result<(), Failure> {
+        self.park_until(|| {
+            std::thread::park();
+            true
+        })
+        .map(|_| ())
+    }
+
+    /// Blocks this thread until the ticket resolves, at most `time`; false if it has not.
+    ///
+    /// # Errors
+    /// The journal stopped before it got there.
+    pub fn wait_at_most(mut self, time: Duration) -> Result<bool, Failure> {
+        let watch = Stopwatch::start();
+        self.park_until(|| match time.checked_sub(watch.elapsed()) {
+            Some(left) if !left.is_zero() => {
+                std::thread::park_timeout(left);
+                true
+            }
+            _ => false,
+        })
+    }
+
+    /// Parks until the ticket resolves; false if `park` says that it was too long.
+    fn park_until(&mut self, mut park: impl FnMut() -> bool) -> Result<bool, Failure> {
         struct Unpark(Thread);
         impl Wake for Unpark {
             fn wake(self: Arc<Self>) {
@@ -237,9 +263,10 @@ impl Ticket {
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         let mut context = Context::from_waker(&waker);
         loop {
-            match Pin::new(&mut self).poll(&mut context) {
-                Poll::Ready(result) => return result,
-                Poll::Pending => std::thread::park(),
+            match Pin::new(&mut *self).poll(&mut context) {
+                Poll::Ready(result) => return result.map(|()| true),
+                Poll::Pending if park() => {}
+                Poll::Pending => return Ok(false),
             }
         }
     }
