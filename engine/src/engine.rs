@@ -15,7 +15,7 @@ use crate::command::{BookingView, Command, Group, Request, SlotFacts, Submitted}
 use crate::error::{Failure, Refusal};
 use crate::ids::{BookingNumber, CellId, Epoch, Idempotency, IdempotencyKey, PartyId, Seq, SlotId};
 use crate::inventory::{Inventory, Limits};
-use crate::journal::buffer::{Buffer, KindCounts, RoomLeft, Taken, recycle};
+use crate::journal::buffer::{Buffer, KindCounts, Taken, recycle};
 use crate::journal::directory::{Directory, OpenError};
 use crate::journal::entry::Entry;
 use crate::journal::frame::FRAME_HEADER_BYTES;
@@ -352,7 +352,7 @@ impl Engine {
             journal_bytes: self.marks.bytes.load(Relaxed),
             log_bytes: self.log_bytes.load(Relaxed),
             journal_sync_nanos: self.marks.sync_nanos.load(Relaxed),
-            journal_starved: u64::from(self.buffer.room_left() != RoomLeft::Plenty),
+            journal_starved: u64::from(self.buffer.is_settling()),
             journal_stopped: u64::from(self.marks.failure().is_some()),
             entries: crate::journal::entry::KINDS.iter().zip(&kinds[1..]).map(|(kind, n)| (*kind, *n)).collect(),
             redis: self.shipper.as_ref().map(shipper::Shipper::stats),

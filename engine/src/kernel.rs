@@ -19,7 +19,7 @@ use crate::dedupe::{Begun, KeyClaim, Remembered};
 use crate::engine::Engine;
 use crate::error::{Failure, Refusal};
 use crate::ids::{Idempotency, Seq};
-use crate::journal::buffer::{Room, RoomLeft};
+use crate::journal::buffer::Room;
 use crate::journal::entry::{ENTRY_BYTES_MAX, Entry, Event, SMALL_ENTRY_BYTES_MAX};
 use crate::sync;
 use crate::units::TimestampMs;
@@ -171,10 +171,8 @@ impl Engine {
             let (found, max) = (bytes as u64, bytes_max as u64);
             return Err(Refusal::TooMany { what: "bytes of one entry", found, max }.into());
         }
-        match self.buffer.room_left() {
-            RoomLeft::Plenty => {}
-            RoomLeft::ToSettle if !takes_more(command) => {}
-            RoomLeft::ToSettle | RoomLeft::Nothing => return Err(Refusal::JournalFull.into()),
+        if self.buffer.is_settling() && takes_more(command) {
+            return Err(Refusal::JournalFull.into());
         }
         let room = self.buffer.reserve(bytes).ok_or(Refusal::JournalFull)?;
         let key = match idempotency {

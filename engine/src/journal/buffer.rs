@@ -1,7 +1,8 @@
 //! Where `submit` appends: one open batch behind one short lock.
 //!
 //! Room is reserved before anything is taken, so that an append can neither fail nor allocate
-//! (DESIGN 4.5, steps 1 and 6). Invariant: bytes reserved + bytes in the open batch <= `capacity`.
+//! (DESIGN 4.5, steps 1 and 6). Invariant: bytes reserved + bytes in the open batch <= `capacity`; what is accepted also
+//! keeps to `limit`, which is less while the disk has few segments ready.
 
 use std::sync::Arc;
 use std::thread::Thread;
@@ -40,22 +41,14 @@ pub(crate) struct Batch {
 pub(crate) struct Buffer {
     used: AtomicUsize,
     capacity: usize,
+    /// At most `capacity`: the bytes of a batch that surely has a place on the disk.
+    limit: AtomicUsize,
     open: Mutex<Open>,
     /// No command is taken any more.
     closing: AtomicBool,
-    /// A [`RoomLeft`].
-    room_left: AtomicUsize,
+    /// The disk has room for what settles a claim, and for nothing else.
+    settling: AtomicBool,
     marks: Arc<Watermark>,
-}
-
-/// What the disk has room for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RoomLeft {
-    /// Everything.
-    Plenty = 0,
-    /// What settles a claim: confirm, release, expire, cancel.
-    ToSettle = 1,
-    Nothing = 2,
 }
 
 /// What the writer finds.
@@ -113,9 +106,10 @@ impl Buffer {
         Self {
             used: AtomicUsize::new(0),
             capacity,
+            limit: AtomicUsize::new(capacity),
             open: Mutex::new(open),
             closing: AtomicBool::new(false),
-            room_left: AtomicUsize::new(RoomLeft::Plenty as usize),
+            settling: AtomicBool::new(false),
             marks,
         }
     }
@@ -127,7 +121,8 @@ impl Buffer {
     /// Sets `bytes` aside, or says that the disk is behind.
     pub(crate) fn reserve(&self, bytes: usize) -> Option<Room<'_>> {
         // Looked at first, so that a large reservation that is refused takes no room from small ones meanwhile.
-        if self.used.load(Relaxed).saturating_add(bytes) > self.capacity {
+        // Relaxed: the limit leaves a third to spare, more than what may pass it while it is lowered.
+        if self.used.load(Relaxed).saturating_add(bytes) > self.limit.load(Relaxed) {
             return None;
         }
         // AcqRel keeps the budget exact across threads; a reservation that went over takes itself back.
@@ -179,17 +174,20 @@ impl Buffer {
         self.closing.load(Acquire)
     }
 
-    /// Said by the reserve of segments.
-    pub(crate) fn set_room_left(&self, left: RoomLeft) {
-        self.room_left.store(left as usize, Release);
+    /// Said by the reserve of segments: the bytes of a batch that surely has a place, and whether only what settles a claim
+    /// is to be taken.
+    pub(crate) fn set_place(&self, limit: usize, settling: bool) {
+        self.limit.store(limit.min(self.capacity), Relaxed);
+        self.settling.store(settling, Release);
     }
 
-    pub(crate) fn room_left(&self) -> RoomLeft {
-        match self.room_left.load(Acquire) {
-            0 => RoomLeft::Plenty,
-            1 => RoomLeft::ToSettle,
-            _ => RoomLeft::Nothing,
-        }
+    #[cfg(test)]
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.load(Relaxed)
+    }
+
+    pub(crate) fn is_settling(&self) -> bool {
+        self.settling.load(Acquire)
     }
 }
 

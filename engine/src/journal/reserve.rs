@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::buffer::{Buffer, RoomLeft};
+use super::buffer::Buffer;
 use super::frame::FRAME_HEADER_BYTES;
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentFile};
 use super::storage::Storage;
@@ -117,10 +117,7 @@ impl Reserve {
     pub(crate) fn written(&self, left: u64) {
         let mut state = self.state.lock();
         state.left = left;
-        // The ordinary case: nothing to judge.
-        if state.failed.is_some() {
-            self.judge(&state);
-        }
+        self.judge(&state);
     }
 
     /// Makes segments until the buffer closes. For a thread of its own.
@@ -135,16 +132,50 @@ impl Reserve {
         }
     }
 
+    /// What is accepted has a place, also while the maker is only slow. Three batches of a third of what is left fit there:
+    /// one that the writer has, the open one that was filled under an earlier limit, and the one after it.
     fn judge(&self, state: &State) {
-        let left = if state.failed.is_none() || state.ready.len() >= READY {
-            RoomLeft::Plenty
-        } else {
-            // Full batches that have a place: one may be in the open batch and one with the writer.
-            let batch = (FRAME_HEADER_BYTES + self.buffer.capacity()).next_multiple_of(8) as u64;
-            let each = (self.segment_bytes - SEGMENT_HEADER_BYTES as u64) / batch;
-            let fit = state.left / batch + each * state.ready.len() as u64;
-            if fit >= 2 { RoomLeft::ToSettle } else { RoomLeft::Nothing }
+        let overhead = SEGMENT_HEADER_BYTES as u64 + FRAME_HEADER_BYTES as u64 + 8;
+        let third = |bytes: u64| usize::try_from((bytes / 3).saturating_sub(overhead)).unwrap_or(usize::MAX);
+        let limit = match state.ready.len() {
+            0 => third(state.left),
+            1 => third(self.segment_bytes.max(state.left)),
+            _ => self.buffer.capacity(),
         };
-        self.buffer.set_room_left(left);
+        self.buffer.set_place(limit, state.failed.is_some() && state.ready.len() < READY);
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod tests {
+    use super::*;
+    use crate::ids::Seq;
+    use crate::journal::segment;
+    use crate::journal::watermark::Watermark;
+    use crate::testing::disk::MemoryDisk;
+
+    // rule: JNL-5
+    #[test]
+    fn nothing_is_accepted_without_a_place_while_the_maker_is_only_slow() {
+        let disk = MemoryDisk::new(1);
+        disk.create_dir(segment::DIR).unwrap();
+        let buffer = Arc::new(Buffer::new(64 << 10, Seq(1), Arc::new(Watermark::new(Seq(0)))));
+        let bytes = 256 << 10;
+        let log_bytes = Arc::default();
+        let reserve = Reserve::new(Arc::new(disk), bytes, log_bytes, u64::MAX, Arc::clone(&buffer), VecDeque::new(), 1);
+        assert!(reserve.make().unwrap() && reserve.make().unwrap());
+        assert!(!reserve.make().unwrap(), "two lie ready");
+        assert_eq!(buffer.limit(), 64 << 10);
+        reserve.next().unwrap();
+        reserve.next().unwrap();
+        assert_eq!(buffer.limit(), 64 << 10, "a whole segment is left");
+        for left in [100 << 10, 30 << 10, 300] {
+            reserve.written(left);
+            assert!(buffer.limit() as u64 <= left / 3, "{left} bytes are left, and {} accepted", buffer.limit());
+        }
+        assert!(buffer.reserve(100).is_none());
+        reserve.make().unwrap();
+        assert_eq!((buffer.limit(), buffer.is_settling()), (64 << 10, false));
     }
 }
