@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::fs::File;
+use std::hash::Hasher as _;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use siphasher::sip::SipHasher24;
 
 use super::entry::Entry;
 use super::reader::{ReadError, Tail, Torn, log_start, read_directory};
@@ -32,6 +35,15 @@ pub enum OpenError {
         dir: PathBuf,
         /// What it says of itself.
         found: String,
+    },
+    /// The key behind its booking codes is another than it was.
+    #[error(
+        "{} is not the key that the codes of this directory's bookings were made with; put the right one back",
+        path.display()
+    )]
+    CodeKey {
+        /// The key's file.
+        path: PathBuf,
     },
     /// Another cell's.
     #[error("data directory {} is of cell {found}, not {expected}", dir.display())]
@@ -98,6 +110,9 @@ const EPOCH: &str = "epoch";
 pub(crate) struct Directory {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) code_key: [u8; 16],
+    cell: CellId,
+    /// `berth.meta` is of before it knew the key's check value.
+    unchecked: bool,
     _lock: Box<dyn fmt::Debug + Send + Sync>,
 }
 
@@ -115,7 +130,12 @@ impl Directory {
             initialise(&*storage, cell).map_err(io)?;
         }
         let code_key = read_key(&*storage).map_err(|error| OpenError::Io { path: storage.path(CODE_KEY), error })?;
-        Ok(Self { storage, code_key, _lock: lock })
+        let meta = Meta::read(&*storage).map_err(|error| OpenError::Io { path: storage.path(META), error })?;
+        let unchecked = meta.is_none_or(|meta| meta.key_check.is_none());
+        if meta.and_then(|meta| meta.key_check).is_some_and(|check| check != key_check(code_key)) {
+            return Err(OpenError::CodeKey { path: storage.path(CODE_KEY) });
+        }
+        Ok(Self { storage, code_key, cell, unchecked, _lock: lock })
     }
 
     /// Takes the epoch of a new run: past every one in the journal and every one taken by a start that wrote nothing.
@@ -126,6 +146,10 @@ impl Directory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             Err(error) => return Err(io(error)),
         };
+        if self.unchecked {
+            // Best effort: a full disk must not keep a cell from starting, and the next start tries again.
+            let _ = self.storage.write_whole(META, meta(self.cell, self.code_key).as_bytes());
+        }
         let epoch = newest.0.max(taken) + 1;
         let text = format!("{epoch:010}\n");
         // In place where it can be: a full disk must not keep a cell from starting. Eleven bytes are within one sector.
@@ -147,10 +171,8 @@ fn number(text: &[u8]) -> Option<u32> {
 pub(crate) fn open_existing(dir: &Path) -> Result<(Directory, CellId), OpenError> {
     let storage = Disk::new(dir, false);
     let io = |error| OpenError::Io { path: storage.path(META), error };
-    let meta = storage.read(META).map_err(io)?;
-    let text = String::from_utf8_lossy(&meta);
-    let cell = text.split_whitespace().find_map(|word| word.strip_prefix("cell=")?.parse().ok()).map(CellId);
-    let cell = cell.unwrap_or_default();
+    let meta = Meta::read(&storage).map_err(io)?.ok_or_else(|| io(io::ErrorKind::NotFound.into()))?;
+    let cell = meta.cell.unwrap_or_default();
     Directory::open(Arc::new(storage), cell).map(|directory| (directory, cell))
 }
 
@@ -243,7 +265,45 @@ fn initialise(storage: &dyn Storage, cell: CellId) -> io::Result<()> {
     }
     storage.sync_dir(segment::DIR)?;
     storage.sync_dir("")?;
-    storage.write_whole(META, format!("layout={LAYOUT_VERSION} cell={cell}\n").as_bytes())
+    storage.write_whole(META, meta(cell, read_key(storage)?).as_bytes())
+}
+
+/// What `berth.meta` says beyond its version.
+#[derive(Clone, Copy, Debug)]
+struct Meta {
+    cell: Option<CellId>,
+    /// Absent in directories of before it was kept.
+    key_check: Option<u64>,
+}
+
+impl Meta {
+    /// `None` if there is none.
+    fn read(storage: &dyn Storage) -> io::Result<Option<Self>> {
+        let bytes = match storage.read(META) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        let word = |name: &str| text.split_whitespace().find_map(|word| word.strip_prefix(name));
+        let key_check = match word("key=") {
+            None => None,
+            Some(digits) => Some(u64::from_str_radix(digits, 16).map_err(|_| io::Error::other("key= is no number"))?),
+        };
+        Ok(Some(Self { cell: word("cell=").and_then(|cell| cell.parse().ok()).map(CellId), key_check }))
+    }
+}
+
+/// The whole of `berth.meta`. A build that does not know a word behind the second passes over it.
+fn meta(cell: CellId, code_key: [u8; 16]) -> String {
+    format!("layout={LAYOUT_VERSION} cell={cell} key={:016x}\n", key_check(code_key))
+}
+
+/// Tells a key from another and gives nothing of it away: a hash under the key itself.
+fn key_check(code_key: [u8; 16]) -> u64 {
+    let mut hasher = SipHasher24::new_with_key(&code_key);
+    hasher.write(b"berth code key");
+    hasher.finish()
 }
 
 fn read_key(storage: &dyn Storage) -> io::Result<[u8; 16]> {

@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::frame::{Frame, FrameError, FrameHeader, Link};
-use super::segment::{self, FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::segment::{self, FORMAT_VERSION, FORMAT_VERSION_MIN, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::storage::Storage;
 use crate::ids::{CellId, Epoch, Seq};
 
@@ -34,7 +34,9 @@ pub enum ReadError {
         what: String,
     },
     /// A format this build does not read.
-    #[error("{} has journal format {found}, this build reads {FORMAT_VERSION}", path.display())]
+    #[error(
+        "{} has journal format {found}, this build reads {FORMAT_VERSION_MIN} to {FORMAT_VERSION}", path.display()
+    )]
     Version {
         /// The segment.
         path: PathBuf,
@@ -72,6 +74,8 @@ pub struct Tail {
     pub link: Link,
     /// The highest epoch seen.
     pub epoch: Epoch,
+    /// The format of the newest segment; 0 without one.
+    pub version: u32,
     /// The highest index of a segment in use.
     pub index: u64,
     /// Frames read.
@@ -116,6 +120,7 @@ pub fn read_directory(
         last: Seq(0),
         link: Link(0),
         epoch: Epoch(0),
+        version: 0,
         index: 0,
         frames: 0,
         bytes: 0,
@@ -198,7 +203,7 @@ impl Segment<'_> {
         let Some(header) = header else {
             return self.torn_or_damaged(0, "the segment header is not whole", tail);
         };
-        if header.version != FORMAT_VERSION {
+        if !(FORMAT_VERSION_MIN..=FORMAT_VERSION).contains(&header.version) {
             return Err(ReadError::Version { path: self.path.to_owned(), found: header.version });
         }
         self.check_header(&header, cell, tail)?;
@@ -211,6 +216,7 @@ impl Segment<'_> {
             tail.link = header.previous;
         }
         tail.epoch = header.epoch;
+        tail.version = header.version;
         tail.index = self.index;
         let mut at = SEGMENT_HEADER_BYTES;
         while at < self.bytes.len() && !is_zero(&self.bytes[at..]) {
@@ -256,6 +262,11 @@ impl Segment<'_> {
         }
         if header.first != tail.last.next() || header.previous != tail.link || header.epoch < tail.epoch {
             let what = format!("the segment begins at {}, the one before ended at {}", header.first, tail.last);
+            return Err(self.damaged(0, what));
+        }
+        // An older build refuses what a newer one wrote, so it cannot have gone on in it.
+        if header.version < tail.version {
+            let what = format!("format {} behind a segment of format {}", header.version, tail.version);
             return Err(self.damaged(0, what));
         }
         Ok(())
