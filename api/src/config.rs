@@ -166,10 +166,9 @@ impl ConfigFile {
         if segment_mib <= buffer_mib as u64 {
             faults.push("segment_mib", format!("must be more than buffer_mib, {buffer_mib}, so that a batch fits"));
         }
-        let redis = self.redis.map(|redis| RedisConfig {
-            url: redis.url,
-            prefix: redis.prefix.unwrap_or_else(|| format!("berth:{{{cell}}}")),
-        });
+        let redis = self
+            .redis
+            .map(|redis| RedisConfig::new(redis.url, redis.prefix.unwrap_or_else(|| format!("berth:{{{cell}}}"))));
         let limits = faults.limits(&self.limits);
         let http = faults.http(&self.http);
         match (listen, data_dir, programme) {

@@ -6,6 +6,7 @@ use crate::ids::CellId;
 use crate::inventory::Limits;
 use crate::journal::directory::OpenError;
 use crate::journal::entry::ENTRY_BYTES_MAX;
+use crate::journal::stream::Timeouts;
 
 /// Redis as the write-behind copy of the journal.
 #[derive(Clone, PartialEq, Eq)]
@@ -14,6 +15,18 @@ pub struct RedisConfig {
     pub url: String,
     /// Prefix of the keys: `{prefix}:journal` is the stream, `{prefix}:head` its head. Give each cell its own.
     pub prefix: String,
+    /// The password, where it is not in the URL. Never logged.
+    pub password: Option<String>,
+    /// How long to wait for a connection and for an answer.
+    pub timeouts: Timeouts,
+}
+
+impl RedisConfig {
+    /// With the default time-outs and no password but the URL's.
+    #[must_use]
+    pub fn new(url: impl Into<String>, prefix: impl Into<String>) -> Self {
+        Self { url: url.into(), prefix: prefix.into(), password: None, timeouts: Timeouts::default() }
+    }
 }
 
 impl std::fmt::Debug for RedisConfig {

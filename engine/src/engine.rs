@@ -19,7 +19,7 @@ use crate::journal::buffer::{Buffer, KindCounts, Taken, recycle};
 use crate::journal::directory::{Directory, OpenError};
 use crate::journal::entry::Entry;
 use crate::journal::frame::FRAME_HEADER_BYTES;
-use crate::journal::shipper::{self, ShipperStats};
+use crate::journal::shipper::{ShipperStats, ShipperThread, Shipping};
 use crate::journal::watermark::{Ack, Ticket, Watermark};
 use crate::kernel::TWIN_LOOKS;
 use crate::party::LIVE_CLAIMS_MAX;
@@ -94,7 +94,9 @@ pub struct Engine {
     cell: CellId,
     pub(crate) epoch: Epoch,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
-    pub(crate) shipper: Option<shipper::Shipper>,
+    /// How the write-behind stands, if there is one.
+    pub(crate) shipping: Option<Arc<Shipping>>,
+    pub(crate) shipper: Option<ShipperThread>,
     /// Who follows the log.
     pub(crate) readers: Readers,
     pub(crate) directory: Option<Directory>,
@@ -155,6 +157,7 @@ impl Engine {
             cell,
             epoch: Epoch(1),
             threads: Mutex::new(Vec::new()),
+            shipping: None,
             shipper: None,
             readers: Readers::default(),
             directory: None,
@@ -355,13 +358,13 @@ impl Engine {
             journal_starved: u64::from(self.buffer.is_settling()),
             journal_stopped: u64::from(self.marks.failure().is_some()),
             entries: crate::journal::entry::KINDS.iter().zip(&kinds[1..]).map(|(kind, n)| (*kind, *n)).collect(),
-            redis: self.shipper.as_ref().map(shipper::Shipper::stats),
+            redis: self.shipping.as_ref().map(|shipping| shipping.stats()),
         }
     }
 
     /// Entries behind this one are still to be read by somebody: Redis does not have them yet, or who follows the log.
     pub(crate) fn needed_by_readers(&self) -> Option<Seq> {
-        let shipped = self.shipper.as_ref().map(|shipper| Seq(shipper.stats().shipped));
+        let shipped = self.shipping.as_ref().map(|shipping| shipping.shipped());
         shipped.into_iter().chain(self.readers.needed()).min()
     }
 

@@ -104,6 +104,8 @@ pub const FAULT: Option<&str> = {
         Some("append_before_take")
     } else if cfg!(berth_fault = "unlock_before_append") {
         Some("unlock_before_append")
+    } else if cfg!(berth_fault = "skip_head_check") {
+        Some("skip_head_check")
     } else {
         None
     }

@@ -13,11 +13,13 @@ use crate::ids::{CellId, Epoch, Seq};
 use crate::inventory::{Inventory, Limits};
 use crate::journal::directory::{self, Directory, OpenError};
 use crate::journal::reader::{self, Tail, Unused, read_directory};
+use crate::journal::redis_stream::RedisStream;
 use crate::journal::reserve::Reserve;
 use crate::journal::segment::{self, SegmentFile};
-use crate::journal::shipper;
+use crate::journal::shipper::{Shipper, ShipperThread};
 use crate::journal::snapshot::{self as snapshot_file, SnapshotError, SnapshotReader};
 use crate::journal::storage::{Disk, Storage};
+use crate::journal::stream::Stream;
 use crate::journal::writer::Writer;
 use crate::policy::Policy;
 use crate::replay::Replayer;
@@ -51,7 +53,7 @@ pub struct ReplayReport {
 pub(crate) struct Parts {
     pub(crate) writer: Writer,
     pub(crate) reserve: Arc<Reserve>,
-    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) shipper: Option<Shipper>,
 }
 
 impl Engine {
@@ -69,15 +71,17 @@ impl Engine {
         on_note: &mut dyn FnMut(Note<'_>),
     ) -> Result<(Engine, ReplayReport), OpenError> {
         let storage = Arc::new(Disk::new(&config.journal.dir, config.journal.power_cut_rehearsal));
-        let (mut engine, parts, report) = Self::assemble(storage, &config, policy, on_note)?;
+        let redis = config.journal.redis.as_ref().map(RedisStream::new).transpose();
+        let redis = redis.map_err(|reason| OpenError::Config { field: "journal.redis", reason })?;
+        let stream = redis.map(|redis| -> Box<dyn Stream> { Box::new(redis) });
+        let (mut engine, parts, report) = Self::assemble(storage, stream, &config, policy, on_note)?;
         let io = |error| OpenError::Io { path: config.journal.dir.clone(), error };
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(io)
         };
-        let Parts { mut writer, reserve, storage } = parts;
-        if let Some(redis) = &config.journal.redis {
-            let shipper = shipper::Shipper::spawn(redis.clone(), storage, engine.epoch, Arc::clone(&engine.marks));
-            let shipper = shipper.map_err(io)?;
+        let Parts { mut writer, reserve, shipper } = parts;
+        if let Some(shipper) = shipper {
+            let shipper = ShipperThread::spawn(shipper).map_err(io)?;
             let bell = shipper.bell();
             writer.on_durable(Box::new(move || bell.ring()));
             engine.shipper = Some(shipper);
@@ -90,9 +94,10 @@ impl Engine {
         Ok((engine, report))
     }
 
-    /// Everything of [`Engine::open`] but the threads.
+    /// Everything of [`Engine::open`] but the threads. With a stream there is a shipper among the parts.
     pub(crate) fn assemble(
         storage: Arc<dyn Storage>,
+        stream: Option<Box<dyn Stream>>,
         config: &Config,
         policy: Arc<dyn Policy>,
         on_note: &mut dyn FnMut(Note<'_>),
@@ -145,9 +150,11 @@ impl Engine {
             Arc::clone(&engine.marks),
             Arc::clone(&reserve),
         );
+        let shipper = stream.map(|stream| Shipper::new(stream, Arc::clone(&storage), epoch, Arc::clone(&engine.marks)));
+        engine.shipping = shipper.as_ref().map(Shipper::shared);
         report.epoch = epoch;
         report.cut = tail.torn.map(|torn| (storage.path(&torn.name), torn.offset));
-        Ok((engine, Parts { writer, reserve, storage }, report))
+        Ok((engine, Parts { writer, reserve, shipper }, report))
     }
 
     /// Replays an existing directory that no other process owns, to read from. Every submit fails.

@@ -89,7 +89,7 @@ fn entries(connection: &mut redis::Connection) -> Vec<u64> {
 fn with_redis(dir: &Path, port: u16) -> Config {
     let mut config = config(dir);
     let url = format!("redis://127.0.0.1:{port}");
-    config.journal.redis = Some(RedisConfig { url, prefix: "berth:1".to_owned() });
+    config.journal.redis = Some(RedisConfig::new(url, "berth:1"));
     config
 }
 
@@ -139,24 +139,25 @@ fn the_stream_holds_the_log_through_outage_wipe_and_restart() {
 }
 
 /// A copy of the directory started elsewhere, an older owner, or a stream of another history does not ship.
-// rule: FNC-1
+// rule: FNC-1, FNC-3
 #[test]
 fn an_older_epoch_and_another_history_are_fenced() {
     let (data, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let redis = Redis::start(store.path(), free_port());
     let mut connection = redis.connection();
     let engine = open(&with_redis(data.path(), redis.port));
-    let slot = seed(&engine, 1000, 1000);
+    seed(&engine, 1000, 1000);
     let before = shipped(&engine);
     let () = connection.hset("berth:1:head", "epoch", 99).unwrap();
-    book(&engine, 1, slot);
-    patiently("it is fenced", || (engine.stats().redis.unwrap().stopped == 1).then_some(()));
+    patiently("it is fenced", || (engine.stats().redis.unwrap().fenced == 1).then_some(()));
     assert_eq!(entries(&mut connection).len() as u64, before);
-    book(&engine, 2, slot);
+    // Fail-stop: nothing more is acknowledged.
+    let command = Command::AddParties { count: 1, facts: PartyFacts::default() };
+    assert!(engine.submit(&Request { command, idempotency: None }, engine.now()).is_err());
 
     let (other, mut config) = (tempfile::tempdir().unwrap(), config(data.path()));
     config.journal = with_redis(other.path(), redis.port).journal;
-    let () = connection.hset("berth:1:head", "epoch", 1).unwrap();
+    let () = connection.hset("berth:1:head", "epoch", 0).unwrap();
     let engine = open(&config);
     let slot = seed(&engine, 10, 10);
     book(&engine, 1, slot);

@@ -6,18 +6,20 @@
 //! those made ahead),
 //! [`storage`] (what is asked of a disk), `writer` (group commit), [`reader`] (files back to entries), [`snapshot`] (files that say where all
 //! entries so far lead), `tail` (frames behind
-//! the watermark while it grows), `shipper` (write-behind to Redis).
+//! the watermark while it grows), [`stream`] (what is asked of Redis), [`redis_stream`] (the real one), `shipper` (write-behind).
 
 pub(crate) mod buffer;
 pub(crate) mod directory;
 pub mod entry;
 pub mod frame;
 pub mod reader;
+pub mod redis_stream;
 pub(crate) mod reserve;
 pub(crate) mod segment;
 pub(crate) mod shipper;
 pub mod snapshot;
 pub mod storage;
+pub mod stream;
 pub(crate) mod tail;
 pub mod watermark;
 pub(crate) mod writer;

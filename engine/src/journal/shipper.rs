@@ -1,51 +1,43 @@
-//! Write-behind to Redis: one thread tails the log behind the durable watermark and appends each frame to a stream.
+//! Write-behind to Redis: tails the log behind the durable watermark and appends its frames to a stream.
 //!
 //! Redis is a copy, never asked whether a unit is free. While it is slow, full, restarted or gone, booking goes
-//! on and the lag grows; when it is back the shipper reads its head and goes on from there. One server-side
-//! function appends: it checks the epoch, that the frame follows the head, and the link, so a retry cannot
-//! duplicate, a lost append cannot leave a hole, and an older owner is fenced.
+//! on and the lag grows; when it is back the shipper takes its epoch again, reads the head and goes on from there. What
+//! the server checks is in [`super::stream`].
 //!
-//! Keys: `{prefix}:journal`, a stream whose entry `<last sequence>-0` has the field `f`, one frame as it lies
-//! in the segment; `{prefix}:head`, a hash of `last`, `link` and `epoch`.
+//! The shipper is turned step by step: by [`ShipperThread`] here, or by a simulator that decides when it runs. A crash
+//! loses nothing of it: where it stands is in Redis.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redis::Commands;
 
+use super::frame::Link;
+use super::reader;
 use super::storage::Storage;
-use super::tail::{Cursor, Shipment, TailError};
+use super::stream::{Shipment, Stream, StreamError};
+use super::tail::{Cursor, TailError};
 use super::watermark::Watermark;
 use crate::clock::Stopwatch;
-use crate::config::RedisConfig;
 use crate::error::Failure;
 use crate::ids::{Epoch, Seq};
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// How long the shipper sleeps when nobody rings, and between attempts to connect.
+/// How long the thread sleeps when nobody rings, and the shortest wait after a failure.
 const IDLE: Duration = Duration::from_millis(200);
-/// The longest wait between attempts to connect.
+/// The longest wait after a failure.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// A Redis slower than this counts as gone; the append it may still do is found at the next connect.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a closing engine waits for Redis to take what it has not. The log has it, and the next start ships it.
 const CLOSING_MAX: Duration = Duration::from_secs(2);
-
-// rule: FNC-1 an append to the stream names its epoch, its place and the link before it, and is refused otherwise
-const APPEND: &str = r"
-local head = redis.call('HMGET', KEYS[2], 'last', 'link', 'epoch')
-local last = tonumber(head[1] or '0')
-if head[3] and tonumber(head[3]) > tonumber(ARGV[1]) then return 'fenced' end
-if last + 1 ~= tonumber(ARGV[2]) then return 'elsewhere' end
-if head[2] and head[2] ~= ARGV[4] then return 'diverged' end
-redis.call('XADD', KEYS[1], ARGV[3] .. '-0', 'f', ARGV[6])
-redis.call('HSET', KEYS[2], 'last', ARGV[3], 'link', ARGV[5], 'epoch', ARGV[1])
-return 'ok'
-";
+/// Frames in one append.
+const BATCH_FRAMES: usize = 64;
+/// An append is closed at this size; one frame may be larger.
+const BATCH_BYTES: usize = 1 << 20;
+/// Bytes appended before the server is asked to have them on its disk, while there is more to ship.
+const SETTLE_BYTES: usize = 64 << 20;
 
 /// How the write-behind stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,126 +48,123 @@ pub struct ShipperStats {
     pub shipped: u64,
     /// Durable entries not yet there.
     pub lag_entries: u64,
+    /// Bytes of the log that hold them; the unused ends of segments are counted.
+    pub lag_bytes: u64,
+    /// For how long at most an entry has been durable and not in Redis, in nanoseconds.
+    pub lag_nanos: u64,
     /// Frames appended in this run.
     pub frames: u64,
-    /// Connections lost and failed.
+    /// Bytes of those.
+    pub bytes: u64,
+    /// Connections lost, and calls that were refused.
     pub errors: u64,
+    /// How often Redis had lost entries that were there, and they were shipped again.
+    pub rewinds: u64,
     /// 1 once shipping has stopped for good: another owner took over, or Redis holds another history.
     pub stopped: u64,
+    /// 1 once another owner has taken over: the journal has stopped too.
+    pub fenced: u64,
     /// Why it stopped, or the last error.
     pub last_error: Option<String>,
 }
 
+/// What a turn of the shipper came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ShipTurn {
+    /// Something was done, and more may be to do.
+    Shipped,
+    /// Nothing to ship.
+    Idle,
+    /// It failed, and is to be tried again after this time.
+    Lost(Duration),
+    /// Never again in this run.
+    Stopped,
+}
+
+/// What the shipper shares with who asks how it stands.
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shipping {
     marks: Arc<Watermark>,
     connected: AtomicBool,
     stopped: AtomicBool,
+    fenced: AtomicBool,
     closing: AtomicBool,
+    /// Waited for long enough when closing.
+    given_up: AtomicBool,
     frames: AtomicU64,
+    bytes: AtomicU64,
     errors: AtomicU64,
+    rewinds: AtomicU64,
+    /// Where the shipper reads the log: segment index times segment bytes, and the offset.
+    place: AtomicU64,
+    /// An entry that was durable at this time and was not in Redis when last looked.
+    behind: Mutex<Option<(Seq, Stopwatch)>>,
     last_error: Mutex<Option<String>>,
 }
 
-/// Wakes the shipper when the watermark has moved.
-#[derive(Clone, Debug)]
-pub(crate) struct Bell(Thread);
-
-impl Bell {
-    pub(crate) fn ring(&self) {
-        self.0.unpark();
-    }
-}
-
-impl Drop for Shipper {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Shipper {
-    shared: Arc<Shared>,
-    bell: Bell,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl Shipper {
-    pub(crate) fn spawn(
-        config: RedisConfig,
-        storage: Arc<dyn Storage>,
-        epoch: Epoch,
-        marks: Arc<Watermark>,
-    ) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            marks,
-            connected: AtomicBool::new(false),
-            stopped: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
-            frames: AtomicU64::new(0),
-            errors: AtomicU64::new(0),
-            last_error: Mutex::new(None),
-        });
-        let worker = Worker { config, storage, epoch, shared: Arc::clone(&shared) };
-        let thread = std::thread::Builder::new().name("berth-shipper".to_owned()).spawn(move || worker.run())?;
-        let bell = Bell(thread.thread().clone());
-        Ok(Self { shared, bell, thread: Mutex::new(Some(thread)) })
-    }
-
-    pub(crate) fn bell(&self) -> Bell {
-        self.bell.clone()
-    }
-
+impl Shipping {
     pub(crate) fn stats(&self) -> ShipperStats {
-        let shared = &self.shared;
-        let shipped = shared.marks.in_redis().0;
+        let (shipped, durable) = (self.marks.in_redis(), self.marks.durable());
         ShipperStats {
-            connected: u64::from(shared.connected.load(Relaxed)),
-            shipped,
-            lag_entries: shared.marks.durable().0.saturating_sub(shipped),
-            frames: shared.frames.load(Relaxed),
-            errors: shared.errors.load(Relaxed),
-            stopped: u64::from(shared.stopped.load(Relaxed)),
-            last_error: shared.last_error.lock().clone(),
+            connected: u64::from(self.connected.load(Relaxed)),
+            shipped: shipped.0,
+            lag_entries: durable.0.saturating_sub(shipped.0),
+            lag_bytes: match durable > shipped {
+                true => self.marks.log_place.load(Relaxed).saturating_sub(self.place.load(Relaxed)),
+                false => 0,
+            },
+            lag_nanos: self.lag_nanos(),
+            frames: self.frames.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            errors: self.errors.load(Relaxed),
+            rewinds: self.rewinds.load(Relaxed),
+            stopped: u64::from(self.stopped.load(Relaxed)),
+            fenced: u64::from(self.fenced.load(Relaxed)),
+            last_error: self.last_error.lock().clone(),
         }
     }
 
-    /// Ships what is durable, if Redis takes it within [`CLOSING_MAX`], and ends. A thread that waits for a silent
-    /// Redis is left to its own time-out.
-    pub(crate) fn close(&self) {
-        let Some(thread) = self.thread.lock().take() else { return };
-        self.shared.closing.store(true, Release);
-        self.bell.ring();
-        let watch = Stopwatch::start();
-        while !thread.is_finished() && watch.elapsed() < CLOSING_MAX + IDLE {
-            std::thread::park_timeout(Duration::from_millis(5));
+    /// One mark at a time follows the watermark: set when something is durable and not in Redis, set anew when Redis
+    /// has reached it. So the time is at most that of the oldest entry, and at least half of it.
+    fn lag_nanos(&self) -> u64 {
+        let (shipped, durable) = (self.marks.in_redis(), self.marks.durable());
+        let mut behind = self.behind.lock();
+        if behind.is_some_and(|(seq, _)| seq <= shipped) {
+            *behind = None;
         }
-        if thread.is_finished() {
-            let _ = thread.join();
+        if shipped < durable && behind.is_none() {
+            *behind = Some((durable, Stopwatch::start()));
         }
+        behind.map_or(0, |(_, since)| since.nanos())
+    }
+
+    /// The newest entry known to be in Redis: the log behind it is still to be read.
+    pub(crate) fn shipped(&self) -> Seq {
+        self.marks.in_redis()
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Acquire)
     }
 }
 
-struct Worker {
-    config: RedisConfig,
-    storage: Arc<dyn Storage>,
-    epoch: Epoch,
-    shared: Arc<Shared>,
-}
-
-/// Why a connection was given up.
+/// Why a turn failed.
 enum Ended {
     /// Try again.
     Lost(String),
-    /// Never again in this run.
+    /// Never again in this run; booking goes on.
     Stopped(String),
-    Closing,
+    /// Never again, and nothing more may be acknowledged.
+    Fenced(Epoch),
 }
 
-impl From<redis::RedisError> for Ended {
-    fn from(error: redis::RedisError) -> Self {
-        // The kind and Redis's own words; never the URL, which may hold a password.
-        Ended::Lost(error.to_string())
+impl From<StreamError> for Ended {
+    fn from(error: StreamError) -> Self {
+        match error {
+            StreamError::Fenced { epoch } => Ended::Fenced(epoch),
+            StreamError::Diverged => Ended::Stopped(error.to_string()),
+            _ => Ended::Lost(error.to_string()),
+        }
     }
 }
 
@@ -188,38 +177,281 @@ impl From<TailError> for Ended {
     }
 }
 
-impl Worker {
-    fn run(self) {
-        let mut backoff = IDLE;
-        loop {
-            let shipped = self.shared.frames.load(Relaxed);
-            let Err(ended) = self.connection();
-            self.shared.connected.store(false, Relaxed);
-            match ended {
-                Ended::Closing => return,
-                Ended::Stopped(why) => {
-                    self.shared.marks.fail_redis(Failure::RedisStopped { reason: why.clone() });
-                    *self.shared.last_error.lock() = Some(why);
-                    self.shared.stopped.store(true, Relaxed);
-                    return;
+/// Where the head of the stream was found, and how far it was brought since.
+#[derive(Debug)]
+struct Place {
+    last: Seq,
+    link: Option<Link>,
+    /// Behind `last`; absent while the log has nothing.
+    cursor: Option<Cursor>,
+    /// Appended and not yet known to be on the server's disk.
+    unsettled_bytes: usize,
+}
+
+/// The shipper of one cell, turned step by step by one thread.
+#[derive(Debug)]
+pub(crate) struct Shipper {
+    stream: Box<dyn Stream>,
+    storage: Arc<dyn Storage>,
+    epoch: Epoch,
+    marks: Arc<Watermark>,
+    shared: Arc<Shipping>,
+    /// `None` until the head is read, and after every failure.
+    place: Option<Place>,
+    /// Waited after the last failure.
+    backoff: Duration,
+}
+
+impl Shipper {
+    /// A shipper that has not connected yet.
+    pub(crate) fn new(stream: Box<dyn Stream>, storage: Arc<dyn Storage>, epoch: Epoch, marks: Arc<Watermark>) -> Self {
+        let shared = Arc::new(Shipping {
+            marks: Arc::clone(&marks),
+            connected: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            fenced: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
+            frames: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            rewinds: AtomicU64::new(0),
+            place: AtomicU64::new(0),
+            behind: Mutex::new(None),
+            last_error: Mutex::new(None),
+        });
+        Self { stream, storage, epoch, marks, shared, place: None, backoff: Duration::ZERO }
+    }
+
+    /// How it stands, for who does not turn it.
+    pub(crate) fn shared(&self) -> Arc<Shipping> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Does the next thing there is to do: finds its place, or appends what is durable. One call or two to Redis.
+    pub(crate) fn turn(&mut self) -> ShipTurn {
+        self.run(Self::step)
+    }
+
+    /// Looks whether the stream is still as it was left. To be called now and then while there is nothing to ship, so that
+    /// a Redis that was restarted empty, lost its tail or got another owner is noticed.
+    pub(crate) fn look(&mut self) -> ShipTurn {
+        self.run(|shipper| {
+            let Some(place) = &shipper.place else { return shipper.step() };
+            let head = shipper.stream.head()?;
+            if head.epoch > shipper.epoch {
+                return Err(Ended::Fenced(head.epoch));
+            }
+            let same = head.epoch == shipper.epoch && (head.last, head.link) == (place.last, place.link);
+            if !same || head.damaged.is_some() {
+                shipper.place = None;
+            }
+            Ok(!same)
+        })
+    }
+
+    fn run(&mut self, does: impl FnOnce(&mut Self) -> Result<bool, Ended>) -> ShipTurn {
+        if self.shared.stopped.load(Relaxed) {
+            return ShipTurn::Stopped;
+        }
+        let frames = self.shared.frames.load(Relaxed);
+        let ended = match does(self) {
+            Ok(more) => {
+                if self.shared.frames.load(Relaxed) > frames {
+                    self.backoff = Duration::ZERO;
                 }
-                Ended::Lost(why) => {
-                    *self.shared.last_error.lock() = Some(why);
-                    self.shared.errors.fetch_add(1, Relaxed);
-                    let went_on = self.shared.frames.load(Relaxed) > shipped;
-                    backoff = if went_on { IDLE } else { (backoff * 2).min(BACKOFF_MAX) };
-                    if !self.sleep(backoff) {
-                        return;
-                    }
-                }
+                return if more { ShipTurn::Shipped } else { ShipTurn::Idle };
+            }
+            Err(ended) => ended,
+        };
+        self.place = None;
+        self.shared.connected.store(false, Relaxed);
+        match ended {
+            Ended::Lost(why) => {
+                *self.shared.last_error.lock() = Some(why);
+                self.shared.errors.fetch_add(1, Relaxed);
+                self.backoff = (self.backoff * 2).clamp(IDLE, BACKOFF_MAX);
+                ShipTurn::Lost(self.backoff)
+            }
+            Ended::Stopped(why) => self.stop(why),
+            Ended::Fenced(epoch) => {
+                let why = format!("another owner took epoch {epoch}, this one has {}", self.epoch);
+                self.shared.fenced.store(true, Relaxed);
+                // rule: FNC-3 an owner that sees a newer epoch stops its journal; nothing more is acknowledged
+                self.marks.fail(why.clone());
+                self.stop(why)
             }
         }
     }
 
+    fn stop(&mut self, why: String) -> ShipTurn {
+        self.marks.fail_redis(Failure::RedisStopped { reason: why.clone() });
+        *self.shared.last_error.lock() = Some(why);
+        self.shared.stopped.store(true, Relaxed);
+        ShipTurn::Stopped
+    }
+
+    /// False if there is nothing to do.
+    fn step(&mut self) -> Result<bool, Ended> {
+        if self.place.is_none() {
+            self.arrive()?;
+            return Ok(true);
+        }
+        let shipped = self.ship()?;
+        self.settle(shipped)?;
+        Ok(shipped)
+    }
+
+    /// Takes the epoch, reads the head, and finds its place in the log.
+    fn arrive(&mut self) -> Result<(), Ended> {
+        let head = self.stream.take(self.epoch)?;
+        let durable = self.marks.durable();
+        if head.last > durable {
+            let last = head.last;
+            return Err(Ended::Stopped(format!("Redis is ahead of the log: it holds entry {last}, the log {durable}")));
+        }
+        if head.last < self.marks.in_redis() {
+            // What it lost is in the log, and an answer that waits for Redis waits again.
+            self.marks.set_in_redis(head.last);
+            self.shared.rewinds.fetch_add(1, Relaxed);
+        }
+        let start = reader::log_start(&*self.storage).map_err(|error| Ended::Lost(error.to_string()))?;
+        let (mut last, mut link) = (head.last, head.link);
+        if head.damaged.is_some() || head.last < start {
+            if start > Seq(0) {
+                return Err(Ended::Lost(format!("the log does not reach back to entry {}", head.last.next())));
+            }
+            self.stream.install(self.epoch, Seq(0), Link(0), None)?;
+            (last, link) = (Seq(0), None);
+        }
+        let cursor = if durable > Seq(0) { Some(self.cursor(last, link)?) } else { None };
+        let unsettled_bytes = usize::from(self.stream.settles());
+        self.place = Some(Place { last, link, cursor, unsettled_bytes });
+        if !self.stream.settles() {
+            self.marks.set_in_redis(last);
+        }
+        self.shared.connected.store(true, Relaxed);
+        Ok(())
+    }
+
+    /// Behind entry `last`, if the log has the same frame there as the stream.
+    fn cursor(&self, last: Seq, link: Option<Link>) -> Result<Cursor, Ended> {
+        let cursor = Cursor::after(Arc::clone(&self.storage), last)?;
+        match link {
+            Some(link) if cursor.place().1 != link => Err(StreamError::Diverged.into()),
+            _ => Ok(cursor),
+        }
+    }
+
+    /// Appends one batch, if something is durable that is not there.
+    fn ship(&mut self) -> Result<bool, Ended> {
+        let durable = self.marks.durable();
+        let Some(mut place) = self.place.take() else { return Ok(false) };
+        if place.last >= durable {
+            self.place = Some(place);
+            return Ok(false);
+        }
+        // A fresh log has no segment in use until the watermark has moved.
+        let mut cursor = match place.cursor.take() {
+            Some(cursor) => cursor,
+            None => self.cursor(place.last, place.link)?,
+        };
+        let (mut batch, mut bytes) = (Vec::<Shipment>::new(), 0);
+        while batch.len() < BATCH_FRAMES && bytes < BATCH_BYTES {
+            let Some(frame) = cursor.next(durable)? else { break };
+            bytes += frame.bytes.len();
+            batch.push(frame);
+        }
+        let Some(newest) = batch.last() else {
+            return Err(Ended::Lost(format!("no frame of the log ends at entry {durable}")));
+        };
+        self.stream.append(self.epoch, &batch)?;
+        (place.last, place.link) = (newest.header.last(), Some(newest.link));
+        place.unsettled_bytes += bytes;
+        self.shared.place.store(cursor.log_place(), Relaxed);
+        self.shared.frames.fetch_add(batch.len() as u64, Relaxed);
+        self.shared.bytes.fetch_add(bytes as u64, Relaxed);
+        place.cursor = Some(cursor);
+        if !self.stream.settles() {
+            self.marks.set_in_redis(place.last);
+        }
+        self.place = Some(place);
+        Ok(true)
+    }
+
+    /// Where the server can tell, an entry counts as in Redis when it is on the server's disk. That is asked when there is
+    /// nothing more to append, or so many bytes were.
+    fn settle(&mut self, shipped: bool) -> Result<(), Ended> {
+        let Some(place) = &mut self.place else { return Ok(()) };
+        if !self.stream.settles() || place.unsettled_bytes == 0 {
+            return Ok(());
+        }
+        if shipped && place.unsettled_bytes < SETTLE_BYTES && place.last < self.marks.durable() {
+            return Ok(());
+        }
+        self.stream.settle()?;
+        place.unsettled_bytes = 0;
+        self.marks.set_in_redis(place.last);
+        Ok(())
+    }
+}
+
+/// Wakes the shipper when the watermark has moved.
+#[derive(Clone, Debug)]
+pub(crate) struct Bell(Thread);
+
+impl Bell {
+    pub(crate) fn ring(&self) {
+        self.0.unpark();
+    }
+}
+
+/// The thread that turns a shipper.
+#[derive(Debug)]
+pub(crate) struct ShipperThread {
+    shared: Arc<Shipping>,
+    bell: Bell,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl ShipperThread {
+    pub(crate) fn spawn(mut shipper: Shipper) -> io::Result<Self> {
+        let shared = shipper.shared();
+        let run = move || while Self::turn(&mut shipper) {};
+        let thread = std::thread::Builder::new().name("berth-shipper".to_owned()).spawn(run)?;
+        let bell = Bell(thread.thread().clone());
+        Ok(Self { shared, bell, thread: Mutex::new(Some(thread)) })
+    }
+
+    pub(crate) fn bell(&self) -> Bell {
+        self.bell.clone()
+    }
+
+    /// False when it is over.
+    fn turn(shipper: &mut Shipper) -> bool {
+        let closing = shipper.shared.is_closing();
+        let mut came_to = shipper.turn();
+        if came_to == ShipTurn::Idle && !closing {
+            let watch = Stopwatch::start();
+            std::thread::park_timeout(IDLE);
+            if watch.elapsed() < IDLE {
+                // Woken: there is something to ship.
+                return true;
+            }
+            came_to = shipper.look();
+        }
+        match came_to {
+            ShipTurn::Shipped => !shipper.shared.given_up.load(Relaxed),
+            ShipTurn::Idle => !closing,
+            ShipTurn::Lost(backoff) => !closing && Self::sleep(&shipper.shared, backoff),
+            ShipTurn::Stopped => false,
+        }
+    }
+
     /// Sleeps through the bell; false if the engine is closing.
-    fn sleep(&self, time: Duration) -> bool {
+    fn sleep(shared: &Shipping, time: Duration) -> bool {
         let watch = Stopwatch::start();
-        while !self.is_closing() {
+        while !shared.is_closing() {
             match time.checked_sub(watch.elapsed()) {
                 Some(left) if !left.is_zero() => std::thread::park_timeout(left),
                 _ => return true,
@@ -228,80 +460,29 @@ impl Worker {
         false
     }
 
-    fn is_closing(&self) -> bool {
-        self.shared.closing.load(Acquire)
-    }
-
-    /// One connection from its first command to its end.
-    fn connection(&self) -> Result<std::convert::Infallible, Ended> {
-        let client = redis::Client::open(self.config.url.as_str())?;
-        let mut connection = client.get_connection_with_timeout(TIMEOUT)?;
-        connection.set_read_timeout(Some(TIMEOUT))?;
-        connection.set_write_timeout(Some(TIMEOUT))?;
-        let append = redis::Script::new(APPEND);
-        let (stream, head_key) = (format!("{}:journal", self.config.prefix), format!("{}:head", self.config.prefix));
-        let head: Option<u64> = connection.hget(&head_key, "last")?;
-        let head = Seq(head.unwrap_or(0));
-        if head > self.shared.marks.durable() {
-            let durable = self.shared.marks.durable();
-            return Err(Ended::Stopped(format!("Redis is ahead of the log: it holds {head}, the log {durable}")));
-        }
-        self.shared.marks.set_in_redis(head);
-        self.shared.connected.store(true, Relaxed);
-        // A fresh log has no segment in use yet: there is nothing to ship until the watermark has moved.
-        while self.shared.marks.durable() == head {
-            self.rest(&mut connection, &head_key)?;
-        }
-        let mut cursor = Cursor::after(Arc::clone(&self.storage), head)?;
-        let mut closing: Option<Stopwatch> = None;
-        loop {
-            while let Some(frame) = cursor.next(self.shared.marks.durable())? {
-                if self.is_closing() && closing.get_or_insert_with(Stopwatch::start).elapsed() > CLOSING_MAX {
-                    return Err(Ended::Closing);
-                }
-                let Shipment { header, link, bytes } = &frame;
-                let said: String = append
-                    .key(&stream)
-                    .key(&head_key)
-                    .arg(self.epoch.0)
-                    .arg(header.first.0)
-                    .arg(header.last().0)
-                    .arg(format!("{:016x}", header.previous.0))
-                    .arg(format!("{:016x}", link.0))
-                    .arg(bytes.as_slice())
-                    .invoke(&mut connection)?;
-                match said.as_str() {
-                    "ok" => {
-                        self.shared.marks.set_in_redis(header.last());
-                        self.shared.frames.fetch_add(1, Relaxed);
-                    }
-                    // Its head is not where it was: read it again.
-                    "elsewhere" => return Err(Ended::Lost("the head of the stream moved".to_owned())),
-                    "fenced" => return Err(Ended::Stopped("a newer epoch owns the stream".to_owned())),
-                    _ => {
-                        return Err(Ended::Stopped("the stream holds another history than the log".to_owned()));
-                    }
-                }
-            }
-            self.rest(&mut connection, &head_key)?;
-        }
-    }
-
-    /// Waits for the bell. When none rang, looks whether the head is still where it was: a Redis that was restarted
-    /// empty, or lost its tail, is noticed while there is nothing to ship.
-    fn rest(&self, connection: &mut redis::Connection, head_key: &str) -> Result<(), Ended> {
-        if self.is_closing() {
-            return Err(Ended::Closing);
-        }
+    /// Ships what is durable, if Redis takes it within [`CLOSING_MAX`], and ends. A thread that waits for a silent
+    /// Redis is left to its own time-out.
+    pub(crate) fn close(&self) {
+        let Some(thread) = self.thread.lock().take() else { return };
+        self.shared.closing.store(true, Release);
+        self.bell.ring();
         let watch = Stopwatch::start();
-        std::thread::park_timeout(IDLE);
-        if watch.elapsed() < IDLE {
-            return Ok(());
+        while !thread.is_finished() && watch.elapsed() < CLOSING_MAX {
+            std::thread::park_timeout(Duration::from_millis(5));
         }
-        let seen: Option<u64> = connection.hget(head_key, "last")?;
-        if seen.unwrap_or(0) != self.shared.marks.in_redis().0 {
-            return Err(Ended::Lost("the head of the stream moved".to_owned()));
+        self.shared.given_up.store(true, Relaxed);
+        if thread.is_finished() {
+            let _ = thread.join();
         }
-        Ok(())
     }
 }
+
+impl Drop for ShipperThread {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod tests;

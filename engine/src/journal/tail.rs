@@ -7,6 +7,7 @@ use super::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader, Link};
 use super::reader;
 use super::segment::{self, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::storage::{Storage, StorageFile};
+use super::stream::Shipment;
 use crate::ids::Seq;
 
 /// Why a place in the log could not be read.
@@ -24,20 +25,13 @@ impl From<io::Error> for TailError {
     }
 }
 
-/// One frame of the log.
-pub(crate) struct Shipment {
-    pub(crate) header: FrameHeader,
-    pub(crate) link: Link,
-    /// As it lies in the segment.
-    pub(crate) bytes: Vec<u8>,
-}
-
 /// A place in the segment files.
 #[derive(Debug)]
 pub(crate) struct Cursor {
     storage: Arc<dyn Storage>,
     index: u64,
     file: Arc<dyn StorageFile>,
+    segment_bytes: u64,
     at: u64,
     /// The newest entry before this place.
     last: Seq,
@@ -74,7 +68,8 @@ impl Cursor {
             return Err(TailError::Now(format!("the log does not reach back to entry {}", head.next())));
         };
         let (at, last) = (SEGMENT_HEADER_BYTES as u64, Seq(header.first.0 - 1));
-        Ok(Cursor { storage, index, file, at, last, link: header.previous })
+        let (segment_bytes, link) = (header.segment_bytes, header.previous);
+        Ok(Cursor { storage, index, file, segment_bytes, at, last, link })
     }
 
     /// The start of the log.
@@ -92,6 +87,11 @@ impl Cursor {
     /// The newest entry before this place, and the link of the frame it ends.
     pub(crate) fn place(&self) -> (Seq, Link) {
         (self.last, self.link)
+    }
+
+    /// This place as one number that grows along the log.
+    pub(crate) fn log_place(&self) -> u64 {
+        self.index * self.segment_bytes + self.at
     }
 
     /// The next frame, if it ends at or before `until`.

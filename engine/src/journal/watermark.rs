@@ -124,6 +124,8 @@ pub(crate) struct Watermark {
     pub(crate) batches: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) sync_nanos: AtomicU64,
+    /// Where the next frame goes: segment index times segment bytes, and the offset.
+    pub(crate) log_place: AtomicU64,
 }
 
 impl Watermark {
@@ -134,6 +136,7 @@ impl Watermark {
             batches: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             sync_nanos: AtomicU64::new(0),
+            log_place: AtomicU64::new(0),
         }
     }
 
@@ -145,7 +148,11 @@ impl Watermark {
     /// Moves the watermark and wakes, in one pass, everyone whom it passed. Called by the writer only.
     // rule: JNL-2 the watermark never passes an entry that is not durable
     pub(crate) fn advance(&self, to: Seq) {
-        self.disk.advance(to);
+        // Stopped by somebody else than the writer, it passes nothing more.
+        // rule: JNL-3
+        if self.failure().is_none() {
+            self.disk.advance(to);
+        }
     }
 
     /// Everything up to here is known to be in Redis. Goes back when Redis is found to have lost its tail.

@@ -89,6 +89,10 @@ impl Writer {
 
     /// Writes one batch, if there is one. Never waits for anything but the disk.
     pub(crate) fn turn(&mut self) -> Turn {
+        // Another owner was seen, or the last write failed.
+        if self.marks.failure().is_some() {
+            return Turn::Ended;
+        }
         let batch = match self.pending.take() {
             Some(batch) => batch,
             None => match self.buffer.take(&mut self.spare) {
@@ -147,6 +151,7 @@ impl Writer {
         self.marks.sync_nanos.fetch_add(watch.nanos(), Relaxed);
         self.marks.batches.fetch_add(1, Relaxed);
         self.marks.bytes.fetch_add(len, Relaxed);
+        self.marks.log_place.store(self.segment.index * self.segment.bytes + self.at, Relaxed);
         // Before anybody is told: who then submits meets the new figure.
         self.reserve.written(self.segment.bytes - self.at);
         if !cfg!(berth_fault = "ack_before_durable") {

@@ -1,0 +1,288 @@
+//! The shipper against a Redis that fails on purpose: whatever happens, the stream is a prefix of the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::command::{Command, PartyFacts, Request};
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::inventory::Limits;
+use crate::journal::reader::read_directory;
+use crate::journal::stream::Whole;
+use crate::journal::watermark::Ack;
+use crate::journal::writer::{Turn, Writer};
+use crate::open::Parts;
+use crate::policy::AllowAll;
+use crate::testing::disk::MemoryDisk;
+use crate::testing::random::Random;
+use crate::testing::stream::{MemoryRedis, StreamFault};
+
+/// A cell on a disk in memory, whose writer and shipper are turned by hand.
+pub(super) struct Cell {
+    pub(super) disk: MemoryDisk,
+    pub(super) redis: MemoryRedis,
+    pub(super) engine: Engine,
+    pub(super) writer: Writer,
+    pub(super) shipper: Shipper,
+    pub(super) reserve: Arc<crate::journal::reserve::Reserve>,
+}
+
+impl Cell {
+    pub(super) fn open(disk: &MemoryDisk, redis: &MemoryRedis) -> Cell {
+        let mut config = Config::new("memory");
+        config.limits = Limits { parties_max: 100_000, ..Limits::default() };
+        config.journal.segment_bytes = 1 << 20;
+        config.journal.buffer_bytes = 64 << 10;
+        let stream = Box::new(redis.connect());
+        let (engine, parts, _) =
+            Engine::assemble(Arc::new(disk.clone()), Some(stream), &config, Arc::new(AllowAll), &mut |_| {}).unwrap();
+        let Parts { writer, reserve, shipper } = parts;
+        let shipper = shipper.unwrap();
+        Cell { disk: disk.clone(), redis: redis.clone(), engine, writer, shipper, reserve }
+    }
+
+    pub(super) fn new(seed: u64) -> Cell {
+        Self::open(&MemoryDisk::new(seed), &MemoryRedis::new(seed))
+    }
+
+    /// One entry in a frame of its own, durable.
+    pub(super) fn write(&mut self) -> Seq {
+        let command = Command::AddParties { count: 1, facts: PartyFacts::default() };
+        let told = self.engine.submit(&Request { command, idempotency: None }, self.engine.now()).unwrap();
+        assert_eq!(self.writer.turn(), Turn::Wrote);
+        let _ = self.reserve.make();
+        told.seq
+    }
+
+    /// Turns and looks until there is nothing to do; false if shipping has stopped.
+    pub(super) fn settle(&mut self) -> bool {
+        for _ in 0..10_000 {
+            match self.shipper.turn() {
+                ShipTurn::Shipped | ShipTurn::Lost(_) => {}
+                ShipTurn::Idle if self.shipper.look() == ShipTurn::Idle => return true,
+                ShipTurn::Idle => {}
+                ShipTurn::Stopped => return false,
+            }
+        }
+        panic!("it never comes to rest: {:?}", self.shipper.shared.stats());
+    }
+
+    /// The links of the frames behind `base`, in the log and in the stream.
+    pub(super) fn frames(&self) -> (Vec<u64>, Vec<u64>) {
+        let base = self.redis.head().base;
+        let start = reader::log_start(&self.disk).unwrap();
+        let mut log = Vec::new();
+        let each = &mut |frame: &crate::journal::frame::Frame<'_>| {
+            if frame.header.first > base {
+                log.push(frame.link.0);
+            }
+            Ok(())
+        };
+        read_directory(&self.disk, self.engine.cell(), start, each).unwrap();
+        (log, self.redis.frames().iter().map(|frame| frame.link.0).collect())
+    }
+
+    pub(super) fn stats(&self) -> ShipperStats {
+        self.shipper.shared.stats()
+    }
+}
+
+// rule: FNC-2
+#[test]
+fn a_lost_answer_and_a_lost_append_leave_neither_a_hole_nor_a_duplicate() {
+    for fault in [StreamFault::ReplyLost, StreamFault::ConnectionLost] {
+        let mut cell = Cell::new(1);
+        for _ in 0..3 {
+            cell.write();
+        }
+        assert!(cell.settle());
+        cell.write();
+        cell.redis.arm(fault);
+        assert!(matches!(cell.shipper.turn(), ShipTurn::Lost(_)));
+        assert_eq!(cell.redis.hits()[&fault], 1);
+        cell.write();
+        assert!(cell.settle());
+        let (log, stream) = cell.frames();
+        assert_eq!((log.len(), &log), (5, &stream), "{fault:?}");
+    }
+}
+
+// rule: FNC-2
+#[test]
+fn what_redis_has_lost_is_shipped_again() {
+    for fault in [StreamFault::Wiped, StreamFault::LostTail] {
+        let mut cell = Cell::new(2);
+        let mut last = cell.write();
+        assert!(cell.settle());
+        for _ in 0..20 {
+            last = cell.write();
+            assert!(cell.settle());
+        }
+        assert!(cell.engine.ticket_for(last, Ack::Redis).is_reached());
+        cell.redis.arm(fault);
+        // Noticed without anything to ship, and told to whoever waits.
+        assert!(matches!(cell.shipper.look(), ShipTurn::Lost(_)));
+        assert_eq!(cell.shipper.turn(), ShipTurn::Lost(IDLE * 2));
+        let lost = cell.redis.head().last < last;
+        assert_eq!(cell.shipper.turn(), ShipTurn::Shipped);
+        assert_eq!(cell.engine.ticket_for(last, Ack::Redis).is_reached(), !lost, "{fault:?}");
+        assert_eq!(cell.stats().rewinds, u64::from(lost));
+        assert!(cell.settle());
+        assert!(cell.engine.ticket_for(last, Ack::Redis).is_reached());
+        let (log, stream) = cell.frames();
+        assert_eq!((log.len(), &log), (21, &stream), "{fault:?}");
+    }
+}
+
+#[test]
+fn a_full_redis_and_one_that_is_gone_stop_nobody() {
+    for fault in [StreamFault::Full, StreamFault::Gone] {
+        let mut cell = Cell::new(3);
+        cell.write();
+        assert!(cell.settle());
+        cell.redis.arm(fault);
+        let last = (0..50).map(|_| cell.write()).last().unwrap();
+        let mut waits: Vec<_> = (0..6)
+            .filter_map(|_| match cell.shipper.turn() {
+                ShipTurn::Lost(wait) => Some(wait),
+                _ => None,
+            })
+            .collect();
+        waits.dedup();
+        assert!(waits.is_sorted() && waits.len() > 2, "{fault:?}: it waits longer each time: {waits:?}");
+        let stats = cell.stats();
+        assert_eq!(stats.lag_entries, 50, "{fault:?}");
+        assert!(fault == StreamFault::Full || stats.connected == 0);
+        assert!(stats.lag_bytes > 0 && stats.lag_nanos > 0 && stats.errors > 2);
+        cell.redis.mend();
+        assert!(cell.settle());
+        assert_eq!(cell.stats().shipped, last.0);
+        assert_eq!((cell.stats().lag_bytes, cell.stats().lag_nanos), (0, 0));
+    }
+}
+
+// rule: FNC-3
+#[test]
+fn an_owner_that_sees_a_newer_epoch_acknowledges_nothing_more() {
+    for idle in [true, false] {
+        let mut cell = Cell::new(4);
+        let before = cell.write();
+        assert!(cell.settle());
+        let epoch = cell.engine.epoch();
+        cell.redis.connect().take(Epoch(epoch.0 + 1)).unwrap();
+        let after = if idle { Seq(before.0 + 1) } else { cell.write() };
+        assert!(!cell.settle() || idle);
+        assert_eq!(cell.shipper.turn(), ShipTurn::Stopped);
+        assert_eq!(cell.stats().fenced, 1);
+        // In the log already: its waiter may be told. Nothing after it.
+        let command = Command::AddParties { count: 1, facts: PartyFacts::default() };
+        let refused = cell.engine.submit(&Request { command, idempotency: None }, cell.engine.now());
+        assert!(matches!(refused, Err(Failure::JournalStopped { .. })), "{refused:?}");
+        assert_eq!(cell.writer.turn(), Turn::Ended);
+        assert!(cell.engine.ticket(Seq(after.0 + 1)).wait().is_err());
+        assert_eq!(cell.redis.head().last, before);
+    }
+}
+
+// rule: FNC-3
+#[test]
+fn of_two_copies_that_take_the_same_epoch_one_is_fenced() {
+    let mut cell = Cell::new(5);
+    cell.write();
+    assert!(cell.settle());
+    let epoch = cell.engine.epoch();
+    let taken = cell.redis.connect().take(epoch);
+    assert_eq!(taken, Err(StreamError::Fenced { epoch }));
+    // It itself may come again.
+    cell.redis.arm(StreamFault::ConnectionLost);
+    cell.write();
+    assert!(cell.settle());
+}
+
+// rule: FNC-1
+#[test]
+fn another_history_is_not_mixed_in() {
+    let redis = MemoryRedis::new(6);
+    let mut cell = Cell::open(&MemoryDisk::new(6), &redis);
+    for _ in 0..3 {
+        cell.write();
+    }
+    assert!(cell.settle());
+    let mut other = Cell::open(&MemoryDisk::new(7), &redis);
+    other.engine.epoch = Epoch(9);
+    other.shipper.epoch = Epoch(9);
+    for _ in 0..5 {
+        other.write();
+    }
+    assert!(!other.settle());
+    assert_eq!(other.stats().fenced, 0, "booking goes on");
+    other.write();
+    assert_eq!(redis.head().last, Seq(3));
+}
+
+/// Any accidents in any order: after each calm the stream is the log.
+// rule: FNC-2
+#[test]
+fn through_random_accidents_the_stream_stays_a_prefix_of_the_log_and_comes_to_be_the_log() {
+    let mut rewinds = 0;
+    for seed in 0..20 {
+        let mut random = Random::new(seed);
+        let mut cell = Cell::new(seed);
+        for step in 0..60 {
+            match random.below(10) {
+                0 => cell.redis.arm(StreamFault::ALL[usize::try_from(random.below(7)).unwrap()]),
+                1 => cell.redis.mend(),
+                2..6 => drop(cell.write()),
+                6 => drop(cell.shipper.look()),
+                _ => drop(cell.shipper.turn()),
+            }
+            if step % 6 == 0 {
+                let (log, stream) = cell.frames();
+                assert!(log.starts_with(&stream), "seed {seed}");
+            }
+        }
+        cell.redis.mend();
+        assert!(cell.settle(), "seed {seed}: {:?}", cell.stats());
+        let (log, stream) = cell.frames();
+        assert_eq!(log, stream, "seed {seed}");
+        rewinds += cell.stats().rewinds;
+    }
+    assert!(rewinds > 0, "no seed lost a tail");
+}
+
+// rule: FNC-4
+#[test]
+fn the_stream_is_not_trimmed_behind_a_snapshot_that_is_not_whole() {
+    let mut cell = Cell::new(9);
+    for _ in 0..4 {
+        cell.write();
+    }
+    assert!(cell.settle());
+    let epoch = cell.engine.epoch();
+    let stream = &mut cell.shipper.stream;
+    let whole = Whole { s0: Seq(2), s1: Seq(3), pieces: 2, bytes: 2 };
+    stream.put_piece(epoch, whole.s0, 0, b"a").unwrap();
+    assert_eq!(stream.keep(epoch, whole), Err(StreamError::NotWhole));
+    assert_eq!(stream.trim(epoch, Seq(2)), Err(StreamError::NotWhole));
+    stream.put_piece(epoch, whole.s0, 1, b"b").unwrap();
+    assert_eq!(stream.keep(epoch, Whole { s1: Seq(5), ..whole }), Err(StreamError::NotWhole));
+    stream.keep(epoch, whole).unwrap();
+    assert_eq!(stream.trim(epoch, Seq(3)), Err(StreamError::NotWhole));
+    stream.trim(epoch, Seq(2)).unwrap();
+    let head = stream.head().unwrap();
+    assert_eq!((head.base, head.last, head.usable()), (Seq(2), Seq(4), Some(&whole)));
+    let (log, stream) = cell.frames();
+    assert_eq!((log.len(), &log), (2, &stream));
+}
+
+#[test]
+fn the_longest_wait_is_bounded() {
+    let mut cell = Cell::new(8);
+    cell.redis.arm(StreamFault::Gone);
+    let longest = (0..20).map(|_| match cell.shipper.turn() {
+        ShipTurn::Lost(wait) => wait,
+        _ => Duration::MAX,
+    });
+    assert_eq!(longest.max(), Some(BACKOFF_MAX));
+}

@@ -1,0 +1,409 @@
+//! A Redis in memory that fails on purpose, with the semantics of the real one's server-side functions.
+//!
+//! Everything is decided by one seed. Connections share the server; each is an owner of its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::random::Random;
+use crate::ids::{Epoch, Seq};
+use crate::journal::frame::Link;
+use crate::journal::stream::{Head, SNAPSHOTS_KEPT, ServerState, Shipment, Stream, StreamError, Whole};
+
+/// A way for Redis to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StreamFault {
+    /// The next change is done, and its answer lost.
+    ReplyLost,
+    /// The connection is lost before the next call is done.
+    ConnectionLost,
+    /// Everything is gone, and the connection with it: restarted empty, or flushed.
+    Wiped,
+    /// Failed over to a replica that lacks the newest changes.
+    LostTail,
+    /// No memory left, until room is made.
+    Full,
+    /// The next call takes long; past the time-out its answer is lost.
+    Slow,
+    /// Nobody answers, until it is back.
+    Gone,
+}
+
+impl StreamFault {
+    /// Every fault.
+    pub const ALL: [StreamFault; 7] = [
+        StreamFault::ReplyLost,
+        StreamFault::ConnectionLost,
+        StreamFault::Wiped,
+        StreamFault::LostTail,
+        StreamFault::Full,
+        StreamFault::Slow,
+        StreamFault::Gone,
+    ];
+}
+
+/// A call slower than this counts as lost.
+const TIMEOUT_MS: u64 = 10_000;
+/// A replica is brought up to date at one change in so many.
+const REPLICATE_ONE_IN: u64 = 4;
+
+#[derive(Clone, Debug, Default)]
+struct Data {
+    head: Option<(Seq, Link)>,
+    owner: Option<(Epoch, u64)>,
+    base: Seq,
+    /// By the last entry of each.
+    frames: BTreeMap<Seq, Arc<Shipment>>,
+    snapshots: Vec<Whole>,
+    pieces: BTreeMap<Seq, BTreeMap<u64, Arc<Vec<u8>>>>,
+}
+
+impl Data {
+    fn head(&self) -> Head {
+        Head {
+            last: self.head.map_or(Seq(0), |(last, _)| last),
+            link: self.head.map(|(_, link)| link),
+            epoch: self.owner.map_or(Epoch(0), |(epoch, _)| epoch),
+            base: self.base,
+            snapshots: self.snapshots.clone(),
+            damaged: None,
+        }
+    }
+
+    fn guard(&self, epoch: Epoch, token: u64) -> Result<(), StreamError> {
+        match self.owner {
+            Some((newest, _)) if newest > epoch => Err(StreamError::Fenced { epoch: newest }),
+            Some((newest, owner)) if newest == epoch && owner != token => Err(StreamError::Fenced { epoch: newest }),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_whole(&self, snapshot: &Whole) -> bool {
+        self.pieces.get(&snapshot.s0).map_or(0, |pieces| pieces.len() as u64) == snapshot.pieces
+    }
+}
+
+#[derive(Debug)]
+struct Server {
+    random: Random,
+    data: Data,
+    replica: Data,
+    armed: Option<StreamFault>,
+    hits: BTreeMap<StreamFault, u64>,
+    full: bool,
+    gone: bool,
+    slept_ms: u64,
+    tokens: u64,
+    /// Connections made before this are dead.
+    life: u64,
+}
+
+/// The server. Clones are the same server.
+#[derive(Clone, Debug)]
+pub struct MemoryRedis(Arc<Mutex<Server>>);
+
+impl MemoryRedis {
+    /// An empty server whose accidents follow from `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(Server {
+            random: Random::new(seed),
+            data: Data::default(),
+            replica: Data::default(),
+            armed: None,
+            hits: BTreeMap::new(),
+            full: false,
+            gone: false,
+            slept_ms: 0,
+            tokens: 0,
+            life: 0,
+        })))
+    }
+
+    /// A connection of a new owner.
+    #[must_use]
+    pub fn connect(&self) -> MemoryStream {
+        let mut server = self.0.lock();
+        server.tokens += 1;
+        MemoryStream { server: self.clone(), token: server.tokens, life: server.life }
+    }
+
+    /// The next call that it can happen to meets this fault. [`StreamFault::Full`] and [`StreamFault::Gone`] last until
+    /// [`MemoryRedis::mend`].
+    pub fn arm(&self, fault: StreamFault) {
+        let mut server = self.0.lock();
+        match fault {
+            StreamFault::Full => server.full = true,
+            StreamFault::Gone => server.gone = true,
+            _ => server.armed = Some(fault),
+        }
+    }
+
+    /// Room is made, and the server is back.
+    pub fn mend(&self) {
+        let mut server = self.0.lock();
+        server.full = false;
+        server.gone = false;
+        server.armed = None;
+    }
+
+    /// Everything is gone now.
+    pub fn wipe(&self) {
+        self.0.lock().wipe();
+    }
+
+    /// The replica, which may lack the newest changes, is the server now.
+    pub fn fail_over(&self) {
+        self.0.lock().fail_over();
+    }
+
+    /// Milliseconds that slow calls have taken since the last time this was asked.
+    #[must_use]
+    pub fn slept_ms(&self) -> u64 {
+        std::mem::take(&mut self.0.lock().slept_ms)
+    }
+
+    /// How often each fault has happened.
+    #[must_use]
+    pub fn hits(&self) -> BTreeMap<StreamFault, u64> {
+        self.0.lock().hits.clone()
+    }
+
+    /// The frames that are there, in order.
+    #[must_use]
+    pub fn frames(&self) -> Vec<Shipment> {
+        self.0.lock().data.frames.values().map(|frame| Shipment::clone(frame)).collect()
+    }
+
+    /// Where the stream stands.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        self.0.lock().data.head()
+    }
+}
+
+impl Server {
+    fn hit(&mut self, fault: StreamFault) {
+        *self.hits.entry(fault).or_default() += 1;
+    }
+
+    fn wipe(&mut self) {
+        self.hit(StreamFault::Wiped);
+        self.data = Data::default();
+        self.replica = Data::default();
+        self.life += 1;
+    }
+
+    fn fail_over(&mut self) {
+        self.hit(StreamFault::LostTail);
+        self.data = self.replica.clone();
+        self.life += 1;
+    }
+}
+
+/// A connection to a [`MemoryRedis`].
+#[derive(Debug)]
+pub struct MemoryStream {
+    server: MemoryRedis,
+    token: u64,
+    life: u64,
+}
+
+/// What a call needs of the server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    /// Nothing: it reads.
+    Nothing,
+    /// It changes something.
+    Change,
+    /// It changes something and takes memory.
+    Memory,
+}
+
+fn lost(what: &str) -> StreamError {
+    StreamError::Lost(what.to_owned())
+}
+
+impl MemoryStream {
+    fn call<T>(
+        &mut self,
+        needs: Needs,
+        does: impl FnOnce(&mut Data, u64) -> Result<T, StreamError>,
+    ) -> Result<T, StreamError> {
+        let mut guard = self.server.0.lock();
+        let server = &mut *guard;
+        if server.gone {
+            server.hit(StreamFault::Gone);
+            return Err(lost("nobody answers"));
+        }
+        if self.life != server.life {
+            // The first call on a dead connection fails; the next makes a new one.
+            self.life = server.life;
+            return Err(lost("the connection was closed"));
+        }
+        let mut answered = true;
+        match server.armed {
+            Some(StreamFault::ReplyLost) if needs == Needs::Nothing => {}
+            Some(fault @ StreamFault::ReplyLost) => {
+                server.armed = None;
+                server.hit(fault);
+                answered = false;
+            }
+            Some(fault @ StreamFault::ConnectionLost) => {
+                server.armed = None;
+                server.hit(fault);
+                return Err(lost("the connection was reset"));
+            }
+            Some(fault @ StreamFault::Slow) => {
+                server.armed = None;
+                server.hit(fault);
+                let took = 1 + server.random.below(2 * TIMEOUT_MS);
+                server.slept_ms += took.min(TIMEOUT_MS);
+                answered = took <= TIMEOUT_MS;
+            }
+            Some(StreamFault::Wiped) => {
+                server.armed = None;
+                server.wipe();
+                return Err(lost("the server restarted"));
+            }
+            Some(StreamFault::LostTail) => {
+                server.armed = None;
+                server.fail_over();
+                return Err(lost("the server failed over"));
+            }
+            Some(StreamFault::Full | StreamFault::Gone) | None => {}
+        }
+        if server.full && needs == Needs::Memory {
+            server.hit(StreamFault::Full);
+            return Err(StreamError::OutOfMemory);
+        }
+        let done = does(&mut server.data, self.token);
+        if needs != Needs::Nothing && server.random.below(REPLICATE_ONE_IN) == 0 {
+            server.replica = server.data.clone();
+        }
+        if answered { done } else { Err(lost("no answer came in time")) }
+    }
+}
+
+impl Stream for MemoryStream {
+    fn head(&mut self) -> Result<Head, StreamError> {
+        self.call(Needs::Nothing, |data, _| Ok(data.head()))
+    }
+
+    fn take(&mut self, epoch: Epoch) -> Result<Head, StreamError> {
+        self.call(Needs::Change, |data, token| {
+            data.guard(epoch, token)?;
+            data.owner = Some((epoch, token));
+            Ok(data.head())
+        })
+    }
+
+    fn append(&mut self, epoch: Epoch, frames: &[Shipment]) -> Result<(), StreamError> {
+        self.call(Needs::Memory, |data, token| {
+            data.guard(epoch, token)?;
+            let Some(first) = frames.first() else { return Ok(()) };
+            let head = data.head();
+            let checks = !cfg!(berth_fault = "skip_head_check");
+            if checks && first.header.first != head.last.next() {
+                return Err(StreamError::Elsewhere);
+            }
+            if checks && head.link.is_some_and(|link| link != first.header.previous) {
+                return Err(StreamError::Diverged);
+            }
+            for frame in frames {
+                data.frames.insert(frame.header.last(), Arc::new(frame.clone()));
+                data.head = Some((frame.header.last(), frame.link));
+            }
+            data.owner = Some((epoch, token));
+            Ok(())
+        })
+    }
+
+    fn settles(&self) -> bool {
+        false
+    }
+
+    fn settle(&mut self) -> Result<(), StreamError> {
+        Ok(())
+    }
+
+    fn server(&mut self) -> Result<ServerState, StreamError> {
+        self.call(Needs::Nothing, |_, _| Ok(ServerState::default()))
+    }
+
+    fn put_piece(&mut self, epoch: Epoch, s0: Seq, number: u64, bytes: &[u8]) -> Result<(), StreamError> {
+        self.call(Needs::Memory, |data, token| {
+            data.guard(epoch, token)?;
+            let pieces = data.pieces.entry(s0).or_default();
+            if number == 0 {
+                pieces.clear();
+            }
+            pieces.insert(number, Arc::new(bytes.to_vec()));
+            Ok(())
+        })
+    }
+
+    fn pieces(&mut self, s0: Seq) -> Result<u64, StreamError> {
+        self.call(Needs::Nothing, |data, _| Ok(data.pieces.get(&s0).map_or(0, |pieces| pieces.len() as u64)))
+    }
+
+    fn keep(&mut self, epoch: Epoch, snapshot: Whole) -> Result<(), StreamError> {
+        self.call(Needs::Memory, |data, token| {
+            data.guard(epoch, token)?;
+            if !data.is_whole(&snapshot) || data.head().last < snapshot.s1 {
+                return Err(StreamError::NotWhole);
+            }
+            data.snapshots.retain(|other| other.s0 != snapshot.s0);
+            data.snapshots.push(snapshot);
+            data.snapshots.sort_by_key(|whole| std::cmp::Reverse(whole.s0));
+            data.snapshots.truncate(SNAPSHOTS_KEPT);
+            let Data { pieces, snapshots, .. } = data;
+            pieces.retain(|s0, _| snapshots.iter().any(|whole| whole.s0 == *s0));
+            Ok(())
+        })
+    }
+
+    // rule: FNC-4
+    fn trim(&mut self, epoch: Epoch, behind: Seq) -> Result<(), StreamError> {
+        self.call(Needs::Change, |data, token| {
+            data.guard(epoch, token)?;
+            let last = data.head().last;
+            if !data.snapshots.iter().any(|whole| whole.s0 >= behind && whole.s1 <= last && data.is_whole(whole)) {
+                return Err(StreamError::NotWhole);
+            }
+            data.frames = data.frames.split_off(&behind.next());
+            data.base = data.base.max(behind);
+            Ok(())
+        })
+    }
+
+    fn install(&mut self, epoch: Epoch, base: Seq, link: Link, snapshot: Option<Whole>) -> Result<(), StreamError> {
+        self.call(Needs::Change, |data, token| {
+            data.guard(epoch, token)?;
+            if snapshot.is_some_and(|whole| !data.is_whole(&whole)) {
+                return Err(StreamError::NotWhole);
+            }
+            data.frames.clear();
+            data.pieces.retain(|s0, _| snapshot.is_some_and(|whole| whole.s0 == *s0));
+            data.snapshots = snapshot.into_iter().collect();
+            data.head = (base != Seq(0)).then_some((base, link));
+            data.base = base;
+            data.owner = Some((epoch, token));
+            Ok(())
+        })
+    }
+
+    fn frames(&mut self, after: Seq, count: usize) -> Result<Vec<Vec<u8>>, StreamError> {
+        self.call(Needs::Nothing, |data, _| {
+            Ok(data.frames.range(after.next()..).take(count).map(|(_, frame)| frame.bytes.clone()).collect())
+        })
+    }
+
+    fn piece(&mut self, s0: Seq, number: u64) -> Result<Option<Vec<u8>>, StreamError> {
+        self.call(Needs::Nothing, |data, _| {
+            Ok(data.pieces.get(&s0).and_then(|pieces| pieces.get(&number)).map(|piece| piece.to_vec()))
+        })
+    }
+}
