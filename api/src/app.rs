@@ -8,6 +8,7 @@ use berth_engine::{CellId, Epoch, Failure};
 use berth_programme::Campaign;
 use tokio::sync::{Semaphore, watch};
 
+use crate::ack::AckMode;
 use crate::auth::KeyRing;
 use crate::metrics::Metrics;
 use crate::problem::{self, Problem};
@@ -37,6 +38,10 @@ pub(crate) struct HttpLimits {
     pub(crate) connections_max: usize,
     /// Requests answered at once; more are refused as `overloaded`.
     pub(crate) inflight_requests_max: usize,
+    /// How safe an effect must be before its answer is shown, where the request does not say.
+    pub(crate) ack: AckMode,
+    /// How long an answer waits for Redis after it waited for the disk.
+    pub(crate) ack_redis_time: Duration,
     /// How long `/readyz` says no before new requests are refused.
     pub(crate) drain_notice: Duration,
     /// How long running requests may take to end after that.
@@ -159,6 +164,8 @@ impl App {
             send_time: time,
             connections_max: 1,
             inflight_requests_max: 1,
+            ack: AckMode::Disk,
+            ack_redis_time: time,
             drain_notice: time,
             drain_time: time,
         };

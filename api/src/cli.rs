@@ -13,6 +13,7 @@ use berth_programme::{Campaign, KeyFault, Programme};
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::ack::AckMode;
 use crate::app::App;
 use crate::auth::Role;
 use crate::config::{ConfigFile, KeyEntry, RedisEntry, Settings};
@@ -86,6 +87,9 @@ struct ServeArgs {
     /// Redis to write behind to, as redis://host:port/db.
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
+    /// How safe an effect must be before its answer is shown, where a request does not say. Default disk.
+    #[arg(long, value_name = "MODE")]
+    ack: Option<AckMode>,
     /// Keep what is written in process memory until it is synced, so that `kill -9` loses what a power cut would.
     #[arg(long)]
     power_cut_rehearsal: bool,
@@ -152,6 +156,7 @@ fn settings(args: ServeArgs) -> Result<Settings, String> {
     let ServeArgs { config, listen, data_dir, programme, redis, power_cut_rehearsal, .. } = args;
     let mut file = config_file(config.as_deref())?;
     file.listen = listen.or(file.listen);
+    file.ack = args.ack.or(file.ack);
     file.data_dir = data_dir.or(file.data_dir);
     file.programme = programme.or(file.programme);
     if let Some(url) = redis {

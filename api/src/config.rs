@@ -9,6 +9,7 @@ use berth_engine::{CellId, Config, JournalConfig, Limits, RedisConfig};
 use berth_programme::{KeyFault, is_name, toml_fault};
 use serde::Deserialize;
 
+use crate::ack::AckMode;
 use crate::app::HttpLimits;
 use crate::auth::{Credential, KeyRing, Role, parse_hash};
 
@@ -29,6 +30,11 @@ pub(crate) struct ConfigFile {
     pub(crate) keys: Vec<KeyEntry>,
     /// Which cell this is, 0 to 1023. Default 1. Part of every name on the wire: never change it.
     pub(crate) cell: Option<u16>,
+    /// How safe an effect must be before its answer is shown, where a request's `Berth-Ack` does not say: `memory`,
+    /// `disk` or `redis`. Default `disk`; `redis` needs `[redis]`.
+    pub(crate) ack: Option<AckMode>,
+    /// How long an answer waits for Redis, once it is on disk, before it is told `redis_late`. 1 to 600000. Default 5000.
+    pub(crate) ack_redis_time_ms: Option<u64>,
     /// Write-behind to Redis. Default none.
     pub(crate) redis: Option<RedisEntry>,
     /// MiB of one journal segment, 1 to 4096. Default 64.
@@ -170,7 +176,12 @@ impl ConfigFile {
             .redis
             .map(|redis| RedisConfig::new(redis.url, redis.prefix.unwrap_or_else(|| format!("berth:{{{cell}}}"))));
         let limits = faults.limits(&self.limits);
-        let http = faults.http(&self.http);
+        let mut http = faults.http(&self.http);
+        http.ack = self.ack.unwrap_or(AckMode::Disk);
+        http.ack_redis_time = faults.millis("ack_redis_time_ms", self.ack_redis_time_ms, 5000, 1, 600_000);
+        if http.ack == AckMode::Redis && redis.is_none() {
+            faults.push("ack", "is redis, and there is no [redis]");
+        }
         match (listen, data_dir, programme) {
             (Some(listen), Some(data_dir), Some(programme)) if faults.0.is_empty() => {
                 let journal = JournalConfig {
@@ -267,6 +278,8 @@ impl Faults {
                 1,
                 1_000_000,
             ),
+            ack: AckMode::Disk,
+            ack_redis_time: Duration::ZERO,
             drain_notice: self.millis("http.drain_notice_ms", entry.drain_notice_ms, 500, 0, 60_000),
             drain_time: self.millis("http.drain_time_ms", entry.drain_time_ms, 30_000, 0, 600_000),
         }

@@ -14,6 +14,11 @@ use crate::wire::Names;
 pub(crate) trait Sink {
     /// Takes whole lines. An error ends the export.
     fn piece(&mut self, bytes: Vec<u8>) -> Result<(), Stopped>;
+
+    /// Waits until what the next piece rests on may be shown: is durable, where nothing else was asked.
+    fn wait(&mut self, engine: &Engine, seq: berth_engine::Seq) -> Result<(), Stopped> {
+        engine.ticket(seq).wait().map_err(|_| Stopped)
+    }
 }
 
 /// Nobody takes the export any more, or the journal stopped.
@@ -127,12 +132,12 @@ impl Export<'_> {
         }
     }
 
-    // rule: IDM-2 no answer shows what is not yet durable
+    // rule: IDM-2 no answer shows what is not yet as safe as was asked
     fn flush(&mut self) {
         // Slots are read from memory and do not say what they rest on: nothing newer than this.
         self.seq = self.seq.max(self.engine.appended());
-        let durable = self.engine.ticket(self.seq).wait().is_ok();
+        let safe = !self.stopped && self.sink.wait(self.engine, self.seq).is_ok();
         let piece = std::mem::take(&mut self.buffer);
-        self.stopped = self.stopped || !durable || self.sink.piece(piece).is_err();
+        self.stopped = !safe || self.sink.piece(piece).is_err();
     }
 }

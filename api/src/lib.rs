@@ -3,7 +3,7 @@
 //! Life of a request: [`server`] accepts, [`connection`] tells HTTP/1.1 from HTTP/2, [`router`] finds the
 //! endpoint, checks who asks ([`auth`]) and calls one function of [`routes`]; that reads the body within its
 //! limits ([`body`]), turns it into one engine command ([`wire`], [`idempotency`]), submits it, waits until
-//! what the answer rests on is durable, and renders. Every refusal becomes a status and a code in [`problem`],
+//! what the answer rests on is as safe as was asked ([`ack`]), and renders. Every refusal becomes a status and a code in [`problem`],
 //! and nowhere else.
 //!
 //! **A client that hangs up.** `Engine::submit` does all its work in one call that never waits, so there is no
@@ -25,6 +25,7 @@ mod descriptors;
 mod router;
 mod traffic;
 
+mod ack;
 mod auth;
 mod body;
 mod idempotency;

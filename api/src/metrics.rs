@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use crate::ack::AckMode;
 use crate::app::App;
 use crate::problem::Code;
 use crate::router::{Endpoint, TABLE};
@@ -26,6 +27,7 @@ pub(crate) struct Metrics {
     routes: [RouteMetrics; TABLE.len() + 1],
     refusals: [AtomicU64; Code::ALL.len()],
     replays: AtomicU64,
+    acks: [AtomicU64; AckMode::ALL.len()],
     connections: AtomicU64,
     connections_total: AtomicU64,
 }
@@ -43,6 +45,7 @@ impl Metrics {
             routes: std::array::from_fn(|_| RouteMetrics::default()),
             refusals: std::array::from_fn(|_| AtomicU64::new(0)),
             replays: AtomicU64::new(0),
+            acks: std::array::from_fn(|_| AtomicU64::new(0)),
             connections: AtomicU64::new(0),
             connections_total: AtomicU64::new(0),
         }
@@ -69,6 +72,13 @@ impl Metrics {
     pub(crate) fn refused(&self, code: Code) {
         let index = Code::ALL.iter().position(|&c| c == code);
         if let Some(counter) = index.and_then(|i| self.refusals.get(i)) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A request asked to be this safe, or left it to the server.
+    pub(crate) fn asked(&self, mode: AckMode) {
+        if let Some(counter) = self.acks.get(mode as usize) {
             counter.fetch_add(1, Relaxed);
         }
     }
@@ -104,6 +114,11 @@ pub(crate) fn page(app: &App) -> String {
     page.family("berth_http_refusals_total", "counter", "Requests refused, by the code of the answer.");
     for (code, count) in Code::ALL.iter().zip(&metrics.refusals) {
         page.sample("berth_http_refusals_total", &format!("code=\"{}\"", code.as_str()), count.load(Relaxed));
+    }
+    let name = "berth_http_acks_total";
+    page.family(name, "counter", "Requests by how safe what their answer rests on had to be.");
+    for (mode, count) in AckMode::ALL.iter().zip(&metrics.acks) {
+        page.sample(name, &format!("ack=\"{}\"", mode.as_str()), count.load(Relaxed));
     }
     page.counter(
         "berth_idempotent_replays_total",

@@ -82,7 +82,9 @@ codes! {
     Overloaded SERVICE_UNAVAILABLE "overloaded" "The server is busy",
     Draining SERVICE_UNAVAILABLE "draining" "The server is stopping",
     JournalStopped SERVICE_UNAVAILABLE "journal_stopped" "The journal has stopped",
+    AckUnavailable SERVICE_UNAVAILABLE "ack_unavailable" "The acknowledgement asked for cannot be had",
     RedisStopped SERVICE_UNAVAILABLE "redis_stopped" "Redis takes nothing more",
+    RedisLate SERVICE_UNAVAILABLE "redis_late" "On disk, and not yet in Redis",
 }
 
 /// A refusal on its way out.
@@ -152,7 +154,7 @@ impl Problem {
 /// When asking again may help, and how soon.
 fn retry_after_seconds(code: Code) -> Option<u16> {
     match code {
-        Code::JournalFull | Code::Overloaded | Code::IdempotencyInFlight => Some(1),
+        Code::JournalFull | Code::Overloaded | Code::IdempotencyInFlight | Code::RedisLate => Some(1),
         // Another server, or this one restarted, takes a little longer.
         Code::Draining | Code::JournalStopped => Some(5),
         _ => None,
@@ -282,6 +284,12 @@ pub(crate) fn failed(failure: &Failure) -> Problem {
             Problem::new(Code::RedisStopped, detail)
         }
     }
+}
+
+/// On disk, and Redis did not take it in time.
+pub(crate) fn redis_late() -> Problem {
+    let detail = "it is on the server's disk and not yet in Redis: repeat with the same key, or ask for its outcome";
+    Problem::new(Code::RedisLate, detail)
 }
 
 /// Lines of a bulk body are wrong.

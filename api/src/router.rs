@@ -2,7 +2,7 @@
 //!
 //! The table below is the whole surface. For every request, in this order: is there such a path (404) and
 //! method (405 with `Allow`), is the server still taking requests (503), does the key carry the role (401, 403), can the
-//! answer be of an accepted type (406), is the body of the right type (415); the rest is the route's.
+//! answer be of an accepted type (406), is the body of the right type (415), can it be as safe as was asked (503); the rest is the route's.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response};
 
+use crate::ack::{self, AckMode};
 use crate::app::{App, Phase};
 use crate::auth::{Credential, Role};
 use crate::body::ResponseBody;
@@ -128,6 +129,8 @@ pub(crate) struct Call {
     /// What stands at the template's parameter, as sent.
     pub(crate) parameter: String,
     pub(crate) query: Option<String>,
+    /// How safe what the answer rests on must be; the server's default until the router has read the header.
+    pub(crate) ack: AckMode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Incoming,
 }
@@ -159,6 +162,7 @@ pub(crate) async fn answer(
         Ok(_) if !room => Err(Problem::new(Code::Overloaded, "too many requests are running")),
         Ok((endpoint, parameter)) => {
             let call = Call {
+                ack: app.limits.ack,
                 app: Arc::clone(&app),
                 endpoint,
                 parameter: parameter.to_owned(),
@@ -180,7 +184,7 @@ pub(crate) async fn answer(
     Ok(response.map(|body| body.of(inflight, running)))
 }
 
-async fn dispatch(call: Call) -> Result<Response<ResponseBody>, Problem> {
+async fn dispatch(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
     let endpoint = call.endpoint;
     if call.app.phase() == Phase::Draining && !is_probe(endpoint) {
         return Err(Problem::new(Code::Draining, "this server is stopping: ask another, or again soon"));
@@ -190,6 +194,11 @@ async fn dispatch(call: Call) -> Result<Response<ResponseBody>, Problem> {
     }
     accepts(&call.headers, endpoint.gives)?;
     is_of_type(&call.headers, endpoint)?;
+    // Who needs no key is shown no claim.
+    if !endpoint.roles.is_empty() {
+        call.ack = ack::asked(&call.headers, &call.app)?;
+        call.app.metrics.asked(call.ack);
+    }
     match endpoint.route {
         Route::PublishRegions | Route::PublishCentres | Route::PublishSessions => routes::bulk::publish(call).await,
         Route::AddParties => routes::parties::add(call).await,

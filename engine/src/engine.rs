@@ -118,6 +118,12 @@ impl Engine {
         engine
     }
 
+    /// As [`Engine::in_memory`], with a disk that never answers: no ticket for it resolves. For tests of who waits for what.
+    #[must_use]
+    pub fn in_memory_stalled(limits: &Limits, policy: Arc<dyn Policy>) -> Engine {
+        Self::without_writer(Inventory::new(limits), policy, CellId(1), [7; 16], Seq(0), 1 << 20)
+    }
+
     /// An [`Engine::in_memory`] in the state that these entries lead to.
     ///
     /// # Errors
@@ -209,6 +215,19 @@ impl Engine {
     /// Resolves when `seq` is as safe as `ack` says. A ticket for [`Ack::Redis`] of an engine without Redis never resolves.
     pub fn ticket_for(&self, seq: Seq, ack: Ack) -> Ticket {
         Ticket::new(Arc::clone(&self.marks), seq, ack)
+    }
+
+    /// Whether a ticket for `ack` may ever resolve in this run: not where Redis is to be waited for and there is none, or
+    /// shipping to it has stopped for good.
+    #[must_use]
+    pub fn can_acknowledge(&self, ack: Ack) -> bool {
+        ack != Ack::Redis || self.shipper.is_some() && !self.marks.redis_stopped()
+    }
+
+    /// Why the journal has stopped, if it has.
+    #[must_use]
+    pub fn stopped(&self) -> Option<Failure> {
+        self.marks.failure()
     }
 
     /// Which cell this is.

@@ -6,7 +6,7 @@ use berth_engine::{BookingNumber, BookingView, Command, NumberedClaim, SlotId, S
 use berth_programme::SlotPlace;
 use hyper::{Response, StatusCode};
 
-use super::{claims_of, durable, execute, fingerprint, key, parse, read_json, read_nothing, with_claims};
+use super::{claims_of, execute, fingerprint, key, parse, read_json, read_nothing, safe, with_claims};
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::problem::{self, Code, Problem};
@@ -20,7 +20,7 @@ pub(crate) async fn book(mut call: Call) -> Result<Response<ResponseBody>, Probl
     let BookRequest { claims } = parse(&body)?;
     let claims = claims_of(&call.app, &claims)?;
     let idempotency = with_claims(fingerprint(&call), &claims).under(key);
-    execute(&call.app, Command::Book { claims: &claims }, idempotency).await
+    execute(&call.app, call.ack, Command::Book { claims: &claims }, idempotency).await
 }
 
 /// `GET /v1/bookings/{booking}`
@@ -30,7 +30,7 @@ pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> 
     let Some(view) = call.app.campaign.engine.booking(booking) else {
         return Err(problem::refused(&berth_engine::Refusal::UnknownBooking { booking }, &names));
     };
-    durable(&call.app, view.seq).await?;
+    safe(&call.app, call.ack, view.seq).await?;
     let answer = of_view(&call.app, &view).await?;
     Ok(respond(StatusCode::OK, Media::Json, json(&answer)))
 }
@@ -41,7 +41,7 @@ pub(crate) async fn cancel(mut call: Call) -> Result<Response<ResponseBody>, Pro
     read_nothing(&mut call).await?;
     let booking = call.app.names().parse_booking(&call.parameter)?;
     let idempotency = fingerprint(&call).number(booking.0).under(key);
-    execute(&call.app, Command::Cancel { booking }, idempotency).await
+    execute(&call.app, call.ack, Command::Cancel { booking }, idempotency).await
 }
 
 /// `POST /v1/bookings/{booking}/move`
@@ -52,7 +52,7 @@ pub(crate) async fn move_to(mut call: Call) -> Result<Response<ResponseBody>, Pr
     let names = call.app.names();
     let (booking, to) = (names.parse_booking(&call.parameter)?, names.parse_slot(&slot)?);
     let idempotency = fingerprint(&call).number(booking.0).number(to.0.into()).under(key);
-    execute(&call.app, Command::Move { booking, to }, idempotency).await
+    execute(&call.app, call.ack, Command::Move { booking, to }, idempotency).await
 }
 
 /// A hold or booking as it stands.

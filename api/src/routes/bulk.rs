@@ -6,7 +6,7 @@ use berth_programme::{BulkKind, PublishError, Published};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::{fingerprint, key, mark_replayed};
+use super::{fingerprint, key, mark_replayed, safe};
 use crate::app::App;
 use crate::body::{self, ResponseBody};
 use crate::problem::{self, Code, Problem};
@@ -37,6 +37,10 @@ pub(crate) async fn publish(mut call: Call) -> Result<Response<ResponseBody>, Pr
     });
     let published = work.await.expect("publishing does not panic, and nobody cancels it");
     let published = published.map_err(|error| unpublished(&call.app, &error))?;
+    // Searches show only what is durable, so a publish is always that; here is for who asked for more.
+    let engine = &call.app.campaign.engine;
+    let seq = engine.outcome(idempotency.key).map_or_else(|| engine.appended(), |outcome| outcome.seq);
+    safe(&call.app, call.ack, seq).await?;
     let mut response = respond(StatusCode::OK, Media::Json, answer(&published).to_string());
     if published.replayed {
         call.app.metrics.replayed();

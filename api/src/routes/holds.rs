@@ -25,7 +25,7 @@ pub(crate) async fn hold(mut call: Call) -> Result<Response<ResponseBody>, Probl
     let idempotency = with_claims(fingerprint(&call).number(asked), &claims).under(key);
     let longest = call.app.campaign.programme.hold_ttl();
     let ttl = ttl_seconds.map_or(longest, |seconds| Duration::from_secs(seconds.into()));
-    execute(&call.app, Command::Hold { claims: &claims, ttl }, idempotency).await
+    execute(&call.app, call.ack, Command::Hold { claims: &claims, ttl }, idempotency).await
 }
 
 /// `POST /v1/holds/{hold}/confirm`
@@ -34,7 +34,7 @@ pub(crate) async fn confirm(mut call: Call) -> Result<Response<ResponseBody>, Pr
     read_nothing(&mut call).await?;
     let hold = call.app.names().parse_booking(&call.parameter)?;
     let idempotency = fingerprint(&call).number(hold.0).under(key);
-    execute(&call.app, Command::Confirm { hold }, idempotency).await
+    execute(&call.app, call.ack, Command::Confirm { hold }, idempotency).await
 }
 
 /// `POST /v1/holds/{hold}/release`
@@ -43,5 +43,5 @@ pub(crate) async fn release(mut call: Call) -> Result<Response<ResponseBody>, Pr
     read_nothing(&mut call).await?;
     let hold = call.app.names().parse_booking(&call.parameter)?;
     let idempotency = fingerprint(&call).number(hold.0).under(key);
-    execute(&call.app, Command::Release { hold }, idempotency).await
+    execute(&call.app, call.ack, Command::Release { hold }, idempotency).await
 }

@@ -16,6 +16,7 @@ use hyper::Response;
 use hyper::header::HeaderValue;
 use serde::Deserialize;
 
+use crate::ack::{self, AckMode, Unsafe};
 use crate::app::App;
 use crate::body::{self, ResponseBody};
 use crate::idempotency::{self, Fingerprint};
@@ -74,12 +75,17 @@ fn key(call: &Call) -> Result<berth_engine::IdempotencyKey, Problem> {
 }
 
 /// Submits a command and waits until its answer may be shown.
-// rule: IDM-2 no answer shows what is not yet durable, refusals and repeats included
-async fn submit(app: &App, command: Command<'_>, idempotency: Idempotency) -> Result<Submitted, Problem> {
+// rule: IDM-2 no answer shows what is not yet as safe as was asked, refusals and repeats included
+async fn submit(
+    app: &App,
+    mode: AckMode,
+    command: Command<'_>,
+    idempotency: Idempotency,
+) -> Result<Submitted, Problem> {
     let engine = &app.campaign.engine;
     let request = Request { command, idempotency: Some(idempotency) };
     let submitted = engine.submit(&request, engine.now()).map_err(|failure| app.failed(&failure))?;
-    durable(app, submitted.seq).await?;
+    safe(app, mode, submitted.seq).await?;
     if submitted.replayed {
         app.metrics.replayed();
     }
@@ -89,14 +95,22 @@ async fn submit(app: &App, command: Command<'_>, idempotency: Idempotency) -> Re
     }
 }
 
-/// Waits until the journal is durable that far.
-async fn durable(app: &App, seq: Seq) -> Result<(), Problem> {
-    app.campaign.engine.ticket(seq).await.map_err(|failure| app.failed(&failure))
+/// Waits until entries up to this one are as safe as was asked.
+async fn safe(app: &App, mode: AckMode, seq: Seq) -> Result<(), Problem> {
+    ack::wait(&app.campaign.engine, seq, mode, app.limits.ack_redis_time).await.map_err(|why| match why {
+        Unsafe::Failed(failure) => app.failed(&failure),
+        Unsafe::Late => problem::redis_late(),
+    })
 }
 
 /// Submits a command and renders what came of it, as the first time and every time.
-async fn execute(app: &App, command: Command<'_>, idempotency: Idempotency) -> Result<Response<ResponseBody>, Problem> {
-    let submitted = submit(app, command, idempotency).await?;
+async fn execute(
+    app: &App,
+    mode: AckMode,
+    command: Command<'_>,
+    idempotency: Idempotency,
+) -> Result<Response<ResponseBody>, Problem> {
+    let submitted = submit(app, mode, command, idempotency).await?;
     let mut response = outcomes::render(app, &submitted).await?;
     if submitted.replayed {
         mark_replayed(&mut response);

@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::bookings::{json, of_claim};
-use super::durable;
+use super::safe;
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::idempotency;
@@ -22,7 +22,7 @@ pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> 
     let key = key.ok_or_else(|| Problem::new(Code::IdempotencyKeyMalformed, "this cannot be an Idempotency-Key"))?;
     let key = idempotency::scoped(&key, call.credential()?);
     let submitted = call.app.campaign.engine.outcome(key).ok_or_else(unknown)?;
-    durable(&call.app, submitted.seq).await?;
+    safe(&call.app, call.ack, submitted.seq).await?;
     render(&call.app, &submitted).await
 }
 

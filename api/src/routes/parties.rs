@@ -4,7 +4,7 @@ use berth_engine::{Command, PartyFacts};
 use hyper::{Response, StatusCode};
 
 use super::bookings::{json, of_view};
-use super::{durable, execute, fingerprint, key, parse, read_json};
+use super::{execute, fingerprint, key, parse, read_json, safe};
 use crate::body::ResponseBody;
 use crate::problem::{self, Code, Problem};
 use crate::router::{Call, Media, respond};
@@ -27,7 +27,7 @@ pub(crate) async fn add(mut call: Call) -> Result<Response<ResponseBody>, Proble
     }
     let facts = PartyFacts { birth_year: birth_year.unwrap_or(0), ..PartyFacts::default() };
     let idempotency = fingerprint(&call).number(count.into()).number(facts.birth_year.into()).under(key);
-    execute(&call.app, Command::AddParties { count, facts }, idempotency).await
+    execute(&call.app, call.ack, Command::AddParties { count, facts }, idempotency).await
 }
 
 /// `GET /v1/parties/{party}/bookings`
@@ -42,7 +42,7 @@ pub(crate) async fn bookings(call: Call) -> Result<Response<ResponseBody>, Probl
     let Some(view) = call.app.campaign.engine.party_bookings(party) else {
         return Err(problem::refused(&berth_engine::Refusal::UnknownParty { party }, &names));
     };
-    durable(&call.app, view.seq).await?;
+    safe(&call.app, call.ack, view.seq).await?;
     let mut views = view.bookings;
     views.sort_by_key(|view| view.number);
     let mut bookings = Vec::with_capacity(views.len());

@@ -6,6 +6,7 @@
 mod client;
 mod server;
 
+mod acks;
 mod availability;
 mod bad_input;
 mod bookings;

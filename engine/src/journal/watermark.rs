@@ -170,6 +170,11 @@ impl Watermark {
         self.redis.fail(failure);
     }
 
+    /// Whether [`Watermark::fail_redis`] was called, or the journal stopped.
+    pub(crate) fn redis_stopped(&self) -> bool {
+        self.redis.failure().is_some()
+    }
+
     /// Stops for good: every waiter, present and future, is told.
     // rule: JNL-3 a failed write or sync stops the journal; nothing is acknowledged after it
     pub(crate) fn fail(&self, reason: String) {
