@@ -12,6 +12,7 @@ use crate::ack::AckMode;
 use crate::auth::KeyRing;
 use crate::metrics::Metrics;
 use crate::problem::{self, Problem};
+use crate::snapshots::SnapshotPolicy;
 use crate::wire::Names;
 
 /// Where the server stands between its start and its end.
@@ -58,6 +59,7 @@ pub(crate) struct App {
     pub(crate) cell: CellId,
     pub(crate) epoch: Epoch,
     pub(crate) limits: HttpLimits,
+    pub(crate) snapshots: SnapshotPolicy,
     pub(crate) metrics: Metrics,
     pub(crate) phase: watch::Sender<Phase>,
     /// Permits for bulk bodies.
@@ -72,13 +74,21 @@ pub(crate) struct App {
 impl App {
     /// A server's state at its start.
     #[must_use]
-    pub(crate) fn new(campaign: Campaign, keys: KeyRing, cell: CellId, epoch: Epoch, limits: HttpLimits) -> App {
+    pub(crate) fn new(
+        campaign: Campaign,
+        keys: KeyRing,
+        cell: CellId,
+        epoch: Epoch,
+        limits: HttpLimits,
+        snapshots: SnapshotPolicy,
+    ) -> App {
         App {
             campaign,
             keys,
             cell,
             epoch,
             limits,
+            snapshots,
             metrics: Metrics::new(),
             phase: watch::Sender::new(Phase::Serving),
             bulk: Arc::new(Semaphore::new(BULK_CONCURRENCY)),
@@ -169,6 +179,7 @@ impl App {
             drain_notice: time,
             drain_time: time,
         };
-        Arc::new(App::new(campaign, KeyRing::default(), CellId(1), report.epoch, limits))
+        let never = SnapshotPolicy { every: None, log_bytes: None, stop_log_bytes: u64::MAX };
+        Arc::new(App::new(campaign, KeyRing::default(), CellId(1), report.epoch, limits, never))
     }
 }

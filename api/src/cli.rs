@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use berth_engine::Limits;
+use berth_engine::{Limits, ReplayReport};
 use berth_programme::{Campaign, KeyFault, Programme};
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -17,6 +17,7 @@ use crate::ack::AckMode;
 use crate::app::App;
 use crate::auth::Role;
 use crate::config::{ConfigFile, KeyEntry, RedisEntry, Settings};
+use crate::snapshots::{Asker, Snapshots};
 use crate::{demo, descriptors, offline, server};
 
 /// Berth: a booking core for mass appointment campaigns.
@@ -231,22 +232,33 @@ fn serve(settings: &Settings) -> Result<ExitCode, String> {
 /// Opens the campaign and tells what was replayed.
 pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>, String> {
     let (campaign, report) = Campaign::open(settings.engine.clone(), programme).map_err(|error| error.to_string())?;
+    tell_of_replay(&report);
+    let (cell, epoch) = (settings.engine.cell, report.epoch);
+    let mut http = settings.http.clone();
+    http.connections_max = descriptors::connections_max(http.connections_max);
+    Ok(Arc::new(App::new(campaign, settings.keys.clone(), cell, epoch, http, settings.snapshots)))
+}
+
+fn tell_of_replay(report: &ReplayReport) {
+    for (path, what) in &report.snapshots_damaged {
+        tracing::warn!(path = %path.display(), %what, "the newest snapshot is damaged: started from the one before, or the log");
+    }
     if let Some((segment, offset)) = &report.cut {
         tracing::warn!(segment = %segment.display(), offset, "cut the torn end of the journal");
     }
-    let milliseconds = report.nanos / 1_000_000;
+    let milliseconds = |nanos: u64| nanos / 1_000_000;
     tracing::info!(
+        snapshot = report.snapshot.map(|s0| s0.0),
         entries = report.entries,
         bytes = report.bytes,
-        milliseconds,
+        milliseconds = milliseconds(report.nanos),
+        entries_per_second = u128::from(report.entries) * 1_000_000_000 / u128::from(report.nanos.max(1)),
+        snapshot_bytes = report.snapshot_bytes,
+        snapshot_milliseconds = milliseconds(report.snapshot_nanos),
         epoch = report.epoch.0,
         fault = berth_engine::FAULT,
         "replayed the journal"
     );
-    let (cell, epoch) = (settings.engine.cell, report.epoch);
-    let mut http = settings.http.clone();
-    http.connections_max = descriptors::connections_max(http.connections_max);
-    Ok(Arc::new(App::new(campaign, settings.keys.clone(), cell, epoch, http)))
 }
 
 /// Serves until a signal to stop. A second signal ends the process at once.
@@ -262,6 +274,9 @@ pub(crate) fn run_server(
         .map_err(|error| format!("cannot start the threads of the server: {error}"))?;
     let ended = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(|error| format!("cannot listen for signals: {error}"))?;
+        let snapshots = Snapshots::start(Arc::clone(&app.campaign.engine), app.snapshots)
+            .map_err(|error| format!("cannot start the thread of the snapshots: {error}"))?;
+        signals.ask_on_usr1(snapshots.asker());
         ready()?;
         let stop = async {
             signals.next().await;
@@ -270,6 +285,8 @@ pub(crate) fn run_server(
                 tell("berth: stopped at the second signal; what was acknowledged is safe");
                 std::process::exit(1);
             });
+            // What is taken now need not be replayed by the next start; serving goes on meanwhile.
+            let _ = tokio::task::spawn_blocking(move || snapshots.stop()).await;
         };
         server::serve(app, listener, stop).await.map_err(|error| format!("the server failed: {error}"))
     })?;
@@ -288,16 +305,31 @@ pub(crate) fn run_server(
     }
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT to stop, SIGUSR1 for a snapshot.
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    snapshot: Option<tokio::signal::unix::Signal>,
 }
 
 impl Signals {
     fn listen() -> std::io::Result<Signals> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            snapshot: Some(signal(SignalKind::user_defined1())?),
+        })
+    }
+
+    /// From now on each SIGUSR1 asks for a snapshot.
+    fn ask_on_usr1(&mut self, asker: Asker) {
+        let Some(mut snapshot) = self.snapshot.take() else { return };
+        tokio::spawn(async move {
+            while snapshot.recv().await.is_some() {
+                asker.ask();
+            }
+        });
     }
 
     async fn next(&mut self) {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::ack::AckMode;
 use crate::app::HttpLimits;
 use crate::auth::{Credential, KeyRing, Role, parse_hash};
+use crate::snapshots::SnapshotPolicy;
 
 /// The configuration file. Everything is optional here, because a flag may say it instead.
 ///
@@ -41,6 +42,12 @@ pub(crate) struct ConfigFile {
     pub(crate) segment_mib: Option<u64>,
     /// MiB of entries that may wait for the disk, 1 to 1024. Default 16; also bounds one publish.
     pub(crate) buffer_mib: Option<usize>,
+    /// MiB of all segments together, past which what takes units is refused with `journal_full` until the log is trimmed.
+    /// At least three times `snapshots.log_mib` and eight segments. Default no bound but the disk's.
+    pub(crate) log_mib_max: Option<u64>,
+    /// When snapshots are taken.
+    #[serde(default)]
+    pub(crate) snapshots: SnapshotsEntry,
     /// How large the cell may grow.
     #[serde(default)]
     pub(crate) limits: LimitsEntry,
@@ -76,6 +83,19 @@ impl fmt::Debug for RedisEntry {
         // The URL may hold a password.
         f.debug_struct("RedisEntry").field("prefix", &self.prefix).finish_non_exhaustive()
     }
+}
+
+/// When snapshots are taken while serving. The log is trimmed behind the older of the newest two.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SnapshotsEntry {
+    /// So many minutes after the last one, if anything has happened since. 0 to 10080; 0: never by the clock. Default 60.
+    pub(crate) every_minutes: Option<u64>,
+    /// When a start would have to replay so many MiB of the log. 0 to 1048576; 0: never by size. Default 1024, or what
+    /// `log_mib_max` leaves.
+    pub(crate) log_mib: Option<u64>,
+    /// One more before a planned stop, when the next start would have to replay so many MiB. 0 to 1048576. Default 64.
+    pub(crate) stop_log_mib: Option<u64>,
 }
 
 /// How large the cell may grow; only directories are allocated ahead. Defaults are the engine's.
@@ -130,6 +150,8 @@ pub(crate) struct Settings {
     pub(crate) engine: Config,
     /// Limits of the HTTP side.
     pub(crate) http: HttpLimits,
+    /// When snapshots are taken.
+    pub(crate) snapshots: SnapshotPolicy,
 }
 
 impl ConfigFile {
@@ -172,6 +194,7 @@ impl ConfigFile {
         if segment_mib <= buffer_mib as u64 {
             faults.push("segment_mib", format!("must be more than buffer_mib, {buffer_mib}, so that a batch fits"));
         }
+        let (snapshots, log_bytes_max) = faults.snapshots(&self.snapshots, self.log_mib_max, segment_mib);
         let redis = self
             .redis
             .map(|redis| RedisConfig::new(redis.url, redis.prefix.unwrap_or_else(|| format!("berth:{{{cell}}}"))));
@@ -188,9 +211,10 @@ impl ConfigFile {
                     segment_bytes: segment_mib << 20,
                     buffer_bytes: buffer_mib << 20,
                     redis,
+                    log_bytes_max,
                     ..JournalConfig::new(data_dir)
                 };
-                Ok(Settings { listen, programme, keys, engine: Config { cell, limits, journal }, http })
+                Ok(Settings { listen, programme, keys, engine: Config { cell, limits, journal }, http, snapshots })
             }
             _ => Err(faults.0),
         }
@@ -263,6 +287,22 @@ impl Faults {
             ),
             idempotency_window: Duration::from_secs(hours * 3600),
         }
+    }
+
+    /// The policy, and the most bytes of the log.
+    fn snapshots(&mut self, entry: &SnapshotsEntry, max: Option<u64>, segment_mib: u64) -> (SnapshotPolicy, u64) {
+        let max = max.map(|max| self.within("log_mib_max", Some(max), 0, 8 * segment_mib, 1 << 40));
+        // Two snapshots apart, and what is written while the second is taken.
+        let most = max.map_or(1 << 20, |max| max / 3);
+        let log_mib = self.within("snapshots.log_mib", entry.log_mib, 1024.min(most), 0, most);
+        let every = self.within("snapshots.every_minutes", entry.every_minutes, 60, 0, 10_080);
+        let stop_mib = self.within("snapshots.stop_log_mib", entry.stop_log_mib, 64, 0, 1 << 20);
+        let policy = SnapshotPolicy {
+            every: (every > 0).then(|| Duration::from_secs(every * 60)),
+            log_bytes: (log_mib > 0).then_some(log_mib << 20),
+            stop_log_bytes: stop_mib << 20,
+        };
+        (policy, max.map_or(u64::MAX, |max| max << 20))
     }
 
     fn http(&mut self, entry: &HttpEntry) -> HttpLimits {

@@ -19,6 +19,7 @@ mod config;
 
 mod app;
 mod server;
+mod snapshots;
 
 mod connection;
 mod descriptors;

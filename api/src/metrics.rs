@@ -211,6 +211,30 @@ fn engine(page: &mut Page, app: &App) {
         stats.journal_stopped,
     );
 
+    page.gauge("berth_log_bytes", "Bytes of all segments of the journal, those made ahead included.", stats.log_bytes);
+    let snapshots = &stats.snapshots;
+    page.counter("berth_snapshots_total", "Snapshots taken in this run.", snapshots.taken);
+    page.counter("berth_snapshot_failures_total", "Snapshots that failed in this run.", snapshots.failed);
+    page.gauge("berth_snapshot_running", "1 while one is being taken.", snapshots.running);
+    page.gauge(
+        "berth_snapshot_seq",
+        "Every entry up to here is in the newest snapshot; 0: there is none.",
+        snapshots.s0.0,
+    );
+    page.gauge("berth_snapshot_bytes", "Bytes of the newest snapshot.", snapshots.bytes);
+    page.gauge(
+        "berth_snapshot_replay_bytes",
+        "Bytes of the journal that a start would have to replay behind the newest snapshot.",
+        snapshots.log_bytes_since,
+    );
+    page.family("berth_snapshot_age_seconds", "gauge", "Since the newest snapshot was taken; of none, nothing.");
+    if snapshots.at.0 > 0 {
+        let age = app.campaign.engine.now().0.saturating_sub(snapshots.at.0);
+        page.bare("berth_snapshot_age_seconds", age / 1000);
+    }
+    page.family("berth_snapshot_duration_seconds", "gauge", "How long the newest snapshot of this run took.");
+    page.bare("berth_snapshot_duration_seconds", Duration::from_nanos(snapshots.nanos).as_secs_f64());
+
     if let Some(redis) = &stats.redis {
         page.gauge("berth_redis_connected", "1 while the write-behind is connected.", redis.connected);
         page.gauge("berth_redis_shipped_seq", "Number of the newest entry known to be in Redis.", redis.shipped);

@@ -26,6 +26,7 @@ use crate::party::LIVE_CLAIMS_MAX;
 use crate::policy::Policy;
 use crate::replay::Replayer;
 use crate::slot::Counts;
+use crate::snapshots::{SnapshotStats, Snapshots};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::tail::Readers;
 use crate::units::TimestampMs;
@@ -79,6 +80,8 @@ pub struct Stats {
     pub journal_stopped: u64,
     /// Entries by kind since the start of this run.
     pub entries: Vec<(&'static str, u64)>,
+    /// How snapshots fare.
+    pub snapshots: SnapshotStats,
     /// Write-behind, where it is configured.
     pub redis: Option<ShipperStats>,
 }
@@ -101,7 +104,7 @@ pub struct Engine {
     pub(crate) readers: Readers,
     pub(crate) directory: Option<Directory>,
     /// One snapshot at a time.
-    pub(crate) snapshots: Mutex<()>,
+    pub(crate) snapshots: Snapshots,
     /// Bytes of all segments there are.
     pub(crate) log_bytes: Arc<AtomicU64>,
 }
@@ -167,7 +170,7 @@ impl Engine {
             shipper: None,
             readers: Readers::default(),
             directory: None,
-            snapshots: Mutex::new(()),
+            snapshots: Snapshots::default(),
             log_bytes: Arc::default(),
         }
     }
@@ -221,7 +224,7 @@ impl Engine {
     /// shipping to it has stopped for good.
     #[must_use]
     pub fn can_acknowledge(&self, ack: Ack) -> bool {
-        ack != Ack::Redis || self.shipper.is_some() && !self.marks.redis_stopped()
+        ack != Ack::Redis || self.shipping.is_some() && !self.marks.redis_stopped()
     }
 
     /// Why the journal has stopped, if it has.
@@ -377,6 +380,7 @@ impl Engine {
             journal_starved: u64::from(self.buffer.is_settling()),
             journal_stopped: u64::from(self.marks.failure().is_some()),
             entries: crate::journal::entry::KINDS.iter().zip(&kinds[1..]).map(|(kind, n)| (*kind, *n)).collect(),
+            snapshots: self.snapshot_stats(),
             redis: self.shipping.as_ref().map(|shipping| shipping.stats()),
         }
     }

@@ -62,6 +62,7 @@ mod kernel;
 mod open;
 mod replay;
 mod snapshot;
+mod snapshots;
 mod tail;
 
 pub mod testing;
@@ -86,6 +87,7 @@ pub use party::LIVE_CLAIMS_MAX;
 pub use policy::{AllowAll, Policy, PolicyRefusal};
 pub use slot::Counts;
 pub use snapshot::{SnapshotReport, TakeError};
+pub use snapshots::SnapshotStats;
 pub use tail::{FollowError, LogPlace, LogTail};
 pub use units::{TimestampMs, Units};
 

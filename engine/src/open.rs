@@ -24,6 +24,7 @@ use crate::journal::writer::Writer;
 use crate::policy::Policy;
 use crate::replay::Replayer;
 use crate::snapshot;
+use crate::snapshots::Snapshots;
 use crate::units::TimestampMs;
 
 /// What opening found.
@@ -33,6 +34,8 @@ pub struct ReplayReport {
     pub snapshot: Option<Seq>,
     /// Bytes of that.
     pub snapshot_bytes: u64,
+    /// The newest time of an entry when it was taken.
+    pub snapshot_at: TimestampMs,
     /// How long it took to check and load it, in nanoseconds.
     pub snapshot_nanos: u64,
     /// Newer snapshots that were damaged and passed over: the path and what is wrong.
@@ -117,6 +120,8 @@ impl Engine {
         engine.clock = Clock::start(newest);
         engine.epoch = epoch;
         engine.directory = Some(directory);
+        let s0 = report.snapshot.unwrap_or_default();
+        engine.snapshots = Snapshots::found(s0, report.snapshot_at, report.snapshot_bytes, report.bytes);
         let log_bytes = reader::segments(&*storage)?.len() as u64 * journal.segment_bytes;
         engine.log_bytes.store(log_bytes, Relaxed);
         let reserve = Reserve::new(
@@ -220,6 +225,7 @@ fn replay(
         (from, reaches) = (s0, totals.s1);
         report.snapshot = Some(s0);
         report.snapshot_bytes = reader.bytes();
+        report.snapshot_at = reader.header().newest;
         break;
     }
     report.snapshot_nanos = watch.nanos();

@@ -102,13 +102,8 @@ pub(crate) struct Taken {
 }
 
 impl Engine {
-    /// Takes a snapshot while serving, keeps the one before it, and trims the log behind that. `None` if nothing
-    /// has happened since the last one. Blocks the caller for as long as it takes: to be called from a thread of its own.
-    ///
-    /// # Errors
-    /// Why there is none. Nothing else is affected.
-    pub fn snapshot(&self) -> Result<Option<SnapshotReport>, TakeError> {
-        let _one = self.snapshots.lock();
+    /// Called in the turn of who takes a snapshot.
+    pub(crate) fn take_snapshot(&self) -> Result<Option<SnapshotReport>, TakeError> {
         let Some(taken) = self.begin_snapshot()? else { return Ok(None) };
         if let Err(failure) = self.ticket(taken.s1).wait() {
             taken.writer.discard();

@@ -15,3 +15,4 @@ mod idempotency;
 mod operations;
 mod process;
 mod refusals;
+mod snapshots;

@@ -122,7 +122,11 @@ impl Server {
 
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
-        let killed = Command::new("kill").args(["-TERM", &self.process.0.id().to_string()]).status().unwrap();
+        self.signal("-TERM");
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let killed = Command::new("kill").args([signal, &self.process.0.id().to_string()]).status().unwrap();
         assert!(killed.success());
     }
 
