@@ -12,6 +12,7 @@ use crate::engine::{Engine, Note};
 use crate::ids::{CellId, Epoch, Seq};
 use crate::inventory::{Inventory, Limits};
 use crate::journal::directory::{self, Directory, OpenError};
+use crate::journal::fence;
 use crate::journal::reader::{self, Tail, Unused, read_directory};
 use crate::journal::redis_stream::RedisStream;
 use crate::journal::reserve::Reserve;
@@ -48,6 +49,8 @@ pub struct ReplayReport {
     pub nanos: u64,
     /// The epoch this run took.
     pub epoch: Epoch,
+    /// Redis is configured and could not be asked: why. What it holds is found when it is back.
+    pub redis_unreachable: Option<String>,
     /// A torn last frame was cut: the segment's path and the offset.
     pub cut: Option<(std::path::PathBuf, u64)>,
 }
@@ -110,11 +113,19 @@ impl Engine {
         let directory = Directory::open(Arc::clone(&storage), config.cell)?;
         let inventory = Inventory::new(&config.limits);
         let Replayed { mut tail, newest, mut report } = replay(&directory, config.cell, &inventory, on_note)?;
+        let mut stream = stream;
+        if let Some(stream) = &mut stream {
+            let taken = directory.epoch_taken()?.max(tail.epoch);
+            report.redis_unreachable = fence::meet(&mut **stream, &storage, &tail, taken)?;
+        }
         if let Some(torn) = &tail.torn {
             directory::cut(&*storage, torn)?;
         }
         let ready = adopt(&*storage, &mut tail, journal.segment_bytes)?;
         let epoch = directory.next_epoch(tail.epoch)?;
+        if let Some(stream) = stream.as_mut().filter(|_| report.redis_unreachable.is_none()) {
+            report.redis_unreachable = fence::take(&mut **stream, epoch)?;
+        }
         let mut engine =
             Self::without_writer(inventory, policy, config.cell, directory.code_key, tail.last, journal.buffer_bytes);
         engine.clock = Clock::start(newest);
@@ -155,7 +166,8 @@ impl Engine {
             Arc::clone(&engine.marks),
             Arc::clone(&reserve),
         );
-        let shipper = stream.map(|stream| Shipper::new(stream, Arc::clone(&storage), epoch, Arc::clone(&engine.marks)));
+        let shipper = stream
+            .map(|stream| Shipper::new(stream, Arc::clone(&storage), config.cell, epoch, Arc::clone(&engine.marks)));
         engine.shipping = shipper.as_ref().map(Shipper::shared);
         report.epoch = epoch;
         report.cut = tail.torn.map(|torn| (storage.path(&torn.name), torn.offset));

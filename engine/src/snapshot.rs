@@ -169,6 +169,9 @@ impl Engine {
             return Err(TakeError::Io(format!("the log is not durable up to {s1}")));
         }
         writer.publish()?;
+        if let Some(shipping) = &self.shipping {
+            shipping.snapshot_published(s0);
+        }
         let segments_trimmed = self.trim(&**storage)?;
         Ok(SnapshotReport { s0, s1, bytes, nanos: watch.nanos(), segments_trimmed })
     }

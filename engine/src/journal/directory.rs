@@ -88,6 +88,43 @@ pub enum OpenError {
         /// Why.
         what: String,
     },
+    /// A recovery began to fill it and did not end.
+    #[error("{} is of a recovery that did not end: remove it and recover again", dir.display())]
+    Recovering {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Redis holds entries that the log does not: a disk that lost what it had synced, or a copy of an older day.
+    #[error(
+        "Redis holds entries up to {redis}, the log only up to {log}: what was acknowledged is missing here. If the disk \
+         is lost, rebuild the directory with `berth recover --from URL --into DIR`"
+    )]
+    RedisAhead {
+        /// The newest entry in Redis.
+        redis: Seq,
+        /// The newest entry in the log.
+        log: Seq,
+    },
+    /// Redis holds a stream that did not come from this log.
+    #[error(
+        "Redis holds entries up to {redis} of another history than this log: give the cell a prefix of its own, or \
+         rebuild the directory with `berth recover --from URL --into DIR`"
+    )]
+    RedisDiverged {
+        /// The newest entry in Redis.
+        redis: Seq,
+    },
+    /// Another owner has taken the cell over.
+    #[error(
+        "another owner took epoch {redis} in Redis, and this directory knows of {own}: it is an old copy, and must not \
+         serve again. What the other has can be rebuilt with `berth recover --from URL --into DIR`"
+    )]
+    Fenced {
+        /// The epoch in Redis.
+        redis: Epoch,
+        /// The newest epoch of this directory.
+        own: Epoch,
+    },
     /// A limit in the configuration that cannot be.
     #[error("{field}: {reason}")]
     Config {
@@ -104,6 +141,32 @@ const META: &str = "berth.meta";
 const CODE_KEY: &str = "code.key";
 /// The newest epoch that a start took.
 const EPOCH: &str = "epoch";
+/// There while a recovery fills the directory, which is not to be served from then.
+pub(crate) const RECOVERING: &str = "recovering";
+
+/// The key behind booking codes, as it lies in `code.key`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CodeKey([u8; 16]);
+
+impl CodeKey {
+    /// The key in the text of a `code.key` file; `None` if it is not 32 hexadecimal digits.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let digits = text.trim_end();
+        let key = u128::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 32);
+        key.map(|key| Self(key.to_be_bytes()))
+    }
+
+    fn to_text(self) -> String {
+        format!("{:032x}\n", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for CodeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CodeKey")
+    }
+}
 
 /// An owned data directory. The lock goes with the value.
 #[derive(Debug)]
@@ -138,20 +201,26 @@ impl Directory {
         Ok(Self { storage, code_key, cell, unchecked, _lock: lock })
     }
 
+    /// The newest epoch that a start has taken; 0 if none has.
+    pub(crate) fn epoch_taken(&self) -> Result<Epoch, OpenError> {
+        let io = |error| OpenError::Io { path: self.storage.path(EPOCH), error };
+        match self.storage.read(EPOCH) {
+            Ok(text) => number(&text).map(Epoch).ok_or_else(|| io(io::Error::other("not a number"))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Epoch(0)),
+            Err(error) => Err(io(error)),
+        }
+    }
+
     /// Takes the epoch of a new run: past every one in the journal and every one taken by a start that wrote nothing.
     pub(crate) fn next_epoch(&self, newest: Epoch) -> Result<Epoch, OpenError> {
         let io = |error| OpenError::Io { path: self.storage.path(EPOCH), error };
-        let taken = match self.storage.read(EPOCH) {
-            Ok(text) => number(&text).ok_or_else(|| io(io::Error::other("not a number")))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            Err(error) => return Err(io(error)),
-        };
+        let taken = self.epoch_taken()?.0;
         if self.unchecked {
             // Best effort: a full disk must not keep a cell from starting, and the next start tries again.
             let _ = self.storage.write_whole(META, meta(self.cell, self.code_key).as_bytes());
         }
         let epoch = newest.0.max(taken) + 1;
-        let text = format!("{epoch:010}\n");
+        let text = epoch_text(Epoch(epoch));
         // In place where it can be: a full disk must not keep a cell from starting. Eleven bytes are within one sector.
         match self.storage.open(EPOCH) {
             Ok(file) if file.len().map_err(io)? == text.len() as u64 => {
@@ -222,6 +291,9 @@ impl JournalFiles {
 /// Whether this is a data directory of this cell (false: absent or empty). Writes nothing.
 pub(crate) fn check(storage: &dyn Storage, cell: CellId) -> Result<bool, OpenError> {
     let dir = || storage.path("");
+    if storage.open(RECOVERING).is_ok() {
+        return Err(OpenError::Recovering { dir: dir() });
+    }
     match storage.read(META) {
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);
@@ -261,11 +333,24 @@ fn initialise(storage: &dyn Storage, cell: CellId) -> io::Result<()> {
     if storage.open(CODE_KEY).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         let mut key = [0u8; 16];
         File::open("/dev/urandom")?.read_exact(&mut key)?;
-        storage.write_whole(CODE_KEY, format!("{:032x}\n", u128::from_be_bytes(key)).as_bytes())?;
+        storage.write_whole(CODE_KEY, CodeKey(key).to_text().as_bytes())?;
     }
     storage.sync_dir(segment::DIR)?;
     storage.sync_dir("")?;
     storage.write_whole(META, meta(cell, read_key(storage)?).as_bytes())
+}
+
+/// Makes a directory of what a recovery brought, with the epoch that it took.
+pub(crate) fn prepare(storage: &dyn Storage, cell: CellId, epoch: Epoch, key: Option<CodeKey>) -> io::Result<()> {
+    if let Some(key) = key {
+        storage.write_whole(CODE_KEY, key.to_text().as_bytes())?;
+    }
+    storage.write_whole(EPOCH, epoch_text(epoch).as_bytes())?;
+    initialise(storage, cell)
+}
+
+fn epoch_text(epoch: Epoch) -> String {
+    format!("{:010}\n", epoch.0)
 }
 
 /// What `berth.meta` says beyond its version.
@@ -308,11 +393,8 @@ fn key_check(code_key: [u8; 16]) -> u64 {
 
 fn read_key(storage: &dyn Storage) -> io::Result<[u8; 16]> {
     let bytes = storage.read(CODE_KEY)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let digits = text.trim_end();
-    let key = u128::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 32);
-    let key = key.ok_or_else(|| io::Error::other("not 32 hexadecimal digits"))?;
-    Ok(key.to_be_bytes())
+    let key = CodeKey::from_text(&String::from_utf8_lossy(&bytes));
+    Ok(key.ok_or_else(|| io::Error::other("not 32 hexadecimal digits"))?.0)
 }
 
 /// Zeroes a segment from the torn frame on and makes that durable, so that no later read can meet it.

@@ -6,11 +6,13 @@
 //! those made ahead),
 //! [`storage`] (what is asked of a disk), `writer` (group commit), [`reader`] (files back to entries), [`snapshot`] (files that say where all
 //! entries so far lead), `tail` (frames behind
-//! the watermark while it grows), [`stream`] (what is asked of Redis), [`redis_stream`] (the real one), `shipper` (write-behind).
+//! the watermark while it grows), [`stream`] (what is asked of Redis), [`redis_stream`] (the real one), `shipper` (write-behind),
+//! `fence` (what a start asks Redis first).
 
 pub(crate) mod buffer;
 pub(crate) mod directory;
 pub mod entry;
+pub(crate) mod fence;
 pub mod frame;
 pub mod reader;
 pub mod redis_stream;

@@ -3,7 +3,8 @@
 //! Keys, which share a hash tag if the prefix has one:
 //! ```text
 //! {prefix}:journal          a stream; entry `<last sequence>-0` has the field `f`, one frame as it lies in the segment
-//! {prefix}:head             a hash: last, link, epoch, owner, base, length, snapshots (s0/s1/pieces/bytes, newest first)
+//! {prefix}:head             a hash: last, link, epoch, owner, base, length, snapshots (s0/s1/pieces/bytes, newest first), and
+//!                           uploading, the s0 whose pieces are on their way
 //! {prefix}:snapshot:{s0}    a hash of pieces by number: the file's header, then each of its chunks
 //! ```
 //! Redis 7.0 is enough. Every change is one script, so it is done wholly or not at all, in the AOF and on replicas too. A script
@@ -83,7 +84,14 @@ return {'ok'}
 
 /// ARGV from 4: S0, the piece's number, its bytes.
 const PUT_PIECE: &str = r"
-if ARGV[5] == '0' then redis.call('UNLINK', ARGV[3] .. ARGV[4]) end
+if ARGV[5] == '0' then
+  local before = redis.call('HGET', KEYS[1], 'uploading')
+  redis.call('HSET', KEYS[1], 'uploading', ARGV[4])
+  if before and not string.find(' ' .. (at[7] or ''), ' ' .. before .. '/', 1, true) then
+    redis.call('UNLINK', ARGV[3] .. before)
+  end
+  redis.call('UNLINK', ARGV[3] .. ARGV[4])
+end
 redis.call('HSET', ARGV[3] .. ARGV[4], ARGV[5], ARGV[6])
 return {'ok'}
 ";
@@ -98,6 +106,7 @@ for s0, rest in string.gmatch(at[7] or '', '(%d+)(/%d+/%d+/%d+)') do
   end
 end
 redis.call('HSET', KEYS[1], 'snapshots', table.concat(kept, ' '))
+redis.call('HDEL', KEYS[1], 'uploading')
 return {'ok'}
 ";
 
@@ -122,6 +131,8 @@ if ARGV[6] and pieces(ARGV[6]) ~= tonumber(ARGV[8]) then return {'notwhole'} end
 for s0 in string.gmatch(at[7] or '', '(%d+)/%d+/%d+/%d+') do
   if s0 ~= ARGV[6] then redis.call('UNLINK', ARGV[3] .. s0) end
 end
+local before = redis.call('HGET', KEYS[1], 'uploading')
+if before and before ~= ARGV[6] then redis.call('UNLINK', ARGV[3] .. before) end
 redis.call('UNLINK', KEYS[2])
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'owner', ARGV[2], 'base', ARGV[4], 'length', 0)

@@ -7,31 +7,34 @@
 //! The shipper is turned step by step: by [`ShipperThread`] here, or by a simulator that decides when it runs. A crash
 //! loses nothing of it: where it stands is in Redis.
 
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use self::upload::Upload;
 use super::frame::Link;
 use super::reader;
+use super::snapshot::{self, SnapshotError};
 use super::storage::Storage;
-use super::stream::{Shipment, Stream, StreamError};
+use super::stream::{Head, SNAPSHOTS_KEPT, Shipment, Stream, StreamError, Whole};
 use super::tail::{Cursor, TailError};
 use super::watermark::Watermark;
 use crate::clock::Stopwatch;
 use crate::error::Failure;
-use crate::ids::{Epoch, Seq};
+use crate::ids::{CellId, Epoch, Seq};
+
+pub(crate) use self::thread::ShipperThread;
+
+mod thread;
+mod upload;
 
 /// How long the thread sleeps when nobody rings, and the shortest wait after a failure.
 const IDLE: Duration = Duration::from_millis(200);
 /// The longest wait after a failure.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// How long a closing engine waits for Redis to take what it has not. The log has it, and the next start ships it.
-const CLOSING_MAX: Duration = Duration::from_secs(2);
 /// Frames in one append.
 const BATCH_FRAMES: usize = 64;
 /// An append is closed at this size; one frame may be larger.
@@ -60,6 +63,10 @@ pub struct ShipperStats {
     pub errors: u64,
     /// How often Redis had lost entries that were there, and they were shipped again.
     pub rewinds: u64,
+    /// How often a snapshot and the head behind it were installed in one step, because the log no longer reached back.
+    pub installs: u64,
+    /// Where the newest snapshot begins of which every piece is in Redis; 0 if there is none.
+    pub snapshot: u64,
     /// 1 once shipping has stopped for good: another owner took over, or Redis holds another history.
     pub stopped: u64,
     /// 1 once another owner has taken over: the journal has stopped too.
@@ -95,6 +102,10 @@ pub(crate) struct Shipping {
     bytes: AtomicU64,
     errors: AtomicU64,
     rewinds: AtomicU64,
+    installs: AtomicU64,
+    /// The newest snapshot that is whole on the local disk, and in Redis.
+    snapshot_here: AtomicU64,
+    snapshot_there: AtomicU64,
     /// Where the shipper reads the log: segment index times segment bytes, and the offset.
     place: AtomicU64,
     /// An entry that was durable at this time and was not in Redis when last looked.
@@ -118,6 +129,8 @@ impl Shipping {
             bytes: self.bytes.load(Relaxed),
             errors: self.errors.load(Relaxed),
             rewinds: self.rewinds.load(Relaxed),
+            installs: self.installs.load(Relaxed),
+            snapshot: self.snapshot_there.load(Relaxed),
             stopped: u64::from(self.stopped.load(Relaxed)),
             fenced: u64::from(self.fenced.load(Relaxed)),
             last_error: self.last_error.lock().clone(),
@@ -141,6 +154,11 @@ impl Shipping {
     /// The newest entry known to be in Redis: the log behind it is still to be read.
     pub(crate) fn shipped(&self) -> Seq {
         self.marks.in_redis()
+    }
+
+    /// A snapshot got its name: it is to be brought to Redis.
+    pub(crate) fn snapshot_published(&self, s0: Seq) {
+        self.snapshot_here.store(s0.0, Relaxed);
     }
 
     fn is_closing(&self) -> bool {
@@ -177,11 +195,19 @@ impl From<TailError> for Ended {
     }
 }
 
+impl From<SnapshotError> for Ended {
+    fn from(error: SnapshotError) -> Self {
+        Ended::Lost(format!("the snapshot that is brought to Redis: {error}"))
+    }
+}
+
 /// Where the head of the stream was found, and how far it was brought since.
 #[derive(Debug)]
 struct Place {
     last: Seq,
     link: Option<Link>,
+    /// The stream has what is behind this entry.
+    base: Seq,
     /// Behind `last`; absent while the log has nothing.
     cursor: Option<Cursor>,
     /// Appended and not yet known to be on the server's disk.
@@ -193,18 +219,35 @@ struct Place {
 pub(crate) struct Shipper {
     stream: Box<dyn Stream>,
     storage: Arc<dyn Storage>,
+    cell: CellId,
     epoch: Epoch,
     marks: Arc<Watermark>,
     shared: Arc<Shipping>,
     /// `None` until the head is read, and after every failure.
     place: Option<Place>,
+    /// Snapshots that are whole in Redis, newest first.
+    kept: Vec<Whole>,
+    /// On its way there.
+    upload: Option<Upload>,
+    /// The epoch is taken on this connection, and the stream begins anew with the snapshot on its way.
+    installing: bool,
+    /// A snapshot that was found damaged here, and is not tried again.
+    damaged: Option<Seq>,
     /// Waited after the last failure.
     backoff: Duration,
 }
 
 impl Shipper {
     /// A shipper that has not connected yet.
-    pub(crate) fn new(stream: Box<dyn Stream>, storage: Arc<dyn Storage>, epoch: Epoch, marks: Arc<Watermark>) -> Self {
+    pub(crate) fn new(
+        stream: Box<dyn Stream>,
+        storage: Arc<dyn Storage>,
+        cell: CellId,
+        epoch: Epoch,
+        marks: Arc<Watermark>,
+    ) -> Self {
+        // A directory that cannot be listed now is listed when the next snapshot is there.
+        let newest = snapshot::list(&*storage).ok().and_then(|found| found.first().copied()).unwrap_or_default();
         let shared = Arc::new(Shipping {
             marks: Arc::clone(&marks),
             connected: AtomicBool::new(false),
@@ -216,11 +259,27 @@ impl Shipper {
             bytes: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             rewinds: AtomicU64::new(0),
+            installs: AtomicU64::new(0),
+            snapshot_here: AtomicU64::new(newest.0),
+            snapshot_there: AtomicU64::new(0),
             place: AtomicU64::new(0),
             behind: Mutex::new(None),
             last_error: Mutex::new(None),
         });
-        Self { stream, storage, epoch, marks, shared, place: None, backoff: Duration::ZERO }
+        Self {
+            stream,
+            storage,
+            cell,
+            epoch,
+            marks,
+            shared,
+            place: None,
+            kept: Vec::new(),
+            upload: None,
+            installing: false,
+            damaged: None,
+            backoff: Duration::ZERO,
+        }
     }
 
     /// How it stands, for who does not turn it.
@@ -265,6 +324,7 @@ impl Shipper {
             Err(ended) => ended,
         };
         self.place = None;
+        self.installing = false;
         self.shared.connected.store(false, Relaxed);
         match ended {
             Ended::Lost(why) => {
@@ -293,13 +353,18 @@ impl Shipper {
 
     /// False if there is nothing to do.
     fn step(&mut self) -> Result<bool, Ended> {
+        if self.installing {
+            self.install()?;
+            return Ok(true);
+        }
         if self.place.is_none() {
             self.arrive()?;
             return Ok(true);
         }
         let shipped = self.ship()?;
         self.settle(shipped)?;
-        Ok(shipped)
+        let uploaded = !self.shared.is_closing() && self.upload()?;
+        Ok(shipped || uploaded)
     }
 
     /// Takes the epoch, reads the head, and finds its place in the log.
@@ -317,16 +382,19 @@ impl Shipper {
         }
         let start = reader::log_start(&*self.storage).map_err(|error| Ended::Lost(error.to_string()))?;
         let (mut last, mut link) = (head.last, head.link);
+        self.keep_known(&head);
         if head.damaged.is_some() || head.last < start {
             if start > Seq(0) {
-                return Err(Ended::Lost(format!("the log does not reach back to entry {}", head.last.next())));
+                return self.begin_install(start);
             }
             self.stream.install(self.epoch, Seq(0), Link(0), None)?;
             (last, link) = (Seq(0), None);
+            self.kept.clear();
         }
+        self.resume_upload()?;
         let cursor = if durable > Seq(0) { Some(self.cursor(last, link)?) } else { None };
         let unsettled_bytes = usize::from(self.stream.settles());
-        self.place = Some(Place { last, link, cursor, unsettled_bytes });
+        self.place = Some(Place { last, link, base: head.base.min(last), cursor, unsettled_bytes });
         if !self.stream.settles() {
             self.marks.set_in_redis(last);
         }
@@ -341,6 +409,116 @@ impl Shipper {
             Some(link) if cursor.place().1 != link => Err(StreamError::Diverged.into()),
             _ => Ok(cursor),
         }
+    }
+
+    fn keep_known(&mut self, head: &Head) {
+        self.kept.clone_from(&head.snapshots);
+        self.shared.snapshot_there.store(self.kept.first().map_or(0, |whole| whole.s0.0), Relaxed);
+    }
+
+    /// The stream is to begin anew behind the newest snapshot that is whole here, because the log no longer reaches back to
+    /// the head. Its pieces go first; what is in Redis stays until they are all there.
+    fn begin_install(&mut self, start: Seq) -> Result<(), Ended> {
+        self.installing = true;
+        let fits = |upload: &Upload| upload.s0() >= start;
+        if self.upload.as_ref().is_some_and(fits) {
+            return self.resume_upload();
+        }
+        let found = snapshot::list(&*self.storage).map_err(|error| Ended::Lost(error.to_string()))?;
+        let newest = found.into_iter().find(|s0| *s0 >= start && self.damaged != Some(*s0));
+        let Some(s0) = newest else {
+            return Err(Ended::Lost(format!("the log begins behind entry {start}, and no snapshot here reaches that")));
+        };
+        self.upload = Some(self.open_snapshot(s0)?);
+        Ok(())
+    }
+
+    fn open_snapshot(&mut self, s0: Seq) -> Result<Upload, Ended> {
+        let upload = Upload::begin(&*self.storage, self.cell, s0);
+        upload.map_err(|error| self.spoilt(s0, error))
+    }
+
+    /// Passes over a snapshot whose file is damaged.
+    fn spoilt(&mut self, s0: Seq, error: SnapshotError) -> Ended {
+        if !matches!(error, SnapshotError::Io(_)) {
+            self.damaged = Some(s0);
+        }
+        self.upload = None;
+        error.into()
+    }
+
+    /// Goes on with the snapshot that was on its way when the connection was lost, if its pieces are still there.
+    fn resume_upload(&mut self) -> Result<(), Ended> {
+        let Some(upload) = &self.upload else { return Ok(()) };
+        if !upload.fits(self.stream.pieces(upload.s0())?) {
+            self.upload = None;
+        }
+        Ok(())
+    }
+
+    /// Sends one piece; what is to be kept, once all are there.
+    fn send_piece(&mut self) -> Result<Option<Whole>, Ended> {
+        let Some(upload) = &mut self.upload else { return Ok(None) };
+        if let Some((number, bytes)) = upload.held() {
+            self.stream.put_piece(self.epoch, upload.s0(), number, bytes)?;
+            let (s0, sent) = (upload.s0(), upload.sent());
+            sent.map_err(|error| self.spoilt(s0, error))?;
+        }
+        Ok(self.upload.as_ref().and_then(Upload::whole))
+    }
+
+    fn install(&mut self) -> Result<(), Ended> {
+        if self.upload.is_none() {
+            // Its pieces were lost on the way.
+            self.installing = false;
+            return Ok(());
+        }
+        let Some(whole) = self.send_piece()? else { return Ok(()) };
+        let (_, link) = Cursor::after(Arc::clone(&self.storage), whole.s0)?.place();
+        self.upload = None;
+        self.stream.install(self.epoch, whole.s0, link, Some(whole))?;
+        self.shared.installs.fetch_add(1, Relaxed);
+        // Its place is found anew, with nothing that was known before.
+        self.installing = false;
+        Ok(())
+    }
+
+    /// Brings the newest snapshot to Redis, a piece at a turn, and trims the stream behind the one before it. False if
+    /// there is nothing to do.
+    // rule: FNC-4
+    fn upload(&mut self) -> Result<bool, Ended> {
+        if self.upload.is_none() {
+            let newest = Seq(self.shared.snapshot_here.load(Relaxed));
+            let known = self.kept.first().map_or(Seq(0), |whole| whole.s0);
+            if newest <= known || self.damaged == Some(newest) {
+                return self.trim();
+            }
+            self.upload = Some(self.open_snapshot(newest)?);
+        }
+        let Some(whole) = self.send_piece()? else { return Ok(true) };
+        if self.place.as_ref().is_none_or(|place| place.last < whole.s1) {
+            // Of use only to who has the stream up to S1, which is being shipped.
+            return Ok(false);
+        }
+        self.upload = None;
+        self.stream.keep(self.epoch, whole)?;
+        self.kept.retain(|kept| kept.s0 != whole.s0);
+        self.kept.insert(0, whole);
+        self.kept.truncate(SNAPSHOTS_KEPT);
+        self.shared.snapshot_there.store(whole.s0.0, Relaxed);
+        Ok(true)
+    }
+
+    /// Trims the stream behind the older of the snapshots kept beside it.
+    fn trim(&mut self) -> Result<bool, Ended> {
+        let Some(place) = &mut self.place else { return Ok(false) };
+        let older = self.kept.get(SNAPSHOTS_KEPT - 1).map_or(Seq(0), |whole| whole.s0);
+        if older <= place.base {
+            return Ok(false);
+        }
+        self.stream.trim(self.epoch, older)?;
+        place.base = older;
+        Ok(true)
     }
 
     /// Appends one batch, if something is durable that is not there.
@@ -393,93 +571,6 @@ impl Shipper {
         place.unsettled_bytes = 0;
         self.marks.set_in_redis(place.last);
         Ok(())
-    }
-}
-
-/// Wakes the shipper when the watermark has moved.
-#[derive(Clone, Debug)]
-pub(crate) struct Bell(Thread);
-
-impl Bell {
-    pub(crate) fn ring(&self) {
-        self.0.unpark();
-    }
-}
-
-/// The thread that turns a shipper.
-#[derive(Debug)]
-pub(crate) struct ShipperThread {
-    shared: Arc<Shipping>,
-    bell: Bell,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl ShipperThread {
-    pub(crate) fn spawn(mut shipper: Shipper) -> io::Result<Self> {
-        let shared = shipper.shared();
-        let run = move || while Self::turn(&mut shipper) {};
-        let thread = std::thread::Builder::new().name("berth-shipper".to_owned()).spawn(run)?;
-        let bell = Bell(thread.thread().clone());
-        Ok(Self { shared, bell, thread: Mutex::new(Some(thread)) })
-    }
-
-    pub(crate) fn bell(&self) -> Bell {
-        self.bell.clone()
-    }
-
-    /// False when it is over.
-    fn turn(shipper: &mut Shipper) -> bool {
-        let closing = shipper.shared.is_closing();
-        let mut came_to = shipper.turn();
-        if came_to == ShipTurn::Idle && !closing {
-            let watch = Stopwatch::start();
-            std::thread::park_timeout(IDLE);
-            if watch.elapsed() < IDLE {
-                // Woken: there is something to ship.
-                return true;
-            }
-            came_to = shipper.look();
-        }
-        match came_to {
-            ShipTurn::Shipped => !shipper.shared.given_up.load(Relaxed),
-            ShipTurn::Idle => !closing,
-            ShipTurn::Lost(backoff) => !closing && Self::sleep(&shipper.shared, backoff),
-            ShipTurn::Stopped => false,
-        }
-    }
-
-    /// Sleeps through the bell; false if the engine is closing.
-    fn sleep(shared: &Shipping, time: Duration) -> bool {
-        let watch = Stopwatch::start();
-        while !shared.is_closing() {
-            match time.checked_sub(watch.elapsed()) {
-                Some(left) if !left.is_zero() => std::thread::park_timeout(left),
-                _ => return true,
-            }
-        }
-        false
-    }
-
-    /// Ships what is durable, if Redis takes it within [`CLOSING_MAX`], and ends. A thread that waits for a silent
-    /// Redis is left to its own time-out.
-    pub(crate) fn close(&self) {
-        let Some(thread) = self.thread.lock().take() else { return };
-        self.shared.closing.store(true, Release);
-        self.bell.ring();
-        let watch = Stopwatch::start();
-        while !thread.is_finished() && watch.elapsed() < CLOSING_MAX {
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-        self.shared.given_up.store(true, Relaxed);
-        if thread.is_finished() {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for ShipperThread {
-    fn drop(&mut self) {
-        self.close();
     }
 }
 

@@ -232,6 +232,35 @@ impl SnapshotWriter {
     }
 }
 
+/// Where a chunk begins, and what comes before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChunkPlace {
+    at: u64,
+    link: u64,
+    number: u64,
+}
+
+/// A chunk as it lies in the file, found right.
+#[derive(Debug)]
+pub(crate) struct RawChunk {
+    pub(crate) kind: ChunkKind,
+    records: u32,
+    len: usize,
+    /// Header and padding included.
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl RawChunk {
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.bytes[CHUNK_HEADER_BYTES..CHUNK_HEADER_BYTES + self.len]
+    }
+
+    /// S1, which the last chunk begins with.
+    pub(crate) fn s1(&self) -> Option<Seq> {
+        (self.kind == ChunkKind::End && self.len >= 8).then(|| Seq(u64_at(self.payload(), 0)))
+    }
+}
+
 /// What is called with a chunk's kind, its number of records and their bytes; an error is what is wrong with them.
 pub type EachChunk<'a> = dyn FnMut(ChunkKind, u32, &[u8]) -> Result<(), String> + 'a;
 
@@ -291,46 +320,64 @@ impl SnapshotReader {
         self.len
     }
 
+    /// The header's own bytes.
+    pub(crate) fn header_bytes(&self) -> Result<Vec<u8>, SnapshotError> {
+        let mut bytes = vec![0; HEADER_BYTES];
+        self.file.read_exact_at(0, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Where the first chunk begins.
+    pub(crate) fn first_chunk(&self) -> ChunkPlace {
+        ChunkPlace { at: HEADER_BYTES as u64, link: self.header_check, number: 0 }
+    }
+
+    /// The chunk at `place`, after its checksum was found right; `place` moves behind it. `bytes` is a buffer to use.
+    pub(crate) fn chunk(&self, place: &mut ChunkPlace, mut bytes: Vec<u8>) -> Result<RawChunk, SnapshotError> {
+        let ChunkPlace { at, link, number } = *place;
+        let damaged = |what: String| SnapshotError::Damaged { offset: at, what };
+        let mut head = [0; CHUNK_HEADER_BYTES];
+        if at + CHUNK_HEADER_BYTES as u64 > self.len {
+            return Err(damaged("the file ends before its last chunk".to_owned()));
+        }
+        self.file.read_exact_at(at, &mut head)?;
+        let len = u32_at(&head, 12) as usize;
+        let total = (CHUNK_HEADER_BYTES + len).next_multiple_of(8);
+        let end = at + total as u64;
+        if u32_at(&head, 0) != CHUNK_MAGIC || end > self.len {
+            return Err(damaged("no whole chunk is here".to_owned()));
+        }
+        bytes.resize(total, 0);
+        self.file.read_exact_at(at, &mut bytes)?;
+        let found = checksum(&head[..CHUNK_FIELD_BYTES], &bytes[CHUNK_HEADER_BYTES..CHUNK_HEADER_BYTES + len]);
+        let right = found == u64_at(&head, 32) && u64_at(&head, 16) == number && u64_at(&head, 24) == link;
+        if !right && !cfg!(berth_fault = "ignore_checksum") {
+            return Err(damaged("the chunk's checksum does not match".to_owned()));
+        }
+        let Some(kind) = ChunkKind::from_code(u32_at(&head, 4)) else {
+            return Err(damaged(format!("unknown chunk kind {}", u32_at(&head, 4))));
+        };
+        if kind == ChunkKind::End && end != self.len {
+            return Err(SnapshotError::Damaged { offset: end, what: "bytes behind the last chunk".to_owned() });
+        }
+        *place = ChunkPlace { at: end, link: u64_at(&head, 32), number: number + 1 };
+        Ok(RawChunk { kind, records: u32_at(&head, 8), len, bytes })
+    }
+
     /// Calls `each` for every chunk in order with its number of records, after its checksum was found right.
     ///
     /// # Errors
     /// The first chunk that is damaged, or what `each` found wrong in it; a file without its last chunk.
     pub fn chunks(&self, each: &mut EachChunk<'_>) -> Result<(), SnapshotError> {
-        let (mut at, mut link, mut number) = (HEADER_BYTES as u64, self.header_check, 0u64);
-        let mut payload = Vec::new();
+        let (mut place, mut buffer) = (self.first_chunk(), Vec::new());
         loop {
-            let damaged = |what: String| SnapshotError::Damaged { offset: at, what };
-            let mut head = [0; CHUNK_HEADER_BYTES];
-            if at + CHUNK_HEADER_BYTES as u64 > self.len {
-                return Err(damaged("the file ends before its last chunk".to_owned()));
+            let offset = place.at;
+            let chunk = self.chunk(&mut place, buffer)?;
+            each(chunk.kind, chunk.records, chunk.payload()).map_err(|what| SnapshotError::Damaged { offset, what })?;
+            if chunk.kind == ChunkKind::End {
+                return Ok(());
             }
-            self.file.read_exact_at(at, &mut head)?;
-            let len = u32_at(&head, 12) as usize;
-            let end = at + (CHUNK_HEADER_BYTES + len).next_multiple_of(8) as u64;
-            if u32_at(&head, 0) != CHUNK_MAGIC || end > self.len {
-                return Err(damaged("no whole chunk is here".to_owned()));
-            }
-            payload.resize(len, 0);
-            self.file.read_exact_at(at + CHUNK_HEADER_BYTES as u64, &mut payload)?;
-            let found = checksum(&head[..CHUNK_FIELD_BYTES], &payload);
-            let right = found == u64_at(&head, 32) && u64_at(&head, 16) == number && u64_at(&head, 24) == link;
-            if !right && !cfg!(berth_fault = "ignore_checksum") {
-                return Err(damaged("the chunk's checksum does not match".to_owned()));
-            }
-            let Some(kind) = ChunkKind::from_code(u32_at(&head, 4)) else {
-                return Err(damaged(format!("unknown chunk kind {}", u32_at(&head, 4))));
-            };
-            each(kind, u32_at(&head, 8), &payload).map_err(damaged)?;
-            if kind == ChunkKind::End {
-                return if end == self.len {
-                    Ok(())
-                } else {
-                    Err(SnapshotError::Damaged { offset: end, what: "bytes behind the last chunk".to_owned() })
-                };
-            }
-            at = end;
-            link = u64_at(&head, 32);
-            number += 1;
+            buffer = chunk.bytes;
         }
     }
 }

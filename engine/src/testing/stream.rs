@@ -177,6 +177,18 @@ impl MemoryRedis {
         self.0.lock().data.frames.values().map(|frame| Shipment::clone(frame)).collect()
     }
 
+    /// Flips a bit of the frame that entry `last` ends.
+    pub fn spoil_frame(&self, last: Seq) {
+        let mut server = self.0.lock();
+        if let Some(frame) = server.data.frames.get_mut(&last) {
+            let mut spoilt = Shipment::clone(frame);
+            if let Some(byte) = spoilt.bytes.last_mut() {
+                *byte ^= 1;
+            }
+            *frame = Arc::new(spoilt);
+        }
+    }
+
     /// Where the stream stands.
     #[must_use]
     pub fn head(&self) -> Head {

@@ -83,6 +83,25 @@ impl Cell {
         (log, self.redis.frames().iter().map(|frame| frame.link.0).collect())
     }
 
+    /// A snapshot of everything so far.
+    pub(super) fn snapshot(&mut self) {
+        let taken = self.engine.begin_snapshot().unwrap().expect("something happened since the last");
+        self.engine.publish_snapshot(taken).unwrap();
+    }
+
+    /// Fills the log by half a segment.
+    pub(super) fn fill(&mut self) -> Seq {
+        let note = vec![7; 60 << 10];
+        let mut last = Seq(0);
+        for _ in 0..9 {
+            let command = Command::Note { note: &note };
+            last = self.engine.submit(&Request { command, idempotency: None }, self.engine.now()).unwrap().seq;
+            assert_eq!(self.writer.turn(), Turn::Wrote);
+            let _ = self.reserve.make();
+        }
+        last
+    }
+
     pub(super) fn stats(&self) -> ShipperStats {
         self.shipper.shared.stats()
     }
@@ -209,7 +228,10 @@ fn another_history_is_not_mixed_in() {
         cell.write();
     }
     assert!(cell.settle());
+    // It starts while Redis is away: otherwise the start itself would say so.
+    redis.arm(StreamFault::Gone);
     let mut other = Cell::open(&MemoryDisk::new(7), &redis);
+    redis.mend();
     other.engine.epoch = Epoch(9);
     other.shipper.epoch = Epoch(9);
     for _ in 0..5 {
@@ -226,7 +248,7 @@ fn another_history_is_not_mixed_in() {
 #[test]
 fn through_random_accidents_the_stream_stays_a_prefix_of_the_log_and_comes_to_be_the_log() {
     let mut rewinds = 0;
-    for seed in 0..20 {
+    for seed in 0..8 {
         let mut random = Random::new(seed);
         let mut cell = Cell::new(seed);
         for step in 0..60 {
@@ -235,17 +257,28 @@ fn through_random_accidents_the_stream_stays_a_prefix_of_the_log_and_comes_to_be
                 1 => cell.redis.mend(),
                 2..6 => drop(cell.write()),
                 6 => drop(cell.shipper.look()),
+                7 if random.below(3) == 0 => {
+                    cell.fill();
+                    if let Some(taken) = cell.engine.begin_snapshot().unwrap() {
+                        cell.engine.publish_snapshot(taken).unwrap();
+                    }
+                }
                 _ => drop(cell.shipper.turn()),
             }
             if step % 6 == 0 {
-                let (log, stream) = cell.frames();
-                assert!(log.starts_with(&stream), "seed {seed}");
+                // Until the log itself is trimmed further than a stream that lost its tail.
+                if cell.redis.head().base >= reader::log_start(&cell.disk).unwrap() {
+                    let (log, stream) = cell.frames();
+                    assert!(log.starts_with(&stream), "seed {seed}");
+                }
             }
         }
         cell.redis.mend();
         assert!(cell.settle(), "seed {seed}: {:?}", cell.stats());
         let (log, stream) = cell.frames();
-        assert_eq!(log, stream, "seed {seed}");
+        assert_eq!(log[log.len() - stream.len()..], stream, "seed {seed}");
+        let head = cell.redis.head();
+        assert!(head.base == Seq(0) || head.usable().is_some(), "seed {seed}: not enough to recover from");
         rewinds += cell.stats().rewinds;
     }
     assert!(rewinds > 0, "no seed lost a tail");
@@ -274,6 +307,82 @@ fn the_stream_is_not_trimmed_behind_a_snapshot_that_is_not_whole() {
     assert_eq!((head.base, head.last, head.usable()), (Seq(2), Seq(4), Some(&whole)));
     let (log, stream) = cell.frames();
     assert_eq!((log.len(), &log), (2, &stream));
+}
+
+// rule: FNC-4
+#[test]
+fn snapshots_go_to_redis_and_the_stream_is_trimmed_behind_the_older() {
+    let mut cell = Cell::new(10);
+    cell.fill();
+    assert!(cell.settle());
+    cell.snapshot();
+    let first = cell.engine.appended();
+    assert!(cell.settle());
+    let head = cell.redis.head();
+    assert_eq!((head.snapshots.len(), head.base), (1, Seq(0)), "one snapshot alone trims nothing");
+    cell.fill();
+    assert!(cell.settle());
+    for fault in [StreamFault::ReplyLost, StreamFault::ConnectionLost, StreamFault::Full] {
+        cell.snapshot();
+        cell.redis.arm(fault);
+        for _ in 0..4 {
+            let _ = cell.shipper.turn();
+        }
+        cell.redis.mend();
+        assert!(cell.settle());
+        let head = cell.redis.head();
+        assert_eq!(head.snapshots[0].s0, cell.engine.appended(), "{fault:?}");
+        assert_eq!((head.snapshots.len(), head.base), (2, head.snapshots[1].s0));
+        assert_eq!(cell.stats().snapshot, head.snapshots[0].s0.0);
+        cell.fill();
+        assert!(cell.settle());
+        let (log, stream) = cell.frames();
+        assert_eq!(log, stream);
+    }
+    assert!(cell.redis.head().base > first);
+}
+
+/// Redis lost what the log no longer has.
+// rule: FNC-2
+#[test]
+fn a_head_behind_the_start_of_the_log_is_healed_by_a_snapshot_and_its_head_in_one_step() {
+    let mut cell = Cell::new(11);
+    for _ in 0..4 {
+        cell.fill();
+        assert!(cell.settle());
+        cell.snapshot();
+        assert!(cell.settle());
+    }
+    let start = reader::log_start(&cell.disk).unwrap();
+    assert!(start > Seq(0), "the log was trimmed");
+    cell.fill();
+    cell.redis.wipe();
+    // Lost again on the way, and its pieces with it.
+    for _ in 0..4 {
+        let _ = cell.shipper.turn();
+    }
+    cell.redis.wipe();
+    assert!(cell.settle());
+    let head = cell.redis.head();
+    assert_eq!((cell.stats().installs, head.snapshots.len()), (1, 1));
+    assert_eq!((head.base, head.usable()), (head.snapshots[0].s0, head.snapshots.first()));
+    let (log, stream) = cell.frames();
+    assert!(!stream.is_empty() && log == stream);
+}
+
+#[test]
+fn a_damaged_snapshot_is_not_brought_to_redis() {
+    let mut cell = Cell::new(12);
+    cell.fill();
+    cell.snapshot();
+    let name = snapshot::name(cell.engine.appended());
+    cell.disk.flip_bit(&name, 200, 2000).unwrap();
+    assert!(cell.settle());
+    assert_eq!(cell.redis.head().snapshots, []);
+    assert!(cell.stats().last_error.is_some_and(|error| error.contains("damaged")));
+    cell.fill();
+    assert!(cell.settle());
+    assert_eq!(cell.redis.head().last, cell.engine.appended(), "frames go on");
 }
 
 #[test]
