@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::auth::Role;
 use crate::config::{ConfigFile, KeyEntry, RedisEntry, Settings};
 use crate::snapshots::{Asker, Snapshots};
-use crate::{demo, descriptors, offline, server};
+use crate::{demo, descriptors, dump, offline, server};
 
 /// Berth: a booking core for mass appointment campaigns.
 #[derive(Debug, Parser)]
@@ -45,14 +45,21 @@ enum Command {
         /// The data directory.
         #[arg(long, value_name = "DIR")]
         data_dir: PathBuf,
-        /// Print the journal, entry by entry, instead of what it comes to.
+        /// Print the journal, entry by entry, instead of what it comes to: as `berth journal dump`.
         #[arg(long)]
         entries: bool,
         /// The server's configuration file, for its limits. Without it the defaults are taken.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
-    /// Prove every rule at every entry of a data directory's journal.
+    /// Read the journal of a data directory.
+    #[command(subcommand)]
+    Journal(dump::JournalCommand),
+    /// Read a data directory that no server owns, snapshots and log, and prove every rule that they can show.
+    ///
+    /// Prints one JSON object: the verdict, how many times each rule was judged, what was found, what could not be judged and
+    /// why, and how fast it went. A summary goes to standard error. Status 0: every rule held. 1: one did not. 2: the log
+    /// cannot be read; the sentence names segment and offset. Writes nothing.
     Verify {
         /// The data directory.
         #[arg(long, value_name = "DIR")]
@@ -115,8 +122,9 @@ pub fn run() -> ExitCode {
         Command::Check { config } => check(&config),
         Command::Demo(args) => demo::run(&args),
         Command::Export { data_dir, entries, config } => limits(config.as_deref()).and_then(|limits| {
-            if entries { offline::export_entries(&data_dir) } else { offline::export(&data_dir, &limits) }
+            if entries { dump::run(&dump::DumpArgs::all_of(&data_dir)) } else { offline::export(&data_dir, &limits) }
         }),
+        Command::Journal(dump::JournalCommand::Dump(args)) => dump::run(&args),
         Command::Verify { data_dir, config } => {
             limits(config.as_deref()).and_then(|limits| offline::verify(&data_dir, &limits))
         }
@@ -136,7 +144,11 @@ fn log_to_stderr() {
     let _ = lines.with_ansi(colours).with_target(false).try_init();
 }
 
-fn tell(line: &str) {
+/// What is said when nobody takes the output any more.
+pub(crate) const CANNOT_WRITE: &str = "cannot write to standard output";
+
+/// Prints a line on standard error.
+pub(crate) fn tell(line: &str) {
     // Nobody reads standard error: then there is nobody to tell.
     let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -36,5 +36,6 @@ mod routes;
 mod wire;
 
 mod demo;
+mod dump;
 mod export;
 mod offline;

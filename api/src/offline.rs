@@ -1,183 +1,156 @@
 //! Reading a data directory that no server owns: `berth export` and `berth verify`.
 
-use std::collections::HashMap;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use berth_engine::journal::entry::{Entry, Event};
-use berth_engine::verify::Ledger;
-use berth_engine::{BookingNumber, Claim, Epoch, JournalFiles, Limits, Seq};
-use berth_programme::Calendar;
+use berth_engine::verify::directory::{self, Progress, Report};
+use berth_engine::{JournalFiles, Limits};
 use serde_json::{Map, Value, json};
 
 use crate::cli;
 use crate::export::{self, Sink, Stopped};
-use crate::wire::Names;
+
+/// Rules that are about what a process does and leave no trace in its files.
+const NOT_SHOWN: &str = "a data directory does not show it";
+const NOT_SHOWN_RULES: [&str; 6] = ["CAP-2", "HLD-3", "IDM-2", "JNL-2", "JNL-3", "JNL-5"];
 
 /// `berth export`
 pub(crate) fn export(data_dir: &Path, limits: &Limits) -> Result<ExitCode, String> {
     let (engine, catalogue) = berth_programme::open_read_only(data_dir, limits).map_err(|error| error.to_string())?;
-    export::everything(&engine, &catalogue, &mut Stdout).map_err(|Stopped| cannot_write())?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// `berth export --entries`
-pub(crate) fn export_entries(data_dir: &Path) -> Result<ExitCode, String> {
-    let files = JournalFiles::open(data_dir).map_err(|error| error.to_string())?;
-    let (codes, calendar) = (files.codes(), Calendar::utc());
-    let names = Names { cell: files.cell(), codes: &codes, calendar: &calendar };
-    let mut lines = EntryLines { names, live: HashMap::new() };
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let mut written = Ok(());
-    files
-        .entries(&mut |seq, epoch, entry| {
-            let line = lines.line(seq, epoch, entry);
-            if written.is_ok() {
-                written = writeln!(out, "{line}");
-            }
-        })
-        .map_err(|error| error.to_string())?;
-    written.and_then(|()| out.flush()).map_err(|_| cannot_write())?;
+    export::everything(&engine, &catalogue, &mut Stdout).map_err(|Stopped| cli::CANNOT_WRITE.to_owned())?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// `berth verify`
 pub(crate) fn verify(data_dir: &Path, limits: &Limits) -> Result<ExitCode, String> {
     let files = JournalFiles::open(data_dir).map_err(|error| error.to_string())?;
-    let mut ledger = Ledger::new(limits.idempotency_window);
-    let (mut entries, mut keys) = (0u64, 0usize);
-    files
-        .entries(&mut |seq, _, entry| {
-            entries += 1;
-            keys += usize::from(entry.idempotency.is_some());
-            ledger.apply(seq, entry);
-        })
-        .map_err(|error| error.to_string())?;
-    // The journal does not say when a key had to make room for newer ones, and after that it may be used again.
-    let keys_max = limits.idempotency_keys_max;
-    let keys_judged = keys <= keys_max;
-    let findings: Vec<_> = ledger
-        .findings()
-        .iter()
-        .filter(|finding| keys_judged || finding.rule != "IDM-1")
-        .map(|finding| json!({"rule": finding.rule, "seq": finding.seq.0, "detail": finding.detail}))
-        .collect();
-    let held = findings.is_empty();
-    let verdict = if held { "held" } else { "broken" };
-    let mut told = json!({"verdict": verdict, "entries": entries, "findings": findings});
-    if !keys_judged {
-        let reason = format!(
-            "not judged: {keys} entries have keys, the server keeps {keys_max} and may have dropped some early"
-        );
-        told["idempotency"] = reason.into();
-    }
+    let mut line = ProgressLine::default();
+    let report = directory::verify(&files, limits.idempotency_window, &mut |progress| {
+        let Progress { entries, bytes, bytes_total } = progress;
+        line.show(bytes, bytes_total, &format!("{entries} entries"));
+    });
+    line.clear();
+    let told = told(&report.map_err(|error| error.to_string())?, limits);
+    let held = told["verdict"] == "held";
+    cli::tell(&summary(&told));
     cli::say(&told.to_string())?;
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn cannot_write() -> String {
-    "cannot write to standard output".to_owned()
+/// The report as it is printed.
+pub(crate) fn told(report: &Report, limits: &Limits) -> Value {
+    let mut not_judged: Map<String, Value> =
+        NOT_SHOWN_RULES.iter().map(|rule| ((*rule).to_owned(), NOT_SHOWN.into())).collect();
+    // The journal does not say when a key had to make room for newer ones, and after that it may be used again.
+    let (keys, keys_max) = (report.judged.idm_1, limits.idempotency_keys_max);
+    let keys_judged = keys <= keys_max as u64;
+    if !keys_judged {
+        let reason = format!("{keys} entries have keys, the server keeps {keys_max} and may have dropped some early");
+        not_judged.insert("IDM-1".to_owned(), reason.into());
+    }
+    let (first, from, counted) = (report.first, report.judged_from, report.counted_from);
+    if from >= first {
+        let reason = format!("entries {first} to {from} are in the snapshot that the books begin with");
+        not_judged.insert("JNL-1".to_owned(), reason.into());
+    }
+    if counted > from {
+        let reason = format!("units and claims are counted from entry {counted} on, the S1 of the snapshot at {from}");
+        not_judged.insert("CAP-1".to_owned(), reason.clone().into());
+        not_judged.insert("PTY-1".to_owned(), reason.into());
+    }
+    if report.judged.snp_3 == 0 {
+        let reason = "there is no snapshot but the one the books begin with, or none at all";
+        not_judged.insert("SNP-3".to_owned(), reason.into());
+    }
+    let findings: Vec<_> = report
+        .findings
+        .iter()
+        .filter(|finding| keys_judged || finding.rule != "IDM-1")
+        .map(|finding| json!({"rule": finding.rule, "seq": finding.seq.0, "detail": finding.detail}))
+        .collect();
+    let snapshots: Vec<_> = report
+        .snapshots
+        .iter()
+        .map(|seen| json!({"s0": seen.s0.0, "s1": seen.s1.map(|s1| s1.0), "bytes": seen.bytes, "fault": seen.fault}))
+        .collect();
+    let judged = report.judged.by_rule().into_iter().map(|(rule, n)| (rule.to_owned(), n.into()));
+    let judged: Map<String, Value> = judged.collect();
+    let milliseconds = report.nanos / 1_000_000;
+    let mut told = json!({
+        "verdict": if findings.is_empty() { "held" } else { "broken" },
+        "entries": report.entries,
+        "findings": findings,
+        "first": first.0,
+        "last": report.last.0,
+        "judged_from": from.0,
+        "epoch": report.epoch.0,
+        "bytes": report.bytes,
+        "snapshots": snapshots,
+        "judged": judged,
+        "not_judged": not_judged,
+        "milliseconds": milliseconds,
+        "entries_per_second": per_second(report.entries, report.nanos),
+    });
+    if let Some((path, offset)) = &report.torn {
+        told["torn"] = json!({"segment": path.display().to_string(), "offset": offset});
+    }
+    if !keys_judged {
+        told["idempotency"] =
+            format!("not judged: {}", told["not_judged"]["IDM-1"].as_str().unwrap_or_default()).into();
+    }
+    told
 }
 
-/// Journal entries as lines. Every line about claims names them whole, also where the entry itself only says
-/// which: whoever audits the lines need not join them first.
-struct EntryLines<'a> {
-    names: Names<'a>,
-    /// Claims that can still be resolved.
-    live: HashMap<BookingNumber, Claim>,
+fn per_second(entries: u64, nanos: u64) -> u64 {
+    u64::try_from(u128::from(entries) * 1_000_000_000 / u128::from(nanos.max(1))).unwrap_or(u64::MAX)
 }
 
-impl EntryLines<'_> {
-    fn line(&mut self, seq: Seq, epoch: Epoch, entry: &Entry) -> Value {
-        let names = self.names;
-        let mut line = Map::new();
-        let mut put = |key: &str, value: Value| line.insert(key.to_owned(), value);
-        put("seq", seq.0.into());
-        put("at", names.time(entry.at).into());
-        put("epoch", epoch.0.into());
-        put("kind", entry.event.kind().into());
-        if let Some(idempotency) = entry.idempotency {
-            // The hash that the engine knows; the client's key is in nobody's hands but the client's.
-            put("key", format!("{:032x}", idempotency.key.0).into());
+/// For whoever watches.
+fn summary(told: &Value) -> String {
+    let judged = told["judged"].as_object().into_iter().flatten();
+    let judged: Vec<_> = judged.map(|(rule, n)| format!("{rule} {n}")).collect();
+    let findings = told["findings"].as_array().map_or(0, Vec::len);
+    let mut lines = vec![
+        format!(
+            "berth: {}: {} entries to {}, {} snapshots, {findings} findings, {} entries/s",
+            told["verdict"].as_str().unwrap_or_default(),
+            told["entries"],
+            told["last"],
+            told["snapshots"].as_array().map_or(0, Vec::len),
+            told["entries_per_second"],
+        ),
+        format!("berth: times judged: {}", judged.join(", ")),
+    ];
+    for finding in told["findings"].as_array().into_iter().flatten().take(10) {
+        let part = |name: &str| finding[name].to_string();
+        lines.push(format!("berth: {} at entry {}: {}", part("rule"), part("seq"), part("detail")));
+    }
+    lines.join("\n")
+}
+
+/// A line on a terminal that is written over; nothing where nobody watches.
+#[derive(Debug, Default)]
+pub(crate) struct ProgressLine {
+    shown: Option<u64>,
+}
+
+impl ProgressLine {
+    /// Shows how much of `total` is done, at each percent.
+    pub(crate) fn show(&mut self, done: u64, total: u64, what: &str) {
+        let percent = (done.saturating_mul(100) / total.max(1)).min(100);
+        if self.shown == Some(percent) || !std::io::stderr().is_terminal() {
+            return;
         }
-        match &entry.event {
-            Event::PartiesAdded { first, count, .. } => {
-                put("first", names.party(*first).into());
-                put("count", (*count).into());
-            }
-            Event::Published { slots, note } => {
-                let slot = |s: &berth_engine::journal::entry::PublishedSlot| json!({"slot": names.slot(s.slot), "capacity": s.capacity.get()});
-                put("slots", slots.iter().map(slot).collect());
-                put("note_bytes", note.len().into());
-            }
-            Event::Note { note } => {
-                put("note_bytes", note.len().into());
-            }
-            Event::Held { first, expires_at, claims } => {
-                put("hold", names.booking(*first).into());
-                put("expires_at", names.time(*expires_at).into());
-                put("claims", self.born(*first, claims));
-            }
-            Event::Booked { first, claims } => {
-                put("hold", names.booking(*first).into());
-                put("claims", self.born(*first, claims));
-            }
-            Event::Confirmed { hold, len } => {
-                put("hold", names.booking(*hold).into());
-                put("claims", self.claims(*hold, *len));
-            }
-            Event::Released { hold, len } | Event::Expired { hold, len } => {
-                put("hold", names.booking(*hold).into());
-                put("claims", self.ended(*hold, *len));
-            }
-            Event::Cancelled { booking } => {
-                put("claims", self.ended(*booking, 1));
-            }
-            Event::Moved { from, to } => {
-                self.live.remove(from);
-                put("from", names.booking(*from).into());
-                put("claims", self.born(to.number, &[to.claim]));
-            }
-            Event::SlotChanged { slot, capacity, open } => {
-                put("slot", names.slot(*slot).into());
-                put("capacity", capacity.get().into());
-                put("open", (*open).into());
-            }
-        }
-        Value::Object(line)
+        self.shown = Some(percent);
+        // Nobody reads standard error: then there is nobody to tell.
+        let _ = write!(std::io::stderr(), "\r{percent:3}% {what}   ");
     }
 
-    fn born(&mut self, first: BookingNumber, claims: &[Claim]) -> Value {
-        for (number, claim) in (first.0..).map(BookingNumber).zip(claims) {
-            self.live.insert(number, *claim);
-        }
-        (first.0..).map(BookingNumber).zip(claims).map(|(number, _)| self.claim(number)).collect()
-    }
-
-    fn claims(&self, first: BookingNumber, len: u8) -> Value {
-        (first.0..first.0 + u64::from(len)).map(|number| self.claim(BookingNumber(number))).collect()
-    }
-
-    fn ended(&mut self, first: BookingNumber, len: u8) -> Value {
-        let claims = self.claims(first, len);
-        for number in first.0..first.0 + u64::from(len) {
-            self.live.remove(&BookingNumber(number));
-        }
-        claims
-    }
-
-    /// Of a claim that was never made, in a journal that breaks its rules, only the code is known.
-    fn claim(&self, number: BookingNumber) -> Value {
-        let booking = self.names.booking(number);
-        match self.live.get(&number) {
-            None => json!({"booking": booking}),
-            Some(claim) => json!({
-                "booking": booking,
-                "party": self.names.party(claim.party),
-                "slot": self.names.slot(claim.slot),
-                "dose": claim.dose.0,
-            }),
+    /// Takes the line away.
+    pub(crate) fn clear(&mut self) {
+        if self.shown.take().is_some() {
+            let _ = write!(std::io::stderr(), "\r{:60}\r", "");
         }
     }
 }

@@ -238,7 +238,7 @@ impl BookingCell {
         let (party, slot) = self.who_where_bytes();
         Some(BookingView {
             number,
-            hold: BookingNumber(number.0 - u64::from(group_index)),
+            hold: BookingNumber(number.0.checked_sub(u64::from(group_index))?),
             group_len,
             state: State::from_code(state)?,
             claim: Claim { party: PartyId(party), slot: SlotId(slot), dose: Dose(dose) },

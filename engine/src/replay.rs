@@ -357,8 +357,9 @@ impl<'a> Replayer<'a> {
         let mut locked = self.lock(std::iter::once(claim.party))?;
         self.check_step(from, Step::Move)?;
         let old = self.inventory.bookings.get(from).and_then(|cell| cell.view(from)).ok_or("booking vanished")?;
-        if old.claim.party != claim.party {
-            return Err(format!("booking {from} moves from party {} to {}", old.claim.party, claim.party));
+        let same = (old.claim.party, old.claim.dose) == (claim.party, claim.dose);
+        if !same || old.claim.slot == claim.slot {
+            return Err(format!("booking {from} moves from {:?} to {claim:?}", old.claim));
         }
         self.give_out(to, 1)?;
         self.check_uniqueness(&claim, Some(from), &mut locked)?;

@@ -1,15 +1,18 @@
-//! Reads a journal entry by entry and proves the rules at every prefix.
+//! Reads a data directory and proves the rules that its journal can show, at every prefix.
 //!
-//! A second reading of the rules, on plain maps: it shares no code with the inventory, so that a bug there
-//! is not repeated here.
+//! A second reading of the rules, on plain maps: it shares no code with the inventory, with replay or with what writes
+//! snapshots, so that a bug there is not repeated here. Offline: nothing here is called while serving.
+//!
+//! [`Ledger`] keeps books from entries; [`records`] reads what a snapshot says; [`directory`] does both for a whole data
+//! directory and compares them.
 
-use std::collections::HashMap;
+pub mod directory;
+pub mod ledger;
+pub mod records;
 
-use crate::booking::State;
-use crate::command::Claim;
-use crate::ids::{BookingNumber, Dose, IdempotencyKey, PartyId, ProgrammeId, Seq, SlotId};
-use crate::journal::entry::{Entry, Event};
-use crate::units::TimestampMs;
+pub use ledger::Ledger;
+
+use crate::ids::Seq;
 
 /// A rule broken at one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,183 +25,61 @@ pub struct Finding {
     pub detail: String,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct SlotAccount {
-    capacity: u64,
-    held: u64,
-    booked: u64,
-    programme: ProgrammeId,
+/// How many times each rule was judged, whatever came of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// Slots looked at after an entry that took units of them or changed them.
+    pub cap_1: u64,
+    /// Groups of two or more taken or resolved.
+    pub cap_3: u64,
+    /// Claims that came to be.
+    pub pty_1: u64,
+    /// Holds resolved, by their numbers.
+    pub hld_1: u64,
+    /// Deadlines judged.
+    pub hld_4: u64,
+    /// Changes of state, births included.
+    pub bkg_1: u64,
+    /// Moves.
+    pub bkg_2: u64,
+    /// Entries with a key.
+    pub idm_1: u64,
+    /// Prefixes: one behind each entry.
+    pub jnl_1: u64,
+    /// Frames whose checksum, place and link were found right.
+    pub jnl_4: u64,
+    /// Snapshots found whole and reached by the log.
+    pub snp_1: u64,
+    /// Snapshots whose S0 the log goes back to.
+    pub snp_2: u64,
+    /// Records of a snapshot, with the log behind it, that were compared with what the whole log says.
+    pub snp_3: u64,
+    /// Starts whose epoch is past the one before.
+    pub fnc_1: u64,
+    /// Entries held against the newest time of the runs before theirs.
+    pub tim_1: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct ClaimAccount {
-    state: State,
-    claim: Claim,
-    expires_at: TimestampMs,
-}
-
-/// The books kept from the journal alone.
-#[derive(Debug, Default)]
-pub struct Ledger {
-    next: Option<Seq>,
-    parties: u64,
-    slots: HashMap<SlotId, SlotAccount>,
-    claims: HashMap<BookingNumber, ClaimAccount>,
-    live: HashMap<(PartyId, ProgrammeId, Dose), BookingNumber>,
-    keys: HashMap<IdempotencyKey, TimestampMs>,
-    window_ms: u64,
-    findings: Vec<Finding>,
-}
-
-impl Ledger {
-    /// Empty books. A key used again after `idempotency_window` is not a finding.
+impl Judged {
+    /// Each rule's id with its count.
     #[must_use]
-    pub fn new(idempotency_window: std::time::Duration) -> Self {
-        let window_ms = u64::try_from(idempotency_window.as_millis()).unwrap_or(u64::MAX);
-        Self { window_ms, ..Self::default() }
-    }
-
-    /// Everything found so far.
-    #[must_use]
-    pub fn findings(&self) -> &[Finding] {
-        &self.findings
-    }
-
-    /// Capacity, held and booked of a slot, as the journal so far says.
-    #[must_use]
-    pub fn slot(&self, slot: SlotId) -> Option<(u64, u64, u64)> {
-        self.slots.get(&slot).map(|account| (account.capacity, account.held, account.booked))
-    }
-
-    /// Takes one entry into the books and checks every rule it touches.
-    pub fn apply(&mut self, seq: Seq, entry: &Entry) {
-        if self.next.is_some_and(|next| next != seq) || seq.0 == 0 {
-            self.find("JNL-1", seq, format!("entry {seq} where {:?} was due", self.next));
-        }
-        self.next = Some(seq.next());
-        if let Some(idempotency) = entry.idempotency {
-            let before = self.keys.insert(idempotency.key, entry.at);
-            if before.is_some_and(|at| entry.at.0.saturating_sub(at.0) < self.window_ms) {
-                self.find("IDM-1", seq, "an idempotency key has a second effect inside its window".to_owned());
-            }
-        }
-        match &entry.event {
-            Event::PartiesAdded { count, .. } => self.parties += u64::from(*count),
-            Event::Published { slots, .. } => {
-                for slot in slots {
-                    let account = SlotAccount {
-                        capacity: u64::from(slot.capacity.get()),
-                        programme: slot.facts.programme,
-                        ..SlotAccount::default()
-                    };
-                    if self.slots.insert(slot.slot, account).is_some() {
-                        self.find("CAP-1", seq, format!("slot {} is published twice", slot.slot));
-                    }
-                }
-            }
-            Event::Note { .. } => {}
-            Event::Held { first, expires_at, claims } => self.born(seq, *first, State::Held, *expires_at, claims),
-            Event::Booked { first, claims } => self.born(seq, *first, State::Booked, TimestampMs(0), claims),
-            Event::Confirmed { hold, len } => self.resolve(seq, *hold, *len, State::Booked, entry.at),
-            Event::Released { hold, len } => self.resolve(seq, *hold, *len, State::Released, entry.at),
-            Event::Expired { hold, len } => self.resolve(seq, *hold, *len, State::Expired, entry.at),
-            Event::Cancelled { booking } => self.leave(seq, *booking, State::Cancelled),
-            Event::Moved { from, to } => {
-                self.leave(seq, *from, State::Moved);
-                self.born(seq, to.number, State::Booked, TimestampMs(0), &[to.claim]);
-            }
-            Event::SlotChanged { slot, capacity, .. } => {
-                self.slots.entry(*slot).or_default().capacity = u64::from(capacity.get());
-                self.check_slot(seq, *slot);
-            }
-        }
-    }
-
-    fn born(&mut self, seq: Seq, first: BookingNumber, state: State, expires_at: TimestampMs, claims: &[Claim]) {
-        for (index, claim) in (0u64..).zip(claims) {
-            let number = BookingNumber(first.0.saturating_add(index));
-            if u64::from(claim.party.0) >= self.parties {
-                self.find("PTY-1", seq, format!("party {} was never created", claim.party));
-            }
-            if self.claims.insert(number, ClaimAccount { state, claim: *claim, expires_at }).is_some() {
-                self.find("BKG-1", seq, format!("booking {number} was given out twice"));
-            }
-            let account = self.slots.entry(claim.slot).or_default();
-            *(if state == State::Held { &mut account.held } else { &mut account.booked }) += 1;
-            let key = (claim.party, account.programme, claim.dose);
-            if let Some(other) = self.live.insert(key, number) {
-                let detail = format!(
-                    "party {} has live claims {other} and {number} for dose {} of programme {}",
-                    claim.party, claim.dose, key.1
-                );
-                self.find("PTY-1", seq, detail);
-            }
-        }
-        // After the whole group: it takes all its units in one step.
-        for claim in claims {
-            self.check_slot(seq, claim.slot);
-        }
-    }
-
-    /// A hold's one resolution.
-    fn resolve(&mut self, seq: Seq, hold: BookingNumber, len: u8, to: State, at: TimestampMs) {
-        for number in (hold.0..hold.0.saturating_add(u64::from(len))).map(BookingNumber) {
-            let Some(account) = self.claims.get_mut(&number) else {
-                self.find("HLD-1", seq, format!("hold {number} was never made"));
-                continue;
-            };
-            let (from, claim, deadline) = (account.state, account.claim, account.expires_at);
-            account.state = to;
-            if from != State::Held {
-                self.find("HLD-1", seq, format!("hold {number} is resolved as {to} though it was {from}"));
-                continue;
-            }
-            if (to == State::Expired) != (at >= deadline) {
-                let detail = format!("hold {number} with deadline {} became {to} at {}", deadline.0, at.0);
-                self.find("HLD-4", seq, detail);
-            }
-            let slot = self.slots.entry(claim.slot).or_default();
-            // Saturating: what went wrong before this is a finding already.
-            slot.held = slot.held.saturating_sub(1);
-            if to == State::Booked {
-                slot.booked += 1;
-            } else {
-                self.end_claim(seq, number, claim);
-            }
-        }
-    }
-
-    fn leave(&mut self, seq: Seq, booking: BookingNumber, to: State) {
-        let Some(account) = self.claims.get_mut(&booking) else {
-            return self.find("BKG-1", seq, format!("booking {booking} was never made"));
-        };
-        let (from, claim) = (account.state, account.claim);
-        account.state = to;
-        if from != State::Booked {
-            return self.find("BKG-1", seq, format!("booking {booking} became {to} though it was {from}"));
-        }
-        let slot = self.slots.entry(claim.slot).or_default();
-        slot.booked = slot.booked.saturating_sub(1);
-        self.end_claim(seq, booking, claim);
-    }
-
-    fn end_claim(&mut self, seq: Seq, number: BookingNumber, claim: Claim) {
-        let programme = self.slots.entry(claim.slot).or_default().programme;
-        let ended = self.live.remove(&(claim.party, programme, claim.dose));
-        if ended != Some(number) {
-            self.find("PTY-1", seq, format!("booking {number} ends, but the party's live claim was {ended:?}"));
-        }
-    }
-
-    fn check_slot(&mut self, seq: Seq, slot: SlotId) {
-        let account = self.slots.entry(slot).or_default();
-        if account.held + account.booked > account.capacity {
-            let SlotAccount { capacity, held, booked, .. } = *account;
-            self.find("CAP-1", seq, format!("slot {slot}: held {held} + booked {booked} over capacity {capacity}"));
-        }
-    }
-
-    fn find(&mut self, rule: &'static str, seq: Seq, detail: String) {
-        self.findings.push(Finding { rule, seq, detail });
+    pub fn by_rule(&self) -> [(&'static str, u64); 15] {
+        [
+            ("CAP-1", self.cap_1),
+            ("CAP-3", self.cap_3),
+            ("PTY-1", self.pty_1),
+            ("HLD-1", self.hld_1),
+            ("HLD-4", self.hld_4),
+            ("BKG-1", self.bkg_1),
+            ("BKG-2", self.bkg_2),
+            ("IDM-1", self.idm_1),
+            ("JNL-1", self.jnl_1),
+            ("JNL-4", self.jnl_4),
+            ("SNP-1", self.snp_1),
+            ("SNP-2", self.snp_2),
+            ("SNP-3", self.snp_3),
+            ("FNC-1", self.fnc_1),
+            ("TIM-1", self.tim_1),
+        ]
     }
 }

@@ -11,6 +11,7 @@ mod availability;
 mod bad_input;
 mod bookings;
 mod connections;
+mod dump;
 mod idempotency;
 mod operations;
 mod process;

@@ -49,8 +49,16 @@ fn a_directory_at_rest_exports_the_same_and_verifies() {
         lines(std::str::from_utf8(&output.stdout).unwrap())
     };
     assert_eq!(run(&["export"]), live);
-    assert_eq!(run(&["verify"]), [json!({"verdict": "held", "entries": 8, "findings": []})]);
+    let told = &run(&["verify"])[0];
+    assert_eq!((&told["verdict"], &told["entries"], &told["findings"]), (&json!("held"), &json!(8), &json!([])));
+    let judged = ["CAP-1", "PTY-1", "HLD-1", "HLD-4", "BKG-1", "BKG-2", "IDM-1", "JNL-1", "JNL-4", "FNC-1", "TIM-1"];
+    for rule in judged {
+        assert!(told["judged"][rule].as_u64().unwrap() > 0, "{rule}: {told}");
+    }
+    assert_eq!(told["judged"]["BKG-2"], 1);
+    assert!(told["not_judged"]["JNL-2"].is_string() && told["entries_per_second"].as_u64().unwrap() > 0, "{told}");
     let entries = run(&["export", "--entries"]);
+    assert_eq!(run(&["journal", "dump"]), entries);
     let kinds: Vec<_> = entries.iter().map(|e| e["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["note", "note", "parties_added", "published", "held", "confirmed", "moved", "cancelled"]);
     entries[4]["expires_at"].as_str().unwrap().parse::<jiff::Timestamp>().expect("RFC 3339");

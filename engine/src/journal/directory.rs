@@ -10,8 +10,10 @@ use std::sync::Arc;
 use siphasher::sip::SipHasher24;
 
 use super::entry::Entry;
-use super::reader::{ReadError, Tail, Torn, log_start, read_directory};
+use super::frame::{Frame, FrameError};
+use super::reader::{ReadError, Tail, Torn, log_start, read_directory, used_segments};
 use super::segment::{self, fill_with_zeros};
+use super::snapshot::{self, SnapshotError, SnapshotReader};
 use super::storage::{Disk, Storage};
 use crate::code::BookingCodes;
 use crate::ids::{CellId, Epoch, Seq};
@@ -78,7 +80,7 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        error: super::snapshot::SnapshotError,
+        error: SnapshotError,
     },
     /// The journal does not fit the configured limits, or contradicts itself.
     #[error("the journal cannot be replayed: entry {seq}: {what}")]
@@ -274,17 +276,86 @@ impl JournalFiles {
         BookingCodes::new(self.cell, self.directory.code_key)
     }
 
-    /// Calls `each` for every entry in order, with the epoch of its writer. A torn tail is left out.
+    /// Where a file of the directory lies.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.storage.path(name)
+    }
+
+    /// The newest entry that was trimmed: the log begins behind it. 0 if the log is whole.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    pub fn log_start(&self) -> Result<Seq, OpenError> {
+        Ok(log_start(&*self.directory.storage)?)
+    }
+
+    /// Bytes of the segments in use.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    pub fn log_bytes(&self) -> Result<u64, OpenError> {
+        let used = used_segments(&*self.directory.storage)?;
+        Ok(used.iter().map(|(_, header)| header.segment_bytes).sum())
+    }
+
+    /// The snapshots there are, by their S0, newest first.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    pub fn snapshots(&self) -> Result<Vec<Seq>, OpenError> {
+        let storage = &*self.directory.storage;
+        snapshot::list(storage).map_err(|error| OpenError::Io { path: storage.path(snapshot::DIR), error })
+    }
+
+    /// Where the snapshot with this S0 lies.
+    #[must_use]
+    pub fn snapshot_path(&self, s0: Seq) -> PathBuf {
+        self.path(&snapshot::name(s0))
+    }
+
+    /// Opens the snapshot with this S0.
+    ///
+    /// # Errors
+    /// As [`SnapshotReader::open`].
+    pub fn snapshot(&self, s0: Seq) -> Result<SnapshotReader, SnapshotError> {
+        SnapshotReader::open(&*self.directory.storage, &snapshot::name(s0), self.cell)
+    }
+
+    /// Calls `each` for every checked frame in order, from the segment in which the entry after `from` lies. A torn tail is left
+    /// out.
+    ///
+    /// # Errors
+    /// Damage; `each` may have seen the frames before it.
+    pub fn frames(
+        &self,
+        from: Seq,
+        each: &mut dyn FnMut(&Frame<'_>) -> Result<(), FrameError>,
+    ) -> Result<Tail, OpenError> {
+        Ok(read_directory(&*self.directory.storage, self.cell, from, each)?)
+    }
+
+    /// Calls `each` for every entry of the log in order, with the epoch of its writer. A torn tail is left out.
     ///
     /// # Errors
     /// Damage; `each` may have seen the entries before it.
     pub fn entries(&self, each: &mut dyn FnMut(Seq, Epoch, &Entry)) -> Result<Tail, OpenError> {
-        let storage = &*self.directory.storage;
-        let tail = read_directory(storage, self.cell, log_start(storage)?, &mut |frame| {
+        self.entries_after(self.log_start()?, each)
+    }
+
+    /// Calls `each` for every entry behind `from` in order, with the epoch of its writer. A torn tail is left out.
+    ///
+    /// # Errors
+    /// Damage; `each` may have seen the entries before it.
+    pub fn entries_after(&self, from: Seq, each: &mut dyn FnMut(Seq, Epoch, &Entry)) -> Result<Tail, OpenError> {
+        self.frames(from, &mut |frame| {
             let epoch = frame.header.epoch;
-            frame.entries(|seq, entry| each(seq, epoch, &entry))
-        })?;
-        Ok(tail)
+            frame.entries(|seq, entry| {
+                if seq > from {
+                    each(seq, epoch, &entry);
+                }
+            })
+        })
     }
 }
 

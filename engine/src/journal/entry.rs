@@ -195,6 +195,12 @@ impl Event {
     /// One more than the highest kind code.
     pub(crate) const CODES: usize = 12;
 
+    /// Every kind's name.
+    #[must_use]
+    pub const fn kinds() -> &'static [&'static str] {
+        &KINDS
+    }
+
     /// The name used in exports.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

@@ -106,6 +106,22 @@ pub(crate) fn segments(storage: &dyn Storage) -> Result<Vec<(u64, String)>, Read
     Ok(found)
 }
 
+/// The segments in use, in order, with what their headers say. Those behind the first that has no whole header are not: they
+/// were made ahead, or it is torn.
+pub(crate) fn used_segments(storage: &dyn Storage) -> Result<Vec<(String, SegmentHeader)>, ReadError> {
+    let mut used = Vec::new();
+    for (_, name) in segments(storage)? {
+        let mut bytes = [0; SEGMENT_HEADER_BYTES];
+        match storage.open(&name).and_then(|file| file.read_exact_at(0, &mut bytes)) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+            other => other.map_err(|error| ReadError::Io { path: storage.path(&name), error })?,
+        }
+        let Some(header) = SegmentHeader::from_bytes(&bytes) else { break };
+        used.push((name, header));
+    }
+    Ok(used)
+}
+
 /// Reads the frames of the log in order, from the segment in which the entry after `from` lies. Writes nothing.
 ///
 /// # Errors
