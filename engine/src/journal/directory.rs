@@ -451,7 +451,7 @@ impl Meta {
 }
 
 /// The whole of `berth.meta`. A build that does not know a word behind the second passes over it.
-fn meta(cell: CellId, code_key: [u8; 16]) -> String {
+pub(crate) fn meta(cell: CellId, code_key: [u8; 16]) -> String {
     format!("layout={LAYOUT_VERSION} cell={cell} key={:016x}\n", key_check(code_key))
 }
 

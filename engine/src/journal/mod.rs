@@ -26,5 +26,9 @@ pub(crate) mod tail;
 pub mod watermark;
 pub(crate) mod writer;
 
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod documented;
+
 pub use entry::{DecodeError, Entry};
 pub use watermark::{Ack, Ticket};
