@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::ack::AckMode;
 use crate::auth::KeyRing;
+use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::problem::{self, Problem};
 use crate::snapshots::SnapshotPolicy;
@@ -64,6 +65,8 @@ pub(crate) struct App {
     pub(crate) phase: watch::Sender<Phase>,
     /// Permits for bulk bodies.
     pub(crate) bulk: Arc<Semaphore>,
+    /// The events stream, if there is one.
+    pub(crate) events: Option<Events>,
     inflight: AtomicUsize,
     /// Set when the thread that gives expired holds back has ended before its time.
     pub(crate) expiry_failed: Arc<AtomicBool>,
@@ -92,6 +95,7 @@ impl App {
             metrics: Metrics::new(),
             phase: watch::Sender::new(Phase::Serving),
             bulk: Arc::new(Semaphore::new(BULK_CONCURRENCY)),
+            events: None,
             inflight: AtomicUsize::new(0),
             expiry_failed: Arc::new(AtomicBool::new(false)),
             journal_stop_told: AtomicBool::new(false),

@@ -17,6 +17,7 @@ use crate::ack::AckMode;
 use crate::app::App;
 use crate::auth::Role;
 use crate::config::{ConfigFile, KeyEntry, RedisEntry, Settings};
+use crate::events::Events;
 use crate::snapshots::{Asker, Snapshots};
 use crate::{demo, descriptors, dump, offline, server};
 
@@ -98,6 +99,9 @@ struct ServeArgs {
     /// How safe an effect must be before its answer is shown, where a request does not say. Default disk.
     #[arg(long, value_name = "MODE")]
     ack: Option<AckMode>,
+    /// Redis for the events stream, as redis://host:port/db.
+    #[arg(long, value_name = "URL")]
+    events_redis: Option<String>,
     /// Keep what is written in process memory until it is synced, so that `kill -9` loses what a power cut would.
     #[arg(long)]
     power_cut_rehearsal: bool,
@@ -176,6 +180,9 @@ fn settings(args: ServeArgs) -> Result<Settings, String> {
         let prefix = file.redis.and_then(|redis| redis.prefix);
         file.redis = Some(RedisEntry { url, prefix });
     }
+    if let Some(url) = args.events_redis {
+        file.events.get_or_insert_default().url = Some(url);
+    }
     let flags = [(Role::Admin, args.admin_key_sha256), (Role::Platform, args.platform_key_sha256)];
     for (role, sha256) in flags {
         file.keys.extend(sha256.map(|sha256| KeyEntry { role, name: role.to_string(), sha256 }));
@@ -248,7 +255,12 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
     let (cell, epoch) = (settings.engine.cell, report.epoch);
     let mut http = settings.http.clone();
     http.connections_max = descriptors::connections_max(http.connections_max);
-    Ok(Arc::new(App::new(campaign, settings.keys.clone(), cell, epoch, http, settings.snapshots)))
+    // Before anything trims the log that it has not told.
+    let events = settings.events.clone().map(|events| Events::start(events, &campaign)).transpose();
+    let events = events.map_err(|error| format!("cannot start the events stream: {error}"))?;
+    let mut app = App::new(campaign, settings.keys.clone(), cell, epoch, http, settings.snapshots);
+    app.events = events;
+    Ok(Arc::new(app))
 }
 
 fn tell_of_replay(report: &ReplayReport) {

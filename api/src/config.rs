@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::ack::AckMode;
 use crate::app::HttpLimits;
 use crate::auth::{Credential, KeyRing, Role, parse_hash};
+use crate::events::{EventsConfig, is_redis_url};
 use crate::snapshots::SnapshotPolicy;
 
 /// The configuration file. Everything is optional here, because a flag may say it instead.
@@ -38,6 +39,8 @@ pub(crate) struct ConfigFile {
     pub(crate) ack_redis_time_ms: Option<u64>,
     /// Write-behind to Redis. Default none.
     pub(crate) redis: Option<RedisEntry>,
+    /// The events stream. Default none.
+    pub(crate) events: Option<EventsEntry>,
     /// MiB of one journal segment, 1 to 4096. Default 64.
     pub(crate) segment_mib: Option<u64>,
     /// MiB of entries that may wait for the disk, 1 to 1024. Default 16; also bounds one publish.
@@ -98,6 +101,33 @@ pub(crate) struct SnapshotsEntry {
     pub(crate) stop_log_mib: Option<u64>,
 }
 
+/// The events stream.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EventsEntry {
+    /// `redis://host:port/db`. Default that of `[redis]`; required without one.
+    pub(crate) url: Option<String>,
+    /// The stream's key; its cursor is `{stream}:cursor`. Default the prefix of `[redis]`, or `berth:{cell}`, and `:events`.
+    pub(crate) stream: Option<String>,
+    /// About how many events are kept; consumers further behind lose. 1000 to 10 thousand million. Default 1 million.
+    pub(crate) len_max: Option<u64>,
+    /// The attribute `source`: a URI reference without white space, such as the public base URL. Default `/cells/{cell}`.
+    pub(crate) source: Option<String>,
+    /// Whether events show booking codes, which let their bearer act. Default false.
+    #[serde(default)]
+    pub(crate) booking_codes: bool,
+    /// Past this many entries of lag the log is no longer kept for the stream, which then has a gap. At least 1000. Default
+    /// 100 million.
+    pub(crate) lag_entries_max: Option<u64>,
+}
+
+impl fmt::Debug for EventsEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL may hold a password.
+        f.debug_struct("EventsEntry").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
 /// How large the cell may grow; only directories are allocated ahead. Defaults are the engine's.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -152,6 +182,8 @@ pub(crate) struct Settings {
     pub(crate) http: HttpLimits,
     /// When snapshots are taken.
     pub(crate) snapshots: SnapshotPolicy,
+    /// The events stream, if there is one.
+    pub(crate) events: Option<EventsConfig>,
 }
 
 impl ConfigFile {
@@ -198,6 +230,7 @@ impl ConfigFile {
         let redis = self
             .redis
             .map(|redis| RedisConfig::new(redis.url, redis.prefix.unwrap_or_else(|| format!("berth:{{{cell}}}"))));
+        let events = self.events.map(|entry| faults.events(entry, redis.as_ref(), cell));
         let limits = faults.limits(&self.limits);
         let mut http = faults.http(&self.http);
         http.ack = self.ack.unwrap_or(AckMode::Disk);
@@ -214,7 +247,15 @@ impl ConfigFile {
                     log_bytes_max,
                     ..JournalConfig::new(data_dir)
                 };
-                Ok(Settings { listen, programme, keys, engine: Config { cell, limits, journal }, http, snapshots })
+                Ok(Settings {
+                    listen,
+                    programme,
+                    keys,
+                    engine: Config { cell, limits, journal },
+                    http,
+                    snapshots,
+                    events,
+                })
             }
             _ => Err(faults.0),
         }
@@ -305,6 +346,34 @@ impl Faults {
         (policy, max.map_or(u64::MAX, |max| max << 20))
     }
 
+    fn events(&mut self, entry: EventsEntry, redis: Option<&RedisConfig>, cell: CellId) -> EventsConfig {
+        let url = self.required("events.url", entry.url.or_else(|| redis.map(|redis| redis.url.clone())));
+        // Not shown: it may hold a password.
+        if url.as_ref().is_some_and(|url| !is_redis_url(url)) {
+            self.push("events.url", "is not of the form redis://host:port/db");
+        }
+        let prefix = redis.map_or_else(|| format!("berth:{{{cell}}}"), |redis| redis.prefix.clone());
+        let stream = entry.stream.unwrap_or_else(|| format!("{prefix}:events"));
+        let source = entry.source.unwrap_or_else(|| format!("/cells/{cell}"));
+        let visible = |text: &str| (1..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        for (key, text) in [("events.stream", &stream), ("events.source", &source)] {
+            if !visible(text) {
+                self.push(key, "must be 1 to 256 visible ASCII characters");
+            }
+        }
+        if ["journal", "head"].iter().any(|key| stream == format!("{prefix}:{key}")) {
+            self.push("events.stream", "is a key of the journal's copy");
+        }
+        EventsConfig {
+            url: url.unwrap_or_default(),
+            stream,
+            len_max: self.within("events.len_max", entry.len_max, 1_000_000, 1000, 10_000_000_000),
+            source,
+            booking_codes: entry.booking_codes,
+            lag_entries_max: self.within("events.lag_entries_max", entry.lag_entries_max, 100_000_000, 1000, u64::MAX),
+        }
+    }
+
     fn http(&mut self, entry: &HttpEntry) -> HttpLimits {
         HttpLimits {
             head_time: self.millis("http.head_time_ms", entry.head_time_ms, 30_000, 100, 600_000),
@@ -373,6 +442,30 @@ mod tests {
             ]
         );
         assert_eq!(keys_of(""), ["listen", "data_dir", "programme", "keys"]);
+    }
+
+    #[test]
+    fn the_events_stream_has_its_own_redis_or_that_of_the_journal() {
+        let events = |text: &str| ConfigFile::parse(&format!("{GOOD}\n{text}")).unwrap().validate().unwrap().events;
+        assert_eq!(events(""), None);
+        let alone = events("[events]\nurl = \"redis://h:1\"").unwrap();
+        assert_eq!((alone.stream.as_str(), alone.source.as_str()), ("berth:{1}:events", "/cells/1"));
+        assert!(!alone.booking_codes, "codes are capabilities");
+        let shared =
+            events("[redis]\nurl = \"redis://h:1/2\"\nprefix = \"b\"\n[events]\nbooking_codes = true").unwrap();
+        assert_eq!((shared.url.as_str(), shared.stream.as_str()), ("redis://h:1/2", "b:events"));
+        assert!(shared.booking_codes);
+        let faulty =
+            "[events]\nurl = \"http://:secret@h\"\nstream = \"\"\nsource = \"a b\"\nlen_max = 1\nlag_entries_max = 1";
+        let faults = ConfigFile::parse(&format!("{GOOD}\n{faulty}")).unwrap().validate().unwrap_err();
+        let keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
+        assert_eq!(keys, ["events.url", "events.stream", "events.source", "events.len_max", "events.lag_entries_max"]);
+        assert!(!format!("{faults:?}").contains("secret"));
+        assert_eq!(keys_of(&format!("{GOOD}\n[events]")), ["events.url"]);
+        assert_eq!(
+            keys_of(&format!("{GOOD}\n[redis]\nurl = \"redis://h\"\n[events]\nstream = \"berth:{{1}}:journal\"")),
+            ["events.stream"]
+        );
     }
 
     #[test]

@@ -37,5 +37,6 @@ mod wire;
 
 mod demo;
 mod dump;
+mod events;
 mod export;
 mod offline;

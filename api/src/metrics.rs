@@ -11,6 +11,7 @@ use hyper::StatusCode;
 
 use crate::ack::AckMode;
 use crate::app::App;
+use crate::events::EventsStats;
 use crate::problem::Code;
 use crate::router::{Endpoint, TABLE};
 
@@ -138,6 +139,9 @@ pub(crate) fn page(app: &App) -> String {
     page.gauge("berth_catalogue_sessions", "Sessions published.", catalogue.session_count() as u64);
 
     engine(&mut page, app);
+    if let Some(events) = &app.events {
+        stream(&mut page, &events.stats());
+    }
 
     page.family("berth_build_info", "gauge", "1, with what was built; fault is a planted one, for tests only.");
     let fault = berth_engine::FAULT.unwrap_or("");
@@ -243,6 +247,22 @@ fn engine(page: &mut Page, app: &App) {
         page.counter("berth_redis_errors_total", "Connections lost and failed.", redis.errors);
         page.gauge("berth_redis_stopped", "1 once shipping has stopped for good.", redis.stopped);
     }
+}
+
+fn stream(page: &mut Page, events: &EventsStats) {
+    page.gauge("berth_events_connected", "1 while the events stream is connected.", u64::from(events.connected));
+    page.gauge("berth_events_told_seq", "Every event up to this entry is known to be in the stream.", events.told);
+    page.gauge(
+        "berth_events_lag_entries",
+        "Durable entries whose events are not yet in the stream.",
+        events.lag_entries,
+    );
+    page.family("berth_events_lag_seconds", "gauge", "Age of the oldest of those entries.");
+    page.bare("berth_events_lag_seconds", events.lag.as_secs_f64());
+    page.counter("berth_events_total", "Events appended in this run.", events.events);
+    page.counter("berth_events_gaps_total", "Gap events among them: the log had lost what was not told.", events.gaps);
+    page.counter("berth_events_errors_total", "Connections lost and failed.", events.errors);
+    page.gauge("berth_events_stopped", "1 once nothing more is told in this run.", u64::from(events.stopped));
 }
 
 /// Prometheus' text format, a family at a time.

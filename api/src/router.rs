@@ -35,6 +35,7 @@ pub(crate) enum Route {
     Release,
     Book,
     ReadBooking,
+    ReadReference,
     Cancel,
     Move,
     PartyBookings,
@@ -99,7 +100,7 @@ const PLATFORM: &[Role] = &[Role::Platform];
 const WHO_POSTS: &[Role] = &[Role::Admin, Role::Platform];
 
 /// Every endpoint. What is asked most often stands first.
-pub(crate) static TABLE: [Endpoint; 20] = [
+pub(crate) static TABLE: [Endpoint; 21] = [
     get("/v1/availability", ANYBODY, Route::Availability, Media::Json),
     post("/v1/holds", PLATFORM, Route::Hold, Media::Json),
     post("/v1/holds/{hold}/confirm", PLATFORM, Route::Confirm, Media::Json),
@@ -109,6 +110,7 @@ pub(crate) static TABLE: [Endpoint; 20] = [
     post("/v1/bookings/{booking}/cancel", PLATFORM, Route::Cancel, Media::Json),
     post("/v1/bookings/{booking}/move", PLATFORM, Route::Move, Media::Json),
     get("/v1/parties/{party}/bookings", PLATFORM, Route::PartyBookings, Media::Json),
+    get("/v1/booking-references/{reference}", PLATFORM, Route::ReadReference, Media::Json),
     get("/v1/outcomes/{key}", WHO_POSTS, Route::Outcome, Media::Json),
     get("/v1/regions", ANYBODY, Route::ListRegions, Media::Json),
     post("/v1/regions", ADMIN, Route::PublishRegions, Media::Ndjson),
@@ -210,6 +212,7 @@ async fn dispatch(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
         Route::Release => routes::holds::release(call).await,
         Route::Book => routes::bookings::book(call).await,
         Route::ReadBooking => routes::bookings::read(call).await,
+        Route::ReadReference => routes::bookings::read_reference(call).await,
         Route::Cancel => routes::bookings::cancel(call).await,
         Route::Move => routes::bookings::move_to(call).await,
         Route::Outcome => routes::outcomes::read(call).await,

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::app::{App, Phase};
 use crate::connection;
+use crate::events::Events;
 
 /// How often due holds are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_millis(20);
@@ -81,8 +82,14 @@ pub(crate) async fn serve(
     let in_time = tokio::time::timeout(app.limits.drain_time, drained).await.is_ok();
     let cut_off = if in_time { 0 } else { app.inflight() };
     expiry.stop();
-    let engine = Arc::clone(&app.campaign.engine);
-    let journal = tokio::task::spawn_blocking(move || engine.close()).await.expect("closing does not panic");
+    let closing = Arc::clone(&app);
+    let close = move || {
+        let journal = closing.campaign.engine.close();
+        // After the journal: what became durable last is told, too.
+        closing.events.iter().for_each(Events::close);
+        journal
+    };
+    let journal = tokio::task::spawn_blocking(close).await.expect("closing does not panic");
     Ok(Ended { cut_off, journal })
 }
 

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::str::FromStr;
 
 use berth_engine::{BookingCodes, BookingNumber, CellId, Claim, Counts, Dose, PartyId, SlotId, TimestampMs};
 use berth_programme::Calendar;
@@ -33,6 +34,11 @@ impl Names<'_> {
 
     pub(crate) fn booking(&self, booking: BookingNumber) -> String {
         self.codes.encode(booking).to_string()
+    }
+
+    /// What names a booking where its code must not stand: says nothing, opens nothing.
+    pub(crate) fn reference(&self, booking: BookingNumber) -> String {
+        format!("b{}.{booking}", self.cell)
     }
 
     pub(crate) fn time(&self, at: TimestampMs) -> String {
@@ -64,6 +70,16 @@ impl Names<'_> {
         self.codes.decode(text).ok_or_else(|| malformed(text, "a code as 0126-YN8ZR-4W7CK with its check symbol"))
     }
 
+    /// A reference from an event; another cell's is unknown here.
+    pub(crate) fn parse_reference(&self, text: &str) -> Result<BookingNumber, Problem> {
+        let (cell, number) = numbered(text, 'b').ok_or_else(|| malformed(text, "a booking reference as b1.7"))?;
+        if cell == self.cell {
+            Ok(BookingNumber(number))
+        } else {
+            Err(Problem::new(Code::UnknownBooking, format!("booking {text} is of another cell")))
+        }
+    }
+
     /// The claims of a request.
     pub(crate) fn parse_claims(&self, claims: &[Object<ClaimRequest<'_>>]) -> Result<Vec<Claim>, Problem> {
         let claim = |Object(c): &Object<ClaimRequest<'_>>| {
@@ -79,7 +95,7 @@ fn malformed(text: &str, what: &str) -> Problem {
 }
 
 /// `p1.17`: letter, cell, number, each number in its one shortest spelling.
-fn numbered(text: &str, letter: char) -> Option<(CellId, u32)> {
+fn numbered<N: FromStr>(text: &str, letter: char) -> Option<(CellId, N)> {
     let (cell, number) = text.strip_prefix(letter)?.split_once('.')?;
     let plain = |t: &str| t.bytes().all(|b| b.is_ascii_digit()) && (t == "0" || !t.starts_with('0'));
     if !plain(cell) || !plain(number) {
@@ -210,7 +226,7 @@ mod tests {
         for bad in
             ["", "s", "s1", "s1.", "s.1", "p1.42", "s1.42.3", "s01.4", "s1.042", "s1.+4", "s1.4294967296", "S1.4"]
         {
-            assert_eq!(numbered(bad, 's'), None, "{bad:?}");
+            assert_eq!(numbered::<u32>(bad, 's'), None, "{bad:?}");
         }
     }
 }

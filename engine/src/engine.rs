@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::booking::State;
 use crate::clock::Clock;
 use crate::code::BookingCodes;
-use crate::command::{BookingView, Command, Group, Request, SlotFacts, Submitted};
+use crate::command::{BookingView, Claim, Command, Request, SlotFacts, Submitted};
 use crate::error::{Failure, Refusal};
 use crate::ids::{BookingNumber, CellId, Epoch, Idempotency, IdempotencyKey, PartyId, Seq, SlotId};
 use crate::inventory::{Inventory, Limits};
@@ -273,11 +273,12 @@ impl Engine {
         Some(PartyView { bookings, seq: record.seq() })
     }
 
-    /// What never changes about `len` consecutive claims from `first` on: number, party, slot, dose. Needs no lock and no
-    /// ticket: whoever has the number from a durable entry may show it. Claims that were never recorded are left out.
+    /// What never changes about a hold or booking: its claim, and the first number of the group it was claimed in. Needs no
+    /// lock and no ticket: whoever has the number from a durable entry may show it.
     #[must_use]
-    pub fn claims(&self, first: BookingNumber, len: u8) -> Group {
-        self.inventory.bookings.claims(first, len)
+    pub fn claimed(&self, number: BookingNumber) -> Option<(Claim, BookingNumber)> {
+        let view = self.inventory.bookings.get(number)?.view(number)?;
+        Some((view.claim, view.hold))
     }
 
     /// A slot's counts at this instant.

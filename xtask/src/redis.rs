@@ -1,39 +1,44 @@
-//! Makes sure that a `redis-server` is there: the tests of the write-behind journal start their own.
+//! Makes sure that what the tests start beside Berth is there: a `redis-server`, and a `python3` for the worked consumer.
 
 use std::process::Command;
 
 use crate::shell::{Show, on_path, run, typed};
 
-const PROGRAM: &str = "redis-server";
+/// Programs, each in a Debian package of the same name, and what to ask for elsewhere.
+const PROGRAMS: [(&str, &str); 2] = [("redis-server", "Redis 7.0 or newer"), ("python3", "Python 3.9 or newer")];
 
-/// What installs it on Debian and its descendants.
-const INSTALL: [&[&str]; 2] =
-    [&["apt-get", "update"], &["apt-get", "install", "-y", "--no-install-recommends", "redis-server"]];
-
-/// Finds `redis-server`, or installs it when we are root, or says what to type. The answer is a line about what was found.
+/// Finds each program, or installs it when we are root, or says what to type. The answer is a line about what was found.
 pub(crate) fn ensure() -> Result<String, String> {
-    if let Some(found) = on_path(PROGRAM) {
+    let found: Result<Vec<_>, _> = PROGRAMS.iter().map(|(program, what)| ensure_one(program, what)).collect();
+    found.map(|found| found.join("; "))
+}
+
+fn ensure_one(program: &str, what: &str) -> Result<String, String> {
+    if let Some(found) = on_path(program) {
         return Ok(version(&found));
     }
-    let by_hand = "sudo apt-get update && sudo apt-get install -y --no-install-recommends redis-server";
+    let by_hand = format!("sudo apt-get update && sudo apt-get install -y --no-install-recommends {program}");
     if on_path("apt-get").is_none() {
-        return Err(format!("{PROGRAM} is not on PATH; install Redis 7.0 or newer and try again"));
+        return Err(format!("{program} is not on PATH; install {what} and try again"));
     }
     if !is_root() {
-        return Err(format!("{PROGRAM} is not on PATH; install it with: {by_hand}"));
+        return Err(format!("{program} is not on PATH; install it with: {by_hand}"));
     }
-    for words in INSTALL {
+    // What installs it on Debian and its descendants.
+    let install: [&[&str]; 2] =
+        [&["apt-get", "update"], &["apt-get", "install", "-y", "--no-install-recommends", program]];
+    for words in install {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive");
-        println!("{PROGRAM} is not on PATH; running `{}`", typed(&command));
+        println!("{program} is not on PATH; running `{}`", typed(&command));
         let ended = run(&mut command, Show::Kept)?;
         if !ended.ok() {
             return Err(format!("`{}` ended with {}:\n{}", typed(&command), ended.status(), ended.text));
         }
     }
-    match on_path(PROGRAM) {
+    match on_path(program) {
         Some(found) => Ok(version(&found)),
-        None => Err(format!("{PROGRAM} is still not on PATH after installing it; try: {by_hand}")),
+        None => Err(format!("{program} is still not on PATH after installing it; try: {by_hand}")),
     }
 }
 

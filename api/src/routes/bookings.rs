@@ -7,6 +7,7 @@ use berth_programme::SlotPlace;
 use hyper::{Response, StatusCode};
 
 use super::{claims_of, execute, fingerprint, key, parse, read_json, read_nothing, safe, with_claims};
+use crate::ack::AckMode;
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::problem::{self, Code, Problem};
@@ -25,13 +26,26 @@ pub(crate) async fn book(mut call: Call) -> Result<Response<ResponseBody>, Probl
 
 /// `GET /v1/bookings/{booking}`
 pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> {
-    let names = call.app.names();
-    let booking = names.parse_booking(&call.parameter)?;
-    let Some(view) = call.app.campaign.engine.booking(booking) else {
-        return Err(problem::refused(&berth_engine::Refusal::UnknownBooking { booking }, &names));
+    let booking = call.app.names().parse_booking(&call.parameter)?;
+    shown(&call.app, call.ack, booking).await
+}
+
+/// `GET /v1/booking-references/{reference}`
+pub(crate) async fn read_reference(call: Call) -> Result<Response<ResponseBody>, Problem> {
+    let booking = call.app.names().parse_reference(&call.parameter)?;
+    let unknown = || Problem::new(Code::UnknownBooking, format!("there is no booking {}", call.parameter));
+    if call.app.campaign.engine.booking(booking).is_none() {
+        return Err(unknown());
+    }
+    shown(&call.app, call.ack, booking).await
+}
+
+async fn shown(app: &App, ack: AckMode, booking: BookingNumber) -> Result<Response<ResponseBody>, Problem> {
+    let Some(view) = app.campaign.engine.booking(booking) else {
+        return Err(problem::refused(&berth_engine::Refusal::UnknownBooking { booking }, &app.names()));
     };
-    safe(&call.app, call.ack, view.seq).await?;
-    let answer = of_view(&call.app, &view).await?;
+    safe(app, ack, view.seq).await?;
+    let answer = of_view(app, &view).await?;
     Ok(respond(StatusCode::OK, Media::Json, json(&answer)))
 }
 

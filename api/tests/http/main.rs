@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
 mod client;
+mod redis;
 mod server;
 
 mod acks;
@@ -12,6 +13,7 @@ mod bad_input;
 mod bookings;
 mod connections;
 mod dump;
+mod events;
 mod idempotency;
 mod operations;
 mod process;

@@ -1,0 +1,115 @@
+//! The stream and its cursor in Redis, and the one server-side step that moves both.
+//!
+//! Keys: `{stream}`, whose entry `<entry>-<n>` has the field `event`, one `CloudEvent`; `{stream}:cursor`, a hash: `epoch` of
+//! the owner, `entry` and `told` (how far: all of that entry, and so many events of the next), `frame` and `link` (the place in
+//! the log to read on from). The cursor says what was told even when the stream has dropped its oldest.
+
+use std::time::Duration;
+
+use berth_engine::journal::frame::Link;
+use berth_engine::{Epoch, LogPlace, Seq};
+
+use super::EventsConfig;
+
+/// A Redis slower than this counts as gone; what it may still do is found at the next connect.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+// rule: EVT-1 events are appended together with the cursor, and only where it stands
+//
+// Nothing is appended unless the cursor is where the caller believes it to be: a repeat after a lost reply, or an owner that was
+// replaced, changes nothing. Ids ascend, so that of the appends only the first could fail.
+const TELL: &str = r"
+local at = redis.call('HMGET', KEYS[2], 'epoch', 'entry', 'told')
+if at[1] and tonumber(at[1]) > tonumber(ARGV[1]) then return 'fenced' end
+if (at[2] or '0') ~= ARGV[2] or (at[3] or '0') ~= ARGV[3] then return 'elsewhere' end
+for i = 9, #ARGV, 2 do
+  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[8], ARGV[i], 'event', ARGV[i + 1])
+end
+redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'entry', ARGV[4], 'told', ARGV[5], 'frame', ARGV[6], 'link', ARGV[7])
+return 'ok'
+";
+
+/// How far the stream has been told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Position {
+    /// All events of the entries up to this one.
+    pub(super) entry: Seq,
+    /// And so many of the next.
+    pub(super) told: u64,
+    /// Where in the log to read on: at or before that.
+    pub(super) frame: LogPlace,
+}
+
+/// An event with its place.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) seq: Seq,
+    pub(super) n: u64,
+    pub(super) json: String,
+}
+
+/// What the step said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Done,
+    /// The cursor is elsewhere: read it.
+    Elsewhere,
+    /// A later owner has written.
+    Fenced,
+}
+
+/// One connection.
+pub(super) struct Connection {
+    redis: redis::Connection,
+    tell: redis::Script,
+    stream: String,
+    cursor: String,
+    len_max: u64,
+    epoch: Epoch,
+}
+
+/// Whether a client can be made of it. Why not is not said: it may hold a password.
+pub(crate) fn is_redis_url(url: &str) -> bool {
+    redis::Client::open(url).is_ok()
+}
+
+impl Connection {
+    /// Errors are Redis's own words; never the URL, which may hold a password.
+    pub(super) fn open(config: &EventsConfig, epoch: Epoch) -> Result<Connection, redis::RedisError> {
+        let redis = redis::Client::open(config.url.as_str())?.get_connection_with_timeout(TIMEOUT)?;
+        redis.set_read_timeout(Some(TIMEOUT))?;
+        redis.set_write_timeout(Some(TIMEOUT))?;
+        let (stream, cursor) = (config.stream.clone(), format!("{}:cursor", config.stream));
+        Ok(Connection { redis, tell: redis::Script::new(TELL), stream, cursor, len_max: config.len_max, epoch })
+    }
+
+    /// Where the stream stands; its beginning if there is none.
+    pub(super) fn position(&mut self) -> Result<Position, redis::RedisError> {
+        type Fields = (Option<u64>, Option<u64>, Option<u64>, Option<String>);
+        let (entry, told, frame, link): Fields =
+            redis::cmd("HMGET").arg(&self.cursor).arg(&["entry", "told", "frame", "link"]).query(&mut self.redis)?;
+        let link = link.map_or(Some(0), |link| u64::from_str_radix(&link, 16).ok());
+        let link = link.ok_or((redis::ErrorKind::UnexpectedReturnType, "the cursor's link is not hexadecimal"))?;
+        let frame = LogPlace { seq: Seq(frame.unwrap_or(0)), link: Link(link) };
+        Ok(Position { entry: Seq(entry.unwrap_or(0)), told: told.unwrap_or(0), frame })
+    }
+
+    /// Appends `events` and moves the cursor from `at` to `to`, or does nothing. With no events it claims the stream for
+    /// this epoch.
+    pub(super) fn tell(&mut self, at: &Position, to: &Position, events: &[Ready]) -> Result<Said, redis::RedisError> {
+        let mut call = self.tell.prepare_invoke();
+        call.key(&self.stream).key(&self.cursor);
+        call.arg(self.epoch.0).arg(at.entry.0).arg(at.told).arg(to.entry.0).arg(to.told);
+        call.arg(to.frame.seq.0).arg(format!("{:016x}", to.frame.link.0)).arg(self.len_max);
+        for Ready { seq, n, json } in events {
+            call.arg(format!("{seq}-{n}")).arg(json);
+        }
+        let said: String = call.invoke(&mut self.redis)?;
+        match said.as_str() {
+            "ok" => Ok(Said::Done),
+            "elsewhere" => Ok(Said::Elsewhere),
+            "fenced" => Ok(Said::Fenced),
+            _ => Err((redis::ErrorKind::UnexpectedReturnType, "the script says what it never says").into()),
+        }
+    }
+}

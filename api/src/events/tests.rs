@@ -1,0 +1,316 @@
+//! The projection in this process, beside a real redis-server, and the page's examples.
+
+use std::path::Path;
+
+use berth_engine::{Claim, Command, Config, Dose, PartyFacts, PartyId, Request, SlotId, TimestampMs};
+use berth_programme::{BulkKind, Programme};
+use redis::Commands;
+use serde_json::Value;
+
+use super::project::Projector;
+use super::*;
+use redis_server::{Redis, free_port, patiently};
+
+#[path = "../../tests/http/redis.rs"]
+mod redis_server;
+
+const STREAM: &str = "berth:{1}:events";
+
+fn config(port: u16) -> EventsConfig {
+    EventsConfig {
+        url: format!("redis://127.0.0.1:{port}"),
+        stream: STREAM.to_owned(),
+        len_max: 1_000_000,
+        source: "https://booking.example.org".to_owned(),
+        booking_codes: false,
+        lag_entries_max: 1_000_000,
+    }
+}
+
+/// A campaign in `dir` whose log is quick to fill.
+fn campaign(dir: &Path) -> Campaign {
+    let programme = Programme::from_toml(include_str!("../../../programmes/india-2021.toml")).unwrap();
+    let mut config = Config::new(dir);
+    config.journal.segment_bytes = 1 << 20;
+    config.journal.buffer_bytes = 512 << 10;
+    Campaign::open(config, programme).unwrap().0
+}
+
+fn run(campaign: &Campaign, command: Command<'_>, now: TimestampMs) -> u64 {
+    let submitted = campaign.engine.submit(&Request { command, idempotency: None }, now).unwrap();
+    submitted.result.unwrap();
+    campaign.engine.ticket(submitted.seq).wait().unwrap();
+    submitted.seq.0
+}
+
+fn add_parties(campaign: &Campaign, times: u64) -> u64 {
+    let command = Command::AddParties { count: 1, facts: PartyFacts::default() };
+    (0..times).fold(0, |_, _| run(campaign, command, campaign.engine.now()))
+}
+
+/// Notes until the log has about so many segments more.
+fn fill(campaign: &Campaign, segments: usize) {
+    for _ in 0..segments * 3 {
+        run(campaign, Command::Note { note: &vec![7; 400 << 10] }, campaign.engine.now());
+    }
+}
+
+fn caught_up(events: &Events, seq: u64) {
+    patiently("everything is told", || {
+        let stats = events.stats();
+        (stats.connected && stats.told == seq && stats.lag_entries == 0).then_some(())
+    });
+}
+
+/// The ids in the stream.
+fn ids(redis: &Redis) -> Vec<String> {
+    redis.events(STREAM).into_iter().map(|(id, _)| id).collect()
+}
+
+// rule: EVT-1
+#[test]
+fn a_wiped_redis_is_told_again_and_one_that_lost_its_end_from_there() {
+    let (data, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let redis = Redis::start(store.path(), free_port());
+    let campaign = campaign(data.path());
+    let events = Events::start(config(redis.port), &campaign).unwrap();
+    add_parties(&campaign, 20);
+    fill(&campaign, 2);
+    let seq = add_parties(&campaign, 5);
+    caught_up(&events, seq);
+    let all = ids(&redis);
+    assert_eq!(all.len(), 25);
+
+    let mut connection = redis.connection();
+    let () = redis::cmd("FLUSHALL").query(&mut connection).unwrap();
+    patiently("the wipe is healed without a new entry", || (ids(&redis) == all).then_some(()));
+
+    // As a failover to a replica that lagged: stream and cursor are of an earlier moment, together.
+    let (last, before) = (&all[24], &all[23]);
+    let before: u64 = before.split_once('-').unwrap().0.parse().unwrap();
+    let mut places = Vec::new();
+    let mut tail = campaign.engine.tail(LogPlace::default()).unwrap();
+    while tail.next(&mut |_, _, _| ()).unwrap() {
+        places.push(tail.place());
+    }
+    let place = places.iter().find(|place| place.seq.0 == before).unwrap();
+    let () = redis::pipe()
+        .atomic()
+        .cmd("XDEL")
+        .arg(STREAM)
+        .arg(last)
+        .cmd("XSETID")
+        .arg(STREAM)
+        .arg(format!("{before}-0"))
+        .cmd("HSET")
+        .arg(format!("{STREAM}:cursor"))
+        .arg(&["entry", &before.to_string(), "told", "0", "frame", &before.to_string()])
+        .arg(&["link", &format!("{:016x}", place.link.0)])
+        .query(&mut connection)
+        .unwrap();
+    patiently("the end is told again", || (ids(&redis) == all).then_some(()));
+    assert!(events.stats().errors >= 1);
+    campaign.engine.close().unwrap();
+}
+
+// rule: EVT-1
+#[test]
+fn what_the_log_lost_before_it_was_told_is_said_by_a_gap_event() {
+    let (data, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let port = free_port();
+    let campaign = campaign(data.path());
+    let mut config = config(port);
+    config.lag_entries_max = 1000;
+    // Nobody listens there yet.
+    let events = Events::start(config, &campaign).unwrap();
+    for _ in 0..3 {
+        fill(&campaign, 2);
+        assert_eq!(campaign.engine.snapshot().unwrap().unwrap().segments_trimmed, 0, "the log is kept for the stream");
+    }
+    let stats = patiently("the lag is noticed", || Some(events.stats()).filter(|stats| stats.lag > Duration::ZERO));
+    assert!(
+        !stats.connected && stats.told == 0 && stats.errors > 0 && stats.lag_entries == campaign.engine.durable().0
+    );
+    add_parties(&campaign, 1000);
+    let seq = patiently("past the bound the log is let go", || {
+        let seq = add_parties(&campaign, 1);
+        (campaign.engine.snapshot().unwrap().unwrap().segments_trimmed > 0).then_some(seq)
+    });
+    let redis = Redis::start(store.path(), port);
+    caught_up(&events, seq);
+    let told = redis.events(STREAM);
+    let (id, gap) = &told[0];
+    assert_eq!((gap["type"].as_str(), gap["data"]["first_entry"].as_u64()), (Some("io.berth.gap.v1"), Some(1)));
+    let last = gap["data"]["last_entry"].as_u64().unwrap();
+    assert_eq!((id.as_str(), &gap["id"]), (format!("{last}-0").as_str(), &format!("1-{last}-gap").into()));
+    let entries: Vec<u64> = told[1..].iter().map(|(id, _)| id.split_once('-').unwrap().0.parse().unwrap()).collect();
+    // Behind the gap nothing is missing but notes, of which none came after the parties began.
+    assert_eq!(entries.last(), Some(&seq));
+    assert!(entries.windows(2).all(|pair| pair[1] == pair[0] + 1), "{entries:?}");
+    assert!(entries[0] > last);
+    assert_eq!(events.stats().gaps, 1);
+    campaign.engine.close().unwrap();
+}
+
+// rule: EVT-1
+#[test]
+fn an_older_owner_and_another_log_tell_nothing() {
+    let (data, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let redis = Redis::start(store.path(), free_port());
+    let mut connection = redis.connection();
+    let cursor = format!("{STREAM}:cursor");
+    let campaign_1 = campaign(data.path());
+    let events = Events::start(config(redis.port), &campaign_1).unwrap();
+    let seq = add_parties(&campaign_1, 10);
+    caught_up(&events, seq);
+    let () = connection.hset(&cursor, "epoch", 99).unwrap();
+    add_parties(&campaign_1, 1);
+    patiently("it is fenced", || events.stats().stopped.then_some(()));
+    let before = ids(&redis);
+    assert_eq!(before.len(), 10);
+    let () = connection.hset(&cursor, "epoch", 1).unwrap();
+
+    // A log that ends before the cursor, and one in which the cursor's place is another.
+    for parties in [3, 30] {
+        let other = tempfile::tempdir().unwrap();
+        let campaign = campaign(other.path());
+        add_parties(&campaign, parties);
+        let events = Events::start(config(redis.port), &campaign).unwrap();
+        patiently("it stops", || events.stats().stopped.then_some(()));
+        assert_eq!(ids(&redis), before, "another history was mixed in");
+        campaign.engine.close().unwrap();
+    }
+    campaign_1.engine.close().unwrap();
+}
+
+/// A publish of more slots than one step tells: told in parts, and gone on with inside the entry.
+// rule: EVT-1
+#[test]
+fn a_large_publish_is_told_whole_in_several_steps() {
+    let (data, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let port = free_port();
+    let campaign = campaign(data.path());
+    let now = at("2026-11-23T16:00:00+05:30");
+    publish(&campaign, now, 1500);
+    let redis = Redis::start(store.path(), port);
+    let events = Events::start(config(port), &campaign).unwrap();
+    caught_up(&events, 3);
+    let all = ids(&redis);
+    assert_eq!(all.len(), 1500);
+    assert_eq!((all.first().unwrap().as_str(), all.last().unwrap().as_str()), ("3-0", "3-1499"));
+    drop(events);
+
+    // As after a crash between two steps.
+    let () = redis::pipe()
+        .atomic()
+        .cmd("XTRIM")
+        .arg(&[STREAM, "MAXLEN", "0"])
+        .cmd("XSETID")
+        .arg(STREAM)
+        .arg("3-699")
+        .cmd("HSET")
+        .arg(format!("{STREAM}:cursor"))
+        .arg(&["entry", "2", "told", "700"])
+        .query(&mut redis.connection())
+        .unwrap();
+    // The place in the log belongs to the cursor.
+    let mut tail = campaign.engine.tail(LogPlace::default()).unwrap();
+    let mut place = LogPlace::default();
+    while tail.place().seq.0 < 2 {
+        assert!(tail.next(&mut |_, _, _| ()).unwrap());
+        place = tail.place();
+    }
+    let mut connection = redis.connection();
+    let fields = [("frame", place.seq.0.to_string()), ("link", format!("{:016x}", place.link.0))];
+    let () = connection.hset_multiple(format!("{STREAM}:cursor"), &fields).unwrap();
+    let events = Events::start(config(port), &campaign).unwrap();
+    caught_up(&events, 3);
+    assert_eq!(ids(&redis), all[700..]);
+    campaign.engine.close().unwrap();
+}
+
+fn at(time: &str) -> TimestampMs {
+    let time: jiff::Timestamp = time.parse().unwrap();
+    TimestampMs(u64::try_from(time.as_millisecond()).unwrap())
+}
+
+/// Entries 1 to 3: regions, a centre, and a session each for so many windows.
+fn publish(campaign: &Campaign, now: TimestampMs, windows: usize) {
+    let publish = |kind, body: &str| campaign.publisher.publish(kind, body.as_bytes(), None, now).unwrap();
+    let regions = "{\"id\":\"27\",\"kind\":\"state\",\"name\":\"Maharashtra\"}\n\
+                   {\"id\":\"395\",\"kind\":\"district\",\"name\":\"Mumbai\",\"parent\":\"27\"}";
+    publish(BulkKind::Regions, regions);
+    let centre = "{\"id\":\"c395-01\",\"name\":\"PHC One\",\"district\":\"395\",\"pincode\":\"400001\"}";
+    publish(BulkKind::Centres, centre);
+    let session = |index: usize| {
+        let id = if index == 0 { String::new() } else { format!("-{index}") };
+        format!(
+            "{{\"id\":\"c395-01-2026-11-24{id}\",\"centre\":\"c395-01\",\"date\":\"2026-11-24\",\
+             \"product\":\"covishield\",\"windows\":[{{\"start\":\"09:00\",\"end\":\"11:00\",\"pools\":{{\"dose1\":20}}}}]}}"
+        )
+    };
+    publish(BulkKind::Sessions, &(0..windows).map(session).collect::<Vec<_>>().join("\n"));
+}
+
+/// The events of a small story whose every moment is given.
+fn story(dir: &Path) -> Vec<Value> {
+    let campaign = campaign(dir);
+    let now = at("2026-11-23T16:00:00.250+05:30");
+    publish(&campaign, now, 2);
+    run(&campaign, Command::AddParties { count: 100, facts: PartyFacts::default() }, now);
+    let claim = |party, slot| Claim { party: PartyId(party), slot: SlotId(slot), dose: Dose(1) };
+    let hold = |claims: &[Claim]| {
+        let submitted = campaign
+            .engine
+            .submit(
+                &Request { command: Command::Hold { claims, ttl: Duration::from_secs(300) }, idempotency: None },
+                now,
+            )
+            .unwrap();
+        let Ok(berth_engine::Outcome::Held { claims, .. }) = submitted.result else { panic!("not held") };
+        claims[0].number
+    };
+    let second = berth_engine::BookingNumber(1);
+    let first = hold(&[claim(17, 0), claim(18, 0)]);
+    run(&campaign, Command::Confirm { hold: first }, now);
+    run(&campaign, Command::Cancel { booking: second }, now);
+    run(&campaign, Command::Move { booking: first, to: SlotId(1) }, now);
+    run(&campaign, Command::Release { hold: hold(&[claim(18, 0)]) }, now);
+    let left = hold(&[claim(19, 0)]);
+    run(&campaign, Command::Expire { hold: left }, now.plus(Duration::from_secs(301)));
+    run(&campaign, Command::Book { claims: &[claim(20, 0)] }, now);
+    run(&campaign, Command::Close { slot: SlotId(0) }, now);
+    campaign.engine.close().unwrap();
+
+    let projector = Projector::new(campaign.clone(), &config(1));
+    let mut entries = Vec::new();
+    let mut tail = campaign.engine.tail(LogPlace::default()).unwrap();
+    while tail.next(&mut |seq, _, entry| entries.push((seq, entry.clone()))).unwrap() {}
+    let mut told = Vec::new();
+    for (seq, entry) in &entries {
+        told.extend((0..projector.count(entry)).map(|n| projector.event(*seq, entry, n).unwrap()));
+    }
+    told.push(projector.gap(berth_engine::Seq(7), berth_engine::Seq(1200), 0, now));
+    told.iter().map(|json| serde_json::from_str(json).unwrap()).collect()
+}
+
+/// Whatever the page shows is what the code says, and it shows every type.
+#[test]
+fn the_examples_of_the_page_are_what_the_code_emits() {
+    let page = include_str!("../../../docs/events.md");
+    let shown: Vec<Value> = page
+        .split("```json\n")
+        .skip(1)
+        .map(|rest| serde_json::from_str(rest.split("```").next().unwrap()).unwrap())
+        .collect();
+    let dir = tempfile::tempdir().unwrap();
+    let story = story(dir.path());
+    for example in &shown {
+        assert!(story.contains(example), "{example}\nis not among\n{}", Value::Array(story.clone()));
+    }
+    for event in &story {
+        let kind = &event["type"];
+        assert!(shown.iter().any(|example| example["type"] == *kind), "{kind} has no example");
+        assert!(page.contains(&format!("| `{}` |", kind.as_str().unwrap())), "{kind} is not in the table");
+    }
+}
