@@ -26,8 +26,8 @@ fn drain(tail: &mut LogTail) -> (Vec<(Seq, Entry)>, Vec<LogPlace>) {
 
 /// Notes until the log has `segments` segments more.
 fn fill(engine: &Engine, segments: usize) {
-    let note = vec![7; 400 << 10];
-    for _ in 0..segments * 3 {
+    let note = vec![7; 100 << 10];
+    for _ in 0..segments * 11 {
         let (_, seq) = run(engine, Command::Note { note: &note });
         engine.ticket(seq).wait().unwrap();
     }

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use berth_engine::{Claim, Command, Config, Dose, PartyFacts, PartyId, Request, SlotId, TimestampMs};
+use berth_engine::{
+    BookingNumber, Claim, Command, Config, Dose, Outcome, PartyFacts, PartyId, Refusal, Request, SlotId, TimestampMs,
+};
 use berth_programme::{BulkKind, Programme};
 use redis::Commands;
 use serde_json::Value;
@@ -29,15 +31,24 @@ fn config(port: u16) -> EventsConfig {
 
 /// A campaign in `dir` whose log is quick to fill.
 fn campaign(dir: &Path) -> Campaign {
+    campaign_with(dir, u64::MAX)
+}
+
+fn campaign_with(dir: &Path, log_bytes_max: u64) -> Campaign {
     let programme = Programme::from_toml(include_str!("../../../programmes/india-2021.toml")).unwrap();
     let mut config = Config::new(dir);
     config.journal.segment_bytes = 1 << 20;
     config.journal.buffer_bytes = 512 << 10;
+    config.journal.log_bytes_max = log_bytes_max;
     Campaign::open(config, programme).unwrap().0
 }
 
 fn run(campaign: &Campaign, command: Command<'_>, now: TimestampMs) -> u64 {
-    let submitted = campaign.engine.submit(&Request { command, idempotency: None }, now).unwrap();
+    // While the next segment is being made, a large note may be refused.
+    let submitted = patiently("there is room", || {
+        let submitted = campaign.engine.submit(&Request { command, idempotency: None }, now).unwrap();
+        (submitted.result != Err(Refusal::JournalFull)).then_some(submitted)
+    });
     submitted.result.unwrap();
     campaign.engine.ticket(submitted.seq).wait().unwrap();
     submitted.seq.0
@@ -152,6 +163,35 @@ fn what_the_log_lost_before_it_was_told_is_said_by_a_gap_event() {
     campaign.engine.close().unwrap();
 }
 
+/// A log at its bound is let go for bookings, not kept for events.
+#[test]
+fn a_redis_that_is_gone_does_not_stop_bookings_when_the_log_is_full() {
+    let data = tempfile::tempdir().unwrap();
+    let campaign = campaign_with(data.path(), 8 << 20);
+    let events = Events::start(config(free_port()), &campaign).unwrap();
+    let now = at("2026-11-23T16:00:00+05:30");
+    publish(&campaign, now, 20);
+    run(&campaign, Command::AddParties { count: 300, facts: PartyFacts::default() }, now);
+    let hold =
+        |party| hold(&campaign, &[Claim { party: PartyId(party), slot: SlotId(party / 20), dose: Dose(1) }], now);
+    let mut holds: Vec<_> = (0..300).map(hold).collect();
+    let note = |campaign: &Campaign| {
+        let command = Command::Note { note: &vec![7; 100 << 10] };
+        let submitted = campaign.engine.submit(&Request { command, idempotency: None }, campaign.engine.now()).unwrap();
+        submitted.result.is_ok()
+    };
+    patiently("the log is full", || (!note(&campaign) && campaign.engine.stats().journal_starved == 1).then_some(()));
+    // What the server's own snapshots do when the journal is starved; what settles claims comes from the reserve meanwhile.
+    patiently("there is room again", || {
+        run(&campaign, Command::Release { hold: holds.pop().unwrap() }, now);
+        std::thread::sleep(Duration::from_millis(90));
+        campaign.engine.snapshot().unwrap();
+        note(&campaign).then_some(())
+    });
+    assert!(!events.stats().connected);
+    campaign.engine.close().unwrap();
+}
+
 // rule: EVT-1
 #[test]
 fn an_older_owner_and_another_log_tell_nothing() {
@@ -250,6 +290,13 @@ fn publish(campaign: &Campaign, now: TimestampMs, windows: usize) {
         )
     };
     publish(BulkKind::Sessions, &(0..windows).map(session).collect::<Vec<_>>().join("\n"));
+}
+
+fn hold(campaign: &Campaign, claims: &[Claim], now: TimestampMs) -> BookingNumber {
+    let command = Command::Hold { claims, ttl: Duration::from_secs(300) };
+    let submitted = campaign.engine.submit(&Request { command, idempotency: None }, now).unwrap();
+    let Ok(Outcome::Held { claims, .. }) = submitted.result else { panic!("not held: {submitted:?}") };
+    claims[0].number
 }
 
 /// The events of a small story whose every moment is given.

@@ -21,6 +21,8 @@ const IDLE: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// How soon to look again for a session that is not in the catalogue yet.
 const CATALOGUE_AGAIN: Duration = Duration::from_millis(1);
+/// How long the journal may be starved before the log is no longer kept for a Redis that is gone.
+const STARVED_MAX: Duration = Duration::from_secs(2);
 /// Events and bytes told in one step: Redis does nothing else meanwhile, for a millisecond or two.
 const BATCH_EVENTS: usize = 512;
 const BATCH_BYTES: usize = 512 << 10;
@@ -49,6 +51,8 @@ pub(super) struct Worker {
     pin: LogTail,
     /// Where in the log the stream stood when it was last heard of.
     frame: Cell<LogPlace>,
+    /// Since when the journal has been found starved at every look.
+    starved: Cell<Option<Instant>>,
     shared: Arc<Shared>,
 }
 
@@ -76,7 +80,7 @@ struct Source {
 impl Worker {
     pub(super) fn new(config: EventsConfig, campaign: Campaign, pin: LogTail, shared: Arc<Shared>) -> Worker {
         let projector = Projector::new(campaign, &config);
-        Worker { config, projector, pin, frame: Cell::default(), shared }
+        Worker { config, projector, pin, frame: Cell::default(), starved: Cell::default(), shared }
     }
 
     pub(super) fn run(self) {
@@ -126,6 +130,7 @@ impl Worker {
     /// Notes since when something waits, and lets the log go where the lag is past its bound.
     fn look_at_the_lag(&self) {
         self.let_go();
+        self.let_go_if_starved();
         let told = self.shared.told.load(Relaxed);
         if told >= self.projector.engine().durable().0 {
             self.shared.oldest.store(0, Relaxed);
@@ -138,6 +143,21 @@ impl Worker {
     fn let_go(&self) {
         let bound = self.projector.engine().durable().0.saturating_sub(self.config.lag_entries_max);
         self.pin.let_go(self.frame.get().seq.max(Seq(bound)));
+    }
+
+    /// Bookings go before events: where no further segment can be made, the log is not kept for a Redis that is gone. For a moment that is
+    /// ordinary, while a segment is being made.
+    fn let_go_if_starved(&self) {
+        let engine = self.projector.engine();
+        if engine.stats().journal_starved == 0 {
+            self.starved.set(None);
+            return;
+        }
+        let since = self.starved.get().unwrap_or_else(Instant::now);
+        self.starved.set(Some(since));
+        if since.elapsed() >= STARVED_MAX {
+            self.pin.let_go(engine.durable());
+        }
     }
 
     /// When the first entry behind `told` was judged.
