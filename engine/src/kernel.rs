@@ -171,10 +171,10 @@ impl Engine {
             let (found, max) = (bytes as u64, bytes_max as u64);
             return Err(Refusal::TooMany { what: "bytes of one entry", found, max }.into());
         }
-        if self.buffer.is_settling() && takes_more(command) {
-            return Err(Refusal::JournalFull.into());
-        }
-        let room = self.buffer.reserve(bytes).ok_or(Refusal::JournalFull)?;
+        let room = if self.buffer.is_settling() && takes_more(command) { None } else { self.buffer.reserve(bytes) };
+        let Some(room) = room else {
+            return self.repeated(idempotency.as_ref()).ok_or(No::from(Refusal::JournalFull));
+        };
         let key = match idempotency {
             None => None,
             Some(idempotency) => match self.begin(*idempotency, now) {
@@ -203,6 +203,16 @@ impl Engine {
             Command::Close { slot } => self.set_open(slot, false, context),
         }?;
         Ok(Submitted { result: Ok(outcome), seq, replayed: false })
+    }
+
+    /// The first answer to a request that has had its effect: a repeat writes nothing, so it needs no room.
+    // rule: IDM-1 every repeat gets the first answer, on a full disk too
+    #[cold]
+    fn repeated(&self, idempotency: Option<&Idempotency>) -> Option<Submitted> {
+        let idempotency = idempotency?;
+        let (seq, outcome) = self.inventory.keys.get(idempotency.key)??;
+        let same = self.inventory.keys.fingerprint(idempotency.key) == Some(idempotency.fingerprint);
+        same.then(|| Submitted { result: Ok(self.recall(outcome)), seq, replayed: true })
     }
 
     /// Claims a key; a twin waits out the microseconds in which the first request runs.

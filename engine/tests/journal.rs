@@ -451,8 +451,9 @@ fn what_was_held_before_a_restart_expires_after_it() {
 }
 
 /// When no further segment can be made, what takes units is refused, what ends them goes on and is durable at once, and
-/// service resumes by itself.
+/// service resumes by itself. A repeat of what has had its effect takes nothing, so it gets its first answer throughout.
 // rule: JNL-5
+// rule: IDM-1
 #[test]
 fn without_a_next_segment_holds_are_refused_until_there_is_one() {
     let dir = tempfile::tempdir().unwrap();
@@ -461,6 +462,12 @@ fn without_a_next_segment_holds_are_refused_until_there_is_one() {
     let slot = seed(&engine, 100, 100);
     let (booking, seq) = book(&engine, 0, slot);
     engine.ticket(seq).wait().unwrap();
+    let second = [Claim { party: PartyId(2), slot, dose: Dose(1) }];
+    let keyed = |fingerprint| {
+        let idempotency = Some(Idempotency { key: IdempotencyKey(7), fingerprint });
+        engine.submit(&Request { command: Command::Book { claims: &second }, idempotency }, engine.now()).unwrap()
+    };
+    let first = keyed(1);
     // Two segments lie ready behind the first; the name of the one after them is taken.
     let fourth = dir.path().join("journal/0000000004.seg");
     fs::create_dir(&fourth).unwrap();
@@ -479,6 +486,9 @@ fn without_a_next_segment_holds_are_refused_until_there_is_one() {
     assert!(refused);
     let claim = [Claim { party: PartyId(1), slot, dose: Dose(1) }];
     assert_eq!(tell(Command::Book { claims: &claim }).result, Err(Refusal::JournalFull));
+    let again = keyed(1);
+    assert_eq!((again.result, again.seq, again.replayed), (first.result, first.seq, true));
+    assert_eq!(keyed(2).result, Err(Refusal::JournalFull), "another request under that key is no repeat");
     let cancelled = tell(Command::Cancel { booking });
     assert!(cancelled.result.is_ok(), "{cancelled:?}");
     engine.ticket(cancelled.seq).wait().unwrap();
@@ -489,5 +499,5 @@ fn without_a_next_segment_holds_are_refused_until_there_is_one() {
     assert!(tell(Command::Book { claims: &claim }).result.is_ok());
     engine.close().unwrap();
     drop(engine);
-    assert_eq!(counts(&open(&config), slot), (100, 0, 1));
+    assert_eq!(counts(&open(&config), slot), (100, 0, 2));
 }

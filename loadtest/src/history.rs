@@ -64,6 +64,9 @@ pub(crate) struct Operation {
     /// The bookings (or claims of a hold) an ok answer named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) told: Vec<Told>,
+    /// What the answer's `Retry-After` said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_after_s: Option<u64>,
     /// What a `full` refusal counted: capacity, held, booked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) counts: Option<[u64; 3]>,
@@ -188,6 +191,17 @@ pub(crate) enum MarkKind {
     /// The server answers again.
     Restarted {
         fault: u32,
+    },
+    /// What the server stands on is hurt from now on: which fault, and what it is called.
+    Hurt {
+        fault: u32,
+        what: String,
+    },
+    /// It is whole again; of Redis also how many entries its stream has lost meanwhile.
+    Healed {
+        fault: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lost_entries: Option<u64>,
     },
     DriveEnded,
 }

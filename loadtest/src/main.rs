@@ -15,6 +15,8 @@ mod cli;
 mod console;
 mod drive;
 mod error;
+mod fault;
+mod ground;
 mod history;
 mod inventory;
 mod plan;

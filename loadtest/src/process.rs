@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use crate::console;
 use crate::drive::ServerSeat;
 use crate::error::{CannotRun, Doing};
-use crate::scenario::Kill;
+use crate::fault::Kill;
 use crate::stop::Stop;
 
 /// How a server is started, the same each time but for the port and the rehearsal flag.
@@ -21,6 +21,10 @@ pub(crate) struct Launch {
     pub(crate) program: PathBuf,
     pub(crate) data_dir: PathBuf,
     pub(crate) programme: PathBuf,
+    /// A configuration file, where the scenario asks for what no flag says.
+    pub(crate) config: Option<PathBuf>,
+    /// Redis, where there is one.
+    pub(crate) redis: Option<String>,
     pub(crate) admin_key_sha256: String,
     pub(crate) platform_key_sha256: String,
     /// Where the server's standard error goes.
@@ -122,6 +126,12 @@ async fn spawn(launch: &Launch, listen: &str, next: Option<Kill>, stop: &Stop) -
         // A group of its own: Ctrl-C at a terminal is for this program, which then ends the server in order.
         .process_group(0)
         .kill_on_drop(true);
+    if let Some(config) = &launch.config {
+        command.arg("--config").arg(config);
+    }
+    if let Some(url) = &launch.redis {
+        command.args(["--redis", url]);
+    }
     if next == Some(Kill::PowerCut) {
         command.arg("--power-cut-rehearsal");
     }

@@ -11,8 +11,9 @@ use jiff::civil::Date;
 use crate::apportion::by_largest_remainder;
 use crate::audit::Promise;
 use crate::error::CannotRun;
+use crate::fault::Fault;
 use crate::inventory::{Centre, District, Inventory, Region, Session, pincode, window};
-use crate::scenario::{Audit, Behaviour, Driver, Fault, Kill, Phase, Population, Scenario, Server};
+use crate::scenario::{Audit, Behaviour, Driver, Phase, Population, Scenario, Server};
 pub(crate) use crate::series::Series;
 use crate::series::StateDay;
 
@@ -144,18 +145,13 @@ pub(crate) fn scenario(day: Date, inventory: &Inventory, people_per_slot: f64, s
         (Behaviour::Latecomer, 1),
         (Behaviour::Browse, 3),
     ];
-    let fault = Fault {
-        kill: Kill::PowerCut,
-        at_seconds: None,
-        after_bookings: Some(scaled(inventory.units(), 0.35).max(1)),
-        crowd: 400,
-        in_flight_min: 100,
-        restart_after_seconds: 0.3,
-    };
+    let fault = Fault::power_cut_after(scaled(inventory.units(), 0.35).max(1));
     Scenario {
         name: format!("replay-{day}"),
         about: String::new(),
         server: Server::default(),
+        redis: None,
+        disk: None,
         population: Population {
             parties: u32::try_from(scaled(inventory.units(), people_per_slot * 1.5)).unwrap_or(u32::MAX).max(1_000),
             district_skew: 0.0,

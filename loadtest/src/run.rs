@@ -9,10 +9,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::audit::{self, Evidence, EvidenceFiles, GeneratorFacts, Verdict};
+use crate::audit::{self, Evidence, EvidenceFiles, GeneratorFacts, Promise, Verdict};
 use crate::console;
-use crate::drive::{self, Ask, Field, FieldParts, strike_all};
+use crate::drive::{self, Ask, Field, FieldParts, hurt_all, strike_all};
 use crate::error::{CannotRun, Doing};
+use crate::ground::{Ground, Witness, log_frames, stream_frames};
 use crate::history::{Clock, Recorder};
 use crate::inventory::{Inventory, Published};
 use crate::plan::Plan;
@@ -85,20 +86,23 @@ pub(crate) async fn run(order: Order) -> Result<Verdict, CannotRun> {
     let stop = Stop::install()?;
     let program = find_server(order.server.clone()).await?;
     let directory = make_report_dir(&order)?;
-    let data_dir = directory.join("data");
+    let ground = Arc::new(Ground::raise(&order.scenario, &directory, &stop).await?);
+    let data_dir = ground.data_dir.clone();
     let keys = Keys { admin: random_hex()?, platform: random_hex()? };
     let run_id = format!("surge-{}", random_hex()?.chars().take(8).collect::<String>());
     let launch = Launch {
         program: program.clone(),
         data_dir: data_dir.clone(),
         programme: write_programme(&directory, &order.scenario)?,
+        config: write_config(&directory, &order.scenario)?,
+        redis: ground.redis_url().await,
         admin_key_sha256: sha256_hex(&keys.admin),
         platform_key_sha256: sha256_hex(&keys.platform),
         log: directory.join("server.log"),
         start_within: Duration::from_secs(order.scenario.server.start_seconds_max),
     };
     let started_at = jiff::Timestamp::now().to_string();
-    let next = order.scenario.faults.first().map(|fault| fault.kill);
+    let next = order.scenario.faults.iter().find_map(|fault| fault.kill);
     let server = Server::start(launch, next, stop.clone()).await?;
     console::step(&format!("the server listens on {}", server.base_url()));
 
@@ -127,9 +131,12 @@ pub(crate) async fn run(order: Order) -> Result<Verdict, CannotRun> {
     .ok_or_else(|| CannotRun::because("the server's party names do not end in a number"))?;
     let field = Arc::new(field);
 
+    let hurting = tokio::spawn(hurt_all(Arc::clone(&field), Arc::clone(&ground), admin.marked("hurt"), order.seed));
     let (server, lagging_seconds) = drive_and_strike(&field, server, order.seed, &base_url, &directory, &stop).await?;
+    hurting.await.doing(|| "hurt what the server stands on".into())??;
     ask_what_is_left(&field, &base_url).await?;
     let settled = settle(&order.scenario, &stop).await;
+    let caught_up_seq = wait_for_redis(&order.scenario, &admin, &stop).await;
     let generator = generator_facts(&field, lagging_seconds);
     recording.finish(&recorder)?;
 
@@ -140,6 +147,7 @@ pub(crate) async fn run(order: Order) -> Result<Verdict, CannotRun> {
         server.starts.iter().map(|start| u64::try_from(start.as_millis()).unwrap_or(u64::MAX)).collect();
     server.drain().await?;
     console::step("reading the journal");
+    witness_redis(&ground, caught_up_seq, &files.redis).await?;
     run_tool(&program, &["export"], &data_dir, &files.export).await?;
     run_tool(&program, &["export", "--entries"], &data_dir, &files.entries).await?;
     let verify_exit = run_tool(&program, &["verify"], &data_dir, &files.verify).await?;
@@ -174,12 +182,47 @@ pub(crate) async fn run(order: Order) -> Result<Verdict, CannotRun> {
     let text = serde_json::to_string_pretty(&record).doing(|| "write the run's record".into())?;
     std::fs::write(directory.join("run.json"), text).doing(|| "write the run's record".into())?;
     let verdict = judge_directory(&directory)?;
+    let kept = directory.join("data");
     if verdict == Verdict::Held && !order.keep_data {
         std::fs::remove_dir_all(&data_dir).doing(|| format!("remove {}", data_dir.display()))?;
     } else {
-        console::step(&format!("the server's data is kept in {}", data_dir.display()));
+        if let Some(disk) = &ground.disk {
+            disk.lock().await.keep(&data_dir, &kept)?;
+        }
+        console::step(&format!("the server's data is kept in {}", kept.display()));
     }
     Ok(verdict)
+}
+
+/// Waits until the server says that all it has is in Redis; the entry up to which it said so, or nothing.
+async fn wait_for_redis(scenario: &Scenario, admin: &Admin, stop: &Stop) -> Option<u64> {
+    let within = Duration::from_secs(scenario.redis.as_ref()?.caught_up_within_seconds);
+    console::step("waiting for the write-behind to catch up");
+    let began = std::time::Instant::now();
+    while began.elapsed() < within && !stop.asked() {
+        if let Ok(metrics) = admin.metrics().await {
+            let metric = |name: &str| metrics.get(name).copied();
+            if (metric("berth_redis_connected"), metric("berth_redis_lag_entries")) == (Some(1), Some(0)) {
+                return metric("berth_redis_shipped_seq");
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    None
+}
+
+/// Writes down what lies in Redis and what lies in the log, now that nobody writes to either.
+async fn witness_redis(ground: &Ground, caught_up_seq: Option<u64>, path: &Path) -> Result<(), CannotRun> {
+    let Some(redis) = &ground.redis else { return Ok(()) };
+    let stream = redis.lock().await.stream().await?;
+    let witness = Witness {
+        caught_up_seq,
+        last: stream.last,
+        link: stream.link.clone(),
+        stream: stream_frames(&stream),
+        log: log_frames(&ground.data_dir)?,
+    };
+    witness.write(path)
 }
 
 /// Judges a run from its directory alone, writes its report and prints its summary.
@@ -193,7 +236,14 @@ pub(crate) fn judge_directory(directory: &Path) -> Result<Verdict, CannotRun> {
     evidence.settled_us = record.settled.then_some(record.exported_us);
     evidence.verify_exit = Some(record.verify_exit);
     let reasons = audit::reasons_invalid(&evidence, &record.generator);
-    let judgement = audit::judge(&evidence, &record.scenario.audit.promises, reasons);
+    // What was not there cannot have been promised anything about.
+    let mut promises = record.scenario.audit.promises.clone();
+    promises.retain(|promise| match promise {
+        Promise::RedisCopy => record.scenario.redis.is_some(),
+        Promise::FullDisk => record.scenario.faults.iter().any(|fault| fault.disk.is_some()),
+        _ => true,
+    });
+    let judgement = audit::judge(&evidence, &promises, reasons);
     report::write(directory, &record, &evidence, &judgement)?;
     Ok(judgement.verdict)
 }
@@ -290,7 +340,7 @@ fn generator_facts(field: &Field, lagging_seconds: u64) -> GeneratorFacts {
         late_ms: scenario.driver.late_ms,
         late_share_max: scenario.driver.late_share_max,
         fast_ms: scenario.driver.fast_ms,
-        kills_planned: scenario.faults.iter().map(|fault| fault.in_flight_min).collect(),
+        faults: scenario.faults.clone(),
         acknowledged_bookings_min: scenario.audit.acknowledged_bookings_min,
         arrivals_planned: field.plan_len(),
         arrivals_dropped: field.meter.arrivals_dropped.load(Relaxed),
@@ -341,6 +391,21 @@ pools = [
     let path = directory.join("programme.toml");
     std::fs::write(&path, text).doing(|| format!("write {}", path.display()))?;
     Ok(path)
+}
+
+/// A configuration file for what no flag says; none where the scenario says nothing of it.
+fn write_config(directory: &Path, scenario: &Scenario) -> Result<Option<PathBuf>, CannotRun> {
+    let server = &scenario.server;
+    let lines: String = [("segment_mib", server.segment_mib), ("buffer_mib", server.buffer_mib)]
+        .iter()
+        .filter_map(|(key, value)| Some(format!("{key} = {}\n", (*value)?)))
+        .collect();
+    if lines.is_empty() {
+        return Ok(None);
+    }
+    let path = directory.join("server.toml");
+    std::fs::write(&path, lines).doing(|| format!("write {}", path.display()))?;
+    Ok(Some(path))
 }
 
 fn random_hex() -> Result<String, CannotRun> {

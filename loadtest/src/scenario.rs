@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::Promise;
 use crate::error::{CannotRun, Doing};
+use crate::fault::Fault;
 
 /// One scenario file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -20,6 +21,12 @@ pub(crate) struct Scenario {
     pub(crate) about: String,
     #[serde(default)]
     pub(crate) server: Server,
+    /// A Redis of the run's own, for the server to write behind to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) redis: Option<Redis>,
+    /// A small filesystem of the run's own, for the data directory to lie on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) disk: Option<SmallDisk>,
     pub(crate) population: Population,
     /// What is for sale; absent when a replay brings its own.
     pub(crate) inventory: Option<InventoryShape>,
@@ -43,12 +50,47 @@ pub(crate) struct Server {
     pub(crate) group_claims_max: u32,
     /// How long a start may take before the run gives up.
     pub(crate) start_seconds_max: u64,
+    /// MiB of a segment and of the buffer of entries. Default the server's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) segment_mib: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) buffer_mib: Option<u64>,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Self { hold_seconds: 8, group_claims_max: 4, start_seconds_max: 60 }
+        Self { hold_seconds: 8, group_claims_max: 4, start_seconds_max: 60, segment_mib: None, buffer_mib: None }
     }
+}
+
+/// The run's own Redis.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Redis {
+    /// When it syncs its append-only file.
+    pub(crate) appendfsync: AppendFsync,
+    /// How long the write-behind may take to catch up after the drive.
+    pub(crate) caught_up_within_seconds: u64,
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Self { appendfsync: AppendFsync::Everysec, caught_up_within_seconds: 60 }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AppendFsync {
+    Everysec,
+    Always,
+}
+
+/// The run's own filesystem.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SmallDisk {
+    pub(crate) mib: u64,
 }
 
 /// Who may come.
@@ -124,45 +166,6 @@ pub(crate) enum Phase {
         #[serde(default)]
         seconds: f64,
     },
-}
-
-/// What is done to the server.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Fault {
-    pub(crate) kill: Kill,
-    /// Strikes this long after the first arrival.
-    pub(crate) at_seconds: Option<f64>,
-    /// Strikes when this many bookings are acknowledged.
-    pub(crate) after_bookings: Option<u64>,
-    /// People who rush in at once just before the blow, so that it lands among open requests.
-    #[serde(default = "default_crowd")]
-    pub(crate) crowd: u32,
-    /// Changes that must be in flight for the blow to count.
-    #[serde(default = "default_in_flight_min")]
-    pub(crate) in_flight_min: u32,
-    #[serde(default = "default_restart_after")]
-    pub(crate) restart_after_seconds: f64,
-}
-
-fn default_crowd() -> u32 {
-    400
-}
-fn default_in_flight_min() -> u32 {
-    100
-}
-fn default_restart_after() -> f64 {
-    0.3
-}
-
-/// How a server dies. Both are `kill -9`.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Kill {
-    /// What was not synced is lost as well, as if the power had gone (`berth serve --power-cut-rehearsal`).
-    PowerCut,
-    /// The process dies; what it had handed to the kernel survives.
-    Plain,
 }
 
 /// The generator itself.
@@ -302,24 +305,17 @@ impl Scenario {
             format!("arrivals bring {people:.0} people in all, more than the {ARRIVALS_MAX:.0} a plan can hold"),
         );
         for (index, fault) in self.faults.iter().enumerate() {
-            need(
-                fault.at_seconds.is_some() != fault.after_bookings.is_some(),
-                format!("faults[{index}] needs one of at_seconds and after_bookings"),
-            );
-            need(
-                fault.at_seconds.is_none_or(|at| at.is_finite() && at >= 0.0),
-                format!("faults[{index}].at_seconds is not a time"),
-            );
-            need(
-                fault.in_flight_min <= self.driver.workers && fault.in_flight_min <= fault.crowd,
-                format!(
-                    "faults[{index}].in_flight_min is above driver.workers or its crowd, so the blow could never land"
-                ),
-            );
-            need(
-                (0.0..=60.0).contains(&fault.restart_after_seconds),
-                format!("faults[{index}].restart_after_seconds is not within 0..=60"),
-            );
+            for wrong in fault.wrong(self.driver.workers) {
+                need(false, format!("faults[{index}]{wrong}"));
+            }
+            need(fault.redis.is_none() || self.redis.is_some(), format!("faults[{index}].redis needs a [redis]"));
+            need(fault.disk.is_none() || self.disk.is_some(), format!("faults[{index}].disk needs a [disk]"));
+        }
+        for (field, value) in [("segment_mib", self.server.segment_mib), ("buffer_mib", self.server.buffer_mib)] {
+            need(value.is_none_or(|mib| (1..=4_096).contains(&mib)), format!("server.{field} is not within 1..=4096"));
+        }
+        if let Some(disk) = &self.disk {
+            need((8..=4_096).contains(&disk.mib), "disk.mib is not within 8..=4096".into());
         }
         need((1..=10_000).contains(&self.driver.workers), "driver.workers is not within 1..=10000".into());
         need(self.driver.think_ms[0] <= self.driver.think_ms[1], "driver.think_ms runs backwards".into());

@@ -1,5 +1,6 @@
 //! Filling an empty server: regions, centres, sessions and parties, in bulk, as an administrator would.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder};
@@ -12,7 +13,7 @@ use crate::inventory::Inventory;
 use crate::wire::{PartiesMade, Problem, Version};
 
 /// An administrator's client, beside the people's.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Admin {
     client: Client,
     base_url: String,
@@ -21,10 +22,19 @@ pub(crate) struct Admin {
     calls: u32,
 }
 
+fn plain_sample((name, value): (&str, &str)) -> Option<(String, u64)> {
+    Some((name.to_owned(), value.parse().ok()?))
+}
+
 /// Lines of one bulk request: well under the 8 MiB a body may have.
 const BULK_BYTES_MAX: usize = 4 << 20;
 /// What one `POST /v1/parties` may make.
 const PARTIES_PER_CALL_MAX: u32 = 1_000_000;
+
+/// Lines of one request that fills the log, of 800 bytes each: well under the smallest buffer, which bounds one entry.
+const FILL_LINES: u32 = 200;
+/// The log's rest of a segment is filled within this, or the run goes on without.
+const FILL_WITHIN: Duration = Duration::from_secs(10);
 
 impl Admin {
     pub(crate) fn new(base_url: String, key: String, run_id: &str) -> Result<Self, CannotRun> {
@@ -59,6 +69,45 @@ impl Admin {
             file.write_all(&chunk).await.doing(|| format!("write {}", path.display()))?;
         }
         file.flush().await.doing(|| format!("write {}", path.display()))
+    }
+
+    /// `GET /metrics`: every sample without labels that is a whole number, by its name.
+    pub(crate) async fn metrics(&self) -> Result<BTreeMap<String, u64>, CannotRun> {
+        let response = self.send(self.client.get(format!("{}/metrics", self.base_url)), "read the metrics").await?;
+        let page = response.text().await.doing(|| "read the metrics".into())?;
+        Ok(page.lines().filter_map(|line| line.split_once(' ')).filter_map(plain_sample).collect())
+    }
+
+    /// The same administrator, whose keys are told from this one's by `mark`.
+    pub(crate) fn marked(&self, mark: &str) -> Self {
+        Self { run_id: format!("{}-{mark}", self.run_id), calls: 0, ..self.clone() }
+    }
+
+    /// Publishes regions that nobody asks for until the journal takes no more: on a full disk, the first that would need
+    /// the next segment. Gives up after [`FILL_WITHIN`].
+    pub(crate) async fn fill_log(&mut self) -> Result<(), CannotRun> {
+        let began = std::time::Instant::now();
+        while began.elapsed() < FILL_WITHIN {
+            let name = "\u{1F489}".repeat(200);
+            let lines: Vec<String> = (0..FILL_LINES)
+                .map(|line| {
+                    let id = format!("filler-{}-{line}", self.calls);
+                    serde_json::json!({ "id": id, "kind": "state", "name": name }).to_string()
+                })
+                .collect();
+            let request = self.client.post(format!("{}/v1/regions", self.base_url));
+            let request = self.keyed(request.header("content-type", "application/x-ndjson").body(lines.join("\n")));
+            match request.bearer_auth(&self.key).send().await {
+                Ok(response) if response.status().as_u16() == 503 => return Ok(()),
+                Ok(response) if response.status().is_success() => {}
+                Ok(response) => {
+                    return Err(CannotRun::because(format!("could not fill the log: {}", response.status())));
+                }
+                // The server may just be dead.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+        Ok(())
     }
 
     async fn bulk<T: Serialize>(&mut self, route: &str, what: &str, things: &[T]) -> Result<(), CannotRun> {

@@ -1,10 +1,12 @@
 //! Stopping early, and never leaving a server behind.
 //!
 //! One handler for Ctrl-C and SIGTERM, installed before Goose installs its own (which would exit on a second Ctrl-C
-//! without ending the server). The first signal ends the run in order; the second kills the server and leaves.
+//! without ending the server). The first signal ends the run in order; the second kills what the run started, unmounts
+//! what it mounted, and leaves.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -19,6 +21,14 @@ struct Shared {
     asked: AtomicBool,
     /// The running server's process id; 0 for none.
     server: AtomicI32,
+    /// What else must not outlive this process. Locked for single statements only, so the handler never waits.
+    ground: Mutex<Ground>,
+}
+
+#[derive(Debug, Default)]
+struct Ground {
+    processes: Vec<u32>,
+    mount: Option<PathBuf>,
 }
 
 impl Stop {
@@ -41,10 +51,31 @@ impl Stop {
         self.0.server.store(pid, Ordering::SeqCst);
     }
 
+    /// Names one more process that must not.
+    pub(crate) fn guard_also(&self, process: u32) {
+        self.0.ground.lock().unwrap_or_else(PoisonError::into_inner).processes.push(process);
+    }
+
+    /// That process has ended, so its id may be another's by now.
+    pub(crate) fn forget(&self, process: u32) {
+        let mut ground = self.0.ground.lock().unwrap_or_else(PoisonError::into_inner);
+        ground.processes.retain(|&other| other != process);
+    }
+
+    /// Names what is mounted and must not stay so, or none.
+    pub(crate) fn guard_mount(&self, mount: Option<PathBuf>) {
+        self.0.ground.lock().unwrap_or_else(PoisonError::into_inner).mount = mount;
+    }
+
     fn on_signal(&self) {
         if self.0.asked.swap(true, Ordering::SeqCst) {
-            if let Some(pid) = Pid::from_raw(self.0.server.load(Ordering::SeqCst)) {
+            let ground = std::mem::take(&mut *self.0.ground.lock().unwrap_or_else(PoisonError::into_inner));
+            let processes = ground.processes.into_iter().filter_map(|pid| i32::try_from(pid).ok());
+            for pid in processes.chain([self.0.server.load(Ordering::SeqCst)]).filter_map(Pid::from_raw) {
                 let _ = kill_process(pid, Signal::KILL);
+            }
+            if let Some(mount) = ground.mount {
+                crate::ground::unmount(&mount);
             }
             std::process::exit(130);
         }

@@ -1,27 +1,73 @@
-//! `cargo xtask crash`: the surge with kill -9 in the midst of it, on a release build, once for each of many seeds.
+//! `cargo xtask crash`: short surges with a crash in the midst of each, on the real binary, once for each of many seeds.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use crate::planted::{PROVES_NOTHING, SCENARIO};
-use crate::shell::{Show, cargo, root, run, target_dir, typed};
+use crate::planted::{self, PROVES_NOTHING};
+use crate::shell::{Ended, Show, cargo, is_root, root, run, target_dir, typed};
+use crate::tally::Tally;
+use crate::test::Stop;
 use crate::usage;
 
 const HELP: &str = "\
-cargo xtask crash [--rounds N] [--first-seed N] [--scale X]
+cargo xtask crash [--rounds N] [--variant V] [--first-seed N]
 
-Builds `berth` and `berth-surge` for release, then runs scenarios/first-surge.toml once for each seed. Every run kills the
-server in the midst of a surge, starts it again and audits what it promised. Stops at the first run that breaks a
-promise, and prints the command that repeats it. A run that proves nothing (the machine was too busy) is said and passed over.
+Builds `berth` and `berth-surge` for release, then runs short surges, each with another seed. In every round the server is
+killed at a random moment among at least a hundred open changes, losing what it had not synced, and started again; then
+the audit compares what it holds with what it had acknowledged. A round in which no outcome was left unknown proves nothing
+and is repeated. Goes on after a round that breaks a promise, and prints the command that repeats it.
 
-    --rounds N       how many runs (default 10)
-    --first-seed N   the seed of the first; the next ones count up (default 1)
-    --scale X        how much of the scenario's people and places (default 1)
+    --rounds N       how many rounds (default 10)
+    --variant V      power-cut   as above (default)
+                     redis       Redis also fails over to a replica without the tail, is killed, and is wiped
+                     disk-full   the disk is filled and freed around the kill (needs root)
+                     all         each in turn
+    --first-seed N   the seed of the first round; the next ones count up (default 1)
 ";
 
+/// How often a round is tried until it proves something.
+const TRIES_MAX: u32 = 3;
+
+/// What is done in a round beside the power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Variant {
+    PowerCut,
+    Redis,
+    DiskFull,
+}
+
+impl Variant {
+    const ALL: [Self; 3] = [Self::PowerCut, Self::Redis, Self::DiskFull];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::PowerCut => "power-cut",
+            Self::Redis => "redis",
+            Self::DiskFull => "disk-full",
+        }
+    }
+
+    fn scenario(self) -> &'static str {
+        match self {
+            Self::PowerCut => "scenarios/crash-round.toml",
+            Self::Redis => "scenarios/crash-round-redis.toml",
+            Self::DiskFull => "scenarios/crash-round-disk.toml",
+        }
+    }
+}
+
+#[derive(Debug)]
 struct Options {
     rounds: u64,
     first_seed: u64,
-    scale: String,
+    variants: Vec<Variant>,
+}
+
+/// The programs of the rounds.
+struct Programs {
+    surge: PathBuf,
+    server: PathBuf,
 }
 
 pub(crate) fn main(args: &[String]) -> ExitCode {
@@ -30,8 +76,9 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match parse(args) {
-        Ok(options) => match rounds(&options) {
-            Ok(()) => ExitCode::SUCCESS,
+        Ok(options) => match crash(&options) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
             Err(told) => {
                 eprintln!("xtask: {told}");
                 ExitCode::FAILURE
@@ -42,7 +89,7 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
 }
 
 fn parse(args: &[String]) -> Result<Options, String> {
-    let mut options = Options { rounds: 10, first_seed: 1, scale: "1".to_owned() };
+    let mut options = Options { rounds: 10, first_seed: 1, variants: vec![Variant::PowerCut] };
     let mut words = args.iter();
     while let Some(name) = words.next() {
         let value = words.next().ok_or_else(|| format!("`{name}` needs a value; see `cargo xtask crash --help`"))?;
@@ -50,8 +97,12 @@ fn parse(args: &[String]) -> Result<Options, String> {
         match name.as_str() {
             "--rounds" => options.rounds = number()?,
             "--first-seed" => options.first_seed = number()?,
-            "--scale" if value.parse::<f64>().is_ok_and(|scale| scale > 0.0) => options.scale.clone_from(value),
-            "--scale" => return Err(format!("`--scale {value}`: that is no number above 0")),
+            "--variant" if value == "all" => options.variants = Variant::ALL.to_vec(),
+            "--variant" => {
+                let known = Variant::ALL.into_iter().find(|variant| variant.name() == value);
+                let variant = known.ok_or_else(|| format!("`--variant {value}`: see `cargo xtask crash --help`"))?;
+                options.variants = vec![variant];
+            }
             _ => return Err(format!("there is no option `{name}`; see `cargo xtask crash --help`")),
         }
     }
@@ -61,39 +112,185 @@ fn parse(args: &[String]) -> Result<Options, String> {
     Ok(options)
 }
 
-fn rounds(options: &Options) -> Result<(), String> {
+/// Builds, runs all rounds and says what came of them; false if a promise was broken or nothing was proved.
+fn crash(options: &Options) -> Result<bool, String> {
     let mut build = cargo();
-    build.args(["build", "--release", "-p", "berth-api", "-p", "berth-loadtest"]);
+    build.args(["build", "--release", "--workspace", "--bin", "berth", "--bin", "berth-surge"]);
     let built = run(&mut build, Show::Live)?;
     if !built.ok() {
         return Err(format!("`{}` ended with {}", typed(&build), built.status()));
     }
     let release = target_dir().join("release");
-    let mut held = 0;
-    for round in 0..options.rounds {
-        let seed = options.first_seed + round;
-        let mut surge = Command::new(release.join("berth-surge"));
-        surge.args(["run", SCENARIO, "--scale", &options.scale, "--seed", &seed.to_string(), "--server"]);
-        surge.arg(release.join("berth")).arg("--report-dir").arg(target_dir().join(format!("crash/seed-{seed}")));
-        let ended = run(surge.current_dir(root()), Show::Kept)?;
+    // Copied away: another build must not change the binary between two rounds.
+    let dir = target_dir().join("crash");
+    let programs = Programs { surge: dir.join("berth-surge"), server: dir.join("berth") };
+    for (name, to) in [("berth-surge", &programs.surge), ("berth", &programs.server)] {
+        let from = release.join(name);
+        planted::copy(&from, to).map_err(|error| format!("could not copy {}: {error}", from.display()))?;
+    }
+    let rounds = (0..options.rounds).zip(options.variants.iter().cycle());
+    let rounds = rounds.map(|(round, &variant)| (variant, options.first_seed + round)).collect::<Vec<_>>();
+    let totals = play(&programs, &rounds, &dir)?;
+    println!("{}", totals.told());
+    Ok(totals.failed == 0 && totals.passed > 0)
+}
+
+/// The gate's small version, on the dev build: a few rounds, one of them with Redis, and a disk that is filled for real.
+pub(crate) fn gate() -> Result<Tally, Stop> {
+    planted::build(&[], &["berth", "berth-surge"])?;
+    let debug = target_dir().join("debug");
+    let programs = Programs { surge: debug.join("berth-surge"), server: debug.join("berth") };
+    let dir = target_dir().join("crash").join("gate");
+    let totals = play(&programs, &[(Variant::PowerCut, 1), (Variant::PowerCut, 2), (Variant::Redis, 3)], &dir)?;
+    println!("{}", totals.told());
+    let mut tally = Tally { passed: totals.passed, failed: totals.failed };
+    if totals.failed > 0 || totals.proved_nothing > 0 {
+        return Err(Stop::of(tally, "not every round held".to_owned()));
+    }
+    if is_root() {
+        let ended = surge_until_it_proves(&programs, "scenarios/disk-full.toml", 4, &dir.join("disk-full"))?.0;
+        if !ended.ok() {
+            return Err(Stop::after(tally, format!("disk-full: {}\n{}", ended.status(), ended.text)));
+        }
+        println!("disk-full: held");
+        tally = tally + Tally::ONE;
+    } else {
+        println!("disk-full: not run: needs root");
+    }
+    Ok(tally)
+}
+
+/// What many rounds came to.
+#[derive(Default)]
+struct Totals {
+    passed: u64,
+    failed: u64,
+    proved_nothing: u64,
+    faults: BTreeMap<String, u64>,
+    in_flight: u64,
+    unknown: u64,
+    acknowledged: u64,
+}
+
+impl Totals {
+    fn told(&self) -> String {
+        let faults: Vec<String> = self.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
+        format!(
+            "faults injected: {}\n{} changes in flight when the server died, {} of them left unknown; {} acknowledged in all\n\
+             {} rounds proved nothing\n{} passed, {} failed",
+            if faults.is_empty() { "none".to_owned() } else { faults.join(", ") },
+            self.in_flight,
+            self.unknown,
+            self.acknowledged,
+            self.proved_nothing,
+            self.passed,
+            self.failed
+        )
+    }
+}
+
+fn play(programs: &Programs, rounds: &[(Variant, u64)], dir: &Path) -> Result<Totals, String> {
+    let mut totals = Totals::default();
+    for (number, &(variant, seed)) in (1..).zip(rounds) {
+        let place = dir.join(format!("{}-{seed}", variant.name()));
+        let (ended, command) = surge_until_it_proves(programs, variant.scenario(), seed, &place)?;
+        let brief = Brief::read(&ended.text);
+        for (fault, count) in &brief.faults {
+            *totals.faults.entry(fault.clone()).or_default() += count;
+        }
+        totals.in_flight += brief.in_flight;
+        totals.unknown += brief.unknown;
+        totals.acknowledged += brief.acknowledged;
         let verdict = match ended.code {
-            Some(0) => "held",
-            Some(PROVES_NOTHING) => "proves nothing",
+            Some(0) => {
+                totals.passed += 1;
+                // Hundreds of histories would fill a disk; those that show something are kept.
+                let _ = std::fs::remove_dir_all(&place);
+                "held"
+            }
+            Some(PROVES_NOTHING) => {
+                totals.proved_nothing += 1;
+                "proves nothing"
+            }
             _ => {
-                return Err(format!(
-                    "{}seed {seed} ended with {}\nrepeat it with: cargo xtask crash --rounds 1 --first-seed {seed} --scale {}\nor: {}",
-                    ended.text,
-                    ended.status(),
-                    options.scale,
-                    typed(&surge)
-                ));
+                totals.failed += 1;
+                "FAILED"
             }
         };
-        held += u64::from(ended.ok());
-        println!("round {} of {}, seed {seed}: {verdict}", round + 1, options.rounds);
+        println!(
+            "round {number} of {}: {}, seed {seed}: {} in flight, {} unknown, {} acknowledged: {verdict}",
+            rounds.len(),
+            variant.name(),
+            brief.in_flight,
+            brief.unknown,
+            brief.acknowledged
+        );
+        if !matches!(ended.code, Some(0 | PROVES_NOTHING)) {
+            println!(
+                "{}\nseed {seed} ended with {}\nrepeat it with: cargo xtask crash --rounds 1 --variant {} --first-seed {seed}\nor: {command}",
+                ended.text.trim_end(),
+                ended.status(),
+                variant.name()
+            );
+        }
     }
-    println!("{held} of {} held, none broken", options.rounds);
-    if held == 0 { Err("no run proved anything; is the machine busy?".to_owned()) } else { Ok(()) }
+    Ok(totals)
+}
+
+/// Runs a scenario until it proves something. Gives how it ended, and the command.
+fn surge_until_it_proves(
+    programs: &Programs,
+    scenario: &str,
+    seed: u64,
+    place: &Path,
+) -> Result<(Ended, String), String> {
+    let mut tries = 1;
+    loop {
+        // What an earlier run left there must not be taken for this run's.
+        let _ = std::fs::remove_dir_all(place);
+        let mut surge = Command::new(&programs.surge);
+        surge.args(["run", scenario, "--seed", &seed.to_string(), "--server"]).arg(&programs.server);
+        surge.arg("--report-dir").arg(place).current_dir(root());
+        let ended = run(&mut surge, Show::Kept)?;
+        if ended.code != Some(PROVES_NOTHING) || tries == TRIES_MAX {
+            return Ok((ended, typed(&surge)));
+        }
+        let why: Vec<&str> =
+            ended.text.lines().filter_map(|line| line.strip_prefix("not enough to judge by: ")).collect();
+        println!("seed {seed}: try {tries} of at most {TRIES_MAX} proves nothing ({}); again", why.join("; "));
+        tries += 1;
+    }
+}
+
+/// The line of a surge's summary that begins with `in brief:`.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Brief {
+    in_flight: u64,
+    unknown: u64,
+    acknowledged: u64,
+    faults: Vec<(String, u64)>,
+}
+
+impl Brief {
+    /// All zeros where there is no such line: then the run did not come to its end.
+    fn read(text: &str) -> Self {
+        let line = text.lines().find_map(|line| line.strip_prefix("in brief: ")).unwrap_or_default();
+        let (counts, faults) = line.split_once("; faults: ").unwrap_or((line, ""));
+        let count = |of: &str| {
+            let part = counts.split(", ").find_map(|part| part.strip_suffix(of));
+            part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+        };
+        let fault = |part: &str| {
+            let (name, count) = part.rsplit_once(' ')?;
+            Some((name.to_owned(), count.parse().ok()?))
+        };
+        Self {
+            in_flight: count("in flight"),
+            unknown: count("unknown"),
+            acknowledged: count("acknowledged"),
+            faults: faults.split(", ").filter_map(fault).collect(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -106,16 +303,35 @@ mod tests {
 
     #[test]
     fn options_are_read() {
-        let options = parsed(&["--rounds", "3", "--scale", "0.5"]).unwrap();
-        assert_eq!((options.rounds, options.first_seed, options.scale.as_str()), (3, 1, "0.5"));
+        let options = parsed(&["--rounds", "3", "--variant", "redis", "--first-seed", "9"]).unwrap();
+        assert_eq!((options.rounds, options.first_seed, options.variants), (3, 9, vec![Variant::Redis]));
+        assert_eq!(parsed(&["--variant", "all"]).unwrap().variants, Variant::ALL);
+        assert_eq!(parsed(&[]).unwrap().variants, [Variant::PowerCut]);
     }
 
     #[test]
     fn wrong_options_are_one_sentence() {
         for words in
-            [&["--rounds"][..], &["--rounds", "many"], &["--rounds", "0"], &["--scale", "-1"], &["--seeds", "1"]]
+            [&["--rounds"][..], &["--rounds", "many"], &["--rounds", "0"], &["--variant", "flood"], &["--seeds", "1"]]
         {
             assert!(parsed(words).is_err(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn the_brief_line_of_a_surge_is_read() {
+        let text =
+            "kill 1\nin brief: 230 in flight, 205 unknown, 1395 acknowledged; faults: power-cut 1, redis-wipe 2\n";
+        let faults = vec![("power-cut".to_owned(), 1), ("redis-wipe".to_owned(), 2)];
+        assert_eq!(Brief::read(text), Brief { in_flight: 230, unknown: 205, acknowledged: 1395, faults });
+        assert_eq!(Brief::read("berth-surge: there is no server"), Brief::default());
+        assert_eq!(Brief::read("in brief: 0 in flight, 0 unknown, 7 acknowledged; faults: none").faults, []);
+    }
+
+    #[test]
+    fn the_scenarios_of_all_variants_are_there() {
+        for variant in Variant::ALL {
+            assert!(root().join(variant.scenario()).is_file(), "{}", variant.scenario());
         }
     }
 }

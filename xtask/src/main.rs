@@ -31,7 +31,7 @@ Berth's chores. Every one runs from any folder of the checkout.
     cargo xtask test      the whole gate, what CI runs: formatting, tidy, clippy, every test, the model
                           checkers, and the faults planted on purpose that must be noticed
     cargo xtask tidy      only what is held about the text (seconds): crate arrows, rule ids, no machine paths
-    cargo xtask crash     many surges with kill -9 on a release build, each with another seed
+    cargo xtask crash     many short surges with a crash in each, on a release build, each with another seed
     cargo xtask help      this page; `cargo xtask test --help` and `crash --help` tell more
 
 A first visit:            cargo xtask test

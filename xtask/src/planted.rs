@@ -110,7 +110,7 @@ fn surge(name: &str) -> Result<(String, Ended, String), String> {
 
 /// Builds binaries in the dev profile. The whole workspace and a test (an empty one, without cfg(loom)) are named so that the
 /// dependencies are resolved as for the tests, dev-dependencies included: what was built there is then used again.
-fn build(cfgs: &[&str], bins: &[&str]) -> Result<(), Stop> {
+pub(crate) fn build(cfgs: &[&str], bins: &[&str]) -> Result<(), Stop> {
     let mut command = cargo_with(cfgs)?;
     command.args(["build", "--workspace", "--test", "word_loom"]);
     for bin in bins {
@@ -130,7 +130,7 @@ fn keep_server(name: &str) -> Result<PathBuf, String> {
     Ok(to)
 }
 
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+pub(crate) fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     if let Some(dir) = to.parent() {
         fs::create_dir_all(dir)?;
     }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::shell::{Show, on_path, run, typed};
+use crate::shell::{Show, is_root, on_path, run, typed};
 
 /// Programs, each in a Debian package of the same name, and what to ask for elsewhere.
 const PROGRAMS: [(&str, &str); 2] = [("redis-server", "Redis 7.0 or newer"), ("python3", "Python 3.9 or newer")];
@@ -45,8 +45,4 @@ fn ensure_one(program: &str, what: &str) -> Result<String, String> {
 fn version(program: &std::path::Path) -> String {
     let told = run(Command::new(program).arg("--version"), Show::Kept).map(|ended| ended.text);
     told.unwrap_or_default().trim().to_owned()
-}
-
-fn is_root() -> bool {
-    run(Command::new("id").arg("-u"), Show::Kept).is_ok_and(|ended| ended.text.trim() == "0")
 }

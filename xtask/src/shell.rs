@@ -108,6 +108,11 @@ pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| is_executable(file))
 }
 
+/// Whether we may do what only root may.
+pub(crate) fn is_root() -> bool {
+    run(Command::new("id").arg("-u"), Show::Kept).is_ok_and(|ended| ended.text.trim() == "0")
+}
+
 fn is_executable(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::shell::{Ended, Show, cargo, cargo_with, on_path, run, typed};
 use crate::tally::Tally;
-use crate::{planted, redis, tidy, usage};
+use crate::{crash, planted, redis, tidy, usage};
 
 const HELP: &str = "\
 cargo xtask test [--only STEP[,STEP]] [--skip STEP[,STEP]] [--list]
@@ -27,7 +27,7 @@ struct Step {
     run: fn() -> Result<Tally, Stop>,
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     Step { name: "redis", about: "redis-server and python3 are there, or are installed when root", run: redis_step },
     Step { name: "fmt", about: "every file is formatted", run: fmt },
     Step { name: "tidy", about: "crate arrows, rule ids, paths, documented commands", run: tidy_step },
@@ -42,6 +42,11 @@ const STEPS: [Step; 10] = [
         about: "a small surge: the sound server holds, each faulty one is found out",
         run: planted::servers,
     },
+    Step {
+        name: "crash",
+        about: "a few crash rounds, one with Redis, and a disk filled for real, on the real binary",
+        run: crash::gate,
+    },
 ];
 
 /// Why a step ended the run, and what it had counted by then.
@@ -51,6 +56,11 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
+    /// What was counted, and why it is not enough.
+    pub(crate) fn of(tally: Tally, why: String) -> Stop {
+        Stop { tally, why }
+    }
+
     /// A check that failed after others of its step had passed.
     pub(crate) fn after(passed: Tally, why: String) -> Stop {
         Stop { tally: passed + Tally { passed: 0, failed: 1 }, why }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{CannotRun, Doing};
+use crate::ground::Witness;
 use crate::history::{self, Claim, Line, Mark, MarkKind, Operation};
 use crate::inventory::Published;
 use crate::wire::timestamp_us;
@@ -25,6 +26,8 @@ pub(crate) struct EvidenceFiles {
     pub(crate) entries: PathBuf,
     /// `berth verify --data-dir`.
     pub(crate) verify: PathBuf,
+    /// What Redis held at the end beside what the log held; only of a run with Redis.
+    pub(crate) redis: PathBuf,
 }
 
 impl EvidenceFiles {
@@ -35,6 +38,7 @@ impl EvidenceFiles {
             export: directory.join("export.ndjson"),
             entries: directory.join("entries.ndjson"),
             verify: directory.join("verify.json"),
+            redis: directory.join("redis.ndjson"),
         }
     }
 }
@@ -56,6 +60,8 @@ pub(crate) struct Evidence {
     pub(crate) settled_us: Option<i64>,
     /// With what `berth verify` ended, where that is known.
     pub(crate) verify_exit: Option<i32>,
+    /// Redis's copy of the journal, of a run that had one.
+    pub(crate) redis: Option<Witness>,
 }
 
 /// An export: every slot, and every hold and booking ever made.
@@ -140,6 +146,7 @@ impl Evidence {
         let mut evidence = Self {
             export: Export::read(&files.export)?,
             live_export: Export::read(&files.live_export)?,
+            redis: Witness::read(&files.redis)?,
             ..Self::default()
         };
         for line in history::read(&files.history)? {
@@ -165,12 +172,14 @@ impl Evidence {
         for mark in &self.marks {
             match mark.mark {
                 MarkKind::Killed { .. } => killed_us = Some(mark.at_us),
-                MarkKind::Restarted { .. } if mark.at_us <= later.sent_us => {
-                    if lost.received_us <= mark.at_us || killed_us.is_some_and(|killed_us| lost.sent_us <= killed_us) {
-                        return true;
-                    }
+                MarkKind::Restarted { .. }
+                    if mark.at_us <= later.sent_us
+                        && (lost.received_us <= mark.at_us
+                            || killed_us.is_some_and(|killed_us| lost.sent_us <= killed_us)) =>
+                {
+                    return true;
                 }
-                MarkKind::Restarted { .. } | MarkKind::DriveBegan | MarkKind::DriveEnded => {}
+                _ => {}
             }
         }
         false

@@ -1,7 +1,8 @@
 //! The auditor: judges a finished run from its evidence, and knows nothing of how the run was made.
 //!
-//! It is a pure function of four witnesses: the history (what clients were told), the export (what the server says it
-//! holds), the journal's entries (what it wrote down) and `berth verify` (what the server thinks of its journal). A
+//! It is a pure function of its witnesses: the history (what clients were told), the export (what the server says it
+//! holds), the journal's entries (what it wrote down), `berth verify` (what the server thinks of its journal) and, where
+//! there was one, Redis. A
 //! promise is broken only when no honest order of events could explain what the witnesses say: whatever is unfinished
 //! or unknown counts in the server's favour.
 
@@ -9,11 +10,14 @@ mod capacity;
 mod claims;
 mod conservation;
 mod deadlines;
+mod disk;
 mod evidence;
+mod hurts;
 mod journal;
 mod kept;
 mod keys;
 mod lives;
+mod redis;
 #[cfg(test)]
 mod scenes;
 mod validity;
@@ -24,6 +28,7 @@ use std::process::ExitCode;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use evidence::{Evidence, EvidenceFiles};
+pub(crate) use hurts::{HurtFacts, hurts};
 pub(crate) use validity::{GeneratorFacts, KillFacts, Second, kills, reasons_invalid, seconds_of};
 
 /// What the server owes its users, as far as a run can show it.
@@ -38,6 +43,8 @@ pub(crate) enum Promise {
     Deadline,
     NoFalseFull,
     Journal,
+    FullDisk,
+    RedisCopy,
 }
 
 impl Promise {
@@ -51,6 +58,8 @@ impl Promise {
             Self::Deadline,
             Self::NoFalseFull,
             Self::Journal,
+            Self::FullDisk,
+            Self::RedisCopy,
         ]
         .into()
     }
@@ -66,6 +75,8 @@ impl Promise {
             Self::Deadline => "deadline",
             Self::NoFalseFull => "no-false-full",
             Self::Journal => "journal",
+            Self::FullDisk => "full-disk",
+            Self::RedisCopy => "redis-copy",
         }
     }
 
@@ -79,6 +90,10 @@ impl Promise {
             Self::Deadline => "No hold is confirmed after its deadline, and none runs out before it.",
             Self::NoFalseFull => "A refusal `full` was true when it was given.",
             Self::Journal => "The journal keeps the rules at every prefix, and `berth verify` agrees.",
+            Self::FullDisk => {
+                "On a full disk claims are refused, live ones are settled, and service resumes by itself."
+            }
+            Self::RedisCopy => "Whatever happens to Redis, booking goes on, and in the end its stream is the journal.",
         }
     }
 }
@@ -161,6 +176,8 @@ pub(crate) fn judge(evidence: &Evidence, promises: &BTreeSet<Promise>, invalid_b
                 Promise::Deadline => deadlines::judge(evidence, &lives),
                 Promise::NoFalseFull => capacity::judge_refusals(evidence),
                 Promise::Journal => journal::judge(evidence),
+                Promise::FullDisk => disk::judge(evidence),
+                Promise::RedisCopy => redis::judge(evidence),
             };
             let broken = findings.len();
             let findings = findings.into_iter().take(FINDINGS_SHOWN).collect();

@@ -3,12 +3,15 @@
 //! What is told in order is also written to the export and the journal, as an honest server would; a test then bends one
 //! witness.
 
+mod ground;
+
 use std::collections::BTreeMap;
 
 use serde_json::json;
 
 use super::evidence::{BookingLine, Entry, EntryClaim, Evidence, Export, SlotLine, Verify};
 use super::{Promise, judge};
+use crate::ground::Witness;
 use crate::history::{Claim, Mark, MarkKind, Op, Operation, Outcome, Told};
 
 const STEP_US: i64 = 100_000;
@@ -37,6 +40,7 @@ pub(super) struct Scene {
     settled_us: Option<i64>,
     verify_read: Option<u64>,
     verify_exit: Option<i32>,
+    redis: Option<Witness>,
 }
 
 /// What `promise` finds in the scene.
@@ -68,6 +72,7 @@ impl Scene {
             settled_us: None,
             verify_read: None,
             verify_exit: None,
+            redis: None,
         }
     }
 
@@ -370,6 +375,7 @@ impl Scene {
             published: self.published.clone().map(|units| [("x".into(), [("dose1".into(), units)].into())].into()),
             settled_us: self.settled_us,
             verify_exit: self.verify_exit,
+            redis: self.redis.clone(),
         }
     }
 

@@ -12,10 +12,13 @@ use super::meter::Meter;
 use crate::history::{Op, Operation, Outcome};
 use crate::wire::{Answer, Problem};
 
+/// The code of a refusal for want of room in the journal: a no for now, so a client asks again.
+pub(super) const JOURNAL_FULL: &str = "journal_full";
+
 /// Sends `request` once and records it. A search's body is handed to `seen` instead of the history.
 ///
 /// Everything that is not an answer in full leaves the outcome unknown: a lost connection, a timeout, a cut body, a
-/// body that cannot be read, and any 5xx.
+/// body that cannot be read, and any 5xx but `journal_full`.
 pub(crate) async fn exchange(
     field: &Field,
     request: RequestBuilder,
@@ -73,6 +76,7 @@ fn dress(field: &Field, request: RequestBuilder, ask: &Ask) -> RequestBuilder {
 struct Received {
     status: u16,
     replayed: bool,
+    retry_after_s: Option<u64>,
     body: Vec<u8>,
 }
 
@@ -80,8 +84,10 @@ async fn answer(request: RequestBuilder) -> Result<Received, &'static str> {
     let response = request.send().await.map_err(|error| why(&error))?;
     let status = response.status().as_u16();
     let replayed = response.headers().get("idempotent-replayed").is_some_and(|value| value == "true");
+    let retry_after = response.headers().get("retry-after");
+    let retry_after_s = retry_after.and_then(|value| value.to_str().ok()).and_then(|value| value.parse().ok());
     let body = response.bytes().await.map_err(|error| why(&error))?.to_vec();
-    Ok(Received { status, replayed, body })
+    Ok(Received { status, replayed, retry_after_s, body })
 }
 
 /// A constant word for what went wrong, so that the history can be counted by it.
@@ -100,6 +106,7 @@ fn why(error: &reqwest::Error) -> &'static str {
 fn read_answer(operation: &mut Operation, received: Received) -> Option<Vec<u8>> {
     operation.status = Some(received.status);
     operation.replayed = received.replayed;
+    operation.retry_after_s = received.retry_after_s;
     match received.status {
         200..=299 if operation.op == Op::Search => {
             operation.outcome = Outcome::Ok;
@@ -118,8 +125,10 @@ fn read_answer(operation: &mut Operation, received: Received) -> Option<Vec<u8>>
             let problem = parse::<Problem>(&received.body).unwrap_or_default();
             operation.counts = problem.counts();
             operation.code = Some(problem.code.unwrap_or_else(|| format!("status_{status}")));
-            // 408 is as open as a lost connection: the server did not read the request to its end.
-            if (400..500).contains(&status) && status != 408 {
+            // 408 is as open as a lost connection: the server did not read the request to its end. Of the 5xx one is a clear
+            // no, which leaves its key free: that the journal has no room.
+            let full = status == 503 && operation.code.as_deref() == Some(JOURNAL_FULL);
+            if full || ((400..500).contains(&status) && status != 408) {
                 operation.outcome = Outcome::Refused;
             }
         }

@@ -13,7 +13,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::ask::{Ask, Left};
-use super::exchange::{exchange, took};
+use super::exchange::{JOURNAL_FULL, exchange, took};
 use super::field::{Field, Offer};
 use crate::history::{Claim, Op, Operation, Outcome, Told};
 use crate::plan::Arrival;
@@ -272,7 +272,7 @@ impl Person<'_> {
         self.insist(better, ask, intended_us).await
     }
 
-    /// Repeats under the same key while the outcome is unknown, or a twin is still at work.
+    /// Repeats under the same key while the outcome is unknown, a twin is still at work, or the journal has no room.
     async fn insist(&mut self, first: Operation, ask: &Ask, intended_us: i64) -> Operation {
         let mut answer = first;
         let mut pause = Duration::from_millis(25);
@@ -364,7 +364,7 @@ impl Person<'_> {
 fn is_open(answer: &Operation) -> bool {
     match answer.outcome {
         Outcome::Unknown => answer.op.changes() || answer.op == Op::Outcome,
-        Outcome::Refused => answer.code.as_deref() == Some("idempotency_in_flight"),
+        Outcome::Refused => matches!(answer.code.as_deref(), Some("idempotency_in_flight" | JOURNAL_FULL)),
         Outcome::Ok => false,
     }
 }

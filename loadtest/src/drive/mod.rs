@@ -7,8 +7,10 @@
 mod ask;
 mod exchange;
 mod field;
+mod hurt;
 mod journey;
 mod meter;
+mod moment;
 mod schedule;
 mod strike;
 
@@ -25,6 +27,7 @@ use goose::prelude::{GooseDefault, GooseDefaultType};
 pub(crate) use ask::Ask;
 pub(crate) use exchange::exchange;
 pub(crate) use field::{Field, FieldParts};
+pub(crate) use hurt::hurt_all;
 pub(crate) use strike::{ServerSeat, strike_all};
 
 use crate::console;

@@ -11,10 +11,11 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::field::Field;
+use super::moment::moment_comes;
 use crate::console;
 use crate::error::CannotRun;
+use crate::fault::{Fault, Kill};
 use crate::history::MarkKind;
-use crate::scenario::{Fault, Kill};
 
 /// What the striker needs of the server's process; the run owns the rest.
 pub(crate) trait ServerSeat: Send {
@@ -34,23 +35,25 @@ const BLOWS_MAX: u32 = 3;
 /// How long the requests that a kill cut off may take to notice.
 const NOTICE: Duration = Duration::from_millis(100);
 
-/// Strikes every fault in order. Ends early, with the faults unstruck, when the drive ends first.
+/// Strikes every kill in order. Ends early, with the kills unstruck, when the drive ends first.
 pub(crate) async fn strike_all<S: ServerSeat>(field: Arc<Field>, mut seat: S, seed: u64) -> Result<S, CannotRun> {
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x5712_1CE5);
     let faults = field.scenario.faults.clone();
-    // How the process that runs now dies: it was started for the first fault.
-    let Some(mut running) = faults.first().map(|fault| fault.kill) else { return Ok(seat) };
-    for (index, fault) in faults.iter().enumerate() {
-        if !moment_comes(&field, fault).await {
+    let kills: Vec<(usize, &Fault, Kill)> =
+        faults.iter().enumerate().filter_map(|(index, fault)| Some((index, fault, fault.kill?))).collect();
+    // How the process that runs now dies: it was started for the first kill.
+    let Some(&(_, _, mut running)) = kills.first() else { return Ok(seat) };
+    for (place, &(index, fault, kill)) in kills.iter().enumerate() {
+        if !moment_comes(&field, fault, index, seed).await {
             break;
         }
         // While it strikes, the drive must not end for want of people.
         field.schedule.keep_open();
-        let next = faults.get(index + 1).map_or(fault.kill, |fault| fault.kill);
+        let next = kills.get(place + 1).map_or(kill, |&(_, _, kill)| kill);
         let mut struck = Ok(());
         for blow in 1..=BLOWS_MAX {
             // A blow that missed is struck again, at a process that dies in the same way; else the next fault's turn comes.
-            let again = (blow < BLOWS_MAX).then_some(fault.kill);
+            let again = (blow < BLOWS_MAX).then_some(kill);
             let aim = Blow { fault, index, running, after_miss: again.unwrap_or(next), after_hit: next };
             match strike(&field, &mut seat, &aim, &mut rng).await {
                 Ok(Landed { hit, started }) => {
@@ -90,20 +93,6 @@ struct Landed {
     started: Kill,
 }
 
-async fn moment_comes(field: &Field, fault: &Fault) -> bool {
-    loop {
-        if field.schedule.is_closed() {
-            return false;
-        }
-        let by_time = fault.at_seconds.is_some_and(|at| field.since_drive_began().as_secs_f64() >= at);
-        let by_count = fault.after_bookings.is_some_and(|count| field.meter.bookings.load(Relaxed) >= count);
-        if by_time || by_count {
-            return true;
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
 async fn strike<S: ServerSeat>(
     field: &Field,
     seat: &mut S,
@@ -126,10 +115,7 @@ async fn strike<S: ServerSeat>(
     }
     let killed = MarkKind::Killed {
         fault: fault_number,
-        how: match blow.running {
-            Kill::PowerCut => "power-cut".into(),
-            Kill::Plain => "plain".into(),
-        },
+        how: blow.running.word().into(),
         changes_in_flight: field.meter.changes_in_flight.load(Relaxed),
         operations_in_flight: field.meter.operations_in_flight.load(Relaxed),
     };

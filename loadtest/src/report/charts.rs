@@ -13,8 +13,9 @@ pub(crate) struct Line<'a> {
     pub(crate) values: Vec<Option<f64>>,
 }
 
-/// A stretch of time to be marked: a kill, until the server was back.
+/// A stretch of time to be marked: a kill, until the server was back; a Redis that was away; a full disk.
 pub(crate) struct Outage {
+    pub(crate) word: &'static str,
     pub(crate) from_s: f64,
     pub(crate) to_s: f64,
 }
@@ -36,10 +37,11 @@ pub(crate) fn over_time(lines: &[Line<'_>], outages: &[Outage], log: bool) -> St
         let width = (to - from).max(2.0);
         let _ = write!(
             svg,
-            "<rect class=\"outage\" x=\"{from:.1}\" y=\"{TOP}\" width=\"{width:.1}\" height=\"{:.1}\"/><text class=\"kill\" x=\"{:.1}\" y=\"{:.1}\">kill</text>",
+            "<rect class=\"outage\" x=\"{from:.1}\" y=\"{TOP}\" width=\"{width:.1}\" height=\"{:.1}\"/><text class=\"kill\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
             HEIGHT - TOP - BOTTOM,
             from + 3.0,
-            TOP + 10.0
+            TOP + 10.0,
+            outage.word
         );
     }
     for value in scale.marks() {
@@ -185,7 +187,7 @@ mod tests {
     fn a_chart_stays_inside_its_frame() {
         let line = Line { name: "a", class: "a", values: [0.0, 3.0, 950.0, 12.5].map(Some).to_vec() };
         for log in [false, true] {
-            let svg = over_time(std::slice::from_ref(&line), &[Outage { from_s: 1.2, to_s: 99.0 }], log);
+            let svg = over_time(std::slice::from_ref(&line), &[Outage { word: "kill", from_s: 1.2, to_s: 99.0 }], log);
             let points = svg.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
             for point in points.split(' ') {
                 let (x, y) = point.split_once(',').unwrap();

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::audit::{Evidence, KillFacts, Second, kills, seconds_of};
+use crate::audit::{Evidence, HurtFacts, KillFacts, Second, hurts, kills, seconds_of};
 use crate::history::{Op, Operation, Outcome};
 use crate::run::RunRecord;
 
 /// Everything a report shows besides the judgement.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figures {
+    /// Microseconds since 1970 when the history begins; seconds count from here.
+    pub(crate) began_us: i64,
     pub(crate) drive_seconds: f64,
     pub(crate) operations: u64,
     pub(crate) ok: u64,
@@ -23,6 +25,9 @@ pub(crate) struct Figures {
     pub(crate) late_starts: u64,
     pub(crate) starts: u64,
     pub(crate) kills: Vec<KillFacts>,
+    pub(crate) hurts: Vec<HurtFacts>,
+    /// Changes acknowledged, replays not counted.
+    pub(crate) changes_acknowledged: u64,
     pub(crate) by_operation: Vec<OperationFigures>,
     /// Code to how often.
     pub(crate) refusals: BTreeMap<String, u64>,
@@ -64,6 +69,7 @@ impl Figures {
         let began_us = evidence.began_us();
         let ended_us = operations.iter().map(|operation| operation.received_us).max().unwrap_or(began_us);
         Self {
+            began_us,
             drive_seconds: milliseconds(ended_us - began_us) / 1_000.0,
             operations: tally(operations.len()),
             ok: count(Outcome::Ok),
@@ -74,6 +80,10 @@ impl Figures {
             late_starts: seconds.iter().map(|second| second.late).sum(),
             starts: seconds.iter().map(|second| second.starts).sum(),
             kills: kills(evidence),
+            hurts: hurts(evidence),
+            changes_acknowledged: tally(
+                operations.iter().filter(|one| one.op.changes() && one.outcome == Outcome::Ok && !one.replayed).count(),
+            ),
             by_operation: Op::ALL.iter().filter_map(|&op| OperationFigures::of(op, evidence)).collect(),
             refusals: by_code(&operations, Outcome::Refused),
             unknowns: by_code(&operations, Outcome::Unknown),

@@ -103,11 +103,15 @@ fn charts(html: &mut String, evidence: &Evidence, figures: &Figures) {
     let began_us = evidence.began_us();
     let outages = || -> Vec<Outage> {
         let seconds = |us: i64| milliseconds(us - began_us) / 1_000.0;
-        figures
-            .kills
+        let outage = |word, from_us, to_us: Option<i64>| {
+            let (from_s, to_s) = (seconds(from_us), seconds(to_us.unwrap_or(from_us)));
+            Outage { word, from_s, to_s }
+        };
+        let hurts = figures
+            .hurts
             .iter()
-            .map(|kill| Outage { from_s: seconds(kill.at_us), to_s: seconds(kill.back_us.unwrap_or(kill.at_us)) })
-            .collect()
+            .map(|hurt| outage(if hurt.what.starts_with("disk") { "disk" } else { "Redis" }, hurt.from_us, hurt.to_us));
+        figures.kills.iter().map(|kill| outage("kill", kill.at_us, kill.back_us)).chain(hurts).collect()
     };
     let values = |of: &dyn Fn(&crate::audit::Second) -> i64| -> Vec<Option<f64>> {
         figures.seconds.iter().map(|second| Some(milliseconds(of(second)) * 1_000.0)).collect()
@@ -181,6 +185,21 @@ fn tables(html: &mut String, figures: &Figures) {
                 kill.changes_in_flight,
                 kill.changes_waiting,
                 kill.unknown
+            );
+        }
+        html.push_str("</table></div>");
+    }
+    if !figures.hurts.is_empty() {
+        html.push_str("<h2>Redis and the disk</h2><div class=\"wide\"><table><tr><th>what</th><th class=\"n\">at</th><th class=\"n\">for</th><th class=\"n\">entries lost from Redis</th></tr>");
+        for hurt in &figures.hurts {
+            let seconds = |us: i64| format!("{:.2} s", milliseconds(us) / 1_000.0);
+            let _ = write!(
+                html,
+                "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+                escape(&hurt.what),
+                seconds(hurt.from_us - figures.began_us),
+                hurt.to_us.map_or_else(|| "to the end".into(), |to_us| seconds(to_us - hurt.from_us)),
+                hurt.lost_entries.map_or_else(String::new, |lost| lost.to_string())
             );
         }
         html.push_str("</table></div>");

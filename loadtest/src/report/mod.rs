@@ -4,6 +4,7 @@ mod charts;
 mod figures;
 mod html;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
@@ -59,6 +60,25 @@ pub(crate) fn write(
     Ok(())
 }
 
+/// The run in one line, for who counts many of them: of the kill that landed best, how many changes were in flight and how
+/// many were left unknown; what was acknowledged in all; and what was done to the server.
+fn brief(figures: &Figures) -> String {
+    let landed =
+        figures.kills.iter().map(|kill| (kill.unknown, kill.changes_in_flight.min(kill.changes_waiting))).max();
+    let (unknown, in_flight) = landed.unwrap_or((0, 0));
+    let mut faults: BTreeMap<&str, u64> = BTreeMap::new();
+    let hurts = figures.hurts.iter().map(|hurt| hurt.what.as_str());
+    for fault in figures.kills.iter().map(|kill| kill.how.as_str()).chain(hurts) {
+        *faults.entry(fault).or_default() += 1;
+    }
+    let faults: Vec<String> = faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
+    format!(
+        "in brief: {in_flight} in flight, {unknown} unknown, {} acknowledged; faults: {}",
+        figures.changes_acknowledged,
+        if faults.is_empty() { "none".into() } else { faults.join(", ") }
+    )
+}
+
 fn summary(directory: &Path, judgement: &Judgement, figures: &Figures) {
     say("");
     say(&format!(
@@ -83,6 +103,15 @@ fn summary(directory: &Path, judgement: &Judgement, figures: &Figures) {
             )
         ));
     }
+    for hurt in &figures.hurts {
+        let seconds = |us: i64| figures::milliseconds(us) / 1_000.0;
+        let lasted = hurt
+            .to_us
+            .map_or_else(|| "to the end".into(), |to_us| format!("for {:.2} s", seconds(to_us - hurt.from_us)));
+        let lost = hurt.lost_entries.map_or_else(String::new, |lost| format!("; back with {lost} entries fewer"));
+        say(&format!("{} at {:.2} s {lasted}{lost}", hurt.what, seconds(hurt.from_us - figures.began_us)));
+    }
+    say(&brief(figures));
     say(&format!(
         "{:<9} {:>8} {:>8} {:>8} {:>9} {:>9} {:>9} {:>9}",
         "", "ok", "refused", "unknown", "p50 ms", "p99 ms", "p99.9 ms", "max ms"
