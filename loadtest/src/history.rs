@@ -203,6 +203,8 @@ pub(crate) enum MarkKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lost_entries: Option<u64>,
     },
+    /// The server was asked for a snapshot.
+    SnapshotAsked,
     DriveEnded,
 }
 

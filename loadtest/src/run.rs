@@ -219,6 +219,8 @@ async fn witness_redis(ground: &Ground, caught_up_seq: Option<u64>, path: &Path)
         caught_up_seq,
         last: stream.last,
         link: stream.link.clone(),
+        base: stream.base,
+        snapshots: stream.snapshots.clone(),
         stream: stream_frames(&stream),
         log: log_frames(&ground.data_dir)?,
     };

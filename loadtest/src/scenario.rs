@@ -55,11 +55,21 @@ pub(crate) struct Server {
     pub(crate) segment_mib: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) buffer_mib: Option<u64>,
+    /// How often it is asked for a snapshot, until it is first restarted; and once more after that. Default never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) snapshot_every_seconds: Option<f64>,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Self { hold_seconds: 8, group_claims_max: 4, start_seconds_max: 60, segment_mib: None, buffer_mib: None }
+        Self {
+            hold_seconds: 8,
+            group_claims_max: 4,
+            start_seconds_max: 60,
+            segment_mib: None,
+            buffer_mib: None,
+            snapshot_every_seconds: None,
+        }
     }
 }
 
@@ -314,6 +324,10 @@ impl Scenario {
         for (field, value) in [("segment_mib", self.server.segment_mib), ("buffer_mib", self.server.buffer_mib)] {
             need(value.is_none_or(|mib| (1..=4_096).contains(&mib)), format!("server.{field} is not within 1..=4096"));
         }
+        need(
+            self.server.snapshot_every_seconds.is_none_or(|seconds| (0.1..=3_600.0).contains(&seconds)),
+            "server.snapshot_every_seconds is not within 0.1..=3600".into(),
+        );
         if let Some(disk) = &self.disk {
             need((8..=4_096).contains(&disk.mib), "disk.mib is not within 8..=4096".into());
         }

@@ -51,6 +51,13 @@ impl Stop {
         self.0.server.store(pid, Ordering::SeqCst);
     }
 
+    /// Sends `signal` to the running server, if there is one.
+    pub(crate) fn tell_server(&self, signal: Signal) {
+        if let Some(pid) = Pid::from_raw(self.0.server.load(Ordering::SeqCst)) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
     /// Names one more process that must not.
     pub(crate) fn guard_also(&self, process: u32) {
         self.0.ground.lock().unwrap_or_else(PoisonError::into_inner).processes.push(process);

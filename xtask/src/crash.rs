@@ -68,6 +68,8 @@ struct Options {
 struct Programs {
     surge: PathBuf,
     server: PathBuf,
+    /// The folder in which `scenarios/` lies.
+    scenarios: PathBuf,
 }
 
 pub(crate) fn main(args: &[String]) -> ExitCode {
@@ -123,10 +125,16 @@ fn crash(options: &Options) -> Result<bool, String> {
     let release = target_dir().join("release");
     // Copied away: another build must not change the binary between two rounds.
     let dir = target_dir().join("crash");
-    let programs = Programs { surge: dir.join("berth-surge"), server: dir.join("berth") };
+    let programs = Programs { surge: dir.join("berth-surge"), server: dir.join("berth"), scenarios: dir.clone() };
     for (name, to) in [("berth-surge", &programs.surge), ("berth", &programs.server)] {
         let from = release.join(name);
         planted::copy(&from, to).map_err(|error| format!("could not copy {}: {error}", from.display()))?;
+    }
+    // The scenarios as well.
+    for variant in Variant::ALL {
+        let from = root().join(variant.scenario());
+        let to = dir.join(variant.scenario());
+        planted::copy(&from, &to).map_err(|error| format!("could not copy {}: {error}", from.display()))?;
     }
     let rounds = (0..options.rounds).zip(options.variants.iter().cycle());
     let rounds = rounds.map(|(round, &variant)| (variant, options.first_seed + round)).collect::<Vec<_>>();
@@ -139,7 +147,7 @@ fn crash(options: &Options) -> Result<bool, String> {
 pub(crate) fn gate() -> Result<Tally, Stop> {
     planted::build(&[], &["berth", "berth-surge"])?;
     let debug = target_dir().join("debug");
-    let programs = Programs { surge: debug.join("berth-surge"), server: debug.join("berth") };
+    let programs = Programs { surge: debug.join("berth-surge"), server: debug.join("berth"), scenarios: root() };
     let dir = target_dir().join("crash").join("gate");
     let totals = play(&programs, &[(Variant::PowerCut, 1), (Variant::PowerCut, 2), (Variant::Redis, 3)], &dir)?;
     println!("{}", totals.told());
@@ -170,18 +178,20 @@ struct Totals {
     in_flight: u64,
     unknown: u64,
     acknowledged: u64,
+    snapshots: u64,
 }
 
 impl Totals {
     fn told(&self) -> String {
         let faults: Vec<String> = self.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
         format!(
-            "faults injected: {}\n{} changes in flight when the server died, {} of them left unknown; {} acknowledged in all\n\
+            "faults injected: {}\n{} changes in flight when the server died, {} of them left unknown; {} acknowledged in all; {} snapshots asked for\n\
              {} rounds proved nothing\n{} passed, {} failed",
             if faults.is_empty() { "none".to_owned() } else { faults.join(", ") },
             self.in_flight,
             self.unknown,
             self.acknowledged,
+            self.snapshots,
             self.proved_nothing,
             self.passed,
             self.failed
@@ -201,6 +211,7 @@ fn play(programs: &Programs, rounds: &[(Variant, u64)], dir: &Path) -> Result<To
         totals.in_flight += brief.in_flight;
         totals.unknown += brief.unknown;
         totals.acknowledged += brief.acknowledged;
+        totals.snapshots += brief.snapshots;
         let verdict = match ended.code {
             Some(0) => {
                 totals.passed += 1;
@@ -249,7 +260,8 @@ fn surge_until_it_proves(
         // What an earlier run left there must not be taken for this run's.
         let _ = std::fs::remove_dir_all(place);
         let mut surge = Command::new(&programs.surge);
-        surge.args(["run", scenario, "--seed", &seed.to_string(), "--server"]).arg(&programs.server);
+        surge.arg("run").arg(programs.scenarios.join(scenario)).args(["--seed", &seed.to_string(), "--server"]);
+        surge.arg(&programs.server);
         surge.arg("--report-dir").arg(place).current_dir(root());
         let ended = run(&mut surge, Show::Kept)?;
         if ended.code != Some(PROVES_NOTHING) || tries == TRIES_MAX {
@@ -268,6 +280,7 @@ struct Brief {
     in_flight: u64,
     unknown: u64,
     acknowledged: u64,
+    snapshots: u64,
     faults: Vec<(String, u64)>,
 }
 
@@ -288,6 +301,7 @@ impl Brief {
             in_flight: count("in flight"),
             unknown: count("unknown"),
             acknowledged: count("acknowledged"),
+            snapshots: count("snapshots asked for"),
             faults: faults.split(", ").filter_map(fault).collect(),
         }
     }
@@ -320,10 +334,10 @@ mod tests {
 
     #[test]
     fn the_brief_line_of_a_surge_is_read() {
-        let text =
-            "kill 1\nin brief: 230 in flight, 205 unknown, 1395 acknowledged; faults: power-cut 1, redis-wipe 2\n";
+        let text = "kill 1\nin brief: 230 in flight, 205 unknown, 1395 acknowledged, 3 snapshots asked for; \
+                    faults: power-cut 1, redis-wipe 2\n";
         let faults = vec![("power-cut".to_owned(), 1), ("redis-wipe".to_owned(), 2)];
-        assert_eq!(Brief::read(text), Brief { in_flight: 230, unknown: 205, acknowledged: 1395, faults });
+        assert_eq!(Brief::read(text), Brief { in_flight: 230, unknown: 205, acknowledged: 1395, snapshots: 3, faults });
         assert_eq!(Brief::read("berth-surge: there is no server"), Brief::default());
         assert_eq!(Brief::read("in brief: 0 in flight, 0 unknown, 7 acknowledged; faults: none").faults, []);
     }

@@ -103,10 +103,13 @@ fn chain(witness: &Witness, broken: &mut Vec<String>) {
             broken.push(format!("frame {} of the stream is of an older epoch than the one before", frame.first));
         }
     }
-    let (last, link) = witness.stream.last().map_or((0, ""), |frame| (frame.last, frame.link.as_str()));
-    if (witness.last, witness.link.as_str()) != (last, link) {
-        let (said, named) = (witness.last, &witness.link);
-        broken.push(format!("the head says {said} {named}, and the last frame is {last} {link}"));
+    let (said, named) = (witness.last, &witness.link);
+    match witness.stream.last() {
+        Some(frame) if (frame.last, &frame.link) != (said, named) => {
+            broken.push(format!("the head says {said} {named}, and the last frame is {} {}", frame.last, frame.link));
+        }
+        None if said != witness.base => broken.push(format!("the head says {said}, and there is no frame")),
+        _ => {}
     }
 }
 
@@ -114,7 +117,11 @@ fn chain(witness: &Witness, broken: &mut Vec<String>) {
 fn same_as_the_log(witness: &Witness, broken: &mut Vec<String>) {
     let log: HashMap<u64, &FrameLine> = witness.log.iter().map(|frame| (frame.first, frame)).collect();
     let log_begins = witness.log.first().map_or(1, |frame| frame.first);
-    if let Some(first) = witness.stream.first().filter(|frame| frame.first > log_begins) {
+    // What is not in the stream must be in a snapshot beside it.
+    let s0s = witness.snapshots.split(' ').filter_map(|snapshot| snapshot.split('/').next()?.parse::<u64>().ok());
+    let behind = if s0s.max() >= Some(witness.base) { witness.base } else { 0 };
+    let may_begin = log_begins.max(behind + 1);
+    if let Some(first) = witness.stream.first().filter(|frame| frame.first > may_begin) {
         broken.push(format!("the stream begins with entry {}, the log with {log_begins}", first.first));
     }
     for frame in witness.stream.iter().filter(|frame| frame.last >= log_begins) {
@@ -171,7 +178,14 @@ mod tests {
     }
 
     fn copied() -> Witness {
-        Witness { caught_up_seq: Some(8), last: 8, link: "4".into(), stream: frames(4, true), log: frames(4, false) }
+        Witness {
+            caught_up_seq: Some(8),
+            last: 8,
+            link: "4".into(),
+            stream: frames(4, true),
+            log: frames(4, false),
+            ..Witness::default()
+        }
     }
 
     fn found(bend: impl FnOnce(&mut Witness)) -> Vec<String> {
@@ -185,6 +199,20 @@ mod tests {
     #[test]
     fn a_true_copy_is_fine() {
         assert_eq!(found(|_| {}), [""; 0]);
+        // A stream that was trimmed behind a snapshot; one that was installed with it and has no frame yet.
+        let trimmed = |all: &mut Witness, frames: usize| {
+            all.stream.drain(..frames);
+            (all.base, all.snapshots) = (2 * u64::try_from(frames).unwrap(), format!("{}/9/3/700", 2 * frames));
+        };
+        assert_eq!(found(|witness| trimmed(witness, 2)), [""; 0]);
+        assert_eq!(found(|witness| trimmed(witness, 4)), [""; 0]);
+        assert!(
+            found(|witness| {
+                trimmed(witness, 2);
+                witness.snapshots.clear();
+            })[0]
+                .contains("begins with entry 5, the log with 1")
+        );
         // What was written after the server had said that all was there may still be on its way.
         assert_eq!(found(|witness| witness.log = frames(5, false)), [""; 0]);
     }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::task::JoinSet;
 
 use super::field::Field;
@@ -16,6 +17,7 @@ use crate::fault::{Fault, RedisFault};
 use crate::ground::Ground;
 use crate::history::MarkKind;
 use crate::seed::Admin;
+use crate::stop::Stop;
 
 /// How often a full disk is looked at again: what a trimmed log gives back is taken too.
 const TOP_UP_EVERY: Duration = Duration::from_millis(50);
@@ -51,6 +53,29 @@ pub(crate) async fn hurt_all(field: Arc<Field>, ground: Arc<Ground>, admin: Admi
         }
     }
     first
+}
+
+/// Asks the server for snapshots, so that a crash may land in one and a start has one to begin with. Ends with the drive.
+///
+/// After a restart one is asked for and no more: of two, the log before the restart would be trimmed, and the audit wants
+/// every entry.
+pub(crate) async fn ask_for_snapshots(field: Arc<Field>, stop: Stop) {
+    let Some(seconds) = field.scenario.server.snapshot_every_seconds else { return };
+    let mut up = field.up.subscribe();
+    let mut left = u32::MAX;
+    while !field.schedule.is_closed() && left > 0 {
+        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+        if up.has_changed().unwrap_or(false) {
+            // It was killed since: a process that is not ready yet would die of the signal.
+            up.mark_unchanged();
+            left = 1;
+        }
+        if *field.up.borrow() && field.since_drive_began() > Duration::ZERO {
+            stop.tell_server(Signal::USR1);
+            field.recorder.mark(field.clock.now_us(), MarkKind::SnapshotAsked);
+            left -= 1;
+        }
+    }
 }
 
 async fn hurt_redis(

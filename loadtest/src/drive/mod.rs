@@ -27,6 +27,7 @@ use goose::prelude::{GooseDefault, GooseDefaultType};
 pub(crate) use ask::Ask;
 pub(crate) use exchange::exchange;
 pub(crate) use field::{Field, FieldParts};
+use hurt::ask_for_snapshots;
 pub(crate) use hurt::hurt_all;
 pub(crate) use strike::{ServerSeat, strike_all};
 
@@ -47,8 +48,10 @@ pub(crate) async fn drive(
     field.recorder.mark(field.clock.now_us(), MarkKind::DriveBegan);
     let dispatcher = tokio::spawn(schedule::dispatch(Arc::clone(field)));
     let watcher = tokio::spawn(watch(Arc::clone(field), stop.clone()));
+    let asker = tokio::spawn(ask_for_snapshots(Arc::clone(field), stop.clone()));
     let metrics = attack.execute().await;
     field.schedule.close();
+    asker.abort();
     watcher.abort();
     dispatcher.abort();
     field.recorder.mark(field.clock.now_us(), MarkKind::DriveEnded);

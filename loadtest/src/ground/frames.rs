@@ -40,6 +40,11 @@ pub(crate) struct Witness {
     /// What the head says.
     pub(crate) last: u64,
     pub(crate) link: String,
+    /// The stream was trimmed up to this entry, behind one of these snapshots (`s0/s1/pieces/bytes`) in Redis.
+    #[serde(default)]
+    pub(crate) base: u64,
+    #[serde(default)]
+    pub(crate) snapshots: String,
     pub(crate) stream: Vec<FrameLine>,
     pub(crate) log: Vec<FrameLine>,
 }
@@ -187,7 +192,8 @@ mod tests {
         let stream = Stream { frames: vec![("2-0".into(), one), ("3-0".into(), two)], ..Stream::default() };
         let stream = stream_frames(&stream);
         assert_eq!(stream[0], FrameLine { id: "2-0".into(), ..log[0].clone() });
-        let witness = Witness { caught_up_seq: Some(3), last: 3, link: log[1].link.clone(), stream, log };
+        let witness =
+            Witness { caught_up_seq: Some(3), last: 3, link: log[1].link.clone(), stream, log, ..Witness::default() };
         let path = directory.path().join("redis.ndjson");
         witness.write(&path).unwrap();
         assert_eq!(Witness::read(&path).unwrap(), Some(witness));

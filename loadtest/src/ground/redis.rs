@@ -215,6 +215,8 @@ impl Drop for Process {
 pub(crate) struct Stream {
     pub(crate) last: u64,
     pub(crate) link: String,
+    pub(crate) base: u64,
+    pub(crate) snapshots: String,
     /// The id of each entry, and the frame in it.
     pub(crate) frames: Vec<(String, Vec<u8>)>,
 }
@@ -224,9 +226,15 @@ type Fields = Vec<(String, Vec<u8>)>;
 
 fn read_stream(port: u16) -> redis::RedisResult<Stream> {
     let mut connection = connect(port)?;
-    let (last, link): (Option<u64>, Option<String>) =
-        redis::cmd("HMGET").arg(HEAD).arg("last").arg("link").query(&mut connection)?;
-    let mut stream = Stream { last: last.unwrap_or(0), link: link.unwrap_or_default(), frames: Vec::new() };
+    let (last, link, base, snapshots): (Option<u64>, Option<String>, Option<u64>, Option<String>) =
+        redis::cmd("HMGET").arg(HEAD).arg(&["last", "link", "base", "snapshots"]).query(&mut connection)?;
+    let mut stream = Stream {
+        last: last.unwrap_or(0),
+        link: link.unwrap_or_default(),
+        base: base.unwrap_or(0),
+        snapshots: snapshots.unwrap_or_default(),
+        frames: Vec::new(),
+    };
     let mut from = "-".to_owned();
     loop {
         let page: Vec<(String, Fields)> =

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::audit::{Evidence, HurtFacts, KillFacts, Second, hurts, kills, seconds_of};
-use crate::history::{Op, Operation, Outcome};
+use crate::history::{MarkKind, Op, Operation, Outcome};
 use crate::run::RunRecord;
 
 /// Everything a report shows besides the judgement.
@@ -26,6 +26,7 @@ pub(crate) struct Figures {
     pub(crate) starts: u64,
     pub(crate) kills: Vec<KillFacts>,
     pub(crate) hurts: Vec<HurtFacts>,
+    pub(crate) snapshots_asked: u64,
     /// Changes acknowledged, replays not counted.
     pub(crate) changes_acknowledged: u64,
     pub(crate) by_operation: Vec<OperationFigures>,
@@ -81,6 +82,9 @@ impl Figures {
             starts: seconds.iter().map(|second| second.starts).sum(),
             kills: kills(evidence),
             hurts: hurts(evidence),
+            snapshots_asked: tally(
+                evidence.marks.iter().filter(|mark| matches!(mark.mark, MarkKind::SnapshotAsked)).count(),
+            ),
             changes_acknowledged: tally(
                 operations.iter().filter(|one| one.op.changes() && one.outcome == Outcome::Ok && !one.replayed).count(),
             ),

@@ -73,8 +73,9 @@ fn brief(figures: &Figures) -> String {
     }
     let faults: Vec<String> = faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
     format!(
-        "in brief: {in_flight} in flight, {unknown} unknown, {} acknowledged; faults: {}",
+        "in brief: {in_flight} in flight, {unknown} unknown, {} acknowledged, {} snapshots asked for; faults: {}",
         figures.changes_acknowledged,
+        figures.snapshots_asked,
         if faults.is_empty() { "none".into() } else { faults.join(", ") }
     )
 }
