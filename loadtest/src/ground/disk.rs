@@ -127,8 +127,7 @@ mod tests {
                 return;
             }
         };
-        let mut prepared = File::create(root.join("prepared")).unwrap();
-        prepared.write_all(&[0; 4096]).unwrap();
+        std::fs::write(root.join("prepared"), [0; 4096]).unwrap();
         disk.fill().unwrap();
         let full = std::fs::write(root.join("more"), [1; 4096]).unwrap_err();
         assert_eq!(full.kind(), ErrorKind::StorageFull);
