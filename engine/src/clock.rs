@@ -1,5 +1,8 @@
 //! The only place that reads a clock.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::units::TimestampMs;
@@ -9,10 +12,41 @@ use crate::units::TimestampMs;
 /// A wall clock that jumps during the run changes nothing; a wall clock that went back while the process was
 /// down cannot put a new entry before an old one, because the anchor is no earlier than the newest entry.
 // rule: TIM-1 within a run time is an anchor plus monotonic time; a start anchors no earlier than the newest entry
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Clock {
     anchor: TimestampMs,
-    started: Instant,
+    started: Started,
+}
+
+#[derive(Clone, Debug)]
+enum Started {
+    Here(Instant),
+    /// By a simulator's time, when its monotonic part stood there.
+    Simulated(Arc<SimulatedTime>, u64),
+}
+
+/// A time that passes only when a simulator says so.
+#[derive(Debug, Default)]
+pub(crate) struct SimulatedTime {
+    wall_ms: AtomicU64,
+    monotonic_ms: AtomicU64,
+}
+
+impl SimulatedTime {
+    /// Lets time pass.
+    pub(crate) fn pass(&self, ms: u64) {
+        self.wall_ms.fetch_add(ms, Relaxed);
+        self.monotonic_ms.fetch_add(ms, Relaxed);
+    }
+
+    /// Somebody sets the wall clock.
+    pub(crate) fn set_wall(&self, to: TimestampMs) {
+        self.wall_ms.store(to.0, Relaxed);
+    }
+
+    pub(crate) fn wall(&self) -> TimestampMs {
+        TimestampMs(self.wall_ms.load(Relaxed))
+    }
 }
 
 impl Clock {
@@ -25,13 +59,25 @@ impl Clock {
     fn anchored(anchor: TimestampMs) -> Self {
         #[expect(clippy::disallowed_methods, reason = "this file is where the clock is read")]
         let started = Instant::now();
-        Self { anchor, started }
+        Self { anchor, started: Started::Here(started) }
+    }
+
+    /// As [`Clock::start`], by a simulator's time.
+    pub(crate) fn simulated(time: Arc<SimulatedTime>, newest_entry: TimestampMs) -> Self {
+        let began = time.monotonic_ms.load(Relaxed);
+        Self { anchor: time.wall().max(newest_entry), started: Started::Simulated(time, began) }
     }
 
     /// Now.
     #[must_use]
     pub fn now(&self) -> TimestampMs {
-        self.anchor.plus(self.started.elapsed())
+        match &self.started {
+            Started::Here(started) => self.anchor.plus(started.elapsed()),
+            Started::Simulated(time, began) => {
+                let passed = time.monotonic_ms.load(Relaxed) - began;
+                self.anchor.plus(Duration::from_millis(passed))
+            }
+        }
     }
 }
 

@@ -107,6 +107,8 @@ pub struct Engine {
     pub(crate) snapshots: Snapshots,
     /// Bytes of all segments there are.
     pub(crate) log_bytes: Arc<AtomicU64>,
+    /// Where a simulator lets another caller in: a claim is about to end and its entry has no number yet.
+    pub(crate) between_steps: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Engine {
@@ -172,6 +174,7 @@ impl Engine {
             directory: None,
             snapshots: Snapshots::default(),
             log_bytes: Arc::default(),
+            between_steps: None,
         }
     }
 

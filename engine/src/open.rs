@@ -13,7 +13,7 @@ use crate::ids::{CellId, Epoch, Seq};
 use crate::inventory::{Inventory, Limits};
 use crate::journal::directory::{self, Directory, OpenError};
 use crate::journal::fence;
-use crate::journal::reader::{self, Tail, Unused, read_directory};
+use crate::journal::reader::{self, ReadError, Tail, Unused, read_directory};
 use crate::journal::redis_stream::RedisStream;
 use crate::journal::reserve::Reserve;
 use crate::journal::segment::{self, SegmentFile};
@@ -60,6 +60,8 @@ pub(crate) struct Parts {
     pub(crate) writer: Writer,
     pub(crate) reserve: Arc<Reserve>,
     pub(crate) shipper: Option<Shipper>,
+    /// The time of the newest entry that was replayed.
+    pub(crate) newest: TimestampMs,
 }
 
 impl Engine {
@@ -76,6 +78,7 @@ impl Engine {
         policy: Arc<dyn Policy>,
         on_note: &mut dyn FnMut(Note<'_>),
     ) -> Result<(Engine, ReplayReport), OpenError> {
+        config.validate()?;
         let storage = Arc::new(Disk::new(&config.journal.dir, config.journal.power_cut_rehearsal));
         let redis = config.journal.redis.as_ref().map(RedisStream::new).transpose();
         let redis = redis.map_err(|reason| OpenError::Config { field: "journal.redis", reason })?;
@@ -85,7 +88,7 @@ impl Engine {
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(io)
         };
-        let Parts { mut writer, reserve, shipper } = parts;
+        let Parts { mut writer, reserve, shipper, .. } = parts;
         if let Some(shipper) = shipper {
             let shipper = ShipperThread::spawn(shipper).map_err(io)?;
             let bell = shipper.bell();
@@ -100,7 +103,8 @@ impl Engine {
         Ok((engine, report))
     }
 
-    /// Everything of [`Engine::open`] but the threads. With a stream there is a shipper among the parts.
+    /// Everything of [`Engine::open`] but the threads and the check of the configuration: a simulator takes segments of a few
+    /// pages. With a stream there is a shipper among the parts.
     pub(crate) fn assemble(
         storage: Arc<dyn Storage>,
         stream: Option<Box<dyn Stream>>,
@@ -108,11 +112,10 @@ impl Engine {
         policy: Arc<dyn Policy>,
         on_note: &mut dyn FnMut(Note<'_>),
     ) -> Result<(Engine, Parts, ReplayReport), OpenError> {
-        config.validate()?;
         let journal = &config.journal;
         let directory = Directory::open(Arc::clone(&storage), config.cell)?;
         let inventory = Inventory::new(&config.limits);
-        let Replayed { mut tail, newest, mut report } = replay(&directory, config.cell, &inventory, on_note)?;
+        let Replayed { mut tail, newest, mut report, damaged } = replay(&directory, config.cell, &inventory, on_note)?;
         let mut stream = stream;
         if let Some(stream) = &mut stream {
             let taken = directory.epoch_taken()?.max(tail.epoch);
@@ -120,6 +123,11 @@ impl Engine {
         }
         if let Some(torn) = &tail.torn {
             directory::cut(&*storage, torn)?;
+        }
+        directory::settle(&*storage, &tail)?;
+        for name in &damaged {
+            let io = |error| OpenError::Io { path: storage.path(name), error };
+            snapshot_file::set_aside(&*storage, name).map_err(io)?;
         }
         let ready = adopt(&*storage, &mut tail, journal.segment_bytes)?;
         let epoch = directory.next_epoch(tail.epoch)?;
@@ -150,7 +158,7 @@ impl Engine {
         let first = match reserve.next() {
             Some(first) => first,
             None => {
-                reserve.make().map_err(io)?;
+                reserve.make_first().map_err(io)?;
                 reserve.next().ok_or_else(|| io(std::io::Error::other("no segment")))?
             }
         };
@@ -171,7 +179,7 @@ impl Engine {
         engine.shipping = shipper.as_ref().map(Shipper::shared);
         report.epoch = epoch;
         report.cut = tail.torn.map(|torn| (storage.path(&torn.name), torn.offset));
-        Ok((engine, Parts { writer, reserve, shipper }, report))
+        Ok((engine, Parts { writer, reserve, shipper, newest }, report))
     }
 
     /// Replays an existing directory that no other process owns, to read from. Every submit fails.
@@ -201,6 +209,8 @@ struct Replayed {
     tail: Tail,
     newest: TimestampMs,
     report: ReplayReport,
+    /// Snapshots that are damaged, by name.
+    damaged: Vec<String>,
 }
 
 /// Loads the newest whole snapshot, then applies the journal behind it.
@@ -214,6 +224,7 @@ fn replay(
     let storage = &*directory.storage;
     let io = |error| OpenError::Io { path: storage.path(snapshot_file::DIR), error };
     let mut report = ReplayReport::default();
+    let mut damaged = Vec::new();
     let mut replayer = Replayer::new(inventory, on_note);
     let mut from = Seq(0);
     let mut reaches = Seq(0);
@@ -226,6 +237,9 @@ fn replay(
         let (reader, totals) = match whole {
             Ok(whole) => whole,
             Err(error @ (SnapshotError::Damaged { .. } | SnapshotError::Io(_))) => {
+                if matches!(error, SnapshotError::Damaged { .. }) {
+                    damaged.push(name);
+                }
                 report.snapshots_damaged.push((path, error.to_string()));
                 continue;
             }
@@ -249,13 +263,20 @@ fn replay(
     }
     if tail.last < reaches {
         let what = format!("the log ends here, and the snapshot at {from} was taken when it reached {reaches}");
-        return Err(OpenError::Replay { seq: tail.last, what });
+        // What would pass for a torn tail is damage: the snapshot was named when the log was durable up to there.
+        return Err(match &tail.torn {
+            Some(torn) => {
+                let what = format!("a bad frame: {what}");
+                ReadError::Damaged { path: storage.path(&torn.name), offset: torn.offset, what }.into()
+            }
+            None => OpenError::Replay { seq: tail.last, what },
+        });
     }
     let newest = replayer.finish()?;
     report.entries = tail.last.0 - from.0;
     report.bytes = tail.bytes;
     report.nanos = watch.nanos();
-    Ok(Replayed { tail, newest, report })
+    Ok(Replayed { tail, newest, report, damaged })
 }
 
 /// Takes over the segments that an earlier run made ready; removes those that do not fit.
@@ -279,3 +300,7 @@ fn adopt(storage: &dyn Storage, tail: &mut Tail, segment_bytes: u64) -> Result<V
     }
     Ok(ready)
 }
+
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod tests;

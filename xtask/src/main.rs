@@ -1,9 +1,9 @@
-//! The project's own chores: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask crash`.
+//! The project's own chores: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask crash`, `cargo xtask sim`.
 //!
 //! Owns the order of the gate and what each step must print or return; knows our crates only by the commands a person would
 //! type, and depends on nothing but std, so that it builds in a second on a fresh clone.
 //!
-//! Reading order: [`test`] (the gate), [`tidy`] (what is held about the text), [`planted`] (faults on purpose), [`crash`],
+//! Reading order: [`test`] (the gate), [`tidy`] (what is held about the text), [`planted`] (faults on purpose), [`crash`] and [`sim`],
 //! then the helpers [`redis`], [`shell`] and [`tally`].
 
 #![forbid(unsafe_code)]
@@ -16,6 +16,8 @@ mod tidy;
 mod planted;
 
 mod crash;
+
+mod sim;
 
 mod redis;
 
@@ -32,6 +34,7 @@ Berth's chores. Every one runs from any folder of the checkout.
                           checkers, and the faults planted on purpose that must be noticed
     cargo xtask tidy      only what is held about the text (seconds): crate arrows, rule ids, no machine paths
     cargo xtask crash     many short surges with a crash in each, on a release build, each with another seed
+    cargo xtask sim       the simulator: a cell, its disk and its Redis through failures and crashes, by seed
     cargo xtask help      this page; `cargo xtask test --help` and `crash --help` tell more
 
 A first visit:            cargo xtask test
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         "test" => test::main(rest),
         "tidy" => tidy::main(rest),
         "crash" => crash::main(rest),
+        "sim" => sim::main(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             ExitCode::SUCCESS

@@ -153,7 +153,8 @@ impl<'a> Frame<'a> {
         let payload = &whole[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + head.payload_bytes as usize];
         let link = Link(u64_at(header, 40));
         let padding = &whole[FRAME_HEADER_BYTES + head.payload_bytes as usize..];
-        if checksum(&header[..FIELD_BYTES], payload) != link || padding.iter().any(|byte| *byte != 0) {
+        let right = checksum(&header[..FIELD_BYTES], payload) == link && padding.iter().all(|byte| *byte == 0);
+        if !right && !cfg!(berth_fault = "ignore_checksum") {
             return Err(FrameError::Checksum);
         }
         if head.count == 0 || head.first.0 == 0 || head.first.0.checked_add(u64::from(head.count)).is_none() {

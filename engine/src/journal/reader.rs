@@ -65,6 +65,17 @@ pub struct Unused {
     pub bytes: u64,
 }
 
+/// Where a frame lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FramePlace {
+    /// The segment's file, in its storage.
+    pub name: String,
+    /// Where it begins.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
+}
+
 /// Where a journal ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tail {
@@ -82,6 +93,8 @@ pub struct Tail {
     pub frames: u64,
     /// Bytes of those frames.
     pub bytes: u64,
+    /// The newest frame.
+    pub newest: Option<FramePlace>,
     /// The torn tail, if there is one.
     pub torn: Option<Torn>,
     /// Segments that were prepared and never used.
@@ -140,6 +153,7 @@ pub fn read_directory(
         index: 0,
         frames: 0,
         bytes: 0,
+        newest: None,
         torn: None,
         unused: Vec::new(),
     };
@@ -253,6 +267,15 @@ impl Segment<'_> {
             tail.link = frame.link;
             tail.frames += 1;
             tail.bytes += frame.bytes.len() as u64;
+            match &mut tail.newest {
+                Some(newest) if newest.name == self.name => {
+                    (newest.offset, newest.bytes) = (at as u64, frame.bytes.len() as u64);
+                }
+                newest => {
+                    let (offset, bytes) = (at as u64, frame.bytes.len() as u64);
+                    *newest = Some(FramePlace { name: self.name.to_owned(), offset, bytes });
+                }
+            }
             at += frame.bytes.len();
         }
         Ok(())

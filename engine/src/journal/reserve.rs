@@ -69,6 +69,16 @@ impl Reserve {
     /// # Errors
     /// Why none could be made.
     pub(crate) fn make(&self) -> io::Result<bool> {
+        self.make_within(self.log_bytes_max)
+    }
+
+    /// As [`Reserve::make`], whatever the budget: a start needs one segment to begin in, and a cell that cannot start cannot trim
+    /// its log either.
+    pub(crate) fn make_first(&self) -> io::Result<bool> {
+        self.make_within(u64::MAX)
+    }
+
+    fn make_within(&self, log_bytes_max: u64) -> io::Result<bool> {
         let index = {
             let state = self.state.lock();
             if state.ready.len() >= READY {
@@ -77,7 +87,7 @@ impl Reserve {
             state.next_index
         };
         // Not under the lock: the writer must not wait for a segment being filled with zeros. One maker at a time.
-        let within = self.log_bytes.load(Relaxed) + self.segment_bytes <= self.log_bytes_max;
+        let within = self.log_bytes.load(Relaxed) + self.segment_bytes <= log_bytes_max;
         let made = if within {
             SegmentFile::create(&*self.storage, index, self.segment_bytes)
         } else {

@@ -102,9 +102,13 @@ impl SegmentFile {
         Ok(Self { file, index, bytes })
     }
 
-    /// A file that was prepared by an earlier run, which never wrote to it: whole, and all zeros, as the caller has seen.
+    /// A file that was prepared by an earlier run, which never wrote to it: whole, and all zeros, as the caller has seen. Filled
+    /// again: that run may have been killed before it synced, or its sync may have failed.
     pub(crate) fn adopt(storage: &dyn Storage, index: u64, bytes: u64) -> io::Result<Self> {
-        Ok(Self { file: storage.open(&name(index))?, index, bytes })
+        let file = storage.open(&name(index))?;
+        fill_with_zeros(&*file, 0, bytes)?;
+        file.sync()?;
+        Ok(Self { file, index, bytes })
     }
 
     pub(crate) fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {

@@ -162,6 +162,13 @@ pub(crate) fn remove_unfinished(storage: &dyn Storage) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes a damaged snapshot out of the way of the next one, which would be made from it and counted beside it. Kept for
+/// whoever has to find out what happened; nothing reads it.
+pub(crate) fn set_aside(storage: &dyn Storage, name: &str) -> io::Result<()> {
+    storage.rename(name, &format!("{name}.damaged"))?;
+    storage.sync_dir(DIR)
+}
+
 /// A snapshot being written, under a name nobody reads.
 #[derive(Debug)]
 pub(crate) struct SnapshotWriter {

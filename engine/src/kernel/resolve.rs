@@ -85,6 +85,9 @@ impl Engine {
             self.inventory.change_words(&demand, &give);
             crate::sync::yield_now();
         }
+        if let Some(step) = &self.between_steps {
+            step();
+        }
         let appended = context.append(event);
         let seq = appended.seq;
         let len = u8::try_from(able.group.len()).expect("a group is at most GROUP_CLAIMS_MAX");

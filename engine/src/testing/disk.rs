@@ -1,10 +1,10 @@
 //! A disk in memory that fails on purpose, and keeps after a power cut only what it promised.
 //!
-//! What is written and not synced may be kept, lost, or torn at any sector. Names behave as on a journaling file system:
+//! What is written and not synced may be kept, lost, or torn at any sector; a sector holds a prefix of what was written to it. Names behave as on a journaling file system:
 //! after a power cut a prefix of the changes since the last sync of the directory is there. Everything is decided by one
 //! seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -49,6 +49,9 @@ impl DiskFault {
         DiskFault::BitFlip,
     ];
 }
+
+/// The kinds of operation in which the power can go: all that change something.
+pub const OPERATIONS: [&str; 7] = ["create_dir", "create", "write", "sync", "rename", "remove", "sync_dir"];
 
 /// One change that a sync has not covered.
 #[derive(Clone, Debug)]
@@ -104,6 +107,8 @@ struct State {
     hits: BTreeMap<DiskFault, u64>,
     /// Operations until the power goes.
     fuse: Option<u64>,
+    /// The power goes in the next operation of this kind.
+    fuse_in: Option<&'static str>,
     off: bool,
     /// The operation in which the power went.
     off_in: Option<&'static str>,
@@ -141,13 +146,14 @@ impl State {
 
     /// Before every operation that changes something.
     fn burn(&mut self, what: &'static str) -> io::Result<()> {
-        if let Some(fuse) = &mut self.fuse {
+        let burnt = self.fuse.as_mut().is_some_and(|fuse| {
             *fuse = fuse.saturating_sub(1);
-            if *fuse == 0 {
-                self.fuse = None;
-                self.off = true;
-                self.off_in = Some(what);
-            }
+            *fuse == 0
+        });
+        if !self.off && (burnt || self.fuse_in == Some(what)) {
+            (self.fuse, self.fuse_in) = (None, None);
+            self.off = true;
+            self.off_in = Some(what);
         }
         if self.off { Err(off()) } else { Ok(()) }
     }
@@ -187,6 +193,7 @@ impl MemoryDisk {
             armed: None,
             hits: BTreeMap::new(),
             fuse: None,
+            fuse_in: None,
             off: false,
             off_in: None,
             space_left: None,
@@ -200,9 +207,20 @@ impl MemoryDisk {
         self.0.lock().armed = Some(fault);
     }
 
+    /// Whatever was to happen does not; there is room for everything.
+    pub fn disarm(&self) {
+        let mut state = self.0.lock();
+        (state.armed, state.fuse, state.fuse_in, state.space_left) = (None, None, None, None);
+    }
+
     /// The power goes at the `n`-th operation from now that changes something.
     pub fn cut_power_after(&self, n: u64) {
         self.0.lock().fuse = Some(n.max(1));
+    }
+
+    /// The power goes in the next operation of this kind, one of [`OPERATIONS`].
+    pub fn cut_power_in(&self, operation: &'static str) {
+        self.0.lock().fuse_in = Some(operation);
     }
 
     /// The power goes now.
@@ -242,6 +260,8 @@ impl MemoryDisk {
         let torn = state.armed.take() == Some(DiskFault::TornWrite);
         if !kill {
             for inode in &mut state.inodes {
+                // A sector holds what was written to it in order: who has a later write to it has the earlier ones.
+                let mut lost = BTreeSet::new();
                 for write in std::mem::take(&mut inode.unsynced) {
                     // The two ends are the likely ones; a mixture of sectors is what breaks parsers.
                     let fate = if torn { 2 } else { state.random.below(3) };
@@ -262,7 +282,11 @@ impl MemoryDisk {
                     let mut at = write.at;
                     while at < end {
                         let next = ((at / SECTOR + 1) * SECTOR).min(end);
-                        if keep(&mut state.random) {
+                        let kept = keep(&mut state.random) && !lost.contains(&(at / SECTOR));
+                        if !kept {
+                            lost.insert(at / SECTOR);
+                        }
+                        if kept {
                             if inode.synced.len() < next {
                                 inode.synced.resize(next, 0);
                             }
@@ -279,10 +303,18 @@ impl MemoryDisk {
                 change.apply(&mut state.durable_names);
             }
             state.names = state.durable_names.clone();
+            // Without a name and without anybody who has it open.
+            let named: Vec<usize> = state.names.values().copied().collect();
+            for (index, inode) in state.inodes.iter_mut().enumerate() {
+                if !named.contains(&index) {
+                    *inode = Inode::default();
+                }
+            }
         }
         state.off = false;
         state.off_in = None;
         state.fuse = None;
+        state.fuse_in = None;
         state.locked = false;
         state.life += 1;
     }
@@ -304,11 +336,17 @@ impl MemoryDisk {
         Some(at)
     }
 
-    /// A copy of everything as it is at rest, as a disk of its own.
+    /// A copy of everything as it is now, unsynced writes included, as a disk of its own.
     #[must_use]
     pub fn copy(&self) -> MemoryDisk {
+        self.copy_with(1)
+    }
+
+    /// As [`MemoryDisk::copy`]; the copy's accidents follow from `seed`.
+    #[must_use]
+    pub fn copy_with(&self, seed: u64) -> MemoryDisk {
         let state = self.0.lock();
-        let copy = MemoryDisk::new(1);
+        let copy = MemoryDisk::new(seed);
         {
             let mut new = copy.0.lock();
             new.inodes.clone_from(&state.inodes);
@@ -318,18 +356,6 @@ impl MemoryDisk {
             new.dirs.clone_from(&state.dirs);
         }
         copy
-    }
-
-    /// Makes this disk's contents those of `other`.
-    pub fn replace_with(&self, other: &MemoryDisk) {
-        let other = other.copy();
-        let mut new = other.0.lock();
-        let mut state = self.0.lock();
-        state.inodes = std::mem::take(&mut new.inodes);
-        state.names = std::mem::take(&mut new.names);
-        state.durable_names = std::mem::take(&mut new.durable_names);
-        state.name_changes = std::mem::take(&mut new.name_changes);
-        state.dirs = std::mem::take(&mut new.dirs);
     }
 }
 
@@ -465,6 +491,9 @@ impl StorageFile for MemoryFile {
     fn write_all_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
         let mut guard = self.state()?;
         let state = &mut *guard;
+        if state.off {
+            return Err(off());
+        }
         let before = state.burn("write");
         let at = usize::try_from(at).map_err(io::Error::other)?;
         let short = before.is_err() || state.take(DiskFault::ShortWrite);

@@ -1,9 +1,10 @@
-//! Tools for tests, of this crate and of those that build on it: a plain reference model of the engine, and a disk
-//! and a Redis that fail on purpose.
+//! Tools for tests, of this crate and of those that build on it: a plain reference model of the engine, a disk and a
+//! Redis that fail on purpose, and a simulator that drives the one against the others.
 
 pub mod disk;
 mod model;
 pub mod random;
+pub mod sim;
 pub mod stream;
 
 pub use model::{Model, ModelRefusal};

@@ -86,6 +86,35 @@ impl Model {
         (self.slots[&slot].capacity, of(State::Held), of(State::Booked))
     }
 
+    /// Whether a slot takes new claims.
+    #[must_use]
+    pub fn is_open(&self, slot: SlotId) -> bool {
+        self.slots[&slot].open
+    }
+
+    /// Every slot, in ascending number.
+    pub fn slots(&self) -> impl Iterator<Item = SlotId> + '_ {
+        self.slots.keys().copied()
+    }
+
+    /// How many parties there are.
+    #[must_use]
+    pub fn parties(&self) -> u32 {
+        u32::try_from(self.parties.len()).expect("a model is small")
+    }
+
+    /// Every hold and booking ever made, in ascending number: its hold, its state, what was claimed and its deadline.
+    pub fn bookings(&self) -> impl Iterator<Item = (BookingNumber, BookingNumber, State, Claim, TimestampMs)> + '_ {
+        (0u64..).map(BookingNumber).zip(&self.bookings).map(|(number, booking)| {
+            (number, BookingNumber(booking.hold), booking.state, booking.claim, booking.expires_at)
+        })
+    }
+
+    /// Every idempotency key that has had an effect, with the outcome it stands for, in no order.
+    pub fn keys(&self) -> impl Iterator<Item = (IdempotencyKey, &Outcome)> + '_ {
+        self.keys.iter().map(|(key, (_, outcome))| (*key, outcome))
+    }
+
     /// The live claims of a party, in ascending number.
     #[must_use]
     pub fn live(&self, party: PartyId) -> Vec<(BookingNumber, State)> {

@@ -37,7 +37,7 @@ impl Cell {
         let stream = Box::new(redis.connect());
         let (engine, parts, _) =
             Engine::assemble(Arc::new(disk.clone()), Some(stream), &config, Arc::new(AllowAll), &mut |_| {}).unwrap();
-        let Parts { writer, reserve, shipper } = parts;
+        let Parts { writer, reserve, shipper, .. } = parts;
         let shipper = shipper.unwrap();
         Cell { disk: disk.clone(), redis: redis.clone(), engine, writer, shipper, reserve }
     }

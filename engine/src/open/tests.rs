@@ -1,0 +1,113 @@
+//! What the simulator found about starts, each as a test of its own.
+
+use super::*;
+use crate::command::{Command, Request};
+use crate::policy::AllowAll;
+use crate::testing::disk::MemoryDisk;
+
+fn config() -> Config {
+    let mut config = Config::new("memory:");
+    config.limits = Limits { parties_max: 100, slots_max: 100, bookings_max: 100, ..Limits::default() };
+    config.journal.buffer_bytes = 4096;
+    config.journal.segment_bytes = 16 << 10;
+    config
+}
+
+fn start(disk: &MemoryDisk, config: &Config) -> Result<(Engine, Parts, ReplayReport), OpenError> {
+    Engine::assemble(Arc::new(disk.clone()), None, config, Arc::new(AllowAll), &mut |_| {})
+}
+
+fn note(engine: &Engine, bytes: usize) -> Seq {
+    let request = Request { command: Command::Note { note: &vec![7; bytes] }, idempotency: None };
+    let told = engine.submit(&request, engine.now()).unwrap();
+    told.result.unwrap();
+    told.seq
+}
+
+/// A process killed between a write and its sync leaves the frame to the operating system. The next start reads it, so it is
+/// shown; then the power goes, on every disk that loses what was not synced.
+// rule: JNL-2
+#[test]
+fn what_a_start_has_read_is_durable_before_anything_rests_on_it() {
+    for seed in 0..40 {
+        let disk = MemoryDisk::new(seed);
+        let (engine, mut parts, _) = start(&disk, &config()).unwrap();
+        note(&engine, 10);
+        let _ = parts.writer.turn();
+        note(&engine, 10);
+        // The third write that changes something from here on is the sync behind the frame.
+        disk.cut_power_in("sync");
+        let _ = parts.writer.turn();
+        drop((engine, parts));
+        disk.restart(true);
+
+        let (engine, mut parts, _) = start(&disk, &config()).unwrap();
+        assert_eq!(engine.marks.durable(), Seq(2), "the process was killed, the operating system was not");
+        note(&engine, 10);
+        let _ = parts.writer.turn();
+        drop((engine, parts));
+        disk.restart(false);
+        let (engine, ..) = start(&disk, &config()).unwrap_or_else(|error| panic!("disk {seed}: {error}"));
+        assert_eq!(engine.appended(), Seq(3), "disk {seed}");
+    }
+}
+
+/// A start needs a segment to begin in, and only a cell that has started can trim its log.
+// rule: JNL-5
+#[test]
+fn a_spent_budget_does_not_keep_a_cell_from_starting() {
+    let disk = MemoryDisk::new(1);
+    let mut config = config();
+    config.journal.log_bytes_max = 8 * config.journal.segment_bytes;
+    for n in 1..30 {
+        let (engine, mut parts, _) = start(&disk, &config).unwrap_or_else(|error| panic!("start {n}: {error}"));
+        let request = Request { command: Command::Note { note: b"" }, idempotency: None };
+        let _ = engine.submit(&request, engine.now()).unwrap();
+        let _ = parts.writer.turn();
+        drop((engine, parts));
+        disk.restart(true);
+    }
+}
+
+/// The next snapshot is made from the one before it, so a damaged one must not stay in its place.
+// rule: SNP-1
+#[test]
+fn snapshots_go_on_after_one_was_damaged() {
+    let disk = MemoryDisk::new(1);
+    let (engine, mut parts, _) = start(&disk, &config()).unwrap();
+    note(&engine, 10);
+    let _ = parts.writer.turn();
+    let taken = engine.begin_snapshot().unwrap().unwrap();
+    engine.publish_snapshot(taken).unwrap();
+    note(&engine, 10);
+    let _ = parts.writer.turn();
+    drop((engine, parts));
+    disk.restart(true);
+    disk.flip_bit(&snapshot_file::name(Seq(1)), 80, 200).unwrap();
+
+    let (engine, _parts, report) = start(&disk, &config()).unwrap();
+    assert_eq!((report.snapshot, report.snapshots_damaged.len()), (None, 1));
+    let taken = engine.begin_snapshot().unwrap().unwrap();
+    assert_eq!(engine.publish_snapshot(taken).unwrap().s0, Seq(2));
+}
+
+/// Without a snapshot this would pass for a torn tail. The snapshot was named when the log was durable up to there.
+// rule: JNL-4
+#[test]
+fn a_flip_in_the_last_frame_is_damage_by_name_where_a_snapshot_has_seen_it() {
+    let disk = MemoryDisk::new(1);
+    let (engine, mut parts, _) = start(&disk, &config()).unwrap();
+    note(&engine, 10);
+    let _ = parts.writer.turn();
+    let taken = engine.begin_snapshot().unwrap().unwrap();
+    engine.publish_snapshot(taken).unwrap();
+    drop((engine, parts));
+    disk.restart(true);
+    disk.flip_bit(&segment::name(1), 64, 130).unwrap();
+    match start(&disk, &config()).map(drop).unwrap_err() {
+        OpenError::Read(ReadError::Damaged { path, offset, .. }) => {
+            assert_eq!((path, offset), (disk.path(&segment::name(1)), 64));
+        }
+        other => panic!("{other}"),
+    }
+}

@@ -1,0 +1,161 @@
+//! What was done in all lives of a simulated cell, by the number of its entry, and the oracle that it was told to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::command::{Claim, Command, Outcome, PartyFacts, Request, SlotFacts, SlotSpec};
+use crate::ids::{BookingNumber, Dose, Idempotency, Seq, SlotId};
+use crate::policy::{Policy, PolicyRefusal};
+use crate::testing::{Model, ModelRefusal};
+use crate::units::{TimestampMs, Units};
+
+/// A programme with a rule about parties and one about time.
+pub(super) struct Picky;
+
+impl Policy for Picky {
+    fn may_claim(
+        &self,
+        party: &PartyFacts,
+        slot: &SlotFacts,
+        dose: Dose,
+        now: TimestampMs,
+    ) -> Result<(), PolicyRefusal> {
+        if slot.dose != Dose(0) && slot.dose != dose {
+            return Err(PolicyRefusal { rule: "dose", from: None });
+        }
+        if party.birth_year > 2010 && now < slot.starts_at {
+            return Err(PolicyRefusal { rule: "age", from: Some(slot.starts_at) });
+        }
+        Ok(())
+    }
+
+    fn may_leave(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
+        if now >= slot.starts_at { Err(PolicyRefusal { rule: "cut_off", from: None }) } else { Ok(()) }
+    }
+
+    fn hold_ttl_max(&self) -> Duration {
+        Duration::from_secs(120)
+    }
+}
+
+/// A command that owns what it names.
+#[derive(Clone, Debug)]
+pub(super) enum Deed {
+    AddParties(u32, PartyFacts),
+    Publish(Vec<SlotSpec>, Vec<u8>),
+    Note(Vec<u8>),
+    Hold(Vec<Claim>, Duration),
+    Book(Vec<Claim>),
+    Confirm(BookingNumber),
+    Release(BookingNumber),
+    Expire(BookingNumber),
+    Cancel(BookingNumber),
+    Move(BookingNumber, SlotId),
+    Resize(SlotId, Units),
+    Open(SlotId),
+    Close(SlotId),
+}
+
+impl Deed {
+    pub(super) fn command(&self) -> Command<'_> {
+        match self {
+            Deed::AddParties(count, facts) => Command::AddParties { count: *count, facts: *facts },
+            Deed::Publish(slots, note) => Command::Publish { slots, note },
+            Deed::Note(note) => Command::Note { note },
+            Deed::Hold(claims, ttl) => Command::Hold { claims, ttl: *ttl },
+            Deed::Book(claims) => Command::Book { claims },
+            Deed::Confirm(hold) => Command::Confirm { hold: *hold },
+            Deed::Release(hold) => Command::Release { hold: *hold },
+            Deed::Expire(hold) => Command::Expire { hold: *hold },
+            Deed::Cancel(booking) => Command::Cancel { booking: *booking },
+            Deed::Move(booking, to) => Command::Move { booking: *booking, to: *to },
+            Deed::Resize(slot, capacity) => Command::Resize { slot: *slot, capacity: *capacity },
+            Deed::Open(slot) => Command::Open { slot: *slot },
+            Deed::Close(slot) => Command::Close { slot: *slot },
+        }
+    }
+
+    /// Whether a full disk refuses it.
+    pub(super) fn takes_more(&self) -> bool {
+        matches!(
+            self,
+            Deed::AddParties(..) | Deed::Publish(..) | Deed::Note(_) | Deed::Hold(..) | Deed::Book(_) | Deed::Move(..)
+        )
+    }
+}
+
+/// A command that has an entry.
+#[derive(Clone, Debug)]
+pub(super) struct Done {
+    pub(super) deed: Deed,
+    pub(super) idempotency: Option<Idempotency>,
+    pub(super) at: TimestampMs,
+    /// The slots that a publish made.
+    pub(super) slots: Vec<SlotId>,
+}
+
+/// Everything done, and the state it leads to by the plain model.
+pub(super) struct History {
+    done: BTreeMap<Seq, Done>,
+    /// Everything with a key, that which was refused or lost too: what a client may repeat.
+    pub(super) asked: Vec<(Idempotency, Deed)>,
+    pub(super) model: Model,
+}
+
+impl History {
+    pub(super) fn new() -> Self {
+        Self { done: BTreeMap::new(), asked: Vec::new(), model: Model::new(Arc::new(Picky)) }
+    }
+
+    /// What the model answers; a publish is told with [`History::keep`].
+    pub(super) fn expect(
+        &mut self,
+        deed: &Deed,
+        idempotency: Option<Idempotency>,
+        now: TimestampMs,
+    ) -> (Result<Outcome, ModelRefusal>, bool) {
+        self.model.submit(&Request { command: deed.command(), idempotency }, now)
+    }
+
+    /// Keeps what has got an entry.
+    pub(super) fn keep(&mut self, seq: Seq, done: Done) {
+        if let Deed::Publish(specs, _) = &done.deed {
+            publish(&mut self.model, &done.slots, specs);
+        }
+        self.done.insert(seq, done);
+    }
+
+    /// The number of the newest entry.
+    pub(super) fn last(&self) -> Seq {
+        self.done.last_key_value().map_or(Seq(0), |(seq, _)| *seq)
+    }
+
+    /// Forgets what a crash has lost: all behind `last`.
+    pub(super) fn cut(&mut self, last: Seq) {
+        if self.last() > last {
+            self.done.split_off(&last.next());
+            self.model = self.model_at(last);
+        }
+    }
+
+    /// The state that the entries up to `last` lead to.
+    pub(super) fn model_at(&self, last: Seq) -> Model {
+        let mut model = Model::new(Arc::new(Picky));
+        for done in self.done.range(..=last).map(|(_, done)| done) {
+            if let Deed::Publish(specs, _) = &done.deed {
+                publish(&mut model, &done.slots, specs);
+            } else {
+                let request = Request { command: done.deed.command(), idempotency: done.idempotency };
+                // It did so before; a difference shows in the state.
+                let _ = model.submit(&request, done.at);
+            }
+        }
+        model
+    }
+}
+
+fn publish(model: &mut Model, slots: &[SlotId], specs: &[SlotSpec]) {
+    let told: Vec<_> = slots.iter().zip(specs).map(|(slot, spec)| (*slot, spec.facts, spec.capacity.get())).collect();
+    model.publish(&told);
+}

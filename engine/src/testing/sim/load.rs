@@ -1,0 +1,116 @@
+//! What the clients of a simulated cell ask for.
+
+use std::time::Duration;
+
+use super::history::{Deed, History};
+use crate::booking::State;
+use crate::command::{Claim, PartyFacts, SlotFacts, SlotSpec};
+use crate::ids::{
+    BookingNumber, CentreKey, Dose, Idempotency, IdempotencyKey, PartyId, PoolId, ProductId, ProgrammeId, SlotId,
+};
+use crate::testing::random::Random;
+use crate::units::{TimestampMs, Units};
+
+/// No more than these, so that they meet.
+const PARTIES_MAX: u32 = 20;
+const SLOTS_MAX: usize = 8;
+
+/// The next request of some client.
+pub(super) fn next(random: &mut Random, history: &mut History, now: TimestampMs) -> (Deed, Option<Idempotency>) {
+    if random.chance(12) && !history.asked.is_empty() {
+        let at = index(random, history.asked.len());
+        let (idempotency, deed) = history.asked[at].clone();
+        // Now and then the key of one request with another.
+        let fingerprint = idempotency.fingerprint + u64::from(random.chance(10));
+        return (deed, Some(Idempotency { fingerprint, ..idempotency }));
+    }
+    let deed = fresh(random, history, now);
+    if matches!(deed, Deed::Publish(..)) || random.chance(50) {
+        return (deed, None);
+    }
+    let key = history.asked.len() as u64;
+    let idempotency = Idempotency { key: IdempotencyKey(u128::from(key)), fingerprint: key * 16 };
+    history.asked.push((idempotency, deed.clone()));
+    (deed, Some(idempotency))
+}
+
+fn fresh(random: &mut Random, history: &History, now: TimestampMs) -> Deed {
+    let slots: Vec<SlotId> = history.model.slots().collect();
+    let parties = history.model.parties();
+    if parties == 0 || (parties < PARTIES_MAX && random.chance(2)) {
+        let birth_year = if random.chance(70) { 1980 } else { 2020 };
+        return Deed::AddParties(2 + small(random, 5), PartyFacts { birth_year, ..PartyFacts::default() });
+    }
+    if slots.is_empty() || (slots.len() < SLOTS_MAX && random.chance(2)) {
+        let specs = (0..1 + small(random, 3)).map(|_| spec(random, now)).collect();
+        return Deed::Publish(specs, vec![7; index(random, 40)]);
+    }
+    let slot = slots[index(random, slots.len())];
+    match random.below(100) {
+        0..40 => {
+            let claims = claims(random, parties, &slots);
+            if random.chance(60) {
+                Deed::Hold(claims, Duration::from_millis(random.below(40_000)))
+            } else {
+                Deed::Book(claims)
+            }
+        }
+        40..56 => Deed::Confirm(booking(random, history, State::Held)),
+        56..63 => Deed::Release(booking(random, history, State::Held)),
+        63..66 => Deed::Expire(booking(random, history, State::Held)),
+        66..74 => Deed::Cancel(booking(random, history, State::Booked)),
+        74..82 => Deed::Move(booking(random, history, State::Booked), slot),
+        82..86 => Deed::Resize(slot, Units::new(small(random, 5)).unwrap_or(Units::ONE)),
+        86..88 => Deed::Close(slot),
+        88..91 => Deed::Open(slot),
+        // What fills segments.
+        91..96 => Deed::Note(vec![random.next().to_le_bytes()[0]; 200 + index(random, 2500)]),
+        _ => Deed::Note(Vec::new()),
+    }
+}
+
+fn spec(random: &mut Random, now: TimestampMs) -> SlotSpec {
+    let facts = SlotFacts {
+        programme: ProgrammeId(1 + u16::from(random.chance(20))),
+        dose: Dose(u8::from(random.chance(30))),
+        product: ProductId(1),
+        pool: PoolId(1),
+        starts_at: now.plus(Duration::from_millis(random.below(900_000))),
+    };
+    let capacity = Units::new(1 + small(random, 4)).unwrap_or(Units::ONE);
+    SlotSpec { centre: CentreKey(small(random, 3)), capacity, facts }
+}
+
+/// One to three parties; now and then one that does not exist.
+fn claims(random: &mut Random, parties: u32, slots: &[SlotId]) -> Vec<Claim> {
+    let first = small(random, parties + 1);
+    let slot = slots[index(random, slots.len())];
+    (0..1 + small(random, 3))
+        .map(|n| {
+            let party = PartyId(if random.chance(90) { (first + n) % parties } else { first + n });
+            let slot = if random.chance(70) { slot } else { slots[index(random, slots.len())] };
+            Claim { party, slot, dose: Dose(1 + u8::from(random.chance(20))) }
+        })
+        .collect()
+}
+
+/// A hold or booking in this state, or any, or none that is.
+fn booking(random: &mut Random, history: &History, state: State) -> BookingNumber {
+    let all = history.model.bookings();
+    let fit: Vec<BookingNumber> = all
+        .filter(|(number, hold, found, ..)| *found == state && (state != State::Held || number == hold))
+        .map(|row| row.0)
+        .collect();
+    if fit.is_empty() || random.chance(10) {
+        return BookingNumber(random.below(history.model.bookings().count() as u64 + 1));
+    }
+    fit[index(random, fit.len())]
+}
+
+pub(super) fn index(random: &mut Random, end: usize) -> usize {
+    usize::try_from(random.below(end as u64)).expect("below a length")
+}
+
+pub(super) fn small(random: &mut Random, end: u32) -> u32 {
+    u32::try_from(random.below(u64::from(end))).expect("below a u32")
+}
