@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::booking::{State, Step};
 use crate::command::{Claim, Command, GROUP_CLAIMS_MAX, NumberedClaim, Outcome, PartyFacts, Request, SlotFacts};
 use crate::error::Refusal;
-use crate::ids::{BookingNumber, Dose, IdempotencyKey, PartyId, ProgrammeId, SlotId};
+use crate::ids::{BookingNumber, Dose, Idempotency, IdempotencyKey, PartyId, ProgrammeId, SlotId};
 use crate::party::LIVE_CLAIMS_MAX;
 use crate::policy::Policy;
 use crate::units::TimestampMs;
@@ -108,6 +108,12 @@ impl Model {
         (0u64..).map(BookingNumber).zip(&self.bookings).map(|(number, booking)| {
             (number, BookingNumber(booking.hold), booking.state, booking.claim, booking.expires_at)
         })
+    }
+
+    /// Whether this very request has had its effect.
+    #[must_use]
+    pub fn knows(&self, idempotency: Idempotency) -> bool {
+        self.keys.get(&idempotency.key).is_some_and(|(fingerprint, _)| *fingerprint == idempotency.fingerprint)
     }
 
     /// Every idempotency key that has had an effect, with the outcome it stands for, in no order.

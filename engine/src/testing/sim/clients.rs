@@ -38,7 +38,12 @@ impl World {
             }
         };
         let shut = settling && deed.takes_more();
+        // A repeat writes nothing, so it needs no room.
+        let known = idempotency.is_some_and(|idempotency| self.history.model.knows(idempotency));
         if submitted.result == Err(Refusal::JournalFull) {
+            if known {
+                return broken("IDM-1", format!("{deed:?} was refused with journal_full, and it is a repeat"));
+            }
             if !shut && !no_room {
                 return broken("JNL-5", format!("{deed:?} was refused with journal_full while there was room"));
             }
@@ -46,7 +51,7 @@ impl World {
             return Ok(());
         }
         let shapeless = matches!(submitted.result, Err(Refusal::GroupSize { .. } | Refusal::PartyRepeated { .. }));
-        if shut && !shapeless {
+        if shut && !shapeless && !known {
             return broken("JNL-5", format!("{deed:?} was taken by a full disk: {:?}", submitted.result));
         }
         self.tally.work("commands", 1);
