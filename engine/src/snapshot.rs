@@ -21,7 +21,7 @@ use crate::ids::{BookingNumber, PartyId, ProductId, Seq, SlotId};
 use crate::inventory::Inventory;
 use crate::journal::entry::Event;
 use crate::journal::reader;
-use crate::journal::segment::{self, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::journal::segment;
 use crate::journal::snapshot::{self as file, ChunkKind, SnapshotHeader, SnapshotReader, SnapshotWriter};
 use crate::journal::storage::Storage;
 use crate::journal::tail::{Cursor, TailError};
@@ -195,10 +195,7 @@ impl Engine {
         let behind = self.needed_by_readers().map_or(behind, |needed| behind.min(needed));
         let mut starts = Vec::new();
         for (_, name) in reader::segments(storage).map_err(|error| TakeError::Io(error.to_string()))? {
-            let file = storage.open(&name)?;
-            let mut bytes = [0; SEGMENT_HEADER_BYTES];
-            file.read_exact_at(0, &mut bytes)?;
-            let Some(header) = SegmentHeader::from_bytes(&bytes) else { break };
+            let Some(header) = reader::header(storage, &name)? else { break };
             starts.push((name, header));
         }
         let mut trimmed = 0;

@@ -18,6 +18,10 @@ const SEEDS: u64 = 30;
 // rule: SNP-1
 // rule: SNP-2
 // rule: SNP-3
+// rule: FNC-1
+// rule: FNC-2
+// rule: FNC-4
+// rule: FNC-5
 #[test]
 fn no_crash_breaks_a_promise() {
     let mut tally = Tally::default();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::shell::{Ended, Show, cargo, cargo_with, on_path, run, typed};
 use crate::tally::Tally;
-use crate::{crash, planted, redis, tidy, usage};
+use crate::{crash, planted, redis, sim, tidy, usage};
 
 const HELP: &str = "\
 cargo xtask test [--only STEP[,STEP]] [--skip STEP[,STEP]] [--list]
@@ -27,7 +27,7 @@ struct Step {
     run: fn() -> Result<Tally, Stop>,
 }
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 13] = [
     Step { name: "redis", about: "redis-server and python3 are there, or are installed when root", run: redis_step },
     Step { name: "fmt", about: "every file is formatted", run: fmt },
     Step { name: "tidy", about: "crate arrows, rule ids, paths, documented commands", run: tidy_step },
@@ -37,6 +37,8 @@ const STEPS: [Step; 11] = [
     Step { name: "loom", about: "the slot word, every interleaving of every pair of transitions", run: loom },
     Step { name: "shuttle", about: "the real submit kernel under many schedules", run: shuttle },
     Step { name: "swaps", about: "each wrong order of the kernel's steps is noticed", run: planted::swaps },
+    Step { name: "sim", about: "300 seeds of the simulator: no crash breaks a promise", run: sim::small },
+    Step { name: "simplants", about: "each planted fault of the journal is found by the simulator", run: sim::planted },
     Step {
         name: "planted",
         about: "a small surge: the sound server holds, each faulty one is found out",

@@ -119,17 +119,22 @@ pub(crate) fn segments(storage: &dyn Storage) -> Result<Vec<(u64, String)>, Read
     Ok(found)
 }
 
+/// A segment's header, if it has a whole one. A file that is shorter, or gone by now, is one that is only being made.
+pub(crate) fn header(storage: &dyn Storage, name: &str) -> io::Result<Option<SegmentHeader>> {
+    let mut bytes = [0; SEGMENT_HEADER_BYTES];
+    match storage.open(name).and_then(|file| file.read_exact_at(0, &mut bytes)) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound) => Ok(None),
+        read => read.map(|()| SegmentHeader::from_bytes(&bytes)),
+    }
+}
+
 /// The segments in use, in order, with what their headers say. Those behind the first that has no whole header are not: they
 /// were made ahead, or it is torn.
 pub(crate) fn used_segments(storage: &dyn Storage) -> Result<Vec<(String, SegmentHeader)>, ReadError> {
     let mut used = Vec::new();
     for (_, name) in segments(storage)? {
-        let mut bytes = [0; SEGMENT_HEADER_BYTES];
-        match storage.open(&name).and_then(|file| file.read_exact_at(0, &mut bytes)) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
-            other => other.map_err(|error| ReadError::Io { path: storage.path(&name), error })?,
-        }
-        let Some(header) = SegmentHeader::from_bytes(&bytes) else { break };
+        let header = header(storage, &name).map_err(|error| ReadError::Io { path: storage.path(&name), error })?;
+        let Some(header) = header else { break };
         used.push((name, header));
     }
     Ok(used)
@@ -183,12 +188,8 @@ pub fn read_directory(
 /// The newest entry that was trimmed: the log begins behind it.
 pub(crate) fn log_start(storage: &dyn Storage) -> Result<Seq, ReadError> {
     let Some((_, name)) = segments(storage)?.into_iter().next() else { return Ok(Seq(0)) };
-    let mut bytes = [0; SEGMENT_HEADER_BYTES];
-    match storage.open(&name).and_then(|file| file.read_exact_at(0, &mut bytes)) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-        other => other.map_err(|error| ReadError::Io { path: storage.path(&name), error })?,
-    }
-    Ok(SegmentHeader::from_bytes(&bytes).map_or(Seq(0), |header| Seq(header.first.0.saturating_sub(1))))
+    let header = header(storage, &name).map_err(|error| ReadError::Io { path: storage.path(&name), error })?;
+    Ok(header.map_or(Seq(0), |header| Seq(header.first.0.saturating_sub(1))))
 }
 
 /// Which of the segments holds the entry after `from`: the last that begins at or before it. The first, if none tells.
@@ -198,13 +199,7 @@ fn begin(storage: &dyn Storage, segments: &[(u64, String)], from: Seq) -> Result
         return Ok(begin);
     }
     for (at, (_, name)) in segments.iter().enumerate() {
-        let mut bytes = [0; SEGMENT_HEADER_BYTES];
-        let read = storage.open(name).and_then(|file| file.read_exact_at(0, &mut bytes));
-        match read {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
-            other => other.map_err(|error| ReadError::Io { path: storage.path(name), error })?,
-        }
-        match SegmentHeader::from_bytes(&bytes) {
+        match header(storage, name).map_err(|error| ReadError::Io { path: storage.path(name), error })? {
             Some(header) if header.first <= from.next() => begin = at,
             _ => break,
         }

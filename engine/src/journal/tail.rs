@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader, Link};
 use super::reader;
-use super::segment::{self, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::segment::{self, SEGMENT_HEADER_BYTES};
 use super::storage::{Storage, StorageFile};
 use super::stream::Shipment;
 use crate::ids::Seq;
@@ -56,17 +56,15 @@ impl Cursor {
         let mut found = None;
         let segments = reader::segments(&*storage).map_err(|error| TailError::Now(error.to_string()))?;
         for (index, name) in segments {
-            let file = storage.open(&name)?;
-            let mut bytes = [0u8; SEGMENT_HEADER_BYTES];
-            file.read_exact_at(0, &mut bytes)?;
-            match SegmentHeader::from_bytes(&bytes) {
-                Some(header) if header.first <= head.next() => found = Some((index, file, header)),
+            match reader::header(&*storage, &name)? {
+                Some(header) if header.first <= head.next() => found = Some((index, name, header)),
                 _ => break,
             }
         }
-        let Some((index, file, header)) = found else {
+        let Some((index, name, header)) = found else {
             return Err(TailError::Now(format!("the log does not reach back to entry {}", head.next())));
         };
+        let file = storage.open(&name)?;
         let (at, last) = (SEGMENT_HEADER_BYTES as u64, Seq(header.first.0 - 1));
         let (segment_bytes, link) = (header.segment_bytes, header.previous);
         Ok(Cursor { storage, index, file, segment_bytes, at, last, link })
@@ -76,9 +74,7 @@ impl Cursor {
     pub(crate) fn oldest(storage: Arc<dyn Storage>) -> Result<Self, TailError> {
         let segments = reader::segments(&*storage).map_err(|error| TailError::Now(error.to_string()))?;
         let Some((_, name)) = segments.first() else { return Err(TailError::Now("there is no log".to_owned())) };
-        let mut bytes = [0u8; SEGMENT_HEADER_BYTES];
-        storage.open(name)?.read_exact_at(0, &mut bytes)?;
-        match SegmentHeader::from_bytes(&bytes) {
+        match reader::header(&*storage, name)? {
             Some(header) => Self::before(storage, Seq(header.first.0 - 1)),
             None => Err(TailError::Now("the log has no entry yet".to_owned())),
         }

@@ -1,9 +1,13 @@
 //! What the simulator found about starts, each as a test of its own.
 
 use super::*;
-use crate::command::{Command, Request};
+use crate::command::{Command, Outcome, Request, SlotFacts, SlotSpec};
+use crate::ids::CentreKey;
+use crate::journal::tail::Cursor;
+use crate::journal::writer::Turn;
 use crate::policy::AllowAll;
 use crate::testing::disk::MemoryDisk;
+use crate::units::Units;
 
 fn config() -> Config {
     let mut config = Config::new("memory:");
@@ -59,11 +63,20 @@ fn a_spent_budget_does_not_keep_a_cell_from_starting() {
     let disk = MemoryDisk::new(1);
     let mut config = config();
     config.journal.log_bytes_max = 8 * config.journal.segment_bytes;
+    let mut slot = None;
     for n in 1..30 {
         let (engine, mut parts, _) = start(&disk, &config).unwrap_or_else(|error| panic!("start {n}: {error}"));
-        let request = Request { command: Command::Note { note: b"" }, idempotency: None };
-        let _ = engine.submit(&request, engine.now()).unwrap();
-        let _ = parts.writer.turn();
+        if slot.is_none() {
+            let spec = SlotSpec { centre: CentreKey(1), capacity: Units::ONE, facts: SlotFacts::default() };
+            let command = Command::Publish { slots: &[spec], note: b"" };
+            let told = engine.submit(&Request { command, idempotency: None }, engine.now()).unwrap();
+            let Ok(Outcome::Published { slots, .. }) = told.result else { panic!("not published") };
+            slot = slots.first().copied();
+        }
+        // It settles, so it goes on in what is left, and each start uses a segment up.
+        let command = Command::Open { slot: slot.unwrap() };
+        engine.submit(&Request { command, idempotency: None }, engine.now()).unwrap().result.unwrap();
+        assert_eq!(parts.writer.turn(), Turn::Wrote);
         drop((engine, parts));
         disk.restart(true);
     }
@@ -110,4 +123,20 @@ fn a_flip_in_the_last_frame_is_damage_by_name_where_a_snapshot_has_seen_it() {
         }
         other => panic!("{other}"),
     }
+}
+
+/// Segments are made ahead by a thread of their own, and a file appears before its bytes do.
+// rule: SNP-1
+#[test]
+fn a_segment_that_is_only_being_made_disturbs_no_reader() {
+    let disk = MemoryDisk::new(1);
+    let (engine, mut parts, _) = start(&disk, &config()).unwrap();
+    note(&engine, 10);
+    let _ = parts.writer.turn();
+    // The one that lies ready is not what this is about.
+    disk.remove(&segment::name(2)).unwrap();
+    let _half_made = disk.create(&segment::name(2)).unwrap();
+    let taken = engine.begin_snapshot().unwrap().unwrap();
+    engine.publish_snapshot(taken).unwrap();
+    assert_eq!(Cursor::after(Arc::new(disk), Seq(1)).unwrap().place().0, Seq(1));
 }

@@ -85,7 +85,7 @@ impl Data {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Server {
     random: Random,
     data: Data,
@@ -152,6 +152,21 @@ impl MemoryRedis {
     /// Everything is gone now.
     pub fn wipe(&self) {
         self.0.lock().wipe();
+    }
+
+    /// Everything is gone now, and the connections stay: somebody flushed it.
+    pub fn flush(&self) {
+        let mut server = self.0.lock();
+        server.wipe();
+        server.life -= 1;
+    }
+
+    /// What it has now, on a server of its own to which nothing happens.
+    #[must_use]
+    pub fn copy(&self) -> MemoryRedis {
+        let mut server = self.0.lock().clone();
+        (server.full, server.gone, server.armed) = (false, false, None);
+        MemoryRedis(Arc::new(Mutex::new(server)))
     }
 
     /// The replica, which may lack the newest changes, is the server now.
@@ -239,6 +254,11 @@ fn lost(what: &str) -> StreamError {
 }
 
 impl MemoryStream {
+    /// Another connection of the same owner.
+    pub(crate) fn twin(&self) -> MemoryStream {
+        MemoryStream { server: self.server.clone(), ..*self }
+    }
+
     fn call<T>(
         &mut self,
         needs: Needs,

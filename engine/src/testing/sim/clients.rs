@@ -82,7 +82,11 @@ impl World {
         if submitted.result.is_ok() && submitted.seq > life.engine.appended() {
             return broken("IDM-2", format!("an answer rests on {}, and nothing has that number", submitted.seq));
         }
-        let ack = if self.random.chance(80) { Ack::Disk } else { Ack::Memory };
+        let ack = match self.random.below(10) {
+            0 => Ack::Memory,
+            1..4 if self.with_redis => Ack::Redis,
+            _ => Ack::Disk,
+        };
         life.waiting.push((life.engine.ticket_for(submitted.seq, ack), ack, submitted.seq));
         Ok(())
     }

@@ -2,14 +2,17 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::history::Deed;
+use super::redis::Line;
 use super::stage::Actor;
 use crate::command::Submitted;
 use crate::engine::Engine;
 use crate::error::Failure;
 use crate::ids::{Idempotency, Seq};
 use crate::journal::reserve::Reserve;
+use crate::journal::shipper::{ShipTurn, Shipper};
 use crate::journal::watermark::{Ack, Ticket};
 use crate::journal::writer::{Turn, Writer};
 use crate::snapshot::{SnapshotReport, TakeError, Taken};
@@ -45,12 +48,23 @@ pub(super) enum Pen {
     Gone,
 }
 
+/// The shipper, or the thread that has it.
+pub(super) enum Ship {
+    /// A cell without Redis.
+    None,
+    Here(Box<Shipper>),
+    Shipping(Actor<(Box<Shipper>, ShipTurn)>),
+}
+
 pub(super) struct Life {
     pub(super) engine: Arc<Engine>,
     pub(super) pen: Pen,
     pub(super) reserve: Arc<Reserve>,
     pub(super) making: Option<Actor<io::Result<bool>>>,
     pub(super) shot: Shot,
+    pub(super) ship: Ship,
+    /// The shipper's connection.
+    pub(super) line: Arc<Line>,
     /// A second caller that stopped between two steps of its command.
     pub(super) caller: Option<(Actor<Answer>, Asked)>,
     /// Clients that wait.
@@ -58,9 +72,10 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Ends everything that stopped in the middle. The disk is off: whatever they still try fails.
+    /// Ends everything that stopped in the middle. The disk is off and the connection cut: whatever they still try fails.
     pub(super) fn end(self) -> Result<(), String> {
-        let Life { engine, pen, reserve, making, shot, caller, waiting } = self;
+        let Life { engine, pen, reserve, making, shot, ship, line, caller, waiting } = self;
+        line.cut.store(true, Relaxed);
         drop(waiting);
         let told = |panic: Box<dyn std::any::Any + Send>| super::told(&*panic);
         if let Some((caller, _)) = caller {
@@ -73,6 +88,11 @@ impl Life {
         }
         if let Some(making) = making {
             drop(making.finish().map_err(told)?);
+        }
+        match ship {
+            Ship::None => {}
+            Ship::Here(shipper) => drop(shipper),
+            Ship::Shipping(shipping) => drop(shipping.finish().map_err(told)?),
         }
         match shot {
             Shot::None => {}

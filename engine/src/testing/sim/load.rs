@@ -60,11 +60,11 @@ fn fresh(random: &mut Random, history: &History, now: TimestampMs) -> Deed {
         63..66 => Deed::Expire(booking(random, history, State::Held)),
         66..74 => Deed::Cancel(booking(random, history, State::Booked)),
         74..82 => Deed::Move(booking(random, history, State::Booked), slot),
-        82..86 => Deed::Resize(slot, Units::new(small(random, 5)).unwrap_or(Units::ONE)),
-        86..88 => Deed::Close(slot),
-        88..91 => Deed::Open(slot),
+        82..85 => Deed::Resize(slot, Units::new(small(random, 5)).unwrap_or(Units::ONE)),
+        85..86 => Deed::Close(slot),
+        86..88 => Deed::Open(slot),
         // What fills segments.
-        91..96 => Deed::Note(vec![random.next().to_le_bytes()[0]; 200 + index(random, 2500)]),
+        88..98 => Deed::Note(vec![random.next().to_le_bytes()[0]; 200 + index(random, 2500)]),
         _ => Deed::Note(Vec::new()),
     }
 }

@@ -12,6 +12,7 @@ mod history;
 mod life;
 mod load;
 mod parts;
+mod redis;
 mod restart;
 mod stage;
 mod tally;
@@ -24,7 +25,16 @@ pub use tally::Tally;
 /// Faults that are not the disk's.
 pub const FAULTS: [&str; 4] = ["killed", "power cut", "clock set", "journal stopped"];
 /// Where a crash can come that is no operation of the disk.
-pub const POINTS: [&str; 2] = ["between operations", "a start"];
+pub const POINTS: [&str; 8] = [
+    "between operations",
+    "a start",
+    "redis take",
+    "redis append",
+    "redis put_piece",
+    "redis keep",
+    "redis trim",
+    "redis install",
+];
 
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +92,11 @@ pub fn run(seed: u64) -> Result<Tally, Box<Violation>> {
     // What is left of the cell is not asked to end well.
     std::mem::forget(world);
     Err(Box::new(Violation { seed, step, rule, what, trail }))
+}
+
+/// What an actor came to.
+fn finished<T>(actor: stage::Actor<T>) -> Result<T, Broken> {
+    actor.finish().map_err(|panic| Broken { rule: "panic", what: told(&*panic) })
 }
 
 /// What a panic said.

@@ -130,14 +130,14 @@ impl World {
     pub(super) fn shoot(&mut self, life: &mut Life) -> Result<(), Broken> {
         let panicked = |panic: Box<dyn std::any::Any + Send>| Broken { rule: "panic", what: super::told(&*panic) };
         life.shot = match std::mem::replace(&mut life.shot, Shot::None) {
-            Shot::None if self.random.chance(25) => {
+            Shot::None if self.random.chance(40) => {
                 let engine = Arc::clone(&life.engine);
                 self.note(format!("snapshot begins, durable {}", engine.marks.durable()));
                 Shot::Scanning(self.stage.act(move || engine.begin_snapshot()))
             }
             Shot::None => Shot::None,
             Shot::Scanning(scanning) => {
-                let places = self.random.below(5);
+                let places = self.random.below(8);
                 scanning.resume(places);
                 if scanning.is_over() {
                     match scanning.finish().map_err(panicked)? {

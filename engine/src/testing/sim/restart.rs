@@ -4,21 +4,27 @@ use std::sync::Arc;
 
 use super::check;
 use super::history::Picky;
-use super::life::{Life, Pen, Shot};
+use super::life::{Life, Pen, Ship, Shot};
 use super::load::index;
+use super::redis::{Line, Wire};
 use super::stage::Stage;
 use super::world::{BEGINNING, Crash, World};
 use super::{Broken, broken};
 use crate::clock::Clock;
 use crate::engine::Engine;
+use crate::journal::directory::OpenError;
 use crate::journal::entry::{Entry, Event};
 use crate::journal::storage::Storage;
+use crate::journal::stream::Stream;
 use crate::open::{Parts, ReplayReport};
 use crate::testing::disk::{DiskFault, OPERATIONS};
 use crate::units::TimestampMs;
 
 impl World {
     pub(super) fn crash(&mut self, life: Life, crash: Crash) -> Result<(), Broken> {
+        if let (Ship::Shipping(..), Some(call)) = (&life.ship, *life.line.within.lock()) {
+            self.tally.point(call);
+        }
         self.disk.cut_power();
         life.end().map_err(|what| Broken { rule: "panic", what })?;
         self.restart_disk(crash);
@@ -52,11 +58,19 @@ impl World {
             let before = self.disk.hits();
             let mut notes = Vec::new();
             let storage: Arc<dyn Storage> = Arc::<Stage>::clone(&self.stage);
-            let opened = Engine::assemble(storage, None, &self.config, Arc::new(Picky), &mut |note| {
+            let connection = self.redis.connect();
+            let wire = Wire::new(connection.twin(), Arc::clone(&self.stage));
+            let line = Arc::clone(&wire.line);
+            let stream = self.with_redis.then(|| -> Box<dyn Stream> { Box::new(wire) });
+            let opened = Engine::assemble(storage, stream, &self.config, Arc::new(Picky), &mut |note| {
                 notes.push(note.note.to_vec());
             });
             let error = match opened {
-                Ok(opened) => return self.started(opened, &notes),
+                Ok(opened) => {
+                    let life = self.started(opened, &notes, line)?;
+                    self.old_owner = self.owner.replace((connection, life.engine.epoch()));
+                    return Ok(life);
+                }
                 Err(error) => error,
             };
             if let Some(operation) = self.disk.is_off() {
@@ -69,7 +83,8 @@ impl World {
                 .iter()
                 .any(|fault| self.disk.hits().get(fault) > before.get(fault));
             if !failed {
-                return broken("JNL-4", format!("what a crash left does not open: {error}"));
+                let rule = if matches!(error, OpenError::RedisAhead { .. }) { "JNL-2" } else { "JNL-4" };
+                return broken(rule, format!("what a crash left does not open: {error}"));
             }
             self.tally.work("starts refused by a failing disk", 1);
             self.disk.set_space(None);
@@ -99,10 +114,15 @@ impl World {
         }
     }
 
-    pub(super) fn started(&mut self, opened: (Engine, Parts, ReplayReport), notes: &[Vec<u8>]) -> Result<Life, Broken> {
+    pub(super) fn started(
+        &mut self,
+        opened: (Engine, Parts, ReplayReport),
+        notes: &[Vec<u8>],
+        line: Arc<Line>,
+    ) -> Result<Life, Broken> {
         let (mut engine, parts, report) = opened;
         self.note(format!("started with {} entries: {report:?}", engine.appended()));
-        let Parts { writer, reserve, newest, .. } = parts;
+        let Parts { writer, reserve, shipper, newest } = parts;
         engine.clock = Clock::simulated(Arc::clone(&self.time), newest);
         let stage = Arc::clone(&self.stage);
         engine.between_steps = Some(Box::new(move || stage.place()));
@@ -116,6 +136,8 @@ impl World {
             reserve,
             making: None,
             shot: Shot::None,
+            ship: shipper.map_or(Ship::None, |shipper| Ship::Here(Box::new(shipper))),
+            line,
             caller: None,
             waiting: Vec::new(),
         })
@@ -172,7 +194,10 @@ impl World {
             }
             let expected: Vec<&[u8]> = self.archive.iter().filter_map(note_of).collect();
             if notes.iter().map(Vec::as_slice).ne(expected.iter().copied()) {
-                return broken("SNP-3", format!("{} notes came back of {}", notes.len(), expected.len()));
+                return broken(
+                    "SNP-3",
+                    format!("{} notes came back, not the {} that were kept", notes.len(), expected.len()),
+                );
             }
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::testing::disk::{DiskFault, OPERATIONS};
+use crate::testing::stream::StreamFault;
 
 /// Counts by name, over one run or many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,8 +45,9 @@ impl Tally {
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
         let faults = DiskFault::ALL.map(|fault| format!("{fault:?}"));
+        let redis = StreamFault::ALL.map(|fault| format!("redis {fault:?}"));
         let more = super::FAULTS.map(str::to_owned);
-        let faults = faults.into_iter().chain(more).filter(|name| !self.faults.contains_key(name));
+        let faults = faults.into_iter().chain(redis).chain(more).filter(|name| !self.faults.contains_key(name));
         let points = OPERATIONS.iter().chain(&super::POINTS).map(|name| (*name).to_owned());
         let points = points.filter(|name| !self.points.contains_key(name)).map(|name| format!("crash in {name}"));
         faults.chain(points).collect()

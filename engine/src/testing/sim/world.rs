@@ -19,6 +19,7 @@ use crate::journal::entry::Entry;
 use crate::journal::watermark::Ack;
 use crate::testing::disk::{DiskFault, MemoryDisk, OPERATIONS};
 use crate::testing::random::Random;
+use crate::testing::stream::{MemoryRedis, MemoryStream};
 use crate::units::TimestampMs;
 
 /// Far from any wall clock of today, which a start also looks at.
@@ -30,6 +31,16 @@ pub(super) struct World {
     pub(super) time: Arc<SimulatedTime>,
     pub(super) disk: MemoryDisk,
     pub(super) stage: Arc<Stage>,
+    pub(super) redis: MemoryRedis,
+    pub(super) with_redis: bool,
+    /// How much goes wrong, in a hundred: little in some runs, so that they get far.
+    harsh: u64,
+    /// How often Redis had lost something when it last had all that the cell thought it had.
+    pub(super) losses_at_ship: u64,
+    /// The connection and epoch of the life before.
+    pub(super) old_owner: Option<(MemoryStream, Epoch)>,
+    /// Those of this life.
+    pub(super) owner: Option<(MemoryStream, Epoch)>,
     pub(super) config: Config,
     pub(super) history: History,
     /// Every entry that was ever seen in the log and not lost, from the first.
@@ -72,9 +83,12 @@ impl World {
             idempotency_window: Duration::from_secs(365 * 24 * 3600),
         };
         config.journal.buffer_bytes = 4096;
-        config.journal.segment_bytes = 4096 * (2 + random.below(4));
+        config.journal.segment_bytes = 4096 * (2 + random.below(3));
         config.journal.log_bytes_max =
             if random.chance(30) { config.journal.segment_bytes * (8 + random.below(8)) } else { u64::MAX };
+        let redis = MemoryRedis::new(random.next());
+        let with_redis = random.chance(70);
+        let harsh = [12, 30, 80][index(&mut random, 3)];
         let time = Arc::new(SimulatedTime::default());
         time.set_wall(BEGINNING);
         Self {
@@ -83,6 +97,12 @@ impl World {
             time,
             disk,
             stage,
+            redis,
+            with_redis,
+            harsh,
+            losses_at_ship: 0,
+            old_owner: None,
+            owner: None,
             config,
             history: History::new(),
             archive: Vec::new(),
@@ -100,6 +120,9 @@ impl World {
         for (fault, times) in self.disk.hits() {
             self.tally.fault(&format!("{fault:?}"), times);
         }
+        for (fault, times) in self.redis.hits() {
+            self.tally.fault(&format!("redis {fault:?}"), times);
+        }
         self.tally
     }
 
@@ -111,7 +134,7 @@ impl World {
     }
 
     pub(super) fn run(&mut self) -> Result<(), Broken> {
-        let steps = 150 + self.random.below(350);
+        let steps = 150 + self.random.below(450);
         let mut life = self.start()?;
         while self.step < steps {
             self.step += 1;
@@ -124,9 +147,12 @@ impl World {
         }
         self.close(life)?;
         self.calm = true;
-        let life = self.start()?;
+        let mut life = self.start()?;
         check::ledger(&self.archive)?;
         self.whole_log_leads_here(&life)?;
+        if self.with_redis {
+            self.settle_redis(&mut life)?;
+        }
         self.crash(life, Crash::Power)?;
         drop(self.start()?);
         self.tally.work("steps", self.step);
@@ -139,7 +165,7 @@ impl World {
             self.beside_a_caller(life)?;
             return Ok(self.went_off(life));
         }
-        match self.random.below(100) {
+        match self.random.below(if self.with_redis { 126 } else { 100 }) {
             0..42 => {
                 let now = life.engine.now();
                 let (deed, idempotency) = load::next(&mut self.random, &mut self.history, now);
@@ -156,9 +182,25 @@ impl World {
             }
             83..92 => self.shoot(life)?,
             92..94 => self.probe(life)?,
-            94..97 => self.arm(),
+            94..96 => {
+                if self.random.chance(self.harsh) {
+                    self.arm();
+                }
+            }
+            96 => self.disk.set_space(None),
+            100..122 => {
+                // An outage ends some time: without that a run would be spent in its first.
+                if self.random.chance(8) {
+                    self.redis.mend();
+                }
+                self.ship(life)?;
+                if self.dies_in_a_rare_call(life) {
+                    return Ok(Some(if self.random.chance(50) { Crash::Kill } else { Crash::Power }));
+                }
+            }
+            122.. => self.trouble_in_redis()?,
             _ => {
-                if self.random.chance(40) {
+                if self.random.chance(self.harsh / 2) {
                     self.tally.point("between operations");
                     let crash = if self.random.chance(50) { Crash::Kill } else { Crash::Power };
                     return Ok(Some(crash));
@@ -166,6 +208,13 @@ impl World {
             }
         }
         Ok(self.went_off(life))
+    }
+
+    /// What happens once in many turns of the shipper would hardly ever meet a crash.
+    fn dies_in_a_rare_call(&mut self, life: &Life) -> bool {
+        let within = *life.line.within.lock();
+        within.is_some_and(|call| !["redis take", "redis append", "redis put_piece"].contains(&call))
+            && self.random.chance(if within == Some("redis install") { 60 } else { 20 })
     }
 
     /// Whether the power went in what was done, or the journal stopped and the process with it.
@@ -208,13 +257,23 @@ impl World {
     /// After every step: who waits is told, and what was told counts.
     pub(super) fn look(&mut self, life: &mut Life) -> Result<(), Broken> {
         let acked = &mut self.acked;
+        let mut in_redis = Seq(0);
         life.waiting.retain(|(ticket, ack, seq)| {
             let reached = ticket.is_reached();
-            if reached && *ack == Ack::Disk {
+            // What is in Redis came from the log.
+            if reached && *ack >= Ack::Disk {
                 *acked = (*acked).max(*seq);
+            }
+            if reached && *ack == Ack::Redis {
+                in_redis = in_redis.max(*seq);
             }
             !reached
         });
+        let head = if in_redis > Seq(0) { self.redis.head().last } else { in_redis };
+        if in_redis > head && self.losses() == self.losses_at_ship {
+            return broken("FNC-2", format!("{in_redis} was acknowledged to be in Redis, whose head is {head}"));
+        }
+        self.tally.work("acknowledged by Redis", u64::from(in_redis > Seq(0)));
         if life.caller.is_none() && self.random.chance(2) {
             check::state(&life.engine, &self.history.model, &self.history)?;
             self.tally.work("states compared", 1);
