@@ -19,7 +19,7 @@ use crate::auth::Role;
 use crate::config::{ConfigFile, KeyEntry, RedisEntry, Settings};
 use crate::events::Events;
 use crate::snapshots::{Asker, Snapshots};
-use crate::{demo, descriptors, dump, offline, server};
+use crate::{demo, descriptors, dump, offline, recover, server};
 
 /// Berth: a booking core for mass appointment campaigns.
 #[derive(Debug, Parser)]
@@ -39,6 +39,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Rebuild a lost data directory from Redis alone, and fence its old owner.
+    Recover(recover::RecoverArgs),
     /// Serve a made-up campaign to play with (what `berth` alone does).
     Demo(demo::DemoArgs),
     /// Print everything in a data directory that no server owns, as NDJSON.
@@ -93,7 +95,7 @@ struct ServeArgs {
     /// SHA-256 of a key for booking, named `platform`.
     #[arg(long, value_name = "HEX")]
     platform_key_sha256: Option<String>,
-    /// Redis to write behind to, as redis://host:port/db.
+    /// Redis to write behind to, as redis://host:port/db. Other users see flags: put its password elsewhere.
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
     /// How safe an effect must be before its answer is shown, where a request does not say. Default disk.
@@ -124,6 +126,7 @@ pub fn run() -> ExitCode {
     let done = match command {
         Command::Serve(args) => settings(args).and_then(|settings| serve(&settings)),
         Command::Check { config } => check(&config),
+        Command::Recover(args) => recover::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Export { data_dir, entries, config } => limits(config.as_deref()).and_then(|limits| {
             if entries { dump::run(&dump::DumpArgs::all_of(&data_dir)) } else { offline::export(&data_dir, &limits) }
@@ -177,8 +180,7 @@ fn settings(args: ServeArgs) -> Result<Settings, String> {
     file.data_dir = data_dir.or(file.data_dir);
     file.programme = programme.or(file.programme);
     if let Some(url) = redis {
-        let prefix = file.redis.and_then(|redis| redis.prefix);
-        file.redis = Some(RedisEntry { url, prefix });
+        file.redis = Some(RedisEntry { url: Some(url), ..file.redis.unwrap_or_default() });
     }
     if let Some(url) = args.events_redis {
         file.events.get_or_insert_default().url = Some(url);
@@ -194,7 +196,7 @@ fn settings(args: ServeArgs) -> Result<Settings, String> {
 }
 
 /// The file, or an empty one.
-fn config_file(path: Option<&Path>) -> Result<ConfigFile, String> {
+pub(crate) fn config_file(path: Option<&Path>) -> Result<ConfigFile, String> {
     let Some(path) = path else { return Ok(ConfigFile::default()) };
     ConfigFile::parse(&read(path)?).map_err(|fault| format!("{}: {fault}", path.display()))
 }
@@ -205,7 +207,7 @@ fn limits(config: Option<&Path>) -> Result<Limits, String> {
     config_file(config)?.limits().map_err(|faults| sentence(&place, &faults))
 }
 
-fn sentence(place: &str, faults: &[KeyFault]) -> String {
+pub(crate) fn sentence(place: &str, faults: &[KeyFault]) -> String {
     let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
     format!("{place}: {}", faults.join("; "))
 }
@@ -266,6 +268,9 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
 fn tell_of_replay(report: &ReplayReport) {
     for (path, what) in &report.snapshots_damaged {
         tracing::warn!(path = %path.display(), %what, "the newest snapshot is damaged: started from the one before, or the log");
+    }
+    if let Some(why) = &report.redis_unreachable {
+        tracing::warn!(why, "Redis could not be asked what it holds; serving starts, the write-behind lags");
     }
     if let Some((segment, offset)) = &report.cut {
         tracing::warn!(segment = %segment.display(), offset, "cut the torn end of the journal");

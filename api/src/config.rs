@@ -5,6 +5,7 @@ use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use berth_engine::journal::redis_stream::RedisStream;
 use berth_engine::{CellId, Config, JournalConfig, Limits, RedisConfig};
 use berth_programme::{KeyFault, is_name, toml_fault};
 use serde::Deserialize;
@@ -71,14 +72,26 @@ pub(crate) struct KeyEntry {
     pub(crate) sha256: String,
 }
 
-/// Redis.
-#[derive(Clone, Deserialize)]
+/// Redis. docs/redis.md says how to set one up.
+#[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RedisEntry {
-    /// `redis://host:port/db`.
-    pub(crate) url: String,
+    /// `redis://host:port/db`, or `rediss://` with TLS. Required.
+    pub(crate) url: Option<String>,
     /// Prefix of the keys. Default `berth:{cell}`. Give each cell its own.
     pub(crate) prefix: Option<String>,
+    /// A file whose first line is the password. Default the environment's `BERTH_REDIS_PASSWORD`, else the URL's.
+    pub(crate) password_file: Option<PathBuf>,
+    /// Who signed the server's certificate, as PEM. Default the system's roots.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Our certificate as PEM, for a server that asks for one; with `key_file`.
+    pub(crate) cert_file: Option<PathBuf>,
+    /// Its key as PEM.
+    pub(crate) key_file: Option<PathBuf>,
+    /// How long a connection may take to be made. 100 to 600000. Default 5000.
+    pub(crate) connect_time_ms: Option<u64>,
+    /// How long an answer may take; a slower Redis counts as gone. 100 to 600000. Default 10000.
+    pub(crate) answer_time_ms: Option<u64>,
 }
 
 impl fmt::Debug for RedisEntry {
@@ -227,9 +240,7 @@ impl ConfigFile {
             faults.push("segment_mib", format!("must be more than buffer_mib, {buffer_mib}, so that a batch fits"));
         }
         let (snapshots, log_bytes_max) = faults.snapshots(&self.snapshots, self.log_mib_max, segment_mib);
-        let redis = self
-            .redis
-            .map(|redis| RedisConfig::new(redis.url, redis.prefix.unwrap_or_else(|| format!("berth:{{{cell}}}"))));
+        let redis = self.redis.map(|redis| faults.redis(redis, cell));
         let events = self.events.map(|entry| faults.events(entry, redis.as_ref(), cell));
         let limits = faults.limits(&self.limits);
         let mut http = faults.http(&self.http);
@@ -262,6 +273,20 @@ impl ConfigFile {
     }
 }
 
+impl ConfigFile {
+    /// What `berth recover` needs of the file: the cell, bytes per segment, and Redis as `entry` has it.
+    ///
+    /// # Errors
+    /// Every fault by its key.
+    pub(crate) fn for_recovery(self, entry: RedisEntry) -> Result<(CellId, u64, RedisConfig), Vec<KeyFault>> {
+        let mut faults = Faults::default();
+        let cell = CellId(faults.within("cell", self.cell, 1, 0, CellId::MAX.0));
+        let segment_mib = faults.within("segment_mib", self.segment_mib, 64, 1, 4096);
+        let redis = faults.redis(entry, cell);
+        if faults.0.is_empty() { Ok((cell, segment_mib << 20, redis)) } else { Err(faults.0) }
+    }
+}
+
 #[derive(Default)]
 struct Faults(Vec<KeyFault>);
 
@@ -283,6 +308,48 @@ impl Faults {
             self.push(key, format!("must be from {min} to {max}, is {value}"));
         }
         value
+    }
+
+    /// The bytes of a file that a field names.
+    fn file(&mut self, key: &str, path: Option<PathBuf>) -> Option<Vec<u8>> {
+        let path = path?;
+        match std::fs::read(&path) {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                self.push(key, format!("{}: {error}", path.display()));
+                None
+            }
+        }
+    }
+
+    fn redis(&mut self, entry: RedisEntry, cell: CellId) -> RedisConfig {
+        let url = self.required("redis.url", entry.url).unwrap_or_default();
+        let prefix = entry.prefix.unwrap_or_else(|| format!("berth:{{{cell}}}"));
+        let mut redis = RedisConfig::new(url, prefix);
+        let asked = entry.password_file.is_some();
+        redis.password = match self.file("redis.password_file", entry.password_file) {
+            Some(bytes) => String::from_utf8(bytes).ok().and_then(|text| text.lines().next().map(str::to_owned)),
+            None => std::env::var("BERTH_REDIS_PASSWORD").ok(),
+        };
+        if asked && redis.password.as_ref().is_none_or(String::is_empty) {
+            self.push("redis.password_file", "its first line must be the password");
+        }
+        redis.tls.ca_pem = self.file("redis.ca_file", entry.ca_file);
+        let (cert, key) = (entry.cert_file.is_some(), entry.key_file.is_some());
+        if cert != key {
+            self.push("redis.cert_file", "cert_file and key_file go together");
+        }
+        let cert = self.file("redis.cert_file", entry.cert_file);
+        redis.tls.client_pem = cert.zip(self.file("redis.key_file", entry.key_file));
+        redis.timeouts.connect = self.millis("redis.connect_time_ms", entry.connect_time_ms, 5000, 100, 600_000);
+        redis.timeouts.answer = self.millis("redis.answer_time_ms", entry.answer_time_ms, 10_000, 100, 600_000);
+        if self.0.is_empty()
+            && let Err(reason) = RedisStream::new(&redis)
+        {
+            // Without the URL: it may hold a password.
+            self.push("redis", reason);
+        }
+        redis
     }
 
     fn millis(&mut self, key: &str, value: Option<u64>, or: u64, min: u64, max: u64) -> Duration {
@@ -347,9 +414,11 @@ impl Faults {
     }
 
     fn events(&mut self, entry: EventsEntry, redis: Option<&RedisConfig>, cell: CellId) -> EventsConfig {
-        let url = self.required("events.url", entry.url.or_else(|| redis.map(|redis| redis.url.clone())));
+        // Without a URL of its own, with the password and the certificates of the journal's copy too.
+        let target = entry.url.map(|url| RedisConfig::new(url, "")).or_else(|| redis.cloned());
+        let target = self.required("events.url", target);
         // Not shown: it may hold a password.
-        if url.as_ref().is_some_and(|url| !is_redis_url(url)) {
+        if target.as_ref().is_some_and(|target| !is_redis_url(&target.url)) {
             self.push("events.url", "is not of the form redis://host:port/db");
         }
         let prefix = redis.map_or_else(|| format!("berth:{{{cell}}}"), |redis| redis.prefix.clone());
@@ -361,11 +430,12 @@ impl Faults {
                 self.push(key, "must be 1 to 256 visible ASCII characters");
             }
         }
-        if ["journal", "head"].iter().any(|key| stream == format!("{prefix}:{key}")) {
+        let own = ["journal", "head"].iter().any(|key| stream == format!("{prefix}:{key}"));
+        if own || stream.starts_with(&format!("{prefix}:snapshot:")) {
             self.push("events.stream", "is a key of the journal's copy");
         }
         EventsConfig {
-            url: url.unwrap_or_default(),
+            redis: target.unwrap_or_else(|| RedisConfig::new("", "")),
             stream,
             len_max: self.within("events.len_max", entry.len_max, 1_000_000, 1000, 10_000_000_000),
             source,
@@ -424,6 +494,26 @@ mod tests {
     }
 
     #[test]
+    fn redis_defaults_are_the_engines_and_those_that_the_sample_shows() {
+        let settings = ConfigFile::parse(&format!("{GOOD}[redis]\nurl = 'redis://127.0.0.1:1'")).unwrap().validate();
+        let redis = settings.unwrap().engine.journal.redis.unwrap();
+        assert_eq!(
+            redis,
+            RedisConfig { password: redis.password.clone(), ..RedisConfig::new("redis://127.0.0.1:1", "berth:{1}") }
+        );
+        let sample = include_str!("../../berth.toml");
+        let shown = |name: &str, time: Duration| format!("# {name} = {} ", time.as_millis());
+        for line in [
+            shown("connect_time_ms", redis.timeouts.connect),
+            shown("answer_time_ms", redis.timeouts.answer),
+            format!("# prefix = {:?} ", redis.prefix),
+        ] {
+            assert!(sample.contains(&line), "{line}");
+        }
+        assert_eq!(keys_of(&format!("{GOOD}[redis]\nconnect_time_ms = 1")), ["redis.url", "redis.connect_time_ms"]);
+    }
+
+    #[test]
     fn every_fault_is_named_at_once() {
         let entry = "[[keys]]\nrole = \"admin\"\nname = \"ministry\"\nsha256 = \"12\"\n";
         let text = GOOD.replace("listen = \"127.0.0.1:0\"", "cell = 1024\nsegment_mib = 16")
@@ -453,7 +543,7 @@ mod tests {
         assert!(!alone.booking_codes, "codes are capabilities");
         let shared =
             events("[redis]\nurl = \"redis://h:1/2\"\nprefix = \"b\"\n[events]\nbooking_codes = true").unwrap();
-        assert_eq!((shared.url.as_str(), shared.stream.as_str()), ("redis://h:1/2", "b:events"));
+        assert_eq!((shared.redis.url.as_str(), shared.stream.as_str()), ("redis://h:1/2", "b:events"));
         assert!(shared.booking_codes);
         let faulty =
             "[events]\nurl = \"http://:secret@h\"\nstream = \"\"\nsource = \"a b\"\nlen_max = 1\nlag_entries_max = 1";

@@ -32,6 +32,7 @@ mod body;
 mod idempotency;
 mod metrics;
 mod problem;
+mod recover;
 mod routes;
 mod wire;
 

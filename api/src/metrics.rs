@@ -243,6 +243,41 @@ fn engine(page: &mut Page, app: &App) {
         page.gauge("berth_redis_connected", "1 while the write-behind is connected.", redis.connected);
         page.gauge("berth_redis_shipped_seq", "Number of the newest entry known to be in Redis.", redis.shipped);
         page.gauge("berth_redis_lag_entries", "Durable entries not yet in Redis.", redis.lag_entries);
+        page.gauge(
+            "berth_redis_lag_bytes",
+            "Bytes of the log that hold them, the unused ends of segments included.",
+            redis.lag_bytes,
+        );
+        page.family(
+            "berth_redis_lag_seconds",
+            "gauge",
+            "For how long at most an entry has been durable and not in Redis.",
+        );
+        page.bare("berth_redis_lag_seconds", Duration::from_nanos(redis.lag_nanos).as_secs_f64());
+        page.counter("berth_redis_bytes_total", "Bytes of the frames appended in this run.", redis.bytes);
+        page.counter(
+            "berth_redis_rewinds_total",
+            "Times that Redis had lost entries, which were shipped again.",
+            redis.rewinds,
+        );
+        page.counter(
+            "berth_redis_installs_total",
+            "Times that a snapshot and its head were installed in one step, because the log no longer reached back.",
+            redis.installs,
+        );
+        page.gauge(
+            "berth_redis_snapshot_seq",
+            "Where the newest snapshot begins that is whole in Redis; 0 if there is none.",
+            redis.snapshot,
+        );
+        page.gauge("berth_redis_memory_used_bytes", "Bytes that Redis has in use.", redis.memory_used_bytes);
+        page.gauge("berth_redis_memory_max_bytes", "Bytes that Redis may use; 0 is no bound.", redis.memory_max_bytes);
+        page.gauge(
+            "berth_redis_warnings",
+            "Settings of Redis that an operator should change; the log names them.",
+            redis.warnings.len() as u64,
+        );
+        page.gauge("berth_redis_fenced", "1 once another owner has taken the cell over.", redis.fenced);
         page.counter("berth_redis_frames_total", "Frames appended in this run.", redis.frames);
         page.counter("berth_redis_errors_total", "Connections lost and failed.", redis.errors);
         page.gauge("berth_redis_stopped", "1 once shipping has stopped for good.", redis.stopped);

@@ -141,6 +141,14 @@ async fn watch(engine: &Engine) {
                     tracing::warn!(why, "Redis is not connected: the write-behind lags");
                 }
                 Change::RedisBack => tracing::info!("Redis is connected again"),
+                Change::RedisWarns => {
+                    for warning in stats.redis.iter().flat_map(|redis| &redis.warnings) {
+                        tracing::warn!("{warning}");
+                    }
+                }
+                Change::Fenced => tracing::error!(
+                    "another owner has taken this cell over: the journal has stopped, and nothing more is acknowledged"
+                ),
             }
         }
     }
@@ -151,6 +159,8 @@ async fn watch(engine: &Engine) {
 struct Watched {
     starved: bool,
     redis_lost: bool,
+    redis_warns: Vec<String>,
+    fenced: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,6 +169,8 @@ enum Change {
     Fed,
     RedisLost,
     RedisBack,
+    RedisWarns,
+    Fenced,
 }
 
 impl Watched {
@@ -171,6 +183,15 @@ impl Watched {
         }
         if std::mem::replace(&mut self.redis_lost, lost) != lost {
             changes.push(if lost { Change::RedisLost } else { Change::RedisBack });
+        }
+        let redis = stats.redis.as_ref();
+        if let Some(warns) = redis.map(|redis| &redis.warnings).filter(|warns| **warns != self.redis_warns) {
+            self.redis_warns.clone_from(warns);
+            changes.push(Change::RedisWarns);
+        }
+        let fenced = redis.is_some_and(|redis| redis.fenced != 0);
+        if fenced && !std::mem::replace(&mut self.fenced, fenced) {
+            changes.push(Change::Fenced);
         }
         changes
     }

@@ -27,6 +27,9 @@ fn every_line_of_the_sample_configuration_is_understood() {
     assert_eq!(as_it_stands.status.code(), Some(2), "the keys are the operator's to make");
     assert!(String::from_utf8_lossy(&as_it_stands.stderr).contains("sha256"));
 
+    // The files that it names are the operator's to make.
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "a secret\n").unwrap();
     let mut hash = 0u8;
     let whole: String = sample
         .lines()
@@ -37,7 +40,10 @@ fn every_line_of_the_sample_configuration_is_understood() {
                 hash += 1;
                 return format!("sha256 = \"{}\"\n", format!("{hash:02x}").repeat(32));
             }
-            format!("{line}\n")
+            match line.split_once("_file = ") {
+                Some((field, _)) => format!("{field}_file = {:?}\n", secret.path()),
+                None => format!("{line}\n"),
+            }
         })
         .collect();
     assert!(whole.contains("\nsegment_mib = 64") && whole.contains("\n[redis]\nurl = "), "{whole}");

@@ -11,21 +11,38 @@ use crate::journal::stream::Timeouts;
 /// Redis as the write-behind copy of the journal.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisConfig {
-    /// `redis://host:port/db`; may hold a password, so it is never logged.
+    /// `redis://host:port/db`, or `rediss://` with TLS; may hold a password, so it is never logged.
     pub url: String,
     /// Prefix of the keys: `{prefix}:journal` is the stream, `{prefix}:head` its head. Give each cell its own.
     pub prefix: String,
     /// The password, where it is not in the URL. Never logged.
     pub password: Option<String>,
+    /// With TLS: whom to trust and who we are, where the system's roots and no certificate will not do.
+    pub tls: RedisTls,
     /// How long to wait for a connection and for an answer.
     pub timeouts: Timeouts,
+}
+
+/// Certificates for a Redis with TLS, in PEM.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct RedisTls {
+    /// Who signed the server's certificate. Default the system's roots.
+    pub ca_pem: Option<Vec<u8>>,
+    /// Our certificate and its key, for a server that asks for one.
+    pub client_pem: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl RedisConfig {
     /// With the default time-outs and no password but the URL's.
     #[must_use]
     pub fn new(url: impl Into<String>, prefix: impl Into<String>) -> Self {
-        Self { url: url.into(), prefix: prefix.into(), password: None, timeouts: Timeouts::default() }
+        Self {
+            url: url.into(),
+            prefix: prefix.into(),
+            password: None,
+            tls: RedisTls::default(),
+            timeouts: Timeouts::default(),
+        }
     }
 }
 

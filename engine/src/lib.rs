@@ -76,7 +76,7 @@ pub use command::{
     BookingView, Claim, Command, GROUP_CLAIMS_MAX, Group, NumberedClaim, Outcome, PartyFacts, Request, SlotFacts,
     SlotSpec, Submitted,
 };
-pub use config::{Config, JournalConfig, RedisConfig};
+pub use config::{Config, JournalConfig, RedisConfig, RedisTls};
 pub use engine::{Engine, Note, PartyView, Stats};
 pub use error::{Failure, Refusal};
 pub use ids::*;

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Rela
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use berth_engine::{Engine, LogPlace};
+use berth_engine::{Engine, LogPlace, RedisConfig};
 use berth_programme::Campaign;
 use parking_lot::Mutex;
 
@@ -33,8 +33,8 @@ const CLOSING_MAX: Duration = Duration::from_secs(2);
 /// Where events go. Checked by [`crate::config`].
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct EventsConfig {
-    /// `redis://host:port/db`; may hold a password, so it is never logged.
-    pub(crate) url: String,
+    /// Which Redis, and how to be let in.
+    pub(crate) redis: RedisConfig,
     /// The stream's key. Its cursor is the hash `{stream}:cursor`.
     pub(crate) stream: String,
     /// About how many events the stream keeps; older ones go.

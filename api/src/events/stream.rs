@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use berth_engine::journal::frame::Link;
+use berth_engine::journal::redis_stream;
 use berth_engine::{Epoch, LogPlace, Seq};
 
 use super::EventsConfig;
@@ -76,7 +77,7 @@ pub(crate) fn is_redis_url(url: &str) -> bool {
 impl Connection {
     /// Errors are Redis's own words; never the URL, which may hold a password.
     pub(super) fn open(config: &EventsConfig, epoch: Epoch) -> Result<Connection, redis::RedisError> {
-        let redis = redis::Client::open(config.url.as_str())?.get_connection_with_timeout(TIMEOUT)?;
+        let redis = redis_stream::client(&config.redis)?.get_connection_with_timeout(TIMEOUT)?;
         redis.set_read_timeout(Some(TIMEOUT))?;
         redis.set_write_timeout(Some(TIMEOUT))?;
         let (stream, cursor) = (config.stream.clone(), format!("{}:cursor", config.stream));

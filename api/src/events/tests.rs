@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use berth_engine::{
-    BookingNumber, Claim, Command, Config, Dose, Outcome, PartyFacts, PartyId, Refusal, Request, SlotId, TimestampMs,
+    BookingNumber, Claim, Command, Config, Dose, Outcome, PartyFacts, PartyId, RedisConfig, Refusal, Request, SlotId,
+    TimestampMs,
 };
 use berth_programme::{BulkKind, Programme};
 use redis::Commands;
@@ -20,7 +21,7 @@ const STREAM: &str = "berth:{1}:events";
 
 fn config(port: u16) -> EventsConfig {
     EventsConfig {
-        url: format!("redis://127.0.0.1:{port}"),
+        redis: RedisConfig::new(format!("redis://127.0.0.1:{port}"), ""),
         stream: STREAM.to_owned(),
         len_max: 1_000_000,
         source: "https://booking.example.org".to_owned(),

@@ -13,10 +13,10 @@ use crate::client::{PATIENCE, Reply};
 use crate::server::{Server, berth, claim, claims};
 
 /// A redis-server of the test's own, which forgets all when it ends; killed when dropped.
-struct Redis(Child, u16);
+pub(crate) struct Redis(Child, pub(crate) u16);
 
 impl Redis {
-    fn start(port: u16) -> Redis {
+    pub(crate) fn start(port: u16) -> Redis {
         let port_text = port.to_string();
         let arguments = ["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
         let child = Command::new("redis-server").args(arguments).stdout(Stdio::null()).spawn();
@@ -45,11 +45,11 @@ impl Drop for Redis {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn with_redis(port: u16, more: &str) -> String {
+pub(crate) fn with_redis(port: u16, more: &str) -> String {
     format!("{more}\nredis.url = 'redis://127.0.0.1:{port}'\nredis.prefix = 'acks'")
 }
 
@@ -60,7 +60,7 @@ fn ask(server: &Server, ack: &str, key: &str, method: &str, path: &str, body: &V
     server.send(method, path, &headers, body.as_bytes())
 }
 
-fn ready(server: &Server) -> Vec<String> {
+pub(crate) fn ready(server: &Server) -> Vec<String> {
     server.add_places();
     server.add_parties(10);
     server.add_slots("s", &[5])

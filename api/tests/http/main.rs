@@ -17,5 +17,6 @@ mod events;
 mod idempotency;
 mod operations;
 mod process;
+mod recover;
 mod refusals;
 mod snapshots;

@@ -31,4 +31,5 @@ pub(crate) mod writer;
 mod documented;
 
 pub use entry::{DecodeError, Entry};
+pub use shipper::ShipperStats;
 pub use watermark::{Ack, Ticket};

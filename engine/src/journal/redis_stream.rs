@@ -15,7 +15,8 @@ use std::fs::File;
 use std::io::Read as _;
 
 use redis::{
-    Connection, ConnectionLike as _, ErrorKind, IntoConnectionInfo as _, RedisError, Script, ScriptInvocation,
+    ClientTlsConfig, Connection, ConnectionAddr, ConnectionInfo, ConnectionLike as _, ErrorKind,
+    IntoConnectionInfo as _, RedisError, Script, ScriptInvocation, TlsCertificates,
 };
 
 use super::frame::Link;
@@ -207,12 +208,7 @@ impl RedisStream {
     /// # Errors
     /// What is wrong with it, without the URL, which may hold a password.
     pub fn new(config: &RedisConfig) -> Result<Self, String> {
-        let mut info = config.url.as_str().into_connection_info().map_err(|error| error.to_string())?;
-        if let Some(password) = &config.password {
-            let settings = info.redis_settings().clone().set_password(password);
-            info = info.set_redis_settings(settings);
-        }
-        let client = redis::Client::open(info).map_err(|error| error.to_string())?;
+        let client = client(config).map_err(|error| error.to_string())?;
         let mut token = [0; 8];
         let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut token));
         random.map_err(|error| format!("/dev/urandom: {error}"))?;
@@ -281,6 +277,31 @@ impl RedisStream {
         let said: Vec<String> = self.run(script, epoch, arguments)?;
         verdict(&said)
     }
+}
+
+/// A client with the configured address, password and certificates; connects to nothing yet.
+///
+/// # Errors
+/// What is wrong with the configuration, without the URL, which may hold a password.
+pub fn client(config: &RedisConfig) -> Result<redis::Client, RedisError> {
+    let mut info = config.url.as_str().into_connection_info()?;
+    if let Some(password) = &config.password {
+        let settings = info.redis_settings().clone().set_password(password);
+        info = info.set_redis_settings(settings);
+    }
+    match info.addr() {
+        ConnectionAddr::TcpTls { .. } => tls_client(info, config),
+        _ => redis::Client::open(info),
+    }
+}
+
+fn tls_client(info: ConnectionInfo, config: &RedisConfig) -> Result<redis::Client, RedisError> {
+    // The process may have chosen its own already, and then that is used.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client_tls = config.tls.client_pem.clone();
+    let client_tls = client_tls.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
+    let root_cert = config.tls.ca_pem.clone();
+    redis::Client::build_with_tls(info, TlsCertificates { client_tls, root_cert })
 }
 
 /// What a script said, if it is not what it was asked for.

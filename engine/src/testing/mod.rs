@@ -4,6 +4,7 @@
 pub mod disk;
 mod model;
 pub mod random;
+pub mod shipping;
 pub mod sim;
 pub mod stream;
 

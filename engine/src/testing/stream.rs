@@ -62,13 +62,15 @@ struct Data {
 
 impl Data {
     fn head(&self) -> Head {
+        let last = self.head.map_or(Seq(0), |(last, _)| last);
+        let whole = last == self.base || self.frames.contains_key(&last);
         Head {
-            last: self.head.map_or(Seq(0), |(last, _)| last),
+            last,
             link: self.head.map(|(_, link)| link),
             epoch: self.owner.map_or(Epoch(0), |(epoch, _)| epoch),
             base: self.base,
             snapshots: self.snapshots.clone(),
-            damaged: None,
+            damaged: (!whole).then(|| "frames are missing".to_owned()),
         }
     }
 
@@ -190,6 +192,11 @@ impl MemoryRedis {
     #[must_use]
     pub fn frames(&self) -> Vec<Shipment> {
         self.0.lock().data.frames.values().map(|frame| Shipment::clone(frame)).collect()
+    }
+
+    /// The frames are removed by hand, and the head stays.
+    pub fn lose_frames(&self) {
+        self.0.lock().data.frames.clear();
     }
 
     /// Flips a bit of the frame that entry `last` ends.

@@ -9,5 +9,8 @@ mod support;
 
 mod server;
 
+mod outages;
 mod recovery;
+mod secured;
+mod settling;
 mod stream;

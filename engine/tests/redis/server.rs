@@ -34,6 +34,13 @@ impl Redis {
         Self { child, port }
     }
 
+    /// Stops answering, and keeps its connections: as a machine that hangs.
+    pub(crate) fn hang(&self, hangs: bool) {
+        let signal = if hangs { "-STOP" } else { "-CONT" };
+        let told = Process::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(told.success());
+    }
+
     pub(crate) fn connection(&self) -> redis::Connection {
         let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
         patiently("redis answers", || client.get_connection().ok())

@@ -37,6 +37,10 @@ fn the_stream_holds_the_log_through_outage_wipe_and_restart() {
     let () = redis::cmd("FLUSHALL").query(&mut redis.connection()).unwrap();
     patiently("the wipe is healed", || (entries(&mut redis.connection()).len() as u64 == seq).then_some(()));
 
+    // The stream alone removed, its head left: noticed, and shipped again.
+    let () = redis.connection().del("berth:1:journal").unwrap();
+    patiently("the removal is healed", || (entries(&mut redis.connection()).len() as u64 == seq).then_some(()));
+
     // A restarted engine goes on where the stream ends, in a new epoch.
     engine.close().unwrap();
     drop(engine);

@@ -371,6 +371,29 @@ fn a_head_behind_the_start_of_the_log_is_healed_by_a_snapshot_and_its_head_in_on
 }
 
 #[test]
+fn frames_removed_by_hand_are_shipped_again() {
+    let mut cell = Cell::new(13);
+    for trimmed in [false, true] {
+        for _ in 0..3 {
+            cell.fill();
+            assert!(cell.settle());
+            if trimmed {
+                cell.snapshot();
+                assert!(cell.settle());
+            }
+        }
+        cell.redis.lose_frames();
+        let rewinds = cell.stats().rewinds;
+        assert!(cell.settle());
+        assert_eq!(cell.stats().rewinds, rewinds + 1);
+        let (log, stream) = cell.frames();
+        assert_eq!(log, stream);
+        assert_eq!(cell.redis.head().last, cell.engine.appended());
+    }
+    assert_eq!(cell.stats().installs, 1);
+}
+
+#[test]
 fn a_damaged_snapshot_is_not_brought_to_redis() {
     let mut cell = Cell::new(12);
     cell.fill();
