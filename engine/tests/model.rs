@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_engine::testing::{Model, ModelRefusal};
+use berth_engine::testing::{Model, ModelRefusal, Picky};
 use berth_engine::verify::Ledger;
 use berth_engine::*;
 use proptest::prelude::*;
@@ -17,34 +17,7 @@ fn limits() -> Limits {
     Limits { parties_max: 100, slots_max: 1000, bookings_max: 1000, ..Limits::default() }
 }
 
-/// A policy that says no now and then.
-struct Picky;
-
-impl Policy for Picky {
-    fn may_claim(
-        &self,
-        party: &PartyFacts,
-        slot: &SlotFacts,
-        dose: Dose,
-        now: TimestampMs,
-    ) -> Result<(), PolicyRefusal> {
-        if slot.dose != Dose(0) && slot.dose != dose {
-            return Err(PolicyRefusal { rule: "dose", from: None });
-        }
-        if party.birth_year > 2010 && now < slot.starts_at {
-            return Err(PolicyRefusal { rule: "age", from: Some(slot.starts_at) });
-        }
-        Ok(())
-    }
-
-    fn may_leave(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
-        if now >= slot.starts_at { Err(PolicyRefusal { rule: "cut_off", from: None }) } else { Ok(()) }
-    }
-
-    fn hold_ttl_max(&self) -> Duration {
-        Duration::from_millis(300)
-    }
-}
+const PICKY: Picky = Picky { hold_ttl_max: Duration::from_millis(300) };
 
 /// A command with its slots and bookings named by small numbers.
 #[derive(Clone, Debug)]
@@ -85,8 +58,8 @@ fn steps() -> impl Strategy<Value = Vec<Timed>> {
 
 /// The engine with its slots published and parties created, and the model told the same.
 fn setting() -> (Engine, Model, Vec<SlotId>) {
-    let engine = Engine::in_memory(&limits(), Arc::new(Picky));
-    let mut model = Model::new(Arc::new(Picky));
+    let engine = Engine::in_memory(&limits(), Arc::new(PICKY));
+    let mut model = Model::new(Arc::new(PICKY));
     for birth_year in [1980, 2020] {
         let facts = PartyFacts { birth_year, ..PartyFacts::default() };
         let request = Request { command: Command::AddParties { count: 3, facts }, idempotency: None };
@@ -180,7 +153,7 @@ proptest! {
         let mut ledger = Ledger::new(Duration::from_secs(60));
         journal.iter().for_each(|(seq, entry)| ledger.apply(*seq, entry));
         prop_assert!(ledger.findings().is_empty(), "{:?}", ledger.findings());
-        let again = Engine::from_journal(&limits(), Arc::new(Picky), &journal).unwrap();
+        let again = Engine::from_journal(&limits(), Arc::new(PICKY), &journal).unwrap();
         agree(&again, &model, &slots);
         for key in (0..6).map(IdempotencyKey) {
             prop_assert_eq!(again.outcome(key), engine.outcome(key));

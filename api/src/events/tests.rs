@@ -224,6 +224,26 @@ fn an_older_owner_and_another_log_tell_nothing() {
     campaign_1.engine.close().unwrap();
 }
 
+/// What a lost reply leads to: the same step asked for again, from where the cursor no longer stands. The repeat with later
+/// ids shows that it is the cursor that refuses it, and not the stream.
+// rule: EVT-1
+#[test]
+fn a_step_from_where_the_cursor_no_longer_stands_changes_nothing() {
+    use super::stream::{Connection, Position, Ready, Said};
+    use berth_engine::{Epoch, Seq};
+    let store = tempfile::tempdir().unwrap();
+    let redis = Redis::start(store.path(), free_port());
+    let mut connection = Connection::open(&config(redis.port), Epoch(1)).unwrap();
+    let event = |seq| [Ready { seq: Seq(seq), n: 0, json: "{}".to_owned() }];
+    let (start, one) = (Position::default(), Position { entry: Seq(1), ..Position::default() });
+    assert_eq!(connection.tell(&start, &one, &event(1)).unwrap(), Said::Done);
+    for (at, seq) in [(start, 1), (start, 2), (Position { told: 1, ..one }, 2)] {
+        let to = Position { entry: Seq(seq), ..Position::default() };
+        assert_eq!(connection.tell(&at, &to, &event(seq)).unwrap(), Said::Elsewhere);
+    }
+    assert_eq!((ids(&redis), connection.position().unwrap()), (vec!["1-0".to_owned()], one));
+}
+
 /// A publish of more slots than one step tells: told in parts, and gone on with inside the entry.
 // rule: EVT-1
 #[test]

@@ -28,6 +28,16 @@ fn note(engine: &Engine, bytes: usize) -> Seq {
     told.seq
 }
 
+/// A new cell with one entry, and a snapshot that has seen it.
+fn with_a_snapshot(disk: &MemoryDisk) -> (Engine, Parts) {
+    let (engine, mut parts, _) = start(disk, &config()).unwrap();
+    note(&engine, 10);
+    let _ = parts.writer.turn();
+    let taken = engine.begin_snapshot().unwrap().unwrap();
+    engine.publish_snapshot(taken).unwrap();
+    (engine, parts)
+}
+
 /// A process killed between a write and its sync leaves the frame to the operating system. The next start reads it, so it is
 /// shown; then the power goes, on every disk that loses what was not synced.
 // rule: JNL-2
@@ -87,11 +97,7 @@ fn a_spent_budget_does_not_keep_a_cell_from_starting() {
 #[test]
 fn snapshots_go_on_after_one_was_damaged() {
     let disk = MemoryDisk::new(1);
-    let (engine, mut parts, _) = start(&disk, &config()).unwrap();
-    note(&engine, 10);
-    let _ = parts.writer.turn();
-    let taken = engine.begin_snapshot().unwrap().unwrap();
-    engine.publish_snapshot(taken).unwrap();
+    let (engine, mut parts) = with_a_snapshot(&disk);
     note(&engine, 10);
     let _ = parts.writer.turn();
     drop((engine, parts));
@@ -109,12 +115,7 @@ fn snapshots_go_on_after_one_was_damaged() {
 #[test]
 fn a_flip_in_the_last_frame_is_damage_by_name_where_a_snapshot_has_seen_it() {
     let disk = MemoryDisk::new(1);
-    let (engine, mut parts, _) = start(&disk, &config()).unwrap();
-    note(&engine, 10);
-    let _ = parts.writer.turn();
-    let taken = engine.begin_snapshot().unwrap().unwrap();
-    engine.publish_snapshot(taken).unwrap();
-    drop((engine, parts));
+    drop(with_a_snapshot(&disk));
     disk.restart(true);
     disk.flip_bit(&segment::name(1), 64, 130).unwrap();
     match start(&disk, &config()).map(drop).unwrap_err() {

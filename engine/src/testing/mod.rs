@@ -3,9 +3,11 @@
 
 pub mod disk;
 mod model;
+mod picky;
 pub mod random;
 pub mod shipping;
 pub mod sim;
 pub mod stream;
 
 pub use model::{Model, ModelRefusal};
+pub use picky::Picky;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::check::{self, Place};
-use super::history::Picky;
+use super::history::PICKY;
 use super::load::index;
 use super::world::World;
 use super::{Broken, broken};
@@ -62,7 +62,7 @@ impl World {
         let redis = (self.with_redis && self.random.chance(50)).then(|| self.redis.copy());
         let head = redis.as_ref().map_or(Seq(0), |redis| redis.head().last);
         let stream = redis.map(|redis| -> Box<dyn Stream> { Box::new(redis.connect()) });
-        let opened = Engine::assemble(storage, stream, &self.config, Arc::new(Picky), &mut |_| {});
+        let opened = Engine::assemble(storage, stream, &self.config, Arc::new(PICKY), &mut |_| {});
         match opened {
             Ok((engine, _parts, report)) => {
                 let found = engine.appended();

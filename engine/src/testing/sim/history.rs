@@ -4,40 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::{Claim, Command, Outcome, PartyFacts, Request, SlotFacts, SlotSpec};
-use crate::ids::{BookingNumber, Dose, Idempotency, Seq, SlotId};
-use crate::policy::{Policy, PolicyRefusal};
-use crate::testing::{Model, ModelRefusal};
+use crate::command::{Claim, Command, Outcome, PartyFacts, Request, SlotSpec};
+use crate::ids::{BookingNumber, Idempotency, Seq, SlotId};
+use crate::testing::{Model, ModelRefusal, Picky};
 use crate::units::{TimestampMs, Units};
 
-/// A programme with a rule about parties and one about time.
-pub(super) struct Picky;
-
-impl Policy for Picky {
-    fn may_claim(
-        &self,
-        party: &PartyFacts,
-        slot: &SlotFacts,
-        dose: Dose,
-        now: TimestampMs,
-    ) -> Result<(), PolicyRefusal> {
-        if slot.dose != Dose(0) && slot.dose != dose {
-            return Err(PolicyRefusal { rule: "dose", from: None });
-        }
-        if party.birth_year > 2010 && now < slot.starts_at {
-            return Err(PolicyRefusal { rule: "age", from: Some(slot.starts_at) });
-        }
-        Ok(())
-    }
-
-    fn may_leave(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
-        if now >= slot.starts_at { Err(PolicyRefusal { rule: "cut_off", from: None }) } else { Ok(()) }
-    }
-
-    fn hold_ttl_max(&self) -> Duration {
-        Duration::from_secs(120)
-    }
-}
+/// The longest hold of a simulated programme.
+pub(super) const PICKY: Picky = Picky { hold_ttl_max: Duration::from_secs(120) };
 
 /// A command that owns what it names.
 #[derive(Clone, Debug)]
@@ -105,7 +78,7 @@ pub(super) struct History {
 
 impl History {
     pub(super) fn new() -> Self {
-        Self { done: BTreeMap::new(), asked: Vec::new(), model: Model::new(Arc::new(Picky)) }
+        Self { done: BTreeMap::new(), asked: Vec::new(), model: Model::new(Arc::new(PICKY)) }
     }
 
     /// What the model answers; a publish is told with [`History::keep`].
@@ -141,7 +114,7 @@ impl History {
 
     /// The state that the entries up to `last` lead to.
     pub(super) fn model_at(&self, last: Seq) -> Model {
-        let mut model = Model::new(Arc::new(Picky));
+        let mut model = Model::new(Arc::new(PICKY));
         for done in self.done.range(..=last).map(|(_, done)| done) {
             if let Deed::Publish(specs, _) = &done.deed {
                 publish(&mut model, &done.slots, specs);

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use parking_lot::Mutex;
 
 use super::flip::same_records;
-use super::history::Picky;
+use super::history::PICKY;
 use super::life::{Life, Ship};
 use super::load::index;
 use super::stage::Stage;
@@ -274,7 +274,7 @@ impl World {
             }
             Err(error) => return broken("FNC-4", format!("a stream up to {} cannot be recovered: {error}", head.last)),
         }
-        let opened = Engine::assemble(storage, None, &self.config, Arc::new(Picky), &mut |_| {});
+        let opened = Engine::assemble(storage, None, &self.config, Arc::new(PICKY), &mut |_| {});
         let engine = match opened {
             Ok((engine, ..)) => engine,
             Err(error) => return broken("FNC-4", format!("what was recovered does not open: {error}")),

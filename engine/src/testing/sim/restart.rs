@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::check;
-use super::history::Picky;
+use super::history::PICKY;
 use super::life::{Life, Pen, Ship, Shot};
 use super::load::index;
 use super::redis::{Line, Wire};
@@ -62,7 +62,7 @@ impl World {
             let wire = Wire::new(connection.twin(), Arc::clone(&self.stage));
             let line = Arc::clone(&wire.line);
             let stream = self.with_redis.then(|| -> Box<dyn Stream> { Box::new(wire) });
-            let opened = Engine::assemble(storage, stream, &self.config, Arc::new(Picky), &mut |note| {
+            let opened = Engine::assemble(storage, stream, &self.config, Arc::new(PICKY), &mut |note| {
                 notes.push(note.note.to_vec());
             });
             let error = match opened {

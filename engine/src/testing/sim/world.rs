@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::check::{self, Log};
-use super::history::{History, Picky};
+use super::history::{History, PICKY};
 use super::life::Life;
 use super::load::{self, index};
 use super::stage::Stage;
@@ -319,7 +319,7 @@ impl World {
     // rule: SNP-3
     fn whole_log_leads_here(&mut self, life: &Life) -> Result<(), Broken> {
         let entries: Vec<(Seq, Entry)> = (1..).map(Seq).zip(self.archive.iter().cloned()).collect();
-        match Engine::from_journal(&self.config.limits, Arc::new(Picky), &entries) {
+        match Engine::from_journal(&self.config.limits, Arc::new(PICKY), &entries) {
             Ok(engine) => {
                 check::state(&engine, &self.history.model, &self.history).map_err(|Broken { rule, what }| Broken {
                     rule,
