@@ -104,6 +104,9 @@ struct ServeArgs {
     /// Redis for the events stream, as redis://host:port/db.
     #[arg(long, value_name = "URL")]
     events_redis: Option<String>,
+    /// After an outage every live hold has at least so long; 0: deadlines run on. Default 120.
+    #[arg(long, value_name = "SECONDS")]
+    hold_grace_seconds: Option<u64>,
     /// Keep what is written in process memory until it is synced, so that `kill -9` loses what a power cut would.
     #[arg(long)]
     power_cut_rehearsal: bool,
@@ -177,6 +180,7 @@ fn settings(args: ServeArgs) -> Result<Settings, String> {
     let mut file = config_file(config.as_deref())?;
     file.listen = listen.or(file.listen);
     file.ack = args.ack.or(file.ack);
+    file.hold_grace_seconds = args.hold_grace_seconds.or(file.hold_grace_seconds);
     file.data_dir = data_dir.or(file.data_dir);
     file.programme = programme.or(file.programme);
     if let Some(url) = redis {
@@ -284,6 +288,7 @@ fn tell_of_replay(report: &ReplayReport) {
         entries_per_second = u128::from(report.entries) * 1_000_000_000 / u128::from(report.nanos.max(1)),
         snapshot_bytes = report.snapshot_bytes,
         snapshot_milliseconds = milliseconds(report.snapshot_nanos),
+        holds_graced = report.holds_graced,
         epoch = report.epoch.0,
         fault = berth_engine::FAULT,
         "replayed the journal"

@@ -49,6 +49,8 @@ pub(crate) struct ConfigFile {
     /// MiB of all segments together, past which what takes units is refused with `journal_full` until the log is trimmed.
     /// At least three times `snapshots.log_mib` and eight segments. Default no bound but the disk's.
     pub(crate) log_mib_max: Option<u64>,
+    /// After an outage every live hold has at least so many seconds. 0 to 86400; 0: deadlines run on. Default 120.
+    pub(crate) hold_grace_seconds: Option<u64>,
     /// When snapshots are taken.
     #[serde(default)]
     pub(crate) snapshots: SnapshotsEntry,
@@ -241,6 +243,7 @@ impl ConfigFile {
         }
         let (snapshots, log_bytes_max) = faults.snapshots(&self.snapshots, self.log_mib_max, segment_mib);
         let redis = self.redis.map(|redis| faults.redis(redis, cell));
+        let grace = Duration::from_secs(faults.within("hold_grace_seconds", self.hold_grace_seconds, 120, 0, 86_400));
         let events = self.events.map(|entry| faults.events(entry, redis.as_ref(), cell));
         let limits = faults.limits(&self.limits);
         let mut http = faults.http(&self.http);
@@ -262,7 +265,7 @@ impl ConfigFile {
                     listen,
                     programme,
                     keys,
-                    engine: Config { cell, limits, journal },
+                    engine: Config { cell, limits, journal, hold_grace: grace },
                     http,
                     snapshots,
                     events,

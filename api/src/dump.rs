@@ -224,9 +224,11 @@ impl EntryLines<'_> {
                 claims.push((*from, self.known.remove(from)));
                 claims
             }
-            Event::PartiesAdded { .. } | Event::Published { .. } | Event::Note { .. } | Event::SlotChanged { .. } => {
-                Vec::new()
-            }
+            Event::PartiesAdded { .. }
+            | Event::Published { .. }
+            | Event::Note { .. }
+            | Event::SlotChanged { .. }
+            | Event::HoldsGraced { .. } => Vec::new(),
         }
     }
 
@@ -274,6 +276,10 @@ impl EntryLines<'_> {
             Event::Moved { from, .. } => {
                 put("from", self.code(*from));
                 put("claims", all(&claims[..1]));
+            }
+            Event::HoldsGraced { from, until } => {
+                put("from", names.time(*from).into());
+                put("until", names.time(*until).into());
             }
             Event::SlotChanged { slot, capacity, open } => {
                 put("slot", names.slot(*slot).into());

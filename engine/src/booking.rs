@@ -120,8 +120,8 @@ impl Step {
     }
 }
 
-/// One record. Who, where, which dose and the deadline never change; the rest changes only under the
-/// party's lock.
+/// One record. Who, where and which dose never change, and the deadline only while nobody may submit; the rest changes
+/// only under the party's lock.
 #[derive(Debug)]
 pub(crate) struct BookingCell {
     /// party 32 | slot 32
@@ -193,6 +193,12 @@ impl BookingCell {
         }
         self.seq.store(seq.0, Relaxed);
         self.status.store(u64::from_le_bytes(status), Release);
+    }
+
+    /// Puts the deadline off. Only while nobody may submit.
+    pub(crate) fn set_deadline(&self, deadline: TimestampMs, seq: Seq) {
+        self.expires_at.store(deadline.0, Relaxed);
+        self.seq.store(seq.0, Relaxed);
     }
 
     /// The record as a snapshot keeps it. Consistent only under the party's lock.

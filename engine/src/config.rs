@@ -1,6 +1,7 @@
 //! What an engine is opened with.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::ids::CellId;
 use crate::inventory::Limits;
@@ -102,13 +103,20 @@ pub struct Config {
     pub limits: Limits,
     /// Its journal.
     pub journal: JournalConfig,
+    /// After an outage every live hold has at least so long. Default none: deadlines run on.
+    pub hold_grace: Duration,
 }
 
 impl Config {
     /// The defaults, in `dir`.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { cell: CellId(1), limits: Limits::default(), journal: JournalConfig::new(dir) }
+        Self {
+            cell: CellId(1),
+            limits: Limits::default(),
+            journal: JournalConfig::new(dir),
+            hold_grace: Duration::ZERO,
+        }
     }
 
     /// Checked once, when the engine opens.

@@ -76,6 +76,16 @@ impl Wheel {
         due.split_off(keep)
     }
 
+    /// Takes out every hold with a deadline in `from..until`, with its deadline. Before anything was due.
+    pub(crate) fn take_between(&self, from: TimestampMs, until: TimestampMs) -> Vec<(BookingNumber, TimestampMs)> {
+        let within = |timer: &mut Timer| from <= timer.deadline && timer.deadline < until;
+        let mut taken = Vec::new();
+        for bucket in &self.buckets {
+            taken.extend(bucket.lock().extract_if(.., within).map(|timer| (timer.hold, timer.deadline)));
+        }
+        taken
+    }
+
     /// Puts back what could not be expired now.
     pub(crate) fn retry(&self, hold: BookingNumber) {
         self.due.lock().push(hold);

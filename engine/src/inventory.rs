@@ -242,6 +242,20 @@ impl Inventory {
         self.slots.facts(claim.slot).map(|facts| facts.programme).unwrap_or_default()
     }
 
+    /// Puts off the deadline of a hold's records. Only while nobody may submit.
+    // rule: HLD-5
+    pub(crate) fn record_grace(&self, hold: BookingNumber, until: TimestampMs, seq: Seq) {
+        let Some(view) = self.bookings.get(hold).and_then(|cell| cell.view(hold)) else { return };
+        for number in (hold.0..hold.0 + u64::from(view.group_len)).map(BookingNumber) {
+            let Some(cell) = self.bookings.get(number) else { continue };
+            cell.set_deadline(until, seq);
+            if let Some(mut record) = self.parties.lock(cell.party()) {
+                let newest = record.seq().max(seq);
+                record.set_seq(newest);
+            }
+        }
+    }
+
     /// Moves `len` records from `first` on to state `to`, and drops the parties' claims if that is an end.
     // rule: BKG-1 the kernel has looked the step up in the lifecycle table
     pub(crate) fn record_step(&self, first: BookingNumber, len: u8, to: State, locked: &mut Locked<'_>, seq: Seq) {

@@ -10,6 +10,7 @@
 
 mod admin;
 mod claim;
+mod grace;
 mod resolve;
 
 use arrayvec::ArrayVec;

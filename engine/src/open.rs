@@ -47,6 +47,8 @@ pub struct ReplayReport {
     pub bytes: u64,
     /// How long it took to apply them, in nanoseconds.
     pub nanos: u64,
+    /// Holds whose deadline was put off, because it lay in the outage or soon after.
+    pub holds_graced: u64,
     /// The epoch this run took.
     pub epoch: Epoch,
     /// Redis is configured and could not be asked: why. What it holds is found when it is back.
@@ -177,6 +179,7 @@ impl Engine {
         let shipper = stream
             .map(|stream| Shipper::new(stream, Arc::clone(&storage), config.cell, epoch, Arc::clone(&engine.marks)));
         engine.shipping = shipper.as_ref().map(Shipper::shared);
+        report.holds_graced = engine.grace_holds(newest, config.hold_grace);
         report.epoch = epoch;
         report.cut = tail.torn.map(|torn| (storage.path(&torn.name), torn.offset));
         Ok((engine, Parts { writer, reserve, shipper, newest }, report))

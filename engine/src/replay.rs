@@ -110,9 +110,11 @@ impl<'a> Replayer<'a> {
             {
                 Ok(Remembered::PartiesAdded { first: first.0, count: *count })
             }
-            Event::PartiesAdded { .. } | Event::Published { .. } | Event::Note { .. } | Event::SlotChanged { .. } => {
-                self.event(seq, event)
-            }
+            Event::PartiesAdded { .. }
+            | Event::Published { .. }
+            | Event::Note { .. }
+            | Event::SlotChanged { .. }
+            | Event::HoldsGraced { .. } => self.event(seq, event),
             Event::Held { first, expires_at, claims } => {
                 self.births(seq, *first, State::Held, *expires_at, claims)?;
                 Ok(Remembered::Held { first: *first, len: len(claims) })
@@ -276,6 +278,22 @@ impl<'a> Replayer<'a> {
                 let _ = if *open { word.open() } else { word.close() };
                 inventory.slots.mark_changed(*slot);
                 Ok(Remembered::SlotChanged { slot: slot.0 })
+            }
+            Event::HoldsGraced { from, until } => {
+                self.graced(seq, *from, *until);
+                Ok(Remembered::Noted)
+            }
+        }
+    }
+
+    /// Records that are at or past the entry have seen it, or came after it.
+    fn graced(&self, seq: Seq, from: TimestampMs, until: TimestampMs) {
+        let bookings = &self.inventory.bookings;
+        for number in (0..self.inventory.bookings_end()).map(BookingNumber) {
+            let Some(view) = bookings.get(number).and_then(|cell| cell.view(number)) else { continue };
+            let within = from <= view.expires_at && view.expires_at < until;
+            if view.state == State::Held && view.hold == number && view.seq < seq && within {
+                self.inventory.record_grace(number, until, seq);
             }
         }
     }

@@ -38,6 +38,8 @@ pub struct Judged {
     pub hld_1: u64,
     /// Deadlines judged.
     pub hld_4: u64,
+    /// Deadlines put off.
+    pub hld_5: u64,
     /// Changes of state, births included.
     pub bkg_1: u64,
     /// Moves.
@@ -63,13 +65,14 @@ pub struct Judged {
 impl Judged {
     /// Each rule's id with its count.
     #[must_use]
-    pub fn by_rule(&self) -> [(&'static str, u64); 15] {
+    pub fn by_rule(&self) -> [(&'static str, u64); 16] {
         [
             ("CAP-1", self.cap_1),
             ("CAP-3", self.cap_3),
             ("PTY-1", self.pty_1),
             ("HLD-1", self.hld_1),
             ("HLD-4", self.hld_4),
+            ("HLD-5", self.hld_5),
             ("BKG-1", self.bkg_1),
             ("BKG-2", self.bkg_2),
             ("IDM-1", self.idm_1),

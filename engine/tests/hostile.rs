@@ -67,6 +67,10 @@ fn events() -> impl Strategy<Value = Event> {
             capacity: Units::new(n).unwrap(),
             open
         }),
+        (number(), number()).prop_map(|(a, b)| Event::HoldsGraced {
+            from: TimestampMs(a.min(b)),
+            until: TimestampMs(a.max(b).saturating_add(1))
+        }),
     ]
 }
 

@@ -30,12 +30,14 @@ fn snapshots(dir: &Path) -> Vec<PathBuf> {
 
 /// Books, moves, cancels and releases in two threads while snapshots are taken, in two runs.
 fn lived_in(dir: &Path) {
-    let config = config(dir);
-    for begin in 0..2 {
+    let mut config = config(dir);
+    config.hold_grace = Duration::from_secs(1200);
+    for begin in 0..2u8 {
         let engine = Arc::new(open(&config));
         if begin == 0 {
             seed(&engine, 200, 40);
             seed(&engine, 10, 30);
+            seed(&engine, 1, 1);
         }
         let slots: Vec<SlotId> = {
             let mut slots = Vec::new();
@@ -57,7 +59,7 @@ fn lived_in(dir: &Path) {
                             slot: slots[round as usize % 2],
                             dose: Dose(1),
                         });
-                        let key = u128::from(round) << 8 | u128::from(worker) << 4 | begin;
+                        let key = u128::from(round) << 8 | u128::from(worker) << 4 | u128::from(begin);
                         let idempotency = Some(Idempotency { key: IdempotencyKey(key), fingerprint: 1 });
                         let submit = |command, idempotency| {
                             let told = engine.submit(&Request { command, idempotency }, engine.now()).unwrap();
@@ -102,6 +104,11 @@ fn lived_in(dir: &Path) {
         let (_, seq) = run(&engine, Command::Close { slot: slots[0] });
         engine.ticket(seq).wait().unwrap();
         run(&engine, Command::Open { slot: slots[0] });
+        if begin == 0 {
+            // Live at the end of the run, so that the next gives it a grace.
+            let claim = Claim { party: PartyId(210), slot: slots[2], dose: Dose(1) };
+            run(&engine, Command::Hold { claims: &[claim], ttl: Duration::from_secs(600) });
+        }
         engine.close().unwrap();
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Launch {
     pub(crate) redis: Option<String>,
     pub(crate) admin_key_sha256: String,
     pub(crate) platform_key_sha256: String,
+    /// After a kill live holds have so long, so that all have run out when the run has settled.
+    pub(crate) hold_grace_seconds: u32,
     /// Where the server's standard error goes.
     pub(crate) log: PathBuf,
     pub(crate) start_within: Duration,
@@ -120,6 +122,7 @@ async fn spawn(launch: &Launch, listen: &str, next: Option<Kill>, stop: &Stop) -
         .arg(&launch.programme)
         .args(["--admin-key-sha256", &launch.admin_key_sha256])
         .args(["--platform-key-sha256", &launch.platform_key_sha256])
+        .args(["--hold-grace-seconds", &launch.hold_grace_seconds.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)

@@ -98,6 +98,7 @@ pub(crate) async fn run(order: Order) -> Result<Verdict, CannotRun> {
         redis: ground.redis_url().await,
         admin_key_sha256: sha256_hex(&keys.admin),
         platform_key_sha256: sha256_hex(&keys.platform),
+        hold_grace_seconds: order.scenario.server.hold_seconds,
         log: directory.join("server.log"),
         start_within: Duration::from_secs(order.scenario.server.start_seconds_max),
     };

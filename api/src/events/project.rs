@@ -54,6 +54,7 @@ enum Data {
     Parties { first: String, count: u32 },
     Slot(SlotData),
     Booking(Box<BookingData>),
+    Grace { from: String, until: String },
     Gap { first_entry: u64, last_entry: u64 },
 }
 
@@ -120,7 +121,10 @@ impl Projector {
     pub(super) fn count(&self, entry: &Entry) -> u64 {
         match &entry.event {
             Event::Note { .. } => 0,
-            Event::PartiesAdded { .. } | Event::Cancelled { .. } | Event::SlotChanged { .. } => 1,
+            Event::PartiesAdded { .. }
+            | Event::Cancelled { .. }
+            | Event::SlotChanged { .. }
+            | Event::HoldsGraced { .. } => 1,
             Event::Moved { .. } => 2,
             Event::Published { slots, .. } => slots.len() as u64,
             Event::Held { claims, .. } | Event::Booked { claims, .. } => claims.len() as u64,
@@ -209,6 +213,11 @@ impl Projector {
                 let mut data = self.booking(to.number, to.number, to.claim)?;
                 data.moved_from = Some(self.names().reference(*from));
                 Ok(of("io.berth.booking.booked.v1", data))
+            }
+            Event::HoldsGraced { from, until } => {
+                let data = Data::Grace { from: self.names().time(*from), until: self.names().time(*until) };
+                let subject = format!("cell/{}", self.cell());
+                Ok(Told { kind: "io.berth.holds.graced.v1", subject, data })
             }
             Event::Note { .. } => unreachable!("a note has no event"),
         }

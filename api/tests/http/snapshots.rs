@@ -95,3 +95,31 @@ fn snapshots_by_size_keep_the_log_within_its_budget() {
     let server = server.kill_and_restart();
     assert_eq!(server.get("/v1/regions").expect(200)["regions"].as_array().unwrap().len(), bodies * lines);
 }
+
+// rule: HLD-5
+#[test]
+fn a_hold_that_lived_through_an_outage_has_its_grace() {
+    let (server, slots) = Server::with_slots(&[3]);
+    let mut body = claims(&[claim("p1.0", &slots[0])]);
+    body["ttl_seconds"] = json!(60);
+    let held = server.post_under("first", "/v1/holds", &body).expect(201);
+    let code = held["hold"].as_str().unwrap();
+    let expires = |server: &Server| {
+        let read = server.read(&format!("/v1/bookings/{code}")).expect(200);
+        read["expires_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap()
+    };
+    let before = expires(&server);
+    let server = server.kill_and_restart();
+    let graced = expires(&server);
+    assert!(graced > before, "{graced} after {before}");
+    let repeat = server.post_under("first", "/v1/holds", &body).expect(201);
+    assert_eq!(repeat["hold"], held["hold"]);
+    assert_eq!(repeat["expires_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap(), graced);
+    let (_, home) = {
+        server.terminate();
+        server.ended()
+    };
+    let server = home.start_with_flags(&["--hold-grace-seconds", "0"]);
+    assert_eq!(expires(&server), graced);
+    server.post(&format!("/v1/holds/{code}/confirm"), &json!({})).expect(200);
+}

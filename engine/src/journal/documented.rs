@@ -64,6 +64,7 @@ fn entries() -> Vec<Entry> {
         Event::Cancelled { booking },
         Event::Moved { from: booking, to: NumberedClaim { number: BookingNumber(44), claim: claim(11, 6) } },
         Event::SlotChanged { slot: SlotId(5), capacity: Units::new(18).unwrap(), open: true },
+        Event::HoldsGraced { from: TimestampMs(AT.0 + 1), until: TimestampMs(AT.0 + 120_000) },
     ];
     let key = Idempotency {
         key: IdempotencyKey(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),

@@ -130,6 +130,14 @@ pub enum Event {
         /// Whether new claims may be taken.
         open: bool,
     },
+    /// After an outage, every hold that is live at this place in the journal and whose deadline lies in `from..until` now has
+    /// the deadline `until`.
+    HoldsGraced {
+        /// The earliest deadline that is put off.
+        from: TimestampMs,
+        /// To when.
+        until: TimestampMs,
+    },
 }
 
 /// One line of the journal.
@@ -173,6 +181,7 @@ pub(crate) const KINDS: [&str; Event::CODES - 1] = [
     "cancelled",
     "moved",
     "slot_changed",
+    "holds_graced",
 ];
 
 impl Event {
@@ -189,11 +198,12 @@ impl Event {
             Event::Cancelled { .. } => 9,
             Event::Moved { .. } => 10,
             Event::SlotChanged { .. } => 11,
+            Event::HoldsGraced { .. } => 12,
         }
     }
 
     /// One more than the highest kind code.
-    pub(crate) const CODES: usize = 12;
+    pub(crate) const CODES: usize = 13;
 
     /// Every kind's name.
     #[must_use]
@@ -371,6 +381,10 @@ impl Event {
                 out.put(&capacity.get().to_le_bytes());
                 out.put(&[u8::from(*open)]);
             }
+            Event::HoldsGraced { from, until } => {
+                out.put(&from.0.to_le_bytes());
+                out.put(&until.0.to_le_bytes());
+            }
         }
     }
 
@@ -416,6 +430,13 @@ impl Event {
                     _ => return Err(DecodeError::OutOfRange("open")),
                 },
             },
+            12 => {
+                let (from, until) = (TimestampMs(input.u64()?), TimestampMs(input.u64()?));
+                if until <= from {
+                    return Err(DecodeError::OutOfRange("until"));
+                }
+                Event::HoldsGraced { from, until }
+            }
             other => return Err(DecodeError::UnknownKind(other)),
         })
     }

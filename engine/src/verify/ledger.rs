@@ -262,10 +262,25 @@ impl Ledger {
             Event::Expired { hold, len } => self.resolve(seq, *hold, *len, State::Expired, entry.at),
             Event::Cancelled { booking } => self.leave(seq, *booking, State::Cancelled, None),
             Event::Moved { from, to } => self.moved(seq, *from, to),
+            Event::HoldsGraced { from, until } => self.graced(seq, *from, *until),
             Event::SlotChanged { slot, capacity, open } => {
                 let account = self.slots.entry(*slot).or_default();
                 (account.capacity, account.open) = (u64::from(capacity.get()), *open);
                 self.check_slot(seq, *slot);
+            }
+        }
+    }
+
+    fn graced(&mut self, seq: Seq, from: TimestampMs, until: TimestampMs) {
+        if until <= from {
+            self.find("HLD-5", seq, format!("deadlines from {} on are brought forward to {}", from.0, until.0));
+        }
+        let in_span = self.span.is_some();
+        for account in self.claims.values_mut() {
+            let seen = in_span && account.seq >= seq;
+            if account.state == State::Held && from <= account.expires_at && account.expires_at < until && !seen {
+                (account.expires_at, account.seq) = (until, seq);
+                self.judged.hld_5 += 1;
             }
         }
     }

@@ -67,6 +67,12 @@ fn in_entries(evidence: &Evidence, findings: &mut Vec<Finding>) {
             }
             continue;
         }
+        if let Some((from_us, until_us)) = entry.grace_us {
+            // Of a hold that was resolved before it, the deadline no longer matters.
+            let within = deadlines.values_mut().filter(|deadline_us| (from_us..until_us).contains(deadline_us));
+            within.for_each(|deadline_us| *deadline_us = until_us);
+            continue;
+        }
         let Some(at_us) = entry.at_us else { continue };
         let deadline_us = entry.changes.iter().find_map(|code| deadlines.get(code.as_str()));
         let Some(&deadline_us) = deadline_us else { continue };

@@ -117,6 +117,8 @@ pub(crate) struct Entry {
     /// Codes that this entry changes: a hold's, or a booking's.
     pub(crate) changes: Vec<String>,
     pub(crate) expires_us: Option<i64>,
+    /// Of a grace: deadlines from the first and before the second are put off to the second.
+    pub(crate) grace_us: Option<(i64, i64)>,
     /// Slots and the capacity that this entry gives them, where it says so.
     pub(crate) capacities: Vec<(String, u64)>,
     /// The engine's hash of the idempotency key it was written for.
@@ -263,6 +265,10 @@ impl Entry {
                 let slots = value["slots"].as_array().map(Vec::as_slice).unwrap_or_default();
                 entry.capacities = slots.iter().filter_map(capacity_of).collect();
             }
+            "holds_graced" => {
+                let time = |field: &str| value[field].as_str().and_then(timestamp_us);
+                entry.grace_us = time("from").zip(time("until"));
+            }
             "slot_changed" => entry.capacities = capacity_of(&value).into_iter().collect(),
             _ => entry.changes = codes_of(&value),
         }
@@ -312,6 +318,10 @@ mod tests {
         assert_eq!((held.seq, held.claims.len(), held.expires_us.unwrap() - held.at_us.unwrap()), (7, 1, 8_000_000));
         let confirmed = Entry::parse(r#"{"seq":8,"kind":"confirmed","hold":"B"}"#).unwrap();
         assert_eq!(confirmed.changes, ["B"]);
+        let graced = Entry::parse(
+            r#"{"seq":8,"kind":"holds_graced","from":"2026-11-23T10:00:01Z","until":"2026-11-23T10:00:03Z"}"#,
+        );
+        assert_eq!(graced.unwrap().grace_us.map(|(from, until)| until - from), Some(2_000_000));
         let listed = Entry::parse(r#"{"seq":8,"kind":"expired","claims":[{"booking":"B"},{"booking":"C"}]}"#).unwrap();
         assert_eq!(listed.changes, ["B", "C"]);
         let moved = Entry::parse(
