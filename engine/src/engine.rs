@@ -302,9 +302,7 @@ impl Engine {
     pub fn outcome(&self, key: IdempotencyKey) -> Option<Submitted> {
         for _ in 0..TWIN_LOOKS {
             match self.inventory.keys.get(key)? {
-                Some((seq, remembered)) => {
-                    return Some(Submitted { result: Ok(self.recall(remembered)), seq, replayed: true });
-                }
+                Some((seq, remembered)) => return Some(self.repeat(seq, remembered)),
                 None => crate::sync::yield_now(),
             }
         }

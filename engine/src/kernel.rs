@@ -180,9 +180,7 @@ impl Engine {
             None => None,
             Some(idempotency) => match self.begin(*idempotency, now) {
                 Begun::Fresh(claim) => Some(claim),
-                Begun::Done { seq, outcome } => {
-                    return Ok(Submitted { result: Ok(self.recall(outcome)), seq, replayed: true });
-                }
+                Begun::Done { seq, outcome } => return Ok(self.repeat(seq, outcome)),
                 Begun::Conflict { seq } => return Err(No::resting_on(seq, Refusal::IdempotencyConflict)),
                 Begun::Running => return Err(Refusal::IdempotencyInFlight.into()),
             },
@@ -213,7 +211,7 @@ impl Engine {
         let idempotency = idempotency?;
         let (seq, outcome) = self.inventory.keys.get(idempotency.key)??;
         let same = self.inventory.keys.fingerprint(idempotency.key) == Some(idempotency.fingerprint);
-        same.then(|| Submitted { result: Ok(self.recall(outcome)), seq, replayed: true })
+        same.then(|| self.repeat(seq, outcome))
     }
 
     /// Claims a key; a twin waits out the microseconds in which the first request runs.
@@ -228,8 +226,21 @@ impl Engine {
         Begun::Running
     }
 
-    /// The outcome a key stands for, from what was remembered and from what never changes in the records.
-    pub(crate) fn recall(&self, remembered: Remembered) -> Outcome {
+    /// The first answer once more. A hold's is told with the deadline it has by now, so it rests on the entry that put that off.
+    // rule: IDM-2
+    pub(crate) fn repeat(&self, seq: Seq, outcome: Remembered) -> Submitted {
+        let seq = match outcome {
+            Remembered::Held { first, .. } => {
+                self.inventory.bookings.get(first).map_or(seq, |cell| seq.max(cell.seq()))
+            }
+            _ => seq,
+        };
+        Submitted { result: Ok(self.recall(outcome)), seq, replayed: true }
+    }
+
+    /// The outcome a key stands for, from what was remembered and from what never changes in the records while somebody may
+    /// submit.
+    fn recall(&self, remembered: Remembered) -> Outcome {
         let bookings = &self.inventory.bookings;
         match remembered {
             Remembered::PartiesAdded { first, count } => {

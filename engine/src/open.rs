@@ -41,6 +41,8 @@ pub struct ReplayReport {
     pub snapshot_nanos: u64,
     /// Newer snapshots that were damaged and passed over: the path and what is wrong.
     pub snapshots_damaged: Vec<(std::path::PathBuf, String)>,
+    /// The newest entry there was, in the snapshot or in the log.
+    pub last: Seq,
     /// Entries of the log behind it, or all.
     pub entries: u64,
     /// Bytes of their frames.
@@ -85,7 +87,7 @@ impl Engine {
         let redis = config.journal.redis.as_ref().map(RedisStream::new).transpose();
         let redis = redis.map_err(|reason| OpenError::Config { field: "journal.redis", reason })?;
         let stream = redis.map(|redis| -> Box<dyn Stream> { Box::new(redis) });
-        let (mut engine, parts, report) = Self::assemble(storage, stream, &config, policy, on_note)?;
+        let (mut engine, parts, report) = Self::assemble(storage, stream, &config, policy, &Clock::start, on_note)?;
         let io = |error| OpenError::Io { path: config.journal.dir.clone(), error };
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(io)
@@ -106,12 +108,13 @@ impl Engine {
     }
 
     /// Everything of [`Engine::open`] but the threads and the check of the configuration: a simulator takes segments of a few
-    /// pages. With a stream there is a shipper among the parts.
+    /// pages, and a clock of its own. With a stream there is a shipper among the parts.
     pub(crate) fn assemble(
         storage: Arc<dyn Storage>,
         stream: Option<Box<dyn Stream>>,
         config: &Config,
         policy: Arc<dyn Policy>,
+        clock: &dyn Fn(TimestampMs) -> Clock,
         on_note: &mut dyn FnMut(Note<'_>),
     ) -> Result<(Engine, Parts, ReplayReport), OpenError> {
         let journal = &config.journal;
@@ -138,7 +141,7 @@ impl Engine {
         }
         let mut engine =
             Self::without_writer(inventory, policy, config.cell, directory.code_key, tail.last, journal.buffer_bytes);
-        engine.clock = Clock::start(newest);
+        engine.clock = clock(newest);
         engine.epoch = epoch;
         engine.directory = Some(directory);
         let s0 = report.snapshot.unwrap_or_default();
@@ -276,6 +279,7 @@ fn replay(
         });
     }
     let newest = replayer.finish()?;
+    report.last = tail.last;
     report.entries = tail.last.0 - from.0;
     report.bytes = tail.bytes;
     report.nanos = watch.nanos();

@@ -120,6 +120,31 @@ fn a_grace_survives_a_restart_from_the_log_and_from_a_snapshot() {
     }
 }
 
+// rule: IDM-2
+#[test]
+fn a_repeat_rests_on_the_entry_that_put_its_deadline_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.hold_grace = GRACE;
+    let engine = open(&config);
+    let slot = seed(&engine, 10, 10);
+    let claims = [Claim { party: PartyId(0), slot, dose: Dose(1) }];
+    let idempotency = Idempotency { key: IdempotencyKey(7), fingerprint: 7 };
+    let command = Command::Hold { claims: &claims, ttl: Duration::from_secs(60) };
+    let request = Request { command, idempotency: Some(idempotency) };
+    let first = engine.submit(&request, engine.now()).unwrap();
+    engine.close().unwrap();
+    drop(engine);
+    let (engine, _) = start(&config);
+    let graced = engine.appended();
+    assert_eq!(graced, first.seq.next());
+    let repeat = engine.submit(&request, engine.now()).unwrap();
+    assert_eq!((repeat.seq, repeat.replayed), (graced, true));
+    let until = deadline(&engine, BookingNumber(0));
+    assert!(matches!(repeat.result, Ok(Outcome::Held { expires_at, .. }) if expires_at == until));
+    assert_eq!(engine.outcome(idempotency.key).unwrap().seq, graced);
+}
+
 /// A start that has nobody to be kind to, or is not to be, writes nothing.
 #[test]
 fn without_live_holds_or_without_grace_nothing_is_written() {

@@ -9,6 +9,7 @@ const SEEDS: u64 = 30;
 // rule: PTY-1
 // rule: IDM-1
 // rule: HLD-3
+// rule: HLD-5
 // rule: TIM-1
 // rule: JNL-1
 // rule: JNL-2

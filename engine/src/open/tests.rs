@@ -18,7 +18,7 @@ fn config() -> Config {
 }
 
 fn start(disk: &MemoryDisk, config: &Config) -> Result<(Engine, Parts, ReplayReport), OpenError> {
-    Engine::assemble(Arc::new(disk.clone()), None, config, Arc::new(AllowAll), &mut |_| {})
+    Engine::assemble(Arc::new(disk.clone()), None, config, Arc::new(AllowAll), &Clock::start, &mut |_| {})
 }
 
 fn note(engine: &Engine, bytes: usize) -> Seq {

@@ -1,6 +1,7 @@
 //! Recoveries from a Redis in memory, whole and damaged.
 
 use super::*;
+use crate::clock::Clock;
 use crate::command::{Command, PartyFacts, Request};
 use crate::config::Config;
 use crate::engine::Engine;
@@ -18,7 +19,7 @@ fn assemble(disk: &MemoryDisk, redis: &MemoryRedis) -> Result<(Engine, Parts), O
     config.journal.segment_bytes = 1 << 20;
     config.journal.buffer_bytes = 64 << 10;
     let stream = Box::new(redis.connect());
-    Engine::assemble(Arc::new(disk.clone()), Some(stream), &config, Arc::new(AllowAll), &mut |_| {})
+    Engine::assemble(Arc::new(disk.clone()), Some(stream), &config, Arc::new(AllowAll), &Clock::start, &mut |_| {})
         .map(|(engine, parts, _)| (engine, parts))
 }
 

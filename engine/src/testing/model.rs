@@ -52,6 +52,29 @@ impl Model {
         }
     }
 
+    /// After an outage: every live hold with a deadline from `from` on and before `until` has the deadline `until`, and repeats of
+    /// its request tell it. Returns how many holds that are, a group once.
+    // rule: HLD-5
+    pub fn grace(&mut self, from: TimestampMs, until: TimestampMs) -> u64 {
+        let mut graced = Vec::new();
+        for (number, booking) in (0u64..).zip(&mut self.bookings) {
+            if booking.state == State::Held && from <= booking.expires_at && booking.expires_at < until {
+                booking.expires_at = until;
+                if booking.hold == number {
+                    graced.push(BookingNumber(number));
+                }
+            }
+        }
+        for (_, outcome) in self.keys.values_mut() {
+            if let Outcome::Held { expires_at, claims } = outcome
+                && graced.contains(&claims[0].number)
+            {
+                *expires_at = until;
+            }
+        }
+        graced.len() as u64
+    }
+
     /// What the engine should answer to `request`, and whether it should be a repeat of an earlier answer.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::clock::Clock;
 use crate::command::{Command, PartyFacts, Request};
 use crate::config::Config;
 use crate::engine::Engine;
@@ -18,7 +19,14 @@ fn open(disk: &MemoryDisk, redis: &MemoryRedis) -> Result<(Engine, Parts, Replay
     config.limits = Limits { parties_max: 100_000, ..Limits::default() };
     config.journal.segment_bytes = 1 << 20;
     config.journal.buffer_bytes = 64 << 10;
-    Engine::assemble(Arc::new(disk.clone()), Some(Box::new(redis.connect())), &config, Arc::new(AllowAll), &mut |_| {})
+    Engine::assemble(
+        Arc::new(disk.clone()),
+        Some(Box::new(redis.connect())),
+        &config,
+        Arc::new(AllowAll),
+        &Clock::start,
+        &mut |_| {},
+    )
 }
 
 /// A run that writes `entries` frames, ships them and is killed.

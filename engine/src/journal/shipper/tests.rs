@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::clock::Clock;
 use crate::command::{Command, PartyFacts, Request};
 use crate::config::Config;
 use crate::engine::Engine;
@@ -35,8 +36,15 @@ impl Cell {
         config.journal.segment_bytes = 1 << 20;
         config.journal.buffer_bytes = 64 << 10;
         let stream = Box::new(redis.connect());
-        let (engine, parts, _) =
-            Engine::assemble(Arc::new(disk.clone()), Some(stream), &config, Arc::new(AllowAll), &mut |_| {}).unwrap();
+        let (engine, parts, _) = Engine::assemble(
+            Arc::new(disk.clone()),
+            Some(stream),
+            &config,
+            Arc::new(AllowAll),
+            &Clock::start,
+            &mut |_| {},
+        )
+        .unwrap();
         let Parts { writer, reserve, shipper, .. } = parts;
         let shipper = shipper.unwrap();
         Cell { disk: disk.clone(), redis: redis.clone(), engine, writer, shipper, reserve }

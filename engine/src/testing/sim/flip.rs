@@ -1,12 +1,14 @@
 //! Bits that flip at rest: damage is refused by name of segment and offset, or is harmless, never taken for the truth.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::check::{self, Place};
 use super::history::PICKY;
 use super::load::index;
 use super::world::World;
 use super::{Broken, broken};
+use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::ids::Seq;
 use crate::journal::directory::OpenError;
@@ -15,7 +17,9 @@ use crate::journal::segment::SEGMENT_HEADER_BYTES;
 use crate::journal::snapshot as snapshot_file;
 use crate::journal::storage::Storage;
 use crate::journal::stream::Stream;
+use crate::testing::Model;
 use crate::testing::disk::DiskFault;
+use crate::units::TimestampMs;
 
 /// Bytes of a segment's header that are always zero and that nothing reads.
 const HEADER_UNUSED: std::ops::Range<usize> = 56..64;
@@ -62,10 +66,11 @@ impl World {
         let redis = (self.with_redis && self.random.chance(50)).then(|| self.redis.copy());
         let head = redis.as_ref().map_or(Seq(0), |redis| redis.head().last);
         let stream = redis.map(|redis| -> Box<dyn Stream> { Box::new(redis.connect()) });
-        let opened = Engine::assemble(storage, stream, &self.config, Arc::new(PICKY), &mut |_| {});
+        let clock = |newest| Clock::simulated(Arc::clone(&self.time), newest);
+        let opened = Engine::assemble(storage, stream, &self.config, Arc::new(PICKY), &clock, &mut |_| {});
         match opened {
-            Ok((engine, _parts, report)) => {
-                let found = engine.appended();
+            Ok((engine, parts, report)) => {
+                let found = report.last;
                 if found < head {
                     let what =
                         format!("a bit flipped in {segment} at {at}; the start accepts {found}, Redis has {head}");
@@ -73,7 +78,8 @@ impl World {
                 }
                 let from = report.snapshot.unwrap_or_default();
                 self.accepted(found, from, at, segment, hit, last, &places)?;
-                let model = self.history.model_at(found);
+                let mut model = self.history.model_at(found);
+                grace(&mut model, &engine, parts.newest, self.config.hold_grace);
                 self.tally.work("bit flips that were harmless", 1);
                 same_records(&engine, &model).map_err(|Broken { rule, what }| Broken {
                     rule,
@@ -138,7 +144,14 @@ impl World {
     }
 }
 
+/// What a start puts off.
+pub(super) fn grace(model: &mut Model, engine: &Engine, newest: TimestampMs, grace: Duration) {
+    if !grace.is_zero() {
+        model.grace(newest.plus(Duration::from_millis(1)), engine.now().plus(grace));
+    }
+}
+
 /// Everything but the keys, of which a state of the past does not have all.
-pub(super) fn same_records(engine: &Engine, model: &crate::testing::Model) -> Result<(), Broken> {
+pub(super) fn same_records(engine: &Engine, model: &Model) -> Result<(), Broken> {
     check::state(engine, model, &super::history::History::new())
 }

@@ -28,6 +28,8 @@ pub(super) enum Deed {
     Resize(SlotId, Units),
     Open(SlotId),
     Close(SlotId),
+    /// What a start does for the holds that lived through the outage; no client asks for it.
+    Grace(TimestampMs, TimestampMs),
 }
 
 impl Deed {
@@ -46,6 +48,7 @@ impl Deed {
             Deed::Resize(slot, capacity) => Command::Resize { slot: *slot, capacity: *capacity },
             Deed::Open(slot) => Command::Open { slot: *slot },
             Deed::Close(slot) => Command::Close { slot: *slot },
+            Deed::Grace(..) => unreachable!("a start gives it, and nobody asks for it"),
         }
     }
 
@@ -99,29 +102,49 @@ impl History {
         self.done.insert(seq, done);
     }
 
+    /// What a start at `at` puts off, by the entry `seq`. Returns how many holds that are; without any there is no entry.
+    // rule: HLD-5
+    pub(super) fn grace(&mut self, (from, until): (TimestampMs, TimestampMs), seq: Seq, at: TimestampMs) -> u64 {
+        let holds = self.model.grace(from, until);
+        if holds > 0 {
+            let deed = Deed::Grace(from, until);
+            self.done.insert(seq, Done { deed, idempotency: None, at, slots: Vec::new() });
+        }
+        holds
+    }
+
+    /// The newest time of an entry.
+    pub(super) fn newest(&self) -> TimestampMs {
+        self.done.values().map(|done| done.at).max().unwrap_or_default()
+    }
+
     /// The number of the newest entry.
     pub(super) fn last(&self) -> Seq {
         self.done.last_key_value().map_or(Seq(0), |(seq, _)| *seq)
     }
 
-    /// Forgets what a crash has lost: all behind `last`.
-    pub(super) fn cut(&mut self, last: Seq) {
-        if self.last() > last {
-            self.done.split_off(&last.next());
-            self.model = self.model_at(last);
+    /// Forgets what a crash has lost: all behind `last`. Returns whether a grace was among it.
+    pub(super) fn cut(&mut self, last: Seq) -> bool {
+        if self.last() <= last {
+            return false;
         }
+        let lost = self.done.split_off(&last.next());
+        self.model = self.model_at(last);
+        lost.values().any(|done| matches!(done.deed, Deed::Grace(..)))
     }
 
     /// The state that the entries up to `last` lead to.
     pub(super) fn model_at(&self, last: Seq) -> Model {
         let mut model = Model::new(Arc::new(PICKY));
         for done in self.done.range(..=last).map(|(_, done)| done) {
-            if let Deed::Publish(specs, _) = &done.deed {
-                publish(&mut model, &done.slots, specs);
-            } else {
-                let request = Request { command: done.deed.command(), idempotency: done.idempotency };
-                // It did so before; a difference shows in the state.
-                let _ = model.submit(&request, done.at);
+            match &done.deed {
+                Deed::Publish(specs, _) => publish(&mut model, &done.slots, specs),
+                Deed::Grace(from, until) => drop(model.grace(*from, *until)),
+                deed => {
+                    let request = Request { command: deed.command(), idempotency: done.idempotency };
+                    // It did so before; a difference shows in the state.
+                    let _ = model.submit(&request, done.at);
+                }
             }
         }
         model

@@ -23,7 +23,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub use tally::Tally;
 
 /// Faults that are not the disk's.
-pub const FAULTS: [&str; 4] = ["killed", "power cut", "clock set", "journal stopped"];
+pub const FAULTS: [&str; 6] =
+    ["killed", "power cut", "clock set", "journal stopped", "outage past a deadline", "crash before a grace was safe"];
 /// Where a crash can come that is no operation of the disk.
 pub const POINTS: [&str; 8] = [
     "between operations",

@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use parking_lot::Mutex;
 
-use super::flip::same_records;
+use super::flip::{grace, same_records};
 use super::history::PICKY;
 use super::life::{Life, Ship};
 use super::load::index;
 use super::stage::Stage;
 use super::world::World;
 use super::{Broken, broken};
+use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::ids::{Epoch, Seq};
 use crate::journal::frame::{Frame, Link};
@@ -274,13 +275,15 @@ impl World {
             }
             Err(error) => return broken("FNC-4", format!("a stream up to {} cannot be recovered: {error}", head.last)),
         }
-        let opened = Engine::assemble(storage, None, &self.config, Arc::new(PICKY), &mut |_| {});
-        let engine = match opened {
-            Ok((engine, ..)) => engine,
+        let clock = |newest| Clock::simulated(Arc::clone(&self.time), newest);
+        let opened = Engine::assemble(storage, None, &self.config, Arc::new(PICKY), &clock, &mut |_| {});
+        let (engine, newest, last) = match opened {
+            Ok((engine, parts, report)) => (engine, parts.newest, report.last),
             Err(error) => return broken("FNC-4", format!("what was recovered does not open: {error}")),
         };
         self.tally.work("recoveries from Redis", 1);
-        let model = self.history.model_at(engine.appended());
+        let mut model = self.history.model_at(last);
+        grace(&mut model, &engine, newest, self.config.hold_grace);
         same_records(&engine, &model)
             .map_err(|Broken { rule, what }| Broken { rule, what: format!("recovered up to {}: {what}", head.last) })
     }

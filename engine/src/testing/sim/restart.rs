@@ -1,6 +1,7 @@
 //! Crashes and starts of a simulated cell, and what a start must find.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::check;
 use super::history::PICKY;
@@ -10,6 +11,7 @@ use super::redis::{Line, Wire};
 use super::stage::Stage;
 use super::world::{BEGINNING, Crash, World};
 use super::{Broken, broken};
+use crate::booking::State;
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::journal::directory::OpenError;
@@ -26,6 +28,7 @@ impl World {
             self.tally.point(call);
         }
         self.disk.cut_power();
+        self.ended_at = life.engine.now();
         life.end().map_err(|what| Broken { rule: "panic", what })?;
         self.restart_disk(crash);
         if self.random.chance(30) {
@@ -62,7 +65,9 @@ impl World {
             let wire = Wire::new(connection.twin(), Arc::clone(&self.stage));
             let line = Arc::clone(&wire.line);
             let stream = self.with_redis.then(|| -> Box<dyn Stream> { Box::new(wire) });
-            let opened = Engine::assemble(storage, stream, &self.config, Arc::new(PICKY), &mut |note| {
+            self.config.hold_grace = Duration::from_secs([0, 5, 30, 120][index(&mut self.random, 4)]);
+            let clock = |newest| Clock::simulated(Arc::clone(&self.time), newest);
+            let opened = Engine::assemble(storage, stream, &self.config, Arc::new(PICKY), &clock, &mut |note| {
                 notes.push(note.note.to_vec());
             });
             let error = match opened {
@@ -123,7 +128,6 @@ impl World {
         let (mut engine, parts, report) = opened;
         self.note(format!("started with {} entries: {report:?}", engine.appended()));
         let Parts { writer, reserve, shipper, newest } = parts;
-        engine.clock = Clock::simulated(Arc::clone(&self.time), newest);
         let stage = Arc::clone(&self.stage);
         engine.between_steps = Some(Box::new(move || stage.place()));
         self.check_start(&engine, &report, newest, notes)?;
@@ -150,7 +154,7 @@ impl World {
         newest: TimestampMs,
         notes: &[Vec<u8>],
     ) -> Result<(), Broken> {
-        let last = engine.appended();
+        let last = report.last;
         if last < self.acked {
             return broken("JNL-2", format!("{} was acknowledged, and the log ends at {last}", self.acked));
         }
@@ -160,7 +164,9 @@ impl World {
                 format!("the log ends at {last}, and {} is all that was done", self.history.last()),
             );
         }
-        self.history.cut(last);
+        if self.history.cut(last) {
+            self.tally.fault("crash before a grace was safe", 1);
+        }
         // Whoever asks by key or number is shown it from now on.
         self.acked = last;
         if engine.epoch() <= self.epoch {
@@ -175,6 +181,7 @@ impl World {
         if engine.now() < newest {
             return broken("TIM-1", format!("a start at {} behind the newest entry at {}", engine.now().0, newest.0));
         }
+        self.check_grace(engine, report, newest)?;
         match (&self.damaged, report.snapshots_damaged.first()) {
             (None, Some((path, what))) => {
                 return broken(
@@ -200,6 +207,34 @@ impl World {
                 );
             }
         }
+        Ok(())
+    }
+
+    /// Every hold whose deadline lay ahead when the life before ended has the grace, and nobody else.
+    // rule: HLD-5
+    fn check_grace(&mut self, engine: &Engine, report: &ReplayReport, newest: TimestampMs) -> Result<(), Broken> {
+        let (now, grace) = (engine.now(), self.config.hold_grace);
+        if newest < self.history.newest() || newest > self.ended_at {
+            let (entry, end) = (self.history.newest().0, self.ended_at.0);
+            let what =
+                format!("the outage begins at {}, the newest entry is of {entry}, the end was at {end}", newest.0);
+            return broken("HLD-5", what);
+        }
+        let (from, until) = (newest.plus(Duration::from_millis(1)), now.plus(grace));
+        let mut rows = self.history.model.bookings();
+        let passed = rows.any(|(_, _, state, _, at)| state == State::Held && from <= at && at <= now);
+        drop(rows);
+        let seq = report.last.next();
+        let holds = if grace.is_zero() { 0 } else { self.history.grace((from, until), seq, now) };
+        let appended = engine.appended();
+        if holds != report.holds_graced || appended != self.history.last() {
+            let found = report.holds_graced;
+            let what =
+                format!("{found} holds were graced by entry {seq}, and should be {holds}; the log is at {appended}");
+            return broken("HLD-5", what);
+        }
+        self.tally.fault("outage past a deadline", u64::from(passed && holds > 0));
+        self.tally.work("holds graced", holds);
         Ok(())
     }
 }

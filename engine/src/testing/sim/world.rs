@@ -48,6 +48,8 @@ pub(super) struct World {
     /// The newest entry that a client was told is on disk.
     pub(super) acked: Seq,
     pub(super) epoch: Epoch,
+    /// When the life before ended, by its own clock.
+    pub(super) ended_at: TimestampMs,
     pub(super) code_key: Option<[u8; 16]>,
     /// A snapshot in which a bit was flipped.
     pub(super) damaged: Option<String>,
@@ -108,6 +110,7 @@ impl World {
             archive: Vec::new(),
             acked: Seq(0),
             epoch: Epoch(0),
+            ended_at: TimestampMs(0),
             code_key: None,
             damaged: None,
             tally: Tally::default(),
@@ -148,6 +151,11 @@ impl World {
         self.close(life)?;
         self.calm = true;
         let mut life = self.start()?;
+        // The start's own entry too.
+        while life.engine.marks.durable() < life.engine.appended() {
+            self.write(&mut life)?;
+        }
+        self.keep_log()?;
         check::ledger(&self.archive)?;
         self.whole_log_leads_here(&life)?;
         if self.with_redis {
