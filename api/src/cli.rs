@@ -19,7 +19,7 @@ use crate::auth::Role;
 use crate::config::{ConfigFile, KeyEntry, RedisEntry, Settings};
 use crate::events::Events;
 use crate::snapshots::{Asker, Snapshots};
-use crate::{demo, descriptors, dump, offline, recover, server};
+use crate::{backup, demo, descriptors, dump, offline, recover, server};
 
 /// Berth: a booking core for mass appointment campaigns.
 #[derive(Debug, Parser)]
@@ -55,6 +55,15 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Copy a data directory, beside a running server too, and prove the copy.
+    ///
+    /// Everything that was acknowledged before is in it. The copy gets its name when every checksum, the chain and every rule
+    /// that `berth verify` proves were found right. docs/backup.md tells more.
+    Backup(backup::BackupArgs),
+    /// Make a data directory from a backup, and prove it.
+    ///
+    /// What was acknowledged after the backup is not in it: where the old disk or Redis can still be read, recover from there.
+    Restore(backup::RestoreArgs),
     /// Read the journal of a data directory.
     #[command(subcommand)]
     Journal(dump::JournalCommand),
@@ -134,6 +143,8 @@ pub fn run() -> ExitCode {
         Command::Export { data_dir, entries, config } => limits(config.as_deref()).and_then(|limits| {
             if entries { dump::run(&dump::DumpArgs::all_of(&data_dir)) } else { offline::export(&data_dir, &limits) }
         }),
+        Command::Backup(args) => limits(args.config.as_deref()).and_then(|limits| backup::backup(&args, &limits)),
+        Command::Restore(args) => limits(args.config.as_deref()).and_then(|limits| backup::restore(&args, &limits)),
         Command::Journal(dump::JournalCommand::Dump(args)) => dump::run(&args),
         Command::Verify { data_dir, config } => {
             limits(config.as_deref()).and_then(|limits| offline::verify(&data_dir, &limits))

@@ -135,8 +135,9 @@ fn time(flag: &str, text: &str) -> Result<TimestampMs, String> {
 /// `berth journal dump`
 pub(crate) fn run(args: &DumpArgs) -> Result<ExitCode, String> {
     let files = JournalFiles::open(&args.data_dir).map_err(|error| error.to_string())?;
-    let (codes, calendar) = (files.codes(), Calendar::utc());
-    let names = Names { cell: files.cell(), codes: &codes, calendar: &calendar };
+    let codes = files.codes().ok_or("opened without the code key")?;
+    let calendar = Calendar::utc();
+    let names = Names { cell: files.cell(), codes, calendar: &calendar };
     let filter = Filter::new(args, &names)?;
     let (begin, known) = claims_before(&files, filter.after).map_err(|error| error.to_string())?;
     let mut lines = EntryLines { names, known };

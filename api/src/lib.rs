@@ -36,6 +36,7 @@ mod recover;
 mod routes;
 mod wire;
 
+mod backup;
 mod demo;
 mod dump;
 mod events;

@@ -57,6 +57,7 @@ pub mod code;
 pub mod config;
 pub mod journal;
 
+pub mod backup;
 pub mod engine;
 mod kernel;
 mod open;

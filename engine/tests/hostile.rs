@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_engine::journal::entry::{Entry, Event, PublishedSlot};
+use berth_engine::testing::decoders;
 use berth_engine::verify::Ledger;
 use berth_engine::*;
 use proptest::prelude::*;
@@ -131,4 +132,91 @@ fn a_closing_engine_takes_no_more_commands() {
         .collect();
     engine.close().unwrap();
     workers.into_iter().for_each(|worker| worker.join().unwrap());
+}
+
+/// Changes to real bytes: flips, cuts, runs of zeros, pieces copied elsewhere.
+fn mutated(bytes: &[u8], changes: &[(usize, usize, u8, u8)]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for &(at, len, kind, value) in changes {
+        if bytes.is_empty() {
+            break;
+        }
+        let at = at % bytes.len();
+        let end = (at + len % 64).min(bytes.len());
+        match kind % 5 {
+            0 => bytes[at] ^= value | 1,
+            1 => bytes.truncate(at),
+            2 => bytes[at..end].fill(0),
+            3 => {
+                let piece = bytes[at..end].to_vec();
+                let to = value as usize * 7 % bytes.len();
+                bytes.splice(to..to, piece);
+            }
+            _ => bytes[at..end].fill(value),
+        }
+    }
+    bytes
+}
+
+fn changes() -> impl Strategy<Value = Vec<(usize, usize, u8, u8)>> {
+    prop::collection::vec((any::<usize>(), any::<usize>(), any::<u8>(), any::<u8>()), 1..6)
+}
+
+/// A segment's used bytes and a snapshot, of a cell in which something of most kinds happened.
+fn real_files() -> (Vec<u8>, Vec<u8>) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config::new(dir.path());
+    config.limits = limits();
+    config.journal.segment_bytes = 1 << 20;
+    config.journal.buffer_bytes = 512 << 10;
+    let (engine, _) = Engine::open(config, Arc::new(AllowAll), &mut |_| {}).unwrap();
+    let run = |key: u128, command: Command<'_>| {
+        let idempotency = Some(Idempotency { key: IdempotencyKey(key), fingerprint: 1 });
+        let told = engine.submit(&Request { command, idempotency }, engine.now()).unwrap();
+        engine.ticket(told.seq).wait().unwrap();
+        told.result.unwrap()
+    };
+    run(1, Command::AddParties { count: 20, facts: PartyFacts::default() });
+    let spec = SlotSpec { centre: CentreKey(1), capacity: Units::new(9).unwrap(), facts: SlotFacts::default() };
+    run(2, Command::Publish { slots: &[spec, spec], note: b"a note" });
+    let claim = |party| Claim { party: PartyId(party), slot: SlotId(0), dose: Dose(1) };
+    let ttl = Duration::from_secs(60);
+    run(3, Command::Hold { claims: &[claim(0), claim(1)], ttl });
+    run(4, Command::Confirm { hold: BookingNumber(0) });
+    run(5, Command::Hold { claims: &[claim(2)], ttl });
+    run(6, Command::Release { hold: BookingNumber(2) });
+    run(7, Command::Move { booking: BookingNumber(0), to: SlotId(1) });
+    run(8, Command::Cancel { booking: BookingNumber(1) });
+    run(9, Command::Resize { slot: SlotId(0), capacity: Units::new(5).unwrap() });
+    engine.snapshot().unwrap().unwrap();
+    engine.close().unwrap();
+    let newest = |what: &str| {
+        let files = std::fs::read_dir(dir.path().join(what)).unwrap().map(|entry| entry.unwrap().path());
+        std::fs::read(files.min().unwrap()).unwrap()
+    };
+    let mut segment = newest("journal");
+    let used = segment.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    segment.truncate(used.next_multiple_of(8) + 4096);
+    (segment, newest("snapshots"))
+}
+
+/// The small sister of `cargo xtask fuzz`: the same promises, on changed copies of real files and of their parts.
+// rule: JNL-4
+#[test]
+fn no_decoder_panics_or_reads_something_else_than_was_written() {
+    let (segment, snapshot) = real_files();
+    let config = ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(changes in changes(), from in 0usize..4096, noise in prop::collection::vec(any::<u8>(), 0..300))| {
+        let changed = mutated(&segment, &changes);
+        decoders::segment(&changed);
+        decoders::frame(&changed[64.min(changed.len())..]);
+        decoders::entry(&changed[(from % 2048 + 112).min(changed.len())..]);
+        decoders::snapshot(&mutated(&snapshot, &changes));
+        for decoder in [decoders::entry, decoders::frame, decoders::segment, decoders::snapshot] {
+            decoder(&noise);
+        }
+    });
+    // Whole, each is taken: none of this is about bytes that are refused at once.
+    decoders::segment(&segment);
+    decoders::snapshot(&snapshot);
 }

@@ -3,7 +3,7 @@
 //! Owns the order of the gate and what each step must print or return; knows our crates only by the commands a person would
 //! type, and depends on nothing but std, so that it builds in a second on a fresh clone.
 //!
-//! Reading order: [`test`] (the gate), [`tidy`] (what is held about the text), [`planted`] (faults on purpose), [`crash`] and [`sim`],
+//! Reading order: [`test`] (the gate), [`tidy`] (what is held about the text), [`planted`] (faults on purpose), [`crash`], [`sim`] and [`fuzz`],
 //! then the helpers [`redis`], [`shell`] and [`tally`].
 
 #![forbid(unsafe_code)]
@@ -18,6 +18,8 @@ mod planted;
 mod crash;
 
 mod sim;
+
+mod fuzz;
 
 mod redis;
 
@@ -35,6 +37,7 @@ Berth's chores. Every one runs from any folder of the checkout.
     cargo xtask tidy      only what is held about the text (seconds): crate arrows, rule ids, no machine paths
     cargo xtask crash     many short surges with a crash in each, on a release build, each with another seed
     cargo xtask sim       the simulator: a cell, its disk and its Redis through failures and crashes, by seed
+    cargo xtask fuzz      every decoder of stored bytes against bytes that nobody wrote
     cargo xtask help      this page; `cargo xtask test --help` and `crash --help` tell more
 
 A first visit:            cargo xtask test
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::main(rest),
         "crash" => crash::main(rest),
         "sim" => sim::main(rest),
+        "fuzz" => fuzz::main(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             ExitCode::SUCCESS

@@ -9,6 +9,7 @@ mod server;
 
 mod acks;
 mod availability;
+mod backup;
 mod bad_input;
 mod bookings;
 mod connections;

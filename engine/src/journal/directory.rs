@@ -138,11 +138,11 @@ pub enum OpenError {
 }
 
 /// What a data directory says of itself.
-const META: &str = "berth.meta";
+pub(crate) const META: &str = "berth.meta";
 /// The key behind booking codes: outside journal and stream, so that neither gives codes away.
-const CODE_KEY: &str = "code.key";
+pub(crate) const CODE_KEY: &str = "code.key";
 /// The newest epoch that a start took.
-const EPOCH: &str = "epoch";
+pub(crate) const EPOCH: &str = "epoch";
 /// There while a recovery fills the directory, which is not to be served from then.
 pub(crate) const RECOVERING: &str = "recovering";
 
@@ -205,12 +205,7 @@ impl Directory {
 
     /// The newest epoch that a start has taken; 0 if none has.
     pub(crate) fn epoch_taken(&self) -> Result<Epoch, OpenError> {
-        let io = |error| OpenError::Io { path: self.storage.path(EPOCH), error };
-        match self.storage.read(EPOCH) {
-            Ok(text) => number(&text).map(Epoch).ok_or_else(|| io(io::Error::other("not a number"))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Epoch(0)),
-            Err(error) => Err(io(error)),
-        }
+        epoch_taken(&*self.storage)
     }
 
     /// Takes the epoch of a new run: past every one in the journal and every one taken by a start that wrote nothing.
@@ -234,6 +229,16 @@ impl Directory {
     }
 }
 
+/// The newest epoch that a start has taken in this directory; 0 if none has.
+pub(crate) fn epoch_taken(storage: &dyn Storage) -> Result<Epoch, OpenError> {
+    let io = |error| OpenError::Io { path: storage.path(EPOCH), error };
+    match storage.read(EPOCH) {
+        Ok(text) => number(&text).map(Epoch).ok_or_else(|| io(io::Error::other("not a number"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Epoch(0)),
+        Err(error) => Err(io(error)),
+    }
+}
+
 fn number(text: &[u8]) -> Option<u32> {
     std::str::from_utf8(text).ok()?.trim_end().parse().ok()
 }
@@ -241,17 +246,24 @@ fn number(text: &[u8]) -> Option<u32> {
 /// Opens an existing data directory for reading, as whatever cell it is, and takes its lock.
 pub(crate) fn open_existing(dir: &Path) -> Result<(Directory, CellId), OpenError> {
     let storage = Disk::new(dir, false);
-    let io = |error| OpenError::Io { path: storage.path(META), error };
-    let meta = Meta::read(&storage).map_err(io)?.ok_or_else(|| io(io::ErrorKind::NotFound.into()))?;
-    let cell = meta.cell.unwrap_or_default();
+    let cell = cell_of(&storage)?;
     Directory::open(Arc::new(storage), cell).map(|directory| (directory, cell))
+}
+
+/// Whose an existing directory is.
+fn cell_of(storage: &dyn Storage) -> Result<CellId, OpenError> {
+    let io = |error| OpenError::Io { path: storage.path(META), error };
+    let meta = Meta::read(storage).map_err(io)?.ok_or_else(|| io(io::ErrorKind::NotFound.into()))?;
+    Ok(meta.cell.unwrap_or_default())
 }
 
 /// A data directory open for reading its journal, entry by entry, while no server owns it.
 #[derive(Debug)]
 pub struct JournalFiles {
-    directory: Directory,
+    storage: Arc<dyn Storage>,
     cell: CellId,
+    codes: Option<BookingCodes>,
+    _owned: Option<Directory>,
 }
 
 impl JournalFiles {
@@ -261,7 +273,20 @@ impl JournalFiles {
     /// It is no data directory, another process owns it, or it is of another version.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         let (directory, cell) = open_existing(dir)?;
-        Ok(Self { directory, cell })
+        let codes = Some(BookingCodes::new(cell, directory.code_key));
+        Ok(Self { storage: Arc::clone(&directory.storage), cell, codes, _owned: Some(directory) })
+    }
+
+    /// As [`JournalFiles::open`], without the lock and without the code key: beside a server that may be writing, or in a copy. What
+    /// is read may change, grow or be trimmed between two calls.
+    ///
+    /// # Errors
+    /// It is no data directory, or it is of another version.
+    pub fn open_beside(dir: &Path) -> Result<Self, OpenError> {
+        let storage = Disk::new(dir, false);
+        let cell = cell_of(&storage)?;
+        check(&storage, cell)?;
+        Ok(Self { storage: Arc::new(storage), cell, codes: None, _owned: None })
     }
 
     /// Which cell's it is.
@@ -270,16 +295,16 @@ impl JournalFiles {
         self.cell
     }
 
-    /// Booking numbers to public codes and back.
+    /// Booking numbers to public codes and back; `None` if it was opened without the key.
     #[must_use]
-    pub fn codes(&self) -> BookingCodes {
-        BookingCodes::new(self.cell, self.directory.code_key)
+    pub fn codes(&self) -> Option<&BookingCodes> {
+        self.codes.as_ref()
     }
 
     /// Where a file of the directory lies.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.storage.path(name)
+        self.storage.path(name)
     }
 
     /// The newest entry that was trimmed: the log begins behind it. 0 if the log is whole.
@@ -287,7 +312,7 @@ impl JournalFiles {
     /// # Errors
     /// What the operating system said.
     pub fn log_start(&self) -> Result<Seq, OpenError> {
-        Ok(log_start(&*self.directory.storage)?)
+        Ok(log_start(&*self.storage)?)
     }
 
     /// Bytes of the segments in use.
@@ -295,7 +320,7 @@ impl JournalFiles {
     /// # Errors
     /// What the operating system said.
     pub fn log_bytes(&self) -> Result<u64, OpenError> {
-        let used = used_segments(&*self.directory.storage)?;
+        let used = used_segments(&*self.storage)?;
         Ok(used.iter().map(|(_, header)| header.segment_bytes).sum())
     }
 
@@ -304,7 +329,7 @@ impl JournalFiles {
     /// # Errors
     /// What the operating system said.
     pub fn snapshots(&self) -> Result<Vec<Seq>, OpenError> {
-        let storage = &*self.directory.storage;
+        let storage = &*self.storage;
         snapshot::list(storage).map_err(|error| OpenError::Io { path: storage.path(snapshot::DIR), error })
     }
 
@@ -319,7 +344,7 @@ impl JournalFiles {
     /// # Errors
     /// As [`SnapshotReader::open`].
     pub fn snapshot(&self, s0: Seq) -> Result<SnapshotReader, SnapshotError> {
-        SnapshotReader::open(&*self.directory.storage, &snapshot::name(s0), self.cell)
+        SnapshotReader::open(&*self.storage, &snapshot::name(s0), self.cell)
     }
 
     /// Calls `each` for every checked frame in order, from the segment in which the entry after `from` lies. A torn tail is left
@@ -332,7 +357,7 @@ impl JournalFiles {
         from: Seq,
         each: &mut dyn FnMut(&Frame<'_>) -> Result<(), FrameError>,
     ) -> Result<Tail, OpenError> {
-        Ok(read_directory(&*self.directory.storage, self.cell, from, each)?)
+        Ok(read_directory(&*self.storage, self.cell, from, each)?)
     }
 
     /// Calls `each` for every entry of the log in order, with the epoch of its writer. A torn tail is left out.
@@ -420,7 +445,7 @@ pub(crate) fn prepare(storage: &dyn Storage, cell: CellId, epoch: Epoch, key: Op
     initialise(storage, cell)
 }
 
-fn epoch_text(epoch: Epoch) -> String {
+pub(crate) fn epoch_text(epoch: Epoch) -> String {
     format!("{:010}\n", epoch.0)
 }
 

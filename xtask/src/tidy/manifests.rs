@@ -4,13 +4,14 @@ use super::Fault;
 use super::source::Source;
 
 /// Each of our crates (by folder) and those of ours that it may name. The arrows run one way.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 7] = [
     ("engine", &[]),
     ("programme", &["berth-engine"]),
     ("api", &["berth-engine", "berth-programme"]),
     ("loadtest", &[]),
     ("benches", &["berth-engine", "berth-programme"]),
     ("xtask", &[]),
+    ("fuzz", &["berth-engine"]),
 ];
 
 /// What a crate must never know, with the reason.

@@ -1,0 +1,275 @@
+//! `berth backup` and `berth restore`: a data directory copied beside a running server, proven, and put back elsewhere.
+//!
+//! The engine copies and judges ([`berth_engine::backup`]); here are the manifest, the checksums of its files and the names.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use berth_engine::Limits;
+use berth_engine::backup::{self, Copied};
+use berth_engine::verify::directory::Progress;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use crate::cli;
+use crate::offline::ProgressLine;
+
+/// The manifest's file, and the version of what it says.
+const MANIFEST: &str = "backup.json";
+const MANIFEST_VERSION: u32 = 1;
+const CODE_KEY: &str = "code.key";
+
+/// What to back up.
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The data directory. A server may be serving from it.
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// The backup: a directory that does not exist yet. It gets this name when it is whole and proven.
+    #[arg(long, value_name = "DIR")]
+    into: PathBuf,
+    /// Put the key behind the booking codes into the backup too. Without it whoever has the backup cannot make codes, and a
+    /// restore needs the key from elsewhere.
+    #[arg(long)]
+    with_code_key: bool,
+    /// The server's configuration file, for how long it keeps idempotency keys. Without it the default is taken.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// What to restore.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The backup.
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
+    /// The data directory to make; absent or empty.
+    #[arg(long, value_name = "DIR")]
+    into: PathBuf,
+    /// The code key's file, where the backup has none.
+    #[arg(long, value_name = "FILE")]
+    code_key: Option<PathBuf>,
+    /// Says that the server this is a backup of will never run again. Two that go on from one journal give the same places, and
+    /// the same codes, to different people.
+    #[arg(long)]
+    old_owner_is_dead: bool,
+    /// The server's configuration file, for how long it keeps idempotency keys. Without it the default is taken.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Manifest {
+    berth_backup: u32,
+    /// Of the program that made it.
+    version: String,
+    taken_at: String,
+    cell: u16,
+    epoch: u32,
+    /// S0 of the snapshot in it.
+    snapshot: Option<u64>,
+    /// The first and the last entry in its log.
+    first: u64,
+    last: u64,
+    code_key: bool,
+    files: Vec<Listed>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Listed {
+    name: String,
+    bytes: u64,
+    sha256: String,
+}
+
+/// `berth backup`
+pub(crate) fn backup(args: &BackupArgs, limits: &Limits) -> Result<ExitCode, String> {
+    let BackupArgs { data_dir, into, with_code_key, .. } = args;
+    if into.exists() {
+        return Err(format!("{} exists; a backup gets a directory of its own", into.display()));
+    }
+    let partial = beside(into, "partial")?;
+    fresh(&partial)?;
+    let made = make(data_dir, &partial, *with_code_key, limits.idempotency_window)
+        .and_then(|told| name_it(&partial, into).map(|()| told));
+    match made {
+        Ok(manifest) => {
+            let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
+            let Manifest { cell, epoch, snapshot, first, last, code_key, taken_at, files, .. } = &manifest;
+            let told = json!({
+                "backup": into.display().to_string(), "cell": cell, "epoch": epoch, "snapshot": snapshot, "first": first,
+                "last": last, "code_key": code_key, "taken_at": taken_at, "files": files.len(), "bytes": bytes,
+                "verdict": "held",
+            });
+            cli::tell(&format!(
+                "berth: backed up and proven: everything acknowledged before, entries to {last}, {bytes} bytes"
+            ));
+            cli::say(&told.to_string())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            // What is there is no backup. That it cannot be removed changes nothing about that.
+            let _ = fs::remove_dir_all(&partial);
+            Err(error)
+        }
+    }
+}
+
+fn make(data_dir: &Path, partial: &Path, with_code_key: bool, window: Duration) -> Result<Manifest, String> {
+    let taken_at = jiff::Timestamp::now().to_string();
+    fs::create_dir_all(partial).map_err(|error| at(partial, &error))?;
+    let mut line = ProgressLine::default();
+    let copied = backup::copy(data_dir, partial, window, &mut |progress| show(&mut line, progress));
+    line.clear();
+    let Copied { cell, epoch, snapshot, mut files, report } = copied.map_err(|error| error.to_string())?;
+    if with_code_key {
+        let (from, to) = (data_dir.join(CODE_KEY), partial.join(CODE_KEY));
+        fs::copy(&from, &to).map_err(|error| at(&from, &error))?;
+        files.push(CODE_KEY.to_owned());
+    }
+    let files = files.into_iter().map(|name| listed(partial, name)).collect::<Result<_, _>>()?;
+    let manifest = Manifest {
+        berth_backup: MANIFEST_VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        taken_at,
+        cell: cell.0,
+        epoch: epoch.0,
+        snapshot: snapshot.map(|s0| s0.0),
+        first: report.first.0,
+        last: report.last.0,
+        code_key: with_code_key,
+        files,
+    };
+    let path = partial.join(MANIFEST);
+    let text = serde_json::to_string_pretty(&manifest).map_err(|error| at(&path, &error))?;
+    fs::write(&path, text).and_then(|()| File::open(&path)?.sync_all()).map_err(|error| at(&path, &error))?;
+    File::open(partial).and_then(|dir| dir.sync_all()).map_err(|error| at(partial, &error))?;
+    Ok(manifest)
+}
+
+/// `berth restore`
+pub(crate) fn restore(args: &RestoreArgs, limits: &Limits) -> Result<ExitCode, String> {
+    let RestoreArgs { from, into, code_key, old_owner_is_dead, .. } = args;
+    if !old_owner_is_dead {
+        return Err(
+            "a restored copy beside its original would give the same places to different people: make sure the \
+                    original never runs again, then say --old-owner-is-dead"
+                .to_owned(),
+        );
+    }
+    if fs::read_dir(into).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(format!("{} is not empty", into.display()));
+    }
+    let manifest = check(from)?;
+    let key = match (code_key, manifest.code_key) {
+        (Some(path), _) => path.clone(),
+        (None, true) => from.join(CODE_KEY),
+        (None, false) => return Err("the backup has no code.key: name its file with --code-key".to_owned()),
+    };
+    let key = fs::read(&key).map_err(|error| at(&key, &error))?;
+    let partial = beside(into, "partial")?;
+    fresh(&partial)?;
+    let names: Vec<_> = manifest.files.iter().map(|file| file.name.clone()).filter(|name| name != CODE_KEY).collect();
+    let mut line = ProgressLine::default();
+    let window = limits.idempotency_window;
+    let restored = backup::restore(from, &partial, &names, &key, window, &mut |progress| show(&mut line, progress));
+    line.clear();
+    let restored = restored.map_err(|error| error.to_string());
+    let restored = restored.and_then(|report| name_it(&partial, into).map(|()| report));
+    match restored {
+        Ok(report) => {
+            let told = json!({
+                "restored": into.display().to_string(), "cell": manifest.cell, "last": report.last.0,
+                "taken_at": manifest.taken_at, "verdict": "held",
+            });
+            cli::tell(&format!(
+                "berth: restored and proven, entries to {}; what was acknowledged after {} is not in it",
+                report.last, manifest.taken_at
+            ));
+            cli::say(&told.to_string())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            let _ = fs::remove_dir_all(&partial);
+            Err(error)
+        }
+    }
+}
+
+/// Reads the manifest and holds every file against it.
+fn check(from: &Path) -> Result<Manifest, String> {
+    let path = from.join(MANIFEST);
+    let text = fs::read_to_string(&path).map_err(|error| at(&path, &error))?;
+    let manifest: Manifest = serde_json::from_str(&text).map_err(|error| at(&path, &error))?;
+    if manifest.berth_backup != MANIFEST_VERSION {
+        let found = manifest.berth_backup;
+        return Err(format!("{}: backup version {found}, this build reads {MANIFEST_VERSION}", path.display()));
+    }
+    for file in &manifest.files {
+        // Names of our own making: nothing that leads out of the directory.
+        if file.name.starts_with('/') || file.name.split('/').any(|part| part == "..") {
+            return Err(format!("{}: {:?} is not inside the backup", path.display(), file.name));
+        }
+        let found = listed(from, file.name.clone())?;
+        if found != *file {
+            return Err(format!("damaged backup: {} is not what was backed up", from.join(&file.name).display()));
+        }
+    }
+    Ok(manifest)
+}
+
+fn listed(dir: &Path, name: String) -> Result<Listed, String> {
+    let path = dir.join(&name);
+    let mut file = File::open(&path).map_err(|error| at(&path, &error))?;
+    let (mut hash, mut bytes, mut piece) = (Sha256::new(), 0u64, vec![0; 1 << 20]);
+    loop {
+        let len = file.read(&mut piece).map_err(|error| at(&path, &error))?;
+        if len == 0 {
+            break;
+        }
+        hash.update(&piece[..len]);
+        bytes += len as u64;
+    }
+    let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Listed { name, bytes, sha256 })
+}
+
+/// `DIR.partial`, on the same file system as `DIR`.
+fn beside(dir: &Path, what: &str) -> Result<PathBuf, String> {
+    let name = dir.file_name().ok_or_else(|| format!("{} is no name for a directory", dir.display()))?;
+    let mut name = name.to_owned();
+    name.push(format!(".{what}"));
+    Ok(dir.with_file_name(name))
+}
+
+/// What an interrupted run left is not removed unasked: the name is not only ours to use.
+fn fresh(partial: &Path) -> Result<(), String> {
+    if partial.exists() {
+        return Err(format!(
+            "{} is in the way, left by a run that was interrupted: remove it first",
+            partial.display()
+        ));
+    }
+    Ok(())
+}
+
+/// Gives what is whole its name, and makes that durable.
+fn name_it(partial: &Path, dir: &Path) -> Result<(), String> {
+    fs::rename(partial, dir).map_err(|error| at(dir, &error))?;
+    let above = dir.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
+    let synced = above.map_or(Ok(()), |above| File::open(above)?.sync_all());
+    synced.map_err(|error| at(dir, &error))
+}
+
+fn show(line: &mut ProgressLine, progress: Progress) {
+    line.show(progress.bytes, progress.bytes_total, &format!("copied and judged {} entries", progress.entries));
+}
+
+fn at(path: &Path, error: &dyn std::fmt::Display) -> String {
+    format!("{}: {error}", path.display())
+}

@@ -1,0 +1,123 @@
+//! `berth backup` beside a running server, and `berth restore`.
+
+use std::path::Path;
+use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use serde_json::{Value, json};
+
+use crate::server::{Home, Server, berth, claim, claims, lines};
+
+fn run(arguments: &[&str], flags: &[(&str, &Path)]) -> Output {
+    let mut command = berth(arguments);
+    for (flag, path) in flags {
+        command.arg(flag).arg(path);
+    }
+    command.output().unwrap()
+}
+
+#[track_caller]
+fn done(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    lines(std::str::from_utf8(&output.stdout).unwrap()).remove(0)
+}
+
+#[track_caller]
+fn refused(output: &Output, words: &[&str]) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "{word:?} in {stderr}");
+    }
+}
+
+#[test]
+fn what_was_acknowledged_before_a_backup_is_there_after_a_restore_elsewhere() {
+    let (server, slots) = Server::with_slots(&[400]);
+    server.add_parties(190);
+    let data = server.data_dir();
+    let places = tempfile::tempdir().unwrap();
+    let place = |name: &str| places.path().join(name);
+    let mut before = Vec::new();
+    let stop = AtomicBool::new(false);
+    let told = std::thread::scope(|scope| {
+        for party in 0..20 {
+            let told = server.post("/v1/bookings", &claims(&[claim(&format!("p1.{party}"), &slots[0])])).expect(201);
+            before.push(told["bookings"][0]["booking"].as_str().unwrap().to_owned());
+        }
+        scope.spawn(|| {
+            for party in 20..200 {
+                if stop.load(Relaxed) {
+                    break;
+                }
+                server.post("/v1/bookings", &claims(&[claim(&format!("p1.{party}"), &slots[0])]));
+            }
+        });
+        let output = run(&["backup"], &[("--data-dir", Path::new(&data)), ("--into", &place("backup"))]);
+        stop.store(true, Relaxed);
+        done(&output)
+    });
+    assert_eq!((&told["verdict"], &told["cell"], &told["code_key"]), (&json!("held"), &json!(1), &json!(false)));
+    assert!(!place("backup").join("code.key").exists() && !place("backup.partial").exists());
+    refused(
+        &run(&["backup"], &[("--data-dir", Path::new(&data)), ("--into", &place("backup"))]),
+        &["exists; a backup gets a directory of its own"],
+    );
+
+    // The original goes; another starts from the copy.
+    server.terminate();
+    let (_, old) = server.ended();
+    let key = old.path("data").join("code.key");
+    let home = Home::new("");
+    let (from, into) = (place("backup"), home.path("data"));
+    let flags = [("--from", from.as_path()), ("--into", into.as_path()), ("--code-key", key.as_path())];
+    refused(&run(&["restore"], &flags), &["--old-owner-is-dead"]);
+    refused(&run(&["restore", "--old-owner-is-dead"], &flags[..2]), &["no code.key", "--code-key"]);
+    let full = [("--from", from.as_path()), ("--into", places.path()), ("--code-key", key.as_path())];
+    refused(&run(&["restore", "--old-owner-is-dead"], &full), &["is not empty"]);
+    assert!(!into.exists(), "a refusal writes nothing");
+    let told = done(&run(&["restore", "--old-owner-is-dead"], &flags));
+    assert_eq!(told["verdict"], "held");
+    let server = home.start();
+    for code in &before {
+        let booking = server.read(&format!("/v1/bookings/{code}")).expect(200);
+        assert_eq!(booking["state"], "booked", "{code}");
+    }
+    assert!(server.get("/version").expect(200)["epoch"].as_u64().unwrap() > 1000);
+}
+
+#[test]
+fn a_backup_with_its_key_restores_alone_and_one_that_changed_is_refused() {
+    let (server, _) = Server::with_slots(&[4]);
+    let data = server.data_dir();
+    let places = tempfile::tempdir().unwrap();
+    let place = |name: &str| places.path().join(name);
+    let into = place("backup");
+    let told = done(&run(&["backup", "--with-code-key"], &[("--data-dir", Path::new(&data)), ("--into", &into)]));
+    assert_eq!(told["code_key"], true);
+    let restored = place("restored");
+    let flags = [("--from", into.as_path()), ("--into", restored.as_path())];
+    done(&run(&["restore", "--old-owner-is-dead"], &flags));
+    let told = done(&run(&["verify"], &[("--data-dir", &restored)]));
+    assert_eq!(told["verdict"], "held");
+
+    let again = place("again");
+    let flags = [("--from", into.as_path()), ("--into", again.as_path())];
+    let segment = into.join("journal/0000000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&segment, &bytes).unwrap();
+    refused(&run(&["restore", "--old-owner-is-dead"], &flags), &["damaged backup", "0000000001.seg"]);
+    bytes[100] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let manifest = into.join("backup.json");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    for (from, to, word) in [
+        ("\"berth_backup\": 1", "\"berth_backup\": 2", "backup version 2, this build reads 1"),
+        ("journal/0000000001.seg", "../0000000001.seg", "is not inside the backup"),
+    ] {
+        std::fs::write(&manifest, text.replace(from, to)).unwrap();
+        refused(&run(&["restore", "--old-owner-is-dead"], &flags), &[word]);
+    }
+    assert!(!again.exists());
+}

@@ -1,0 +1,311 @@
+//! A data directory copied while a server may be writing to it, and put back elsewhere.
+//!
+//! What makes a copy of a living log honest: segments are only ever appended to, and a segment is begun when the one before
+//! is full and durable; snapshots never change once they have their name. So the newest snapshot, the segments from its S0 on as
+//! they stood when the list of them was read, and of the last one its whole frames, are a state that a crash could have left, and hold
+//! everything that was acknowledged before the copy began. What is trimmed away under the copy makes it begin again.
+//!
+//! The lock is not taken, nothing of the source is written. A copy is judged by every rule before it is called one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ids::{CellId, Epoch, Seq};
+use crate::journal::directory::{self, JournalFiles, OpenError};
+use crate::journal::frame::Frame;
+use crate::journal::reader::{self, Torn};
+use crate::journal::segment::{self, SEGMENT_HEADER_BYTES, fill_with_zeros};
+use crate::journal::snapshot;
+use crate::journal::storage::{Disk, Storage};
+use crate::verify::Finding;
+use crate::verify::directory::{Progress, Report, each_record, verify};
+
+/// How often a copy begins again because something was trimmed under it.
+const ATTEMPTS: u32 = 10;
+/// How often the end of the growing segment is read again before it is left to the reader to tell a tear from damage.
+const LOOKS: u32 = 20;
+const COPY_BYTES: usize = 1 << 20;
+/// A restored copy takes epochs from this many behind the newest it knows, so that it never takes one that the original took
+/// after the backup: stream and log would not tell the two apart.
+pub const EPOCHS_SKIPPED: u32 = 1000;
+
+/// Why there is no copy.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// Something that cannot be read, or damage.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The operating system said no.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+    /// The copy was trimmed away again and again while it was made.
+    #[error("what was being copied was trimmed {ATTEMPTS} times; take the backup between two snapshots")]
+    Restless,
+    /// The copy breaks a rule: so does its source.
+    #[error("the copy breaks {} at entry {}: {}", .0.rule, .0.seq, .0.detail)]
+    Broken(Finding),
+    /// The target is not empty.
+    #[error("{} is not empty", .0.display())]
+    NotEmpty(PathBuf),
+    /// No key, or another one than the codes were made with.
+    #[error("{0}")]
+    CodeKey(String),
+}
+
+/// What was copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// Whose it is.
+    pub cell: CellId,
+    /// The newest epoch taken.
+    pub epoch: Epoch,
+    /// The snapshot it has.
+    pub snapshot: Option<Seq>,
+    /// The files, relative to the directory, without the code key.
+    pub files: Vec<String>,
+    /// What judging it came to.
+    pub report: Report,
+}
+
+fn io_at(storage: &dyn Storage, name: &str) -> impl Fn(io::Error) -> CopyError {
+    let path = storage.path(name);
+    move |error| CopyError::Io { path: path.clone(), error }
+}
+
+/// Copies a data directory into an empty one and judges the copy. Of the code key the copy has only the check value.
+///
+/// # Errors
+/// Why there is none; what is in `into` is then worth nothing.
+pub fn copy(
+    source: &Path,
+    into: &Path,
+    idempotency_window: Duration,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<Copied, CopyError> {
+    let files = JournalFiles::open_beside(source)?;
+    let from: Arc<dyn Storage> = Arc::new(Disk::new(source, false));
+    let to = Disk::new(into, false);
+    empty(&to)?;
+    for _ in 0..ATTEMPTS {
+        match attempt(&files, &*from, &to) {
+            Ok(Some((names, snapshot))) => {
+                return judge(&to, into, idempotency_window, on_progress, names, snapshot);
+            }
+            Ok(None) => {
+                for dir in [segment::DIR, snapshot::DIR] {
+                    for name in to.list(dir).unwrap_or_default() {
+                        let name = format!("{dir}/{name}");
+                        to.remove(&name).map_err(io_at(&to, &name))?;
+                    }
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(CopyError::Restless)
+}
+
+fn empty(to: &dyn Storage) -> Result<(), CopyError> {
+    match to.list("") {
+        Ok(names) if names.is_empty() => Ok(()),
+        Ok(_) => Err(CopyError::NotEmpty(to.path(""))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io_at(to, "")(error)),
+    }
+}
+
+/// Files that belong together, and the snapshot among them.
+type State = (Vec<String>, Option<Seq>);
+
+/// The files of one consistent state and the snapshot among them; `None` if something was trimmed before it was copied.
+fn attempt(files: &JournalFiles, from: &dyn Storage, to: &dyn Storage) -> Result<Option<State>, CopyError> {
+    let mut names = Vec::new();
+    let mut newest = None;
+    for s0 in files.snapshots()? {
+        let whole = files.snapshot(s0).and_then(|reader| each_record(&reader, &mut |_| Ok(())));
+        if whole.is_ok() {
+            newest = Some(s0);
+            break;
+        }
+    }
+    for dir in ["", segment::DIR, snapshot::DIR] {
+        to.create_dir(dir).map_err(io_at(to, dir))?;
+    }
+    if let Some(s0) = newest {
+        let name = snapshot::name(s0);
+        if !copy_file(from, &name, to)? {
+            return Ok(None);
+        }
+        names.push(name);
+    }
+    let used = match reader::used_segments(from) {
+        Ok(used) => used,
+        Err(reader::ReadError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(OpenError::from(error).into()),
+    };
+    let needed = newest.unwrap_or_default().next();
+    let begin = used.iter().rposition(|(_, header)| header.first <= needed);
+    let Some(begin) = begin.or(used.is_empty().then_some(0)) else {
+        // Trimmed behind a newer snapshot than the one copied, or there is no whole one: the next look tells.
+        return if files.snapshots()?.first().copied() == newest {
+            let what = "the log begins here, and no whole snapshot says what was before".to_owned();
+            Err(OpenError::Replay { seq: files.log_start()?.next(), what }.into())
+        } else {
+            Ok(None)
+        };
+    };
+    let needed = used.get(begin..).unwrap_or_default();
+    for (at, (name, _)) in needed.iter().enumerate() {
+        let copied = if at + 1 == needed.len() { copy_growing(from, name, to)? } else { copy_file(from, name, to)? };
+        if !copied {
+            return Ok(None);
+        }
+        names.push(name.clone());
+    }
+    for name in [directory::EPOCH, directory::META] {
+        if copy_file(from, name, to)? {
+            names.push(name.to_owned());
+        }
+    }
+    for dir in [segment::DIR, snapshot::DIR, ""] {
+        to.sync_dir(dir).map_err(io_at(to, dir))?;
+    }
+    Ok(Some((names, newest)))
+}
+
+/// False if it is no longer there.
+fn copy_file(from: &dyn Storage, name: &str, to: &dyn Storage) -> Result<bool, CopyError> {
+    let source = match from.open(name) {
+        Ok(source) => source,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(io_at(from, name)(error)),
+    };
+    let _ = to.remove(name);
+    let target = to.create(name).map_err(io_at(to, name))?;
+    let mut bytes = vec![0; COPY_BYTES];
+    let mut at = 0;
+    loop {
+        let len = source.read_at(at, &mut bytes).map_err(io_at(from, name))?;
+        if len == 0 {
+            break;
+        }
+        target.write_all_at(at, &bytes[..len]).map_err(io_at(to, name))?;
+        at += len as u64;
+    }
+    target.sync().map_err(io_at(to, name))?;
+    Ok(true)
+}
+
+/// Copies the whole frames of the segment that is being written.
+///
+/// A read of it is not of one instant: it may miss a frame and see the one behind. So what lies behind the last whole frame is
+/// looked at again; a log that has grown since shows that it was such a read, and nothing but zeros that it was the end.
+fn copy_growing(from: &dyn Storage, name: &str, to: &dyn Storage) -> Result<bool, CopyError> {
+    let mut ends = None;
+    for look in 0..LOOKS {
+        let bytes = match from.read(name) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(io_at(from, name)(error)),
+        };
+        let mut end = SEGMENT_HEADER_BYTES.min(bytes.len());
+        while let Ok(frame) = Frame::read(&bytes[end..]) {
+            end += frame.bytes.len();
+        }
+        let clean = bytes[end..].iter().all(|byte| *byte == 0) || ends.is_some_and(|before| before < end);
+        if clean && end == SEGMENT_HEADER_BYTES {
+            // Begun, and no frame in it yet: nothing of it was acknowledged.
+            return Ok(true);
+        }
+        if clean || look + 1 == LOOKS {
+            let _ = to.remove(name);
+            let target = to.create(name).map_err(io_at(to, name))?;
+            // At rest and not clean: torn or damaged, which the reader tells.
+            let whole = if clean { end } else { bytes.len() };
+            target
+                .write_all_at(0, &bytes[..whole])
+                .and_then(|()| fill_with_zeros(&*target, whole as u64, bytes.len() as u64))
+                .and_then(|()| target.sync())
+                .map_err(io_at(to, name))?;
+            return Ok(true);
+        }
+        ends = Some(end);
+        std::thread::yield_now();
+    }
+    Ok(true)
+}
+
+fn judge(
+    to: &dyn Storage,
+    into: &Path,
+    idempotency_window: Duration,
+    on_progress: &mut dyn FnMut(Progress),
+    mut names: Vec<String>,
+    snapshot: Option<Seq>,
+) -> Result<Copied, CopyError> {
+    let files = JournalFiles::open_beside(into)?;
+    let mut report = verify(&files, idempotency_window, on_progress)?;
+    if let Some((path, offset)) = report.torn.take() {
+        // The source is at rest after a crash: its next start would cut this too.
+        let name = path.file_name().map(|name| format!("{}/{}", segment::DIR, name.to_string_lossy()));
+        directory::cut(to, &Torn { name: name.unwrap_or_default(), offset })?;
+    }
+    if let Some(finding) = report.findings.first() {
+        return Err(CopyError::Broken(finding.clone()));
+    }
+    names.retain(|name| to.open(name).is_ok());
+    let epoch = Epoch(report.epoch.0.max(directory::epoch_taken(to)?.0));
+    Ok(Copied { cell: files.cell(), epoch, snapshot, files: names, report })
+}
+
+/// Puts a copy into an empty directory, as a data directory that a server can open. `code_key` is the text of its
+/// file. The epochs it will take are past any that the original took.
+///
+/// Two cells that run on from one journal give the same places to different people: whoever calls this has made sure that the
+/// original never runs again.
+///
+/// # Errors
+/// Why not; what is in `into` is then worth nothing.
+pub fn restore(
+    copied: &Path,
+    into: &Path,
+    files: &[String],
+    code_key: &[u8],
+    idempotency_window: Duration,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<Report, CopyError> {
+    let (from, to) = (Disk::new(copied, false), Disk::new(into, false));
+    empty(&to)?;
+    for dir in ["", segment::DIR, snapshot::DIR] {
+        to.create_dir(dir).map_err(io_at(&to, dir))?;
+    }
+    for name in files.iter().filter(|name| ![directory::EPOCH, directory::META].contains(&name.as_str())) {
+        if !copy_file(&from, name, &to)? {
+            return Err(io_at(&from, name)(io::ErrorKind::NotFound.into()));
+        }
+    }
+    to.write_whole(directory::CODE_KEY, code_key).map_err(io_at(&to, directory::CODE_KEY))?;
+    let copy = JournalFiles::open_beside(copied)?;
+    let newest = copy.frames(Seq(0).max(copy.log_start()?), &mut |_| Ok(()))?.epoch;
+    let epoch = newest.0.max(directory::epoch_taken(&from)?.0) + EPOCHS_SKIPPED;
+    let text = directory::epoch_text(Epoch(epoch));
+    to.write_whole(directory::EPOCH, text.as_bytes()).map_err(io_at(&to, directory::EPOCH))?;
+    copy_file(&from, directory::META, &to)?;
+    for dir in [segment::DIR, snapshot::DIR, ""] {
+        to.sync_dir(dir).map_err(io_at(&to, dir))?;
+    }
+    // With its lock, and its key held against the check value.
+    let files = JournalFiles::open(into)?;
+    let report = verify(&files, idempotency_window, on_progress)?;
+    match report.findings.first() {
+        None => Ok(report),
+        Some(finding) => Err(CopyError::Broken(finding.clone())),
+    }
+}
