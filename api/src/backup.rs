@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use berth_engine::Limits;
-use berth_engine::backup::{self, Copied};
-use berth_engine::verify::directory::Progress;
+use berth_engine::backup::{self, CODE_KEY, Copied};
+use berth_engine::verify::directory::{Progress, Report, verify};
+use berth_engine::{JournalFiles, Limits};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -22,7 +22,8 @@ use crate::offline::ProgressLine;
 /// The manifest's file, and the version of what it says.
 const MANIFEST: &str = "backup.json";
 const MANIFEST_VERSION: u32 = 1;
-const CODE_KEY: &str = "code.key";
+/// The manifest's own checksum, as `sha256sum` writes and checks it.
+const MANIFEST_SUM: &str = "backup.json.sha256";
 
 /// What to back up.
 #[derive(Debug, Args)]
@@ -93,7 +94,7 @@ pub(crate) fn backup(args: &BackupArgs, limits: &Limits) -> Result<ExitCode, Str
     if into.exists() {
         return Err(format!("{} exists; a backup gets a directory of its own", into.display()));
     }
-    let partial = beside(into, "partial")?;
+    let partial = beside(into)?;
     fresh(&partial)?;
     let made = make(data_dir, &partial, *with_code_key, limits.idempotency_window)
         .and_then(|told| name_it(&partial, into).map(|()| told));
@@ -124,13 +125,12 @@ fn make(data_dir: &Path, partial: &Path, with_code_key: bool, window: Duration) 
     let taken_at = jiff::Timestamp::now().to_string();
     fs::create_dir_all(partial).map_err(|error| at(partial, &error))?;
     let mut line = ProgressLine::default();
-    let copied = backup::copy(data_dir, partial, window, &mut |progress| show(&mut line, progress));
+    let copied = backup::copy(data_dir, partial, with_code_key, window, &mut |progress| show(&mut line, progress));
     line.clear();
-    let Copied { cell, epoch, snapshot, mut files, report } = copied.map_err(|error| error.to_string())?;
-    if with_code_key {
-        let (from, to) = (data_dir.join(CODE_KEY), partial.join(CODE_KEY));
-        fs::copy(&from, &to).map_err(|error| at(&from, &error))?;
-        files.push(CODE_KEY.to_owned());
+    let copied = copied.map_err(|error| error.to_string())?;
+    let Copied { cell, epoch, snapshot, snapshots_damaged, files, report } = copied;
+    for (path, error) in snapshots_damaged {
+        cli::tell(&format!("berth: a damaged snapshot was left out, {}: {error}", path.display()));
     }
     let files = files.into_iter().map(|name| listed(partial, name)).collect::<Result<_, _>>()?;
     let manifest = Manifest {
@@ -147,7 +147,11 @@ fn make(data_dir: &Path, partial: &Path, with_code_key: bool, window: Duration) 
     };
     let path = partial.join(MANIFEST);
     let text = serde_json::to_string_pretty(&manifest).map_err(|error| at(&path, &error))?;
-    fs::write(&path, text).and_then(|()| File::open(&path)?.sync_all()).map_err(|error| at(&path, &error))?;
+    let sum = format!("{}  {MANIFEST}\n", hex(&Sha256::digest(text.as_bytes())));
+    for (name, text) in [(MANIFEST, text), (MANIFEST_SUM, sum)] {
+        let path = partial.join(name);
+        fs::write(&path, text).and_then(|()| File::open(&path)?.sync_all()).map_err(|error| at(&path, &error))?;
+    }
     File::open(partial).and_then(|dir| dir.sync_all()).map_err(|error| at(partial, &error))?;
     Ok(manifest)
 }
@@ -162,9 +166,6 @@ pub(crate) fn restore(args: &RestoreArgs, limits: &Limits) -> Result<ExitCode, S
                 .to_owned(),
         );
     }
-    if fs::read_dir(into).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(format!("{} is not empty", into.display()));
-    }
     let manifest = check(from)?;
     let key = match (code_key, manifest.code_key) {
         (Some(path), _) => path.clone(),
@@ -172,40 +173,34 @@ pub(crate) fn restore(args: &RestoreArgs, limits: &Limits) -> Result<ExitCode, S
         (None, false) => return Err("the backup has no code.key: name its file with --code-key".to_owned()),
     };
     let key = fs::read(&key).map_err(|error| at(&key, &error))?;
-    let partial = beside(into, "partial")?;
-    fresh(&partial)?;
-    let names: Vec<_> = manifest.files.iter().map(|file| file.name.clone()).filter(|name| name != CODE_KEY).collect();
+    let names: Vec<_> = manifest.files.iter().map(|file| file.name.clone()).collect();
     let mut line = ProgressLine::default();
     let window = limits.idempotency_window;
-    let restored = backup::restore(from, &partial, &names, &key, window, &mut |progress| show(&mut line, progress));
+    let restored = backup::restore(from, into, &names, &key, window, &mut |progress| show(&mut line, progress));
     line.clear();
-    let restored = restored.map_err(|error| error.to_string());
-    let restored = restored.and_then(|report| name_it(&partial, into).map(|()| report));
-    match restored {
-        Ok(report) => {
-            let told = json!({
-                "restored": into.display().to_string(), "cell": manifest.cell, "last": report.last.0,
-                "taken_at": manifest.taken_at, "verdict": "held",
-            });
-            cli::tell(&format!(
-                "berth: restored and proven, entries to {}; what was acknowledged after {} is not in it",
-                report.last, manifest.taken_at
-            ));
-            cli::say(&told.to_string())?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(error) => {
-            let _ = fs::remove_dir_all(&partial);
-            Err(error)
-        }
-    }
+    let report = restored.map_err(|error| error.to_string())?;
+    let told = json!({
+        "restored": into.display().to_string(), "cell": manifest.cell, "last": report.last.0,
+        "taken_at": manifest.taken_at, "verdict": "held",
+    });
+    cli::tell(&format!(
+        "berth: restored and proven, entries to {}; what was acknowledged after {} is not in it",
+        report.last, manifest.taken_at
+    ));
+    cli::say(&told.to_string())?;
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Reads the manifest and holds every file against it.
+/// Reads the manifest and holds it and every file against their checksums.
 fn check(from: &Path) -> Result<Manifest, String> {
     let path = from.join(MANIFEST);
-    let text = fs::read_to_string(&path).map_err(|error| at(&path, &error))?;
-    let manifest: Manifest = serde_json::from_str(&text).map_err(|error| at(&path, &error))?;
+    let text = fs::read(&path).map_err(|error| at(&path, &error))?;
+    let sum = from.join(MANIFEST_SUM);
+    let sum = fs::read_to_string(&sum).map_err(|error| at(&sum, &error))?;
+    if sum.split_whitespace().next() != Some(&hex(&Sha256::digest(&text))) {
+        return Err(format!("damaged backup: {} is not what {MANIFEST_SUM} was made of", path.display()));
+    }
+    let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| at(&path, &error))?;
     if manifest.berth_backup != MANIFEST_VERSION {
         let found = manifest.berth_backup;
         return Err(format!("{}: backup version {found}, this build reads {MANIFEST_VERSION}", path.display()));
@@ -217,10 +212,26 @@ fn check(from: &Path) -> Result<Manifest, String> {
         }
         let found = listed(from, file.name.clone())?;
         if found != *file {
-            return Err(format!("damaged backup: {} is not what was backed up", from.join(&file.name).display()));
+            let path = from.join(&file.name);
+            return Err(format!("damaged backup: {} {}", path.display(), difference(from, file, &found)));
         }
     }
     Ok(manifest)
+}
+
+/// What is wrong with a file, and where: its checksum does not tell, but those inside logs and snapshots do.
+fn difference(from: &Path, was: &Listed, found: &Listed) -> String {
+    if found.bytes != was.bytes {
+        return format!("has {} bytes and had {}", found.bytes, was.bytes);
+    }
+    let judged = JournalFiles::open_beside(from).and_then(|files| verify(&files, Duration::ZERO, &mut |_| {}));
+    let place = match judged {
+        Err(error) => Some(error.to_string()),
+        Ok(Report { torn: Some((path, offset)), .. }) => Some(format!("{} at offset {offset}", path.display())),
+        Ok(report) => report.snapshots.into_iter().find_map(|seen| seen.fault),
+    };
+    let place = place.map_or_else(String::new, |place| format!(": {place}"));
+    format!("is not what was backed up{place}")
 }
 
 fn listed(dir: &Path, name: String) -> Result<Listed, String> {
@@ -235,15 +246,18 @@ fn listed(dir: &Path, name: String) -> Result<Listed, String> {
         hash.update(&piece[..len]);
         bytes += len as u64;
     }
-    let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Listed { name, bytes, sha256 })
+    Ok(Listed { name, bytes, sha256: hex(&hash.finalize()) })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `DIR.partial`, on the same file system as `DIR`.
-fn beside(dir: &Path, what: &str) -> Result<PathBuf, String> {
+fn beside(dir: &Path) -> Result<PathBuf, String> {
     let name = dir.file_name().ok_or_else(|| format!("{} is no name for a directory", dir.display()))?;
     let mut name = name.to_owned();
-    name.push(format!(".{what}"));
+    name.push(".partial");
     Ok(dir.with_file_name(name))
 }
 

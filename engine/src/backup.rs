@@ -5,8 +5,10 @@
 //! they stood when the list of them was read, and of the last one its whole frames, are a state that a crash could have left, and hold
 //! everything that was acknowledged before the copy began. What is trimmed away under the copy makes it begin again.
 //!
-//! The lock is not taken, nothing of the source is written. A copy is judged by every rule before it is called one.
+//! The lock is not taken, nothing of the source is written. A copy is judged by every rule before it is called one, from the files
+//! that were written. A restore that is interrupted leaves a directory that nothing serves from.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use crate::ids::{CellId, Epoch, Seq};
 use crate::journal::directory::{self, JournalFiles, OpenError};
 use crate::journal::frame::Frame;
 use crate::journal::reader::{self, Torn};
-use crate::journal::segment::{self, SEGMENT_HEADER_BYTES, fill_with_zeros};
+use crate::journal::segment::{self, SEGMENT_HEADER_BYTES, SegmentHeader, fill_with_zeros};
 use crate::journal::snapshot;
 use crate::journal::storage::{Disk, Storage};
 use crate::verify::Finding;
@@ -30,6 +32,8 @@ const COPY_BYTES: usize = 1 << 20;
 /// A restored copy takes epochs from this many behind the newest it knows, so that it never takes one that the original took
 /// after the backup: stream and log would not tell the two apart.
 pub const EPOCHS_SKIPPED: u32 = 1000;
+/// The file with the key behind booking codes, in a data directory and in a copy that was asked to have it.
+pub const CODE_KEY: &str = directory::CODE_KEY;
 
 /// Why there is no copy.
 #[derive(Debug, thiserror::Error)]
@@ -54,9 +58,6 @@ pub enum CopyError {
     /// The target is not empty.
     #[error("{} is not empty", .0.display())]
     NotEmpty(PathBuf),
-    /// No key, or another one than the codes were made with.
-    #[error("{0}")]
-    CodeKey(String),
 }
 
 /// What was copied.
@@ -68,116 +69,184 @@ pub struct Copied {
     pub epoch: Epoch,
     /// The snapshot it has.
     pub snapshot: Option<Seq>,
-    /// The files, relative to the directory, without the code key.
+    /// Newer snapshots that are damaged and were left out: the path in the source and what is wrong.
+    pub snapshots_damaged: Vec<(PathBuf, String)>,
+    /// The files, relative to the directory.
     pub files: Vec<String>,
     /// What judging it came to.
     pub report: Report,
 }
 
-fn io_at(storage: &dyn Storage, name: &str) -> impl Fn(io::Error) -> CopyError {
+fn io_at(storage: &dyn Storage, name: &str) -> impl Fn(io::Error) -> CopyError + use<> {
     let path = storage.path(name);
     move |error| CopyError::Io { path: path.clone(), error }
 }
 
-/// Copies a data directory into an empty one and judges the copy. Of the code key the copy has only the check value.
+/// Copies a data directory into an empty one, durably, and judges the copy. Of the code key the copy has the check value, and
+/// only if it is asked for also the key.
 ///
 /// # Errors
 /// Why there is none; what is in `into` is then worth nothing.
 pub fn copy(
     source: &Path,
     into: &Path,
+    with_code_key: bool,
     idempotency_window: Duration,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Copied, CopyError> {
     let files = JournalFiles::open_beside(source)?;
-    let from: Arc<dyn Storage> = Arc::new(Disk::new(source, false));
-    let to = Disk::new(into, false);
-    empty(&to)?;
-    for _ in 0..ATTEMPTS {
-        match attempt(&files, &*from, &to) {
-            Ok(Some((names, snapshot))) => {
-                return judge(&to, into, idempotency_window, on_progress, names, snapshot);
-            }
-            Ok(None) => {
-                for dir in [segment::DIR, snapshot::DIR] {
-                    for name in to.list(dir).unwrap_or_default() {
-                        let name = format!("{dir}/{name}");
-                        to.remove(&name).map_err(io_at(&to, &name))?;
-                    }
-                }
-            }
-            Err(error) => return Err(error),
+    let to: Arc<dyn Storage> = Arc::new(Disk::new(into, false));
+    empty(&*to)?;
+    let mut copied = Copy::of(&files, &to)?;
+    if with_code_key {
+        if !copy_file(&**files.storage(), CODE_KEY, &*to)? {
+            return Err(io_at(&**files.storage(), CODE_KEY)(io::ErrorKind::NotFound.into()));
         }
+        directory::check_code_key(&*to)?;
+        to.sync_dir("").map_err(io_at(&*to, ""))?;
+        copied.files.push(CODE_KEY.to_owned());
     }
-    Err(CopyError::Restless)
+    copied.judge(&files, &to, idempotency_window, on_progress)
 }
 
+/// A file system's own directory is nobody's file.
 fn empty(to: &dyn Storage) -> Result<(), CopyError> {
     match to.list("") {
-        Ok(names) if names.is_empty() => Ok(()),
+        Ok(names) if names.iter().all(|name| name == "lost+found") => Ok(()),
         Ok(_) => Err(CopyError::NotEmpty(to.path(""))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(io_at(to, "")(error)),
     }
 }
 
-/// Files that belong together, and the snapshot among them.
-type State = (Vec<String>, Option<Seq>);
+/// Files that belong together, copied and not judged yet.
+struct Copy {
+    files: Vec<String>,
+    snapshot: Option<Seq>,
+    damaged: Vec<(PathBuf, String)>,
+}
 
-/// The files of one consistent state and the snapshot among them; `None` if something was trimmed before it was copied.
-fn attempt(files: &JournalFiles, from: &dyn Storage, to: &dyn Storage) -> Result<Option<State>, CopyError> {
-    let mut names = Vec::new();
-    let mut newest = None;
-    for s0 in files.snapshots()? {
-        let whole = files.snapshot(s0).and_then(|reader| each_record(&reader, &mut |_| Ok(())));
-        if whole.is_ok() {
-            newest = Some(s0);
-            break;
+impl Copy {
+    /// Begins again for as long as something is trimmed before it is copied.
+    fn of(files: &JournalFiles, to: &Arc<dyn Storage>) -> Result<Copy, CopyError> {
+        for _ in 0..ATTEMPTS {
+            if let Some(copied) = Copy::attempt(files, &**to)? {
+                return Ok(copied);
+            }
+            for dir in [segment::DIR, snapshot::DIR] {
+                for name in to.list(dir).unwrap_or_default() {
+                    let name = format!("{dir}/{name}");
+                    to.remove(&name).map_err(io_at(&**to, &name))?;
+                }
+            }
         }
+        Err(CopyError::Restless)
     }
-    for dir in ["", segment::DIR, snapshot::DIR] {
-        to.create_dir(dir).map_err(io_at(to, dir))?;
-    }
-    if let Some(s0) = newest {
-        let name = snapshot::name(s0);
-        if !copy_file(from, &name, to)? {
-            return Ok(None);
+
+    /// The files of one consistent state; `None` if something was trimmed before it was copied.
+    fn attempt(files: &JournalFiles, to: &dyn Storage) -> Result<Option<Copy>, CopyError> {
+        let from = &**files.storage();
+        let mut names = Vec::new();
+        let (mut newest, mut damaged) = (None, Vec::new());
+        for s0 in files.snapshots()? {
+            match files.snapshot(s0).and_then(|reader| each_record(&reader, &mut |_| Ok(()))) {
+                Ok(()) => {
+                    newest = Some(s0);
+                    break;
+                }
+                Err(error) => damaged.push((files.snapshot_path(s0), error.to_string())),
+            }
         }
-        names.push(name);
-    }
-    let used = match reader::used_segments(from) {
-        Ok(used) => used,
-        Err(reader::ReadError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(OpenError::from(error).into()),
-    };
-    let needed = newest.unwrap_or_default().next();
-    let begin = used.iter().rposition(|(_, header)| header.first <= needed);
-    let Some(begin) = begin.or(used.is_empty().then_some(0)) else {
-        // Trimmed behind a newer snapshot than the one copied, or there is no whole one: the next look tells.
-        return if files.snapshots()?.first().copied() == newest {
-            let what = "the log begins here, and no whole snapshot says what was before".to_owned();
-            Err(OpenError::Replay { seq: files.log_start()?.next(), what }.into())
-        } else {
-            Ok(None)
+        for dir in ["", segment::DIR, snapshot::DIR] {
+            to.create_dir(dir).map_err(io_at(to, dir))?;
+        }
+        if let Some(s0) = newest {
+            let name = snapshot::name(s0);
+            if !copy_file(from, &name, to)? {
+                return Ok(None);
+            }
+            names.push(name);
+        }
+        let Some(used) = used_segments(from)? else { return Ok(None) };
+        let needed = newest.unwrap_or_default().next();
+        let begin = used.iter().rposition(|(_, header)| header.first <= needed);
+        let Some(begin) = begin.or(used.is_empty().then_some(0)) else {
+            // Trimmed behind a newer snapshot than the one copied, or there is no whole one: the next look tells.
+            return if files.snapshots()?.first().copied() == newest {
+                let what = "the log begins here, and no whole snapshot says what was before".to_owned();
+                Err(OpenError::Replay { seq: files.log_start()?.next(), what }.into())
+            } else {
+                Ok(None)
+            };
         };
-    };
-    let needed = used.get(begin..).unwrap_or_default();
-    for (at, (name, _)) in needed.iter().enumerate() {
-        let copied = if at + 1 == needed.len() { copy_growing(from, name, to)? } else { copy_file(from, name, to)? };
-        if !copied {
-            return Ok(None);
+        let needed = used.get(begin..).unwrap_or_default();
+        for (at, (name, _)) in needed.iter().enumerate() {
+            let copied =
+                if at + 1 == needed.len() { copy_growing(from, name, to)? } else { copy_file(from, name, to)? };
+            if !copied {
+                return Ok(None);
+            }
+            names.push(name.clone());
         }
-        names.push(name.clone());
+        // After the log: no older epoch than its newest frame's.
+        for name in [directory::EPOCH, directory::META] {
+            if copy_file(from, name, to)? {
+                names.push(name.to_owned());
+            }
+        }
+        for dir in [segment::DIR, snapshot::DIR, ""] {
+            to.sync_dir(dir).map_err(io_at(to, dir))?;
+        }
+        Ok(Some(Copy { files: names, snapshot: newest, damaged }))
     }
-    for name in [directory::EPOCH, directory::META] {
-        if copy_file(from, name, to)? {
-            names.push(name.to_owned());
+
+    fn judge(
+        self,
+        source: &JournalFiles,
+        to: &Arc<dyn Storage>,
+        idempotency_window: Duration,
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<Copied, CopyError> {
+        let cell = source.cell();
+        let files = JournalFiles::of(Arc::clone(to), cell);
+        let mut report = judged(&files, idempotency_window, on_progress)?;
+        if let Some((path, offset)) = report.torn.take() {
+            // The source is at rest after a crash: its next start would cut this too.
+            let name = path.file_name().map(|name| format!("{}/{}", segment::DIR, name.to_string_lossy()));
+            directory::cut(&**to, &Torn { name: name.unwrap_or_default(), offset })?;
+        }
+        let epoch = Epoch(report.epoch.0.max(directory::epoch_taken(&**to)?.0));
+        let Copy { files, snapshot, damaged } = self;
+        Ok(Copied { cell, epoch, snapshot, snapshots_damaged: damaged, files, report })
+    }
+}
+
+/// The report if every rule held.
+fn judged(
+    files: &JournalFiles,
+    idempotency_window: Duration,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<Report, CopyError> {
+    let report = verify(files, idempotency_window, on_progress)?;
+    match report.findings.first() {
+        None => Ok(report),
+        Some(finding) => Err(CopyError::Broken(finding.clone())),
+    }
+}
+
+/// The segments in use, in order; `None` if one was trimmed between the look at their names and the look into it, for what
+/// lies behind it must not pass for the end of the log.
+fn used_segments(from: &dyn Storage) -> Result<Option<Vec<(String, SegmentHeader)>>, CopyError> {
+    let mut used = Vec::new();
+    for (_, name) in reader::segments(from).map_err(OpenError::from)? {
+        match reader::header(from, &name).map_err(io_at(from, &name))? {
+            Some(header) => used.push((name, header)),
+            None if from.open(&name).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) => return Ok(None),
+            // Made ahead, or torn in its first bytes.
+            None => break,
         }
     }
-    for dir in [segment::DIR, snapshot::DIR, ""] {
-        to.sync_dir(dir).map_err(io_at(to, dir))?;
-    }
-    Ok(Some((names, newest)))
+    Ok(Some(used))
 }
 
 /// False if it is no longer there.
@@ -209,7 +278,7 @@ fn copy_file(from: &dyn Storage, name: &str, to: &dyn Storage) -> Result<bool, C
 /// looked at again; a log that has grown since shows that it was such a read, and nothing but zeros that it was the end.
 fn copy_growing(from: &dyn Storage, name: &str, to: &dyn Storage) -> Result<bool, CopyError> {
     let mut ends = None;
-    for look in 0..LOOKS {
+    for look in 1..=LOOKS {
         let bytes = match from.read(name) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -220,11 +289,7 @@ fn copy_growing(from: &dyn Storage, name: &str, to: &dyn Storage) -> Result<bool
             end += frame.bytes.len();
         }
         let clean = bytes[end..].iter().all(|byte| *byte == 0) || ends.is_some_and(|before| before < end);
-        if clean && end == SEGMENT_HEADER_BYTES {
-            // Begun, and no frame in it yet: nothing of it was acknowledged.
-            return Ok(true);
-        }
-        if clean || look + 1 == LOOKS {
+        if clean || look == LOOKS {
             let _ = to.remove(name);
             let target = to.create(name).map_err(io_at(to, name))?;
             // At rest and not clean: torn or damaged, which the reader tells.
@@ -242,37 +307,14 @@ fn copy_growing(from: &dyn Storage, name: &str, to: &dyn Storage) -> Result<bool
     Ok(true)
 }
 
-fn judge(
-    to: &dyn Storage,
-    into: &Path,
-    idempotency_window: Duration,
-    on_progress: &mut dyn FnMut(Progress),
-    mut names: Vec<String>,
-    snapshot: Option<Seq>,
-) -> Result<Copied, CopyError> {
-    let files = JournalFiles::open_beside(into)?;
-    let mut report = verify(&files, idempotency_window, on_progress)?;
-    if let Some((path, offset)) = report.torn.take() {
-        // The source is at rest after a crash: its next start would cut this too.
-        let name = path.file_name().map(|name| format!("{}/{}", segment::DIR, name.to_string_lossy()));
-        directory::cut(to, &Torn { name: name.unwrap_or_default(), offset })?;
-    }
-    if let Some(finding) = report.findings.first() {
-        return Err(CopyError::Broken(finding.clone()));
-    }
-    names.retain(|name| to.open(name).is_ok());
-    let epoch = Epoch(report.epoch.0.max(directory::epoch_taken(to)?.0));
-    Ok(Copied { cell: files.cell(), epoch, snapshot, files: names, report })
-}
-
-/// Puts a copy into an empty directory, as a data directory that a server can open. `code_key` is the text of its
-/// file. The epochs it will take are past any that the original took.
+/// Puts a copy into an empty directory, as a data directory that a server can open, and judges it there. `code_key` is the text of
+/// its file. The epochs it will take are past any that the original took.
 ///
 /// Two cells that run on from one journal give the same places to different people: whoever calls this has made sure that the
 /// original never runs again.
 ///
 /// # Errors
-/// Why not; what is in `into` is then worth nothing.
+/// Why not; `into` is then empty again. Where even that fails, or the process is killed, nothing serves from it.
 pub fn restore(
     copied: &Path,
     into: &Path,
@@ -281,31 +323,62 @@ pub fn restore(
     idempotency_window: Duration,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, CopyError> {
-    let (from, to) = (Disk::new(copied, false), Disk::new(into, false));
-    empty(&to)?;
-    for dir in ["", segment::DIR, snapshot::DIR] {
-        to.create_dir(dir).map_err(io_at(&to, dir))?;
+    let copy = JournalFiles::open_beside(copied)?;
+    let to: Arc<dyn Storage> = Arc::new(Disk::new(into, false));
+    empty(&*to)?;
+    let restored = put(&copy, &to, files, code_key, idempotency_window, on_progress);
+    if restored.is_err() {
+        // What cannot be removed is marked as what it is.
+        let _ = clear(into);
     }
-    for name in files.iter().filter(|name| ![directory::EPOCH, directory::META].contains(&name.as_str())) {
-        if !copy_file(&from, name, &to)? {
-            return Err(io_at(&from, name)(io::ErrorKind::NotFound.into()));
+    restored
+}
+
+fn put(
+    copy: &JournalFiles,
+    to: &Arc<dyn Storage>,
+    files: &[String],
+    code_key: &[u8],
+    idempotency_window: Duration,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<Report, CopyError> {
+    let from = &**copy.storage();
+    let at = |name: &str| io_at(&**to, name);
+    to.create_dir("").and_then(|()| to.write_whole(directory::RECOVERING, b"")).map_err(at(directory::RECOVERING))?;
+    for dir in [segment::DIR, snapshot::DIR] {
+        to.create_dir(dir).map_err(at(dir))?;
+    }
+    for name in files.iter().filter(|name| ![directory::EPOCH, CODE_KEY].contains(&name.as_str())) {
+        if !copy_file(from, name, &**to)? {
+            return Err(io_at(from, name)(io::ErrorKind::NotFound.into()));
         }
     }
-    to.write_whole(directory::CODE_KEY, code_key).map_err(io_at(&to, directory::CODE_KEY))?;
-    let copy = JournalFiles::open_beside(copied)?;
-    let newest = copy.frames(Seq(0).max(copy.log_start()?), &mut |_| Ok(()))?.epoch;
-    let epoch = newest.0.max(directory::epoch_taken(&from)?.0) + EPOCHS_SKIPPED;
-    let text = directory::epoch_text(Epoch(epoch));
-    to.write_whole(directory::EPOCH, text.as_bytes()).map_err(io_at(&to, directory::EPOCH))?;
-    copy_file(&from, directory::META, &to)?;
+    to.write_whole(CODE_KEY, code_key).map_err(at(CODE_KEY))?;
+    directory::check_code_key(&**to)?;
+    let report = judged(&JournalFiles::of(Arc::clone(to), copy.cell()), idempotency_window, on_progress)?;
+    let epoch = report.epoch.0.max(directory::epoch_taken(from)?.0).saturating_add(EPOCHS_SKIPPED);
+    to.write_whole(directory::EPOCH, directory::epoch_text(Epoch(epoch)).as_bytes()).map_err(at(directory::EPOCH))?;
     for dir in [segment::DIR, snapshot::DIR, ""] {
-        to.sync_dir(dir).map_err(io_at(&to, dir))?;
+        to.sync_dir(dir).map_err(at(dir))?;
     }
-    // With its lock, and its key held against the check value.
-    let files = JournalFiles::open(into)?;
-    let report = verify(&files, idempotency_window, on_progress)?;
-    match report.findings.first() {
-        None => Ok(report),
-        Some(finding) => Err(CopyError::Broken(finding.clone())),
-    }
+    // From here on it is a data directory.
+    to.remove(directory::RECOVERING).and_then(|()| to.sync_dir("")).map_err(at(directory::RECOVERING))?;
+    Ok(report)
 }
+
+/// Removes what an attempt has made, the mark that nothing may serve from it last.
+fn clear(dir: &Path) -> io::Result<()> {
+    let marker = dir.join(directory::RECOVERING);
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|name| name == "lost+found") || path == marker {
+            continue;
+        }
+        if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
+    }
+    fs::remove_file(marker)
+}
+
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod tests;

@@ -144,7 +144,9 @@ pub(crate) fn recover_into(
     if found.last == Seq(0) && found.epoch == Epoch(0) {
         return Err(RecoverError::Nothing);
     }
-    let epoch = Epoch(found.epoch.0 + 1);
+    let next =
+        found.epoch.0.checked_add(1).ok_or_else(|| RecoverError::Damaged("its epoch is past every one".to_owned()));
+    let epoch = Epoch(next?);
     let head = stream.take(epoch)?;
     progress(Progress::Fenced { epoch });
     if let Some(damaged) = head.damaged {

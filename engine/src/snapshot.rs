@@ -490,7 +490,8 @@ fn load_bookings(inventory: &Inventory, payload: &[u8]) -> Result<(), String> {
     let (first, rows) = payload.split_first_chunk::<8>().ok_or("no first number")?;
     let first = u64::from_le_bytes(*first);
     let (rows, _) = rows.as_chunks::<40>();
-    for (number, row) in (first..).map(BookingNumber).zip(rows) {
+    let numbers = first..first.checked_add(rows.len() as u64).ok_or("a booking number past the end")?;
+    for (number, row) in numbers.map(BookingNumber).zip(rows) {
         let words: [u64; 5] = words(row);
         if words[0] == 0 {
             continue;

@@ -11,17 +11,18 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use berth_engine::backup::{self, CopyError, EPOCHS_SKIPPED};
+use berth_engine::verify::directory::Report;
 use berth_engine::*;
 use support::{book, config, open, run, seed};
 
 const WINDOW: Duration = Duration::from_secs(86_400);
 
 fn copy(from: &Path, into: &Path) -> Result<backup::Copied, CopyError> {
-    backup::copy(from, into, WINDOW, &mut |_| {})
+    backup::copy(from, into, false, WINDOW, &mut |_| {})
 }
 
-fn restore(copied: &backup::Copied, from: &Path, into: &Path, key: &[u8]) -> Result<(), CopyError> {
-    backup::restore(from, into, &copied.files, key, WINDOW, &mut |_| {}).map(drop)
+fn restore(copied: &backup::Copied, from: &Path, into: &Path, key: &[u8]) -> Result<Report, CopyError> {
+    backup::restore(from, into, &copied.files, key, WINDOW, &mut |_| {})
 }
 
 fn segments(dir: &Path) -> Vec<PathBuf> {
@@ -122,7 +123,8 @@ fn a_torn_tail_is_cut_in_the_copy_and_damage_makes_none() {
     let (backup, restored) = (places.path().join("backup"), places.path().join("restored"));
     let copied = copy(dir.path(), &backup).unwrap();
     assert_eq!(copied.report.last, Seq(seq.0 - 1));
-    restore(&copied, &backup, &restored, &key).unwrap();
+    let report = restore(&copied, &backup, &restored, &key).unwrap();
+    assert_eq!((report.torn, report.last), (None, copied.report.last));
     let engine = open(&support::config(&restored));
     assert_eq!(engine.booking(first).unwrap().state, State::Booked);
     assert!(engine.booking(last).is_none());
@@ -138,6 +140,49 @@ fn a_torn_tail_is_cut_in_the_copy_and_damage_makes_none() {
     assert!(error.contains("is not empty"), "{error}");
     // Another key than the codes were made with.
     let other = b"000102030405060708090a0b0c0d0e0f\n";
-    let error = restore(&copied, &backup, &places.path().join("third"), other).expect_err("restored").to_string();
+    let third = places.path().join("third");
+    let error = restore(&copied, &backup, &third, other).expect_err("restored").to_string();
+    assert!(error.contains("code.key is not the key"), "{error}");
+    assert_eq!(fs::read_dir(&third).unwrap().count(), 0, "what failed is still there");
+    // A file that is missing is noticed where nothing serves from it, and so is a restore that was killed.
+    let mut less = copied.clone();
+    less.files.push("journal/0000000009.seg".to_owned());
+    let error = restore(&less, &backup, &third, &key).expect_err("restored").to_string();
+    assert!(error.contains("0000000009.seg"), "{error}");
+    restore(&copied, &backup, &third, &key).unwrap();
+    fs::write(third.join("recovering"), b"").unwrap();
+    let error = Engine::open(support::config(&third), Arc::new(AllowAll), &mut |_| {}).expect_err("served").to_string();
+    assert!(error.contains("a restore that did not end"), "{error}");
+}
+
+/// With the newest snapshot damaged the copy has the one before it and the log from there on.
+#[test]
+fn a_damaged_snapshot_is_left_out_and_named_and_the_key_comes_only_if_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&config(dir.path()));
+    let slot = seed(&engine, 10, 5);
+    let snapshots: Vec<_> = (0..2)
+        .map(|party| {
+            let (_, seq) = book(&engine, party, slot);
+            engine.ticket(seq).wait().unwrap();
+            engine.snapshot().unwrap().unwrap().s0
+        })
+        .collect();
+    engine.close().unwrap();
+    drop(engine);
+    let places = tempfile::tempdir().unwrap();
+    let backup = places.path().join("backup");
+    let newest = fs::read_dir(dir.path().join("snapshots")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+    let mut bytes = fs::read(&newest).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&newest, bytes).unwrap();
+    let copied = backup::copy(dir.path(), &backup, true, WINDOW, &mut |_| {}).unwrap();
+    assert_eq!((copied.snapshot, copied.snapshots_damaged[0].0.as_path()), (Some(snapshots[0]), newest.as_path()));
+    let key = fs::read(dir.path().join("code.key")).unwrap();
+    assert_eq!(fs::read(backup.join("code.key")).unwrap(), key);
+    restore(&copied, &backup, &places.path().join("restored"), &key).unwrap();
+    fs::write(dir.path().join("code.key"), b"000102030405060708090a0b0c0d0e0f\n").unwrap();
+    let again = backup::copy(dir.path(), &places.path().join("again"), true, WINDOW, &mut |_| {});
+    let error = again.expect_err("a key that fits nothing was copied").to_string();
     assert!(error.contains("code.key is not the key"), "{error}");
 }

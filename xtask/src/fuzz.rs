@@ -2,15 +2,15 @@
 
 use std::process::{Command, ExitCode};
 
-use crate::shell::{Show, on_path, root, run, target_dir, typed};
+use crate::shell::{Show, on_path, root, run, target_dir};
 use crate::usage;
 
 const HELP: &str = "\
 cargo xtask fuzz [--seconds N] [--target NAME]
 
-Builds the fuzz targets (fuzz/, with a nightly toolchain) and runs each for so many seconds: entry, frame, segment, snapshot. A panic, an
-allocation over 64 MB or an input over ten seconds fails it; the input that did it is kept in fuzz/artifacts/ and the command that
-repeats it is printed. What was learned is kept in fuzz/corpus/ and is where the next run begins.
+Builds the fuzz targets (fuzz/, with a nightly toolchain) and runs each for so many seconds: entry, frame, segment, snapshot, stream (what
+Redis hands out to a recovery). A panic, an allocation over 64 MB or an input over ten seconds fails it, after the other targets had their turn; the
+input that did it is kept in fuzz/artifacts/ and the command that repeats it is printed. What was learned is kept in fuzz/corpus/ and is where the next run begins.
 
     --seconds N      how long each runs (default 60)
     --target NAME    only this one
@@ -18,7 +18,7 @@ repeats it is printed. What was learned is kept in fuzz/corpus/ and is where the
 Needs `cargo install cargo-fuzz` and `rustup toolchain install nightly`, once.
 ";
 
-const TARGETS: [&str; 4] = ["entry", "frame", "segment", "snapshot"];
+const TARGETS: [&str; 5] = ["entry", "frame", "segment", "snapshot", "stream"];
 
 struct Options {
     seconds: u64,
@@ -71,6 +71,8 @@ fn fuzz(options: &Options) -> Result<(), String> {
     if on_path("cargo-fuzz").is_none() {
         return Err("the fuzzer is not there; once: cargo install cargo-fuzz".to_owned());
     }
+    println!("{:10} {:>12} {:>10} {:>9} {:>8}  found", "target", "executions", "per second", "coverage", "inputs");
+    let mut found = Vec::new();
     for target in &options.targets {
         let mut command = Command::new("cargo");
         // Not this toolchain's cargo: the fuzzer's flags are nightly's.
@@ -80,24 +82,55 @@ fn fuzz(options: &Options) -> Result<(), String> {
         command.args([target, "--", "-malloc_limit_mb=64", "-timeout=10", "-rss_limit_mb=1024", "-max_len=65536"]);
         command.arg("-print_final_stats=1").arg(format!("-max_total_time={seconds}"));
         let ended = run(&mut command, Show::Kept)?;
+        let Some(told) = Told::read(&ended.text) else {
+            return Err(format!("{}{target} ran nothing: {}", ended.text, ended.status()));
+        };
+        let Told { executed, per_second, coverage, inputs } = told;
+        let what = if ended.ok() { "nothing".to_owned() } else { artifact(&ended.text) };
+        println!("{target:10} {executed:>12} {per_second:>10} {coverage:>9} {inputs:>8}  {what}");
         if !ended.ok() {
-            return Err(format!(
-                "{}{target} ended with {}\nrepeat it with: {}",
-                ended.text,
-                ended.status(),
-                typed(&command)
-            ));
+            found.push(format!("{}{target} ended with {}", ended.text, ended.status()));
         }
-        let executed = executed(&ended.text).ok_or_else(|| format!("{}{target} ran nothing", ended.text))?;
-        println!("{target}: {executed} executions in {seconds} s, nothing found");
     }
-    Ok(())
+    if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
 }
 
-/// `stat::number_of_executed_units: 123` of the fuzzer's last lines.
-fn executed(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"))?;
-    line.trim().parse().ok().filter(|executed| *executed > 0)
+/// What the fuzzer says of a run.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    executed: u64,
+    per_second: u64,
+    /// Places of the code that were reached, as the fuzzer counts them.
+    coverage: u64,
+    /// Inputs that each reached something new: the corpus.
+    inputs: u64,
+}
+
+impl Told {
+    /// `None` of a run that ran nothing.
+    fn read(text: &str) -> Option<Told> {
+        let stat = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(&format!("stat::{name}:")))?;
+            line.trim().parse::<u64>().ok()
+        };
+        // `#4096 DONE cov: 512 ft: 900 corp: 80/4Kb ...`, of which the last is the newest.
+        let newest = |word: &str| {
+            let mut numbers = text.lines().filter(|line| line.starts_with('#')).filter_map(|line| {
+                let mut words = line.split_whitespace().skip_while(|found| *found != word).skip(1);
+                words.next()?.split('/').next()?.parse::<u64>().ok()
+            });
+            numbers.next_back().unwrap_or(0)
+        };
+        let executed = stat("number_of_executed_units").filter(|executed| *executed > 0)?;
+        let per_second = stat("average_exec_per_sec")?;
+        Some(Told { executed, per_second, coverage: newest("cov:"), inputs: newest("corp:") })
+    }
+}
+
+/// The input that was kept, and how it is tried again.
+fn artifact(text: &str) -> String {
+    let repeat = text.lines().find(|line| line.trim().starts_with("cargo fuzz run "));
+    repeat.map_or_else(|| "see below".to_owned(), |repeat| repeat.trim().replacen("cargo", "cargo +nightly", 1))
 }
 
 #[cfg(test)]
@@ -123,10 +156,17 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_nothing_is_none() {
-        assert_eq!(executed("Done\nstat::number_of_executed_units: 4096\nstat::x: 1\n"), Some(4096));
-        assert_eq!(executed("stat::number_of_executed_units: 0"), None);
-        assert_eq!(executed("error: no such command"), None);
+    fn what_a_run_says_is_read_and_a_run_of_nothing_is_none() {
+        let text = "#2\tINITED cov: 11 ft: 12 corp: 1/1b exec/s: 0 rss: 40Mb\n\
+                    #4096\tDONE   cov: 512 ft: 900 corp: 80/4Kb lim: 65 exec/s: 68 rss: 41Mb\n\
+                    stat::number_of_executed_units: 4096\nstat::average_exec_per_sec:     68\n";
+        let told = Told { executed: 4096, per_second: 68, coverage: 512, inputs: 80 };
+        assert_eq!(Told::read(text), Some(told));
+        assert_eq!(Told::read("stat::number_of_executed_units: 0\nstat::average_exec_per_sec: 0"), None);
+        assert_eq!(Told::read("error: no such command"), None);
+        let crashed = "Reproduce with:\n\n\tcargo fuzz run --fuzz-dir fuzz entry fuzz/artifacts/entry/crash-da39\n";
+        let repeat = "cargo +nightly fuzz run --fuzz-dir fuzz entry fuzz/artifacts/entry/crash-da39";
+        assert_eq!(artifact(crashed), repeat);
     }
 
     /// The targets, their manifest and this list name the same decoders.

@@ -1,12 +1,13 @@
 //! `berth backup` beside a running server, and `berth restore`.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use serde_json::{Value, json};
 
-use crate::server::{Home, Server, berth, claim, claims, lines};
+use crate::acks::{Redis, free_port, ready, with_redis};
+use crate::server::{Home, Server, berth, claim, claims, lines, sha256};
 
 fn run(arguments: &[&str], flags: &[(&str, &Path)]) -> Output {
     let mut command = berth(arguments);
@@ -107,17 +108,80 @@ fn a_backup_with_its_key_restores_alone_and_one_that_changed_is_refused() {
     let mut bytes = std::fs::read(&segment).unwrap();
     bytes[100] ^= 1;
     std::fs::write(&segment, &bytes).unwrap();
-    refused(&run(&["restore", "--old-owner-is-dead"], &flags), &["damaged backup", "0000000001.seg"]);
+    let place_in_it = ["damaged backup", "0000000001.seg is not what was backed up", "at offset 64"];
+    refused(&run(&["restore", "--old-owner-is-dead"], &flags), &place_in_it);
     bytes[100] ^= 1;
+    std::fs::write(&segment, &bytes[1..]).unwrap();
+    refused(
+        &run(&["restore", "--old-owner-is-dead"], &flags),
+        &["damaged backup", "has 5242879 bytes and had 5242880"],
+    );
     std::fs::write(&segment, bytes).unwrap();
     let manifest = into.join("backup.json");
-    let text = std::fs::read_to_string(&manifest).unwrap();
+    let sum = into.join("backup.json.sha256");
+    let (text, right) = (std::fs::read_to_string(&manifest).unwrap(), std::fs::read(&sum).unwrap());
     for (from, to, word) in [
         ("\"berth_backup\": 1", "\"berth_backup\": 2", "backup version 2, this build reads 1"),
         ("journal/0000000001.seg", "../0000000001.seg", "is not inside the backup"),
     ] {
-        std::fs::write(&manifest, text.replace(from, to)).unwrap();
+        let text = text.replace(from, to);
+        std::fs::write(&sum, sha256(&text)).unwrap();
+        std::fs::write(&manifest, text).unwrap();
         refused(&run(&["restore", "--old-owner-is-dead"], &flags), &[word]);
     }
+    // Another manifest than the checksum is of: here one that has lost a file.
+    let mut less: Value = serde_json::from_str(&text).unwrap();
+    less["files"].as_array_mut().unwrap().pop();
+    std::fs::write(&sum, right).unwrap();
+    std::fs::write(&manifest, less.to_string()).unwrap();
+    refused(&run(&["restore", "--old-owner-is-dead"], &flags), &["damaged backup", "backup.json is not what"]);
     assert!(!again.exists());
+    // And so it is with the tool that every system has.
+    std::fs::write(&manifest, text).unwrap();
+    let checked =
+        Command::new("sha256sum").args(["--check", "--quiet", "backup.json.sha256"]).current_dir(&into).status();
+    assert!(checked.unwrap().success());
+    done(&run(&["restore", "--old-owner-is-dead"], &flags));
+}
+
+/// The Redis that the original wrote to is ahead of what was restored: nothing is served beside it, and it has more.
+// rule: FNC-5
+#[test]
+fn a_restored_copy_does_not_serve_beside_a_redis_that_has_more() {
+    let port = free_port();
+    let redis = Redis::start(port);
+    let old = Server::start_with(&with_redis(port, "ack = 'redis'"));
+    let slots = ready(&old);
+    let book = |server: &Server, party: u32| {
+        server.post("/v1/bookings", &claims(&[claim(&format!("p1.{party}"), &slots[0])])).expect(201)
+    };
+    book(&old, 0);
+    let places = tempfile::tempdir().unwrap();
+    let backup = places.path().join("backup");
+    done(&run(&["backup"], &[("--data-dir", Path::new(&old.data_dir())), ("--into", &backup)]));
+    book(&old, 1);
+    let old = old.kill();
+
+    let key = old.path("data").join("code.key");
+    let new = Home::new(&with_redis(port, ""));
+    let into = new.path("data");
+    let flags = [("--from", backup.as_path()), ("--into", into.as_path()), ("--code-key", key.as_path())];
+    done(&run(&["restore", "--old-owner-is-dead"], &flags));
+    refused(&new.serve().output().unwrap(), &["what was acknowledged is missing here", "berth recover"]);
+
+    // What Redis has is more than the backup.
+    let recovered = Home::new(&with_redis(port, ""));
+    let (into, config) = (recovered.path("data"), recovered.path("berth.toml"));
+    let flags = [("--into", into.as_path()), ("--code-key", key.as_path()), ("--config", config.as_path())];
+    done(&run(&["recover", "--old-owner-is-dead"], &flags));
+    let server = recovered.start();
+    assert_eq!(server.slot_counts(&slots[0]), (5, 0, 2));
+    drop(server);
+    // Given a Redis with nothing of this cell in it, the restored copy serves and is shipped.
+    drop(redis);
+    let _empty = Redis::start(port);
+    let server = new.start();
+    assert_eq!(server.slot_counts(&slots[0]), (5, 0, 1));
+    book(&server, 2);
+    server.wait_for_metric("berth_redis_lag_entries 0");
 }

@@ -90,8 +90,8 @@ pub enum OpenError {
         /// Why.
         what: String,
     },
-    /// A recovery began to fill it and did not end.
-    #[error("{} is of a recovery that did not end: remove it and recover again", dir.display())]
+    /// A recovery or a restore began to fill it and did not end.
+    #[error("{} is of a recovery or a restore that did not end: remove it and begin again", dir.display())]
     Recovering {
         /// The directory.
         dir: PathBuf,
@@ -143,7 +143,7 @@ pub(crate) const META: &str = "berth.meta";
 pub(crate) const CODE_KEY: &str = "code.key";
 /// The newest epoch that a start took.
 pub(crate) const EPOCH: &str = "epoch";
-/// There while a recovery fills the directory, which is not to be served from then.
+/// There while a recovery or a restore fills the directory, which is not to be served from then.
 pub(crate) const RECOVERING: &str = "recovering";
 
 /// The key behind booking codes, as it lies in `code.key`.
@@ -195,11 +195,7 @@ impl Directory {
             initialise(&*storage, cell).map_err(io)?;
         }
         let code_key = read_key(&*storage).map_err(|error| OpenError::Io { path: storage.path(CODE_KEY), error })?;
-        let meta = Meta::read(&*storage).map_err(|error| OpenError::Io { path: storage.path(META), error })?;
-        let unchecked = meta.is_none_or(|meta| meta.key_check.is_none());
-        if meta.and_then(|meta| meta.key_check).is_some_and(|check| check != key_check(code_key)) {
-            return Err(OpenError::CodeKey { path: storage.path(CODE_KEY) });
-        }
+        let unchecked = !check_key(&*storage, code_key)?;
         Ok(Self { storage, code_key, cell, unchecked, _lock: lock })
     }
 
@@ -250,6 +246,21 @@ pub(crate) fn open_existing(dir: &Path) -> Result<(Directory, CellId), OpenError
     Directory::open(Arc::new(storage), cell).map(|directory| (directory, cell))
 }
 
+/// Holds a key against the check value of the directory; false if that has none yet.
+fn check_key(storage: &dyn Storage, code_key: [u8; 16]) -> Result<bool, OpenError> {
+    let meta = Meta::read(storage).map_err(|error| OpenError::Io { path: storage.path(META), error })?;
+    match meta.and_then(|meta| meta.key_check) {
+        Some(check) if check != key_check(code_key) => Err(OpenError::CodeKey { path: storage.path(CODE_KEY) }),
+        check => Ok(check.is_some()),
+    }
+}
+
+/// Whether `code.key` is the key that `berth.meta` tells of.
+pub(crate) fn check_code_key(storage: &dyn Storage) -> Result<(), OpenError> {
+    let key = read_key(storage).map_err(|error| OpenError::Io { path: storage.path(CODE_KEY), error })?;
+    check_key(storage, key).map(drop)
+}
+
 /// Whose an existing directory is.
 fn cell_of(storage: &dyn Storage) -> Result<CellId, OpenError> {
     let io = |error| OpenError::Io { path: storage.path(META), error };
@@ -283,10 +294,19 @@ impl JournalFiles {
     /// # Errors
     /// It is no data directory, or it is of another version.
     pub fn open_beside(dir: &Path) -> Result<Self, OpenError> {
-        let storage = Disk::new(dir, false);
+        let storage = Disk::read_only(dir);
         let cell = cell_of(&storage)?;
         check(&storage, cell)?;
-        Ok(Self { storage: Arc::new(storage), cell, codes: None, _owned: None })
+        Ok(Self::of(Arc::new(storage), cell))
+    }
+
+    /// Of files that the caller knows to be a journal of this cell, whatever else the directory has or lacks.
+    pub(crate) fn of(storage: Arc<dyn Storage>, cell: CellId) -> Self {
+        Self { storage, cell, codes: None, _owned: None }
+    }
+
+    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
     }
 
     /// Which cell's it is.

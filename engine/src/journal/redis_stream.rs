@@ -318,7 +318,7 @@ fn verdict(said: &[String]) -> Result<(), StreamError> {
 }
 
 /// Reads what the scripts tell of the head.
-fn head(said: &[String]) -> Result<Head, StreamError> {
+pub(crate) fn head(said: &[String]) -> Result<Head, StreamError> {
     verdict(said)?;
     let strange = || StreamError::Lost("the head of the stream cannot be read".to_owned());
     let [_, last, link, epoch, base, snapshots, damaged] = said else { return Err(strange()) };

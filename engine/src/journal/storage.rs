@@ -157,6 +157,8 @@ pub trait StorageFile: Send + Sync + fmt::Debug {
 pub struct Disk {
     root: PathBuf,
     power_cut: bool,
+    /// Files are opened for reading only: it may be a medium, or belong to somebody, that lets no one write.
+    read_only: bool,
 }
 
 impl Disk {
@@ -164,7 +166,13 @@ impl Disk {
     /// it is synced, so that killing the process loses exactly what a power cut could.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>, power_cut: bool) -> Self {
-        Self { root: root.into(), power_cut }
+        Self { root: root.into(), power_cut, read_only: false }
+    }
+
+    /// The directory `root`, of which nothing is ever written: a write to a file of it is an error.
+    #[must_use]
+    pub fn read_only(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), power_cut: false, read_only: true }
     }
 
     fn handle(&self, file: File) -> Arc<dyn StorageFile> {
@@ -189,7 +197,7 @@ impl Storage for Disk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
-        let file = OpenOptions::new().read(true).write(true).open(self.path(name))?;
+        let file = OpenOptions::new().read(true).write(!self.read_only).open(self.path(name))?;
         Ok(self.handle(file))
     }
 

@@ -11,13 +11,16 @@ use std::time::Duration;
 use super::disk::MemoryDisk;
 use crate::ids::{CellId, Epoch, Seq};
 use crate::inventory::{Inventory, Limits};
-use crate::journal::directory;
+use crate::journal::directory::{self, CodeKey};
 use crate::journal::entry::Entry;
 use crate::journal::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader, Link};
 use crate::journal::reader::read_directory;
+use crate::journal::redis_stream;
 use crate::journal::segment::{self, FORMAT_VERSION, PAGE_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::journal::snapshot::{self as snapshot_file, ChunkKind, SnapshotHeader, SnapshotReader, SnapshotWriter};
 use crate::journal::storage::Storage;
+use crate::journal::stream::{Head, ServerState, Shipment, Stream, StreamError, Whole};
+use crate::recover::{Recovery, recover_into};
 use crate::replay::Replayer;
 use crate::units::TimestampMs;
 use crate::verify::Ledger;
@@ -155,9 +158,14 @@ pub fn snapshot(data: &[u8]) {
     put(&disk, snapshot_file::DIR, &snapshot_file::name(Seq(1)), data);
     read_snapshot(&disk, Seq(1));
 
-    let disk = Arc::new(MemoryDisk::new(0));
-    let header = SnapshotHeader { cell: CELL, epoch: Epoch(1), s0: Seq(9), newest: TimestampMs(1) };
-    let mut writer = SnapshotWriter::create(Arc::clone(&disk) as _, header).expect("a disk without faults");
+    read_snapshot(&made(Seq(9), data), Seq(9));
+}
+
+/// A disk with a snapshot whose header and checksums are right.
+fn made(s0: Seq, data: &[u8]) -> MemoryDisk {
+    let disk = MemoryDisk::new(0);
+    let header = SnapshotHeader { cell: CELL, epoch: Epoch(1), s0, newest: TimestampMs(1) };
+    let mut writer = SnapshotWriter::create(Arc::new(disk.clone()), header).expect("a disk without faults");
     const KINDS: [ChunkKind; 5] =
         [ChunkKind::Catalogue, ChunkKind::Parties, ChunkKind::Slots, ChunkKind::Bookings, ChunkKind::Keys];
     let mut end = Vec::new();
@@ -170,7 +178,7 @@ pub fn snapshot(data: &[u8]) {
     end.resize(40, 0);
     writer.chunk(ChunkKind::End, 1, &end).expect("a disk without faults");
     writer.publish().expect("a disk without faults");
-    read_snapshot(&*disk, Seq(9));
+    disk
 }
 
 fn read_snapshot(disk: &dyn Storage, s0: Seq) {
@@ -193,5 +201,137 @@ fn read_snapshot(disk: &dyn Storage, s0: Seq) {
     if loaded.is_ok() {
         replayer.begin_at(s0, totals.s1, TimestampMs(1));
         let _ = replayer.finish();
+    }
+}
+
+/// What Redis hands out, head and frames and a snapshot, recovered into a directory: an error, or one that reads to the head.
+/// Raw, and with checksums and chain made right.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn stream(data: &[u8]) {
+    let said: Vec<_> = String::from_utf8_lossy(data).split('\n').map(str::to_owned).collect();
+    let _ = redis_stream::head(&said);
+
+    let Some(([flags, epoch, base, last, s0, s1, pieces_of_it], rest)) = data.split_first_chunk::<7>() else { return };
+    let base = Seq(u64::from(*base));
+    let mut hostile = Hostile { head: Head::default(), frames: Vec::new(), snapshot: Vec::new() };
+    let (mut first, mut link) = (base.next(), Link(0));
+    for (kind, piece) in pieces(rest) {
+        match kind {
+            0xC0.. => hostile.snapshot.push(piece.to_vec()),
+            0x80.. => hostile.frames.push(piece.to_vec()),
+            _ => {
+                let count = u32::from(kind % 4) + 1;
+                let (frame, next) = seal(count, first, link, piece);
+                hostile.frames.push(frame);
+                (first, link) = (Seq(first.0 + u64::from(count)), next);
+            }
+        }
+    }
+    let s0 = Seq(u64::from(*s0));
+    if flags & 1 != 0 {
+        // One that is whole by its checksums, in one piece.
+        let file = made(s0, &hostile.snapshot.concat()).read(&snapshot_file::name(s0));
+        hostile.snapshot = vec![file.expect("a disk without faults")];
+    }
+    let pieces = if flags & 1 != 0 { 1 } else { u64::from(*pieces_of_it) };
+    let whole = Whole { s0, s1: Seq(u64::from(*s1)), pieces, bytes: 0 };
+    let end = if flags & 2 != 0 { Seq(first.0 - 1) } else { Seq(u64::from(*last)) };
+    hostile.head = Head {
+        last: end,
+        link: (flags & 4 != 0).then_some(link),
+        epoch: Epoch(u32::from(*epoch) * (u32::MAX / 255)),
+        base,
+        snapshots: if flags & 8 != 0 { vec![whole] } else { Vec::new() },
+        damaged: None,
+    };
+    let disk: Arc<dyn Storage> = Arc::new(MemoryDisk::new(0));
+    let code_key = CodeKey::from_text("000102030405060708090a0b0c0d0e0f");
+    let recovery = Recovery { dir: "memory".into(), cell: CELL, segment_bytes: 4 * PAGE_BYTES, code_key };
+    let Ok(report) = recover_into(&mut hostile, &disk, &recovery, &mut |_| {}) else { return };
+    assert!(report.snapshot.unwrap_or_default() >= base && report.last == end, "{report:?} of {:?}", hostile.head);
+    let tail = read_directory(&*disk, CELL, base, &mut |_| Ok(())).expect("a recovered log reads back");
+    assert!(tail.torn.is_none() && (tail.index == 0 || tail.last == end), "{tail:?} of {:?}", hostile.head);
+}
+
+/// The frames of a segment as an input of [`stream`]: what leads to a directory that has them.
+///
+/// # Panics
+/// If they are more than fit one.
+#[must_use]
+pub fn shipped(segment: &[u8]) -> Vec<u8> {
+    let (mut frames, mut at, mut last) = (Vec::new(), SEGMENT_HEADER_BYTES, Seq(0));
+    while let Ok(frame) = Frame::read(&segment[at..]) {
+        frames.push(0x80);
+        frames.extend(u16::try_from(frame.bytes.len()).expect("small frames").to_le_bytes());
+        frames.extend_from_slice(frame.bytes);
+        (at, last) = (at + frame.bytes.len(), frame.header.last());
+    }
+    let last = u8::try_from(last.0).expect("few entries");
+    [vec![0, 1, 0, last, 0, 0, 0], frames].concat()
+}
+
+/// A Redis that hands out whatever it was given.
+#[derive(Debug)]
+struct Hostile {
+    head: Head,
+    frames: Vec<Vec<u8>>,
+    snapshot: Vec<Vec<u8>>,
+}
+
+impl Stream for Hostile {
+    fn head(&mut self) -> Result<Head, StreamError> {
+        Ok(self.head.clone())
+    }
+
+    fn take(&mut self, epoch: Epoch) -> Result<Head, StreamError> {
+        self.head.epoch = epoch;
+        self.head()
+    }
+
+    fn append(&mut self, _: Epoch, _: &[Shipment]) -> Result<(), StreamError> {
+        Err(StreamError::Elsewhere)
+    }
+
+    fn settles(&self) -> bool {
+        false
+    }
+
+    fn settle(&mut self) -> Result<(), StreamError> {
+        Ok(())
+    }
+
+    fn server(&mut self) -> Result<ServerState, StreamError> {
+        Ok(ServerState::default())
+    }
+
+    fn put_piece(&mut self, _: Epoch, _: Seq, _: u64, _: &[u8]) -> Result<(), StreamError> {
+        Err(StreamError::OutOfMemory)
+    }
+
+    fn pieces(&mut self, _: Seq) -> Result<u64, StreamError> {
+        Ok(self.snapshot.len() as u64)
+    }
+
+    fn keep(&mut self, _: Epoch, _: Whole) -> Result<(), StreamError> {
+        Err(StreamError::NotWhole)
+    }
+
+    fn trim(&mut self, _: Epoch, _: Seq) -> Result<(), StreamError> {
+        Err(StreamError::NotWhole)
+    }
+
+    fn install(&mut self, _: Epoch, _: Seq, _: Link, _: Option<Whole>) -> Result<(), StreamError> {
+        Err(StreamError::NotWhole)
+    }
+
+    /// The next ones, whatever is asked for.
+    fn frames(&mut self, _: Seq, count: usize) -> Result<Vec<Vec<u8>>, StreamError> {
+        Ok(self.frames.drain(..count.min(self.frames.len())).collect())
+    }
+
+    fn piece(&mut self, _: Seq, number: u64) -> Result<Option<Vec<u8>>, StreamError> {
+        Ok(usize::try_from(number).ok().and_then(|number| self.snapshot.get(number).cloned()))
     }
 }
