@@ -19,7 +19,7 @@ use crate::auth::Role;
 use crate::config::{ConfigFile, KeyEntry, RedisEntry, Settings};
 use crate::events::Events;
 use crate::snapshots::{Asker, Snapshots};
-use crate::{backup, demo, descriptors, dump, offline, recover, server};
+use crate::{backup, demo, descriptors, dump, handover, offline, recover, server};
 
 /// Berth: a booking core for mass appointment campaigns.
 #[derive(Debug, Parser)]
@@ -116,6 +116,9 @@ struct ServeArgs {
     /// After an outage every live hold has at least so long; 0: deadlines run on. Default 120.
     #[arg(long, value_name = "SECONDS")]
     hold_grace_seconds: Option<u64>,
+    /// Take over from a process that serves the same data directory: wait so long for it to be stopped. Default 0.
+    #[arg(long, value_name = "SECONDS")]
+    wait_for_lock: Option<u64>,
     /// Keep what is written in process memory until it is synced, so that `kill -9` loses what a power cut would.
     #[arg(long)]
     power_cut_rehearsal: bool,
@@ -136,7 +139,7 @@ pub fn run() -> ExitCode {
     let command = Cli::parse().command.unwrap_or_else(|| Command::Demo(demo::DemoArgs::default()));
     log_to_stderr();
     let done = match command {
-        Command::Serve(args) => settings(args).and_then(|settings| serve(&settings)),
+        Command::Serve(args) => settings(args).and_then(serve),
         Command::Check { config } => check(&config),
         Command::Recover(args) => recover::run(args),
         Command::Demo(args) => demo::run(&args),
@@ -192,6 +195,7 @@ fn settings(args: ServeArgs) -> Result<Settings, String> {
     file.listen = listen.or(file.listen);
     file.ack = args.ack.or(file.ack);
     file.hold_grace_seconds = args.hold_grace_seconds.or(file.hold_grace_seconds);
+    file.wait_for_lock_seconds = args.wait_for_lock.or(file.wait_for_lock_seconds);
     file.data_dir = data_dir.or(file.data_dir);
     file.programme = programme.or(file.programme);
     if let Some(url) = redis {
@@ -257,11 +261,11 @@ fn check(config: &Path) -> Result<ExitCode, String> {
     }
 }
 
-fn serve(settings: &Settings) -> Result<ExitCode, String> {
+fn serve(mut settings: Settings) -> Result<ExitCode, String> {
     let programme = read_programme(&settings.programme)?;
     // What can fail without writing comes first.
-    let (listener, address) = server::bind(&settings.listen)?;
-    let app = open(settings, programme)?;
+    let (listener, address) = handover::bind(&settings.listen, &mut settings.engine.lock_wait)?;
+    let app = open(&settings, programme)?;
     run_server(app, listener, || say(&format!("berth listening on http://{address}")))
 }
 

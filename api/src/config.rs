@@ -51,6 +51,9 @@ pub(crate) struct ConfigFile {
     pub(crate) log_mib_max: Option<u64>,
     /// After an outage every live hold has at least so many seconds. 0 to 86400; 0: deadlines run on. Default 120.
     pub(crate) hold_grace_seconds: Option<u64>,
+    /// How long a start waits for a process that still serves to give address and data directory up. 0 to 86400; 0: such a
+    /// start is refused at once. Default 0.
+    pub(crate) wait_for_lock_seconds: Option<u64>,
     /// When snapshots are taken.
     #[serde(default)]
     pub(crate) snapshots: SnapshotsEntry,
@@ -244,6 +247,8 @@ impl ConfigFile {
         let (snapshots, log_bytes_max) = faults.snapshots(&self.snapshots, self.log_mib_max, segment_mib);
         let redis = self.redis.map(|redis| faults.redis(redis, cell));
         let grace = Duration::from_secs(faults.within("hold_grace_seconds", self.hold_grace_seconds, 120, 0, 86_400));
+        let wait = faults.within("wait_for_lock_seconds", self.wait_for_lock_seconds, 0, 0, 86_400);
+        let lock_wait = Duration::from_secs(wait);
         let events = self.events.map(|entry| faults.events(entry, redis.as_ref(), cell));
         let limits = faults.limits(&self.limits);
         let mut http = faults.http(&self.http);
@@ -265,7 +270,7 @@ impl ConfigFile {
                     listen,
                     programme,
                     keys,
-                    engine: Config { cell, limits, journal, hold_grace: grace },
+                    engine: Config { cell, limits, journal, hold_grace: grace, lock_wait },
                     http,
                     snapshots,
                     events,

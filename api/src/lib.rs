@@ -18,6 +18,7 @@ pub mod cli;
 mod config;
 
 mod app;
+mod handover;
 mod server;
 mod snapshots;
 

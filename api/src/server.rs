@@ -75,6 +75,7 @@ pub(crate) async fn serve(
     }
     app.phase.send_replace(Phase::Draining);
     drop(listener);
+    tracing::info!(requests = app.inflight(), "closed the listener; running requests may end");
     let drained = async {
         graceful.shutdown().await;
         app.bulk_ended().await;
@@ -87,6 +88,7 @@ pub(crate) async fn serve(
         let journal = closing.campaign.engine.close();
         // After the journal: what became durable last is told, too.
         closing.events.iter().for_each(Events::close);
+        closing.campaign.engine.leave();
         journal
     };
     let journal = tokio::task::spawn_blocking(close).await.expect("closing does not panic");

@@ -105,6 +105,8 @@ pub struct Config {
     pub journal: JournalConfig,
     /// After an outage every live hold has at least so long. Default none: deadlines run on.
     pub hold_grace: Duration,
+    /// How long to wait for a process that owns the directory to end, before anything in it is read. Default not at all.
+    pub lock_wait: Duration,
 }
 
 impl Config {
@@ -116,6 +118,7 @@ impl Config {
             limits: Limits::default(),
             journal: JournalConfig::new(dir),
             hold_grace: Duration::ZERO,
+            lock_wait: Duration::ZERO,
         }
     }
 

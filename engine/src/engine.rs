@@ -393,6 +393,13 @@ impl Engine {
         shipped.into_iter().chain(self.readers.needed()).min()
     }
 
+    /// Gives the directory to the next process, which then need not wait until this one's memory is freed. After
+    /// [`Engine::close`]; snapshots are not taken any more.
+    pub fn leave(&self) {
+        assert!(self.buffer.is_closing(), "who still writes keeps the lock");
+        self.directory.iter().for_each(Directory::leave);
+    }
+
     /// Takes no more commands, writes and syncs what was appended and ends the threads.
     ///
     /// # Errors

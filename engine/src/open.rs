@@ -118,7 +118,7 @@ impl Engine {
         on_note: &mut dyn FnMut(Note<'_>),
     ) -> Result<(Engine, Parts, ReplayReport), OpenError> {
         let journal = &config.journal;
-        let directory = Directory::open(Arc::clone(&storage), config.cell)?;
+        let directory = Directory::open(Arc::clone(&storage), config.cell, config.lock_wait)?;
         let inventory = Inventory::new(&config.limits);
         let Replayed { mut tail, newest, mut report, damaged } = replay(&directory, config.cell, &inventory, on_note)?;
         let mut stream = stream;

@@ -10,6 +10,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::ids::{CellId, Epoch, Seq};
 use crate::journal::directory::{self, CodeKey, Directory, OpenError, RECOVERING};
@@ -160,7 +161,7 @@ pub(crate) fn recover_into(
     directory::prepare(&**storage, recovery.cell, epoch, recovery.code_key).map_err(io)?;
     storage.remove(RECOVERING).and_then(|()| storage.sync_dir("")).map_err(io)?;
     // From here on it is a directory.
-    Directory::open(Arc::clone(storage), recovery.cell)?;
+    Directory::open(Arc::clone(storage), recovery.cell, Duration::ZERO)?;
     Ok(report)
 }
 

@@ -114,7 +114,7 @@ impl Engine {
 
     /// Scans and writes; the file has no name yet.
     pub(crate) fn begin_snapshot(&self) -> Result<Option<Taken>, TakeError> {
-        let Some(directory) = &self.directory else { return Ok(None) };
+        let Some(directory) = self.directory.as_ref().filter(|directory| !directory.is_left()) else { return Ok(None) };
         let storage = Arc::clone(&directory.storage);
         let watch = Stopwatch::start();
         let s0 = self.marks.durable();

@@ -7,6 +7,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_engine::journal::reader::{ReadError, read_directory};
 use berth_engine::journal::storage::Disk;
@@ -289,6 +290,35 @@ fn a_directory_has_one_owner_one_version_and_one_cell() {
     fs::write(foreign.path().join("thesis.txt"), "mine").unwrap();
     assert!(matches!(open(&Config::new(foreign.path())), Err(OpenError::Foreign { .. })));
     assert_eq!(fs::read_dir(foreign.path()).unwrap().count(), 1, "a refused start wrote");
+}
+
+/// The one that waits reads nothing before the owner has left: what that wrote last is there.
+#[test]
+fn a_start_that_waits_gets_the_directory_as_its_owner_left_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let owned = config(dir.path());
+    let engine = open(&owned);
+    let slot = seed(&engine, 100, 100);
+    let patient = Config { lock_wait: Duration::from_secs(60), ..owned.clone() };
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| open(&patient));
+        // Long enough for it to have begun, on a machine that is not too busy.
+        std::thread::park_timeout(Duration::from_millis(100));
+        for party in 0..100 {
+            book(&engine, party, slot);
+        }
+        engine.close().unwrap();
+        let (last, epoch) = (engine.appended(), engine.epoch());
+        // The engine is still there, as its memory would be.
+        engine.leave();
+        assert!(engine.snapshot().unwrap().is_none(), "it is another's directory by now");
+        let next = waiting.join().unwrap();
+        assert_eq!((next.appended(), next.epoch()), (last, Epoch(epoch.0 + 1)));
+    });
+    let impatient = Config { lock_wait: Duration::from_millis(20), ..owned.clone() };
+    let _owner = open(&owned);
+    let error = Engine::open(impatient, Arc::new(AllowAll), &mut |_| {}).expect_err("it has an owner");
+    assert!(matches!(error, OpenError::Locked { waited, .. } if waited == Duration::from_millis(20)), "{error}");
 }
 
 /// A buffer that the disk does not empty refuses, and takes again what fits once it is emptied.

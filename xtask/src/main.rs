@@ -3,7 +3,7 @@
 //! Owns the order of the gate and what each step must print or return; knows our crates only by the commands a person would
 //! type, and depends on nothing but std, so that it builds in a second on a fresh clone.
 //!
-//! Reading order: [`test`] (the gate), [`tidy`] (what is held about the text), [`planted`] (faults on purpose), [`crash`], [`sim`] and [`fuzz`],
+//! Reading order: [`test`] (the gate), [`tidy`] (what is held about the text), [`planted`] (faults on purpose), [`crash`], [`sim`], [`fuzz`] and [`handover`],
 //! then the helpers [`redis`], [`shell`] and [`tally`].
 
 #![forbid(unsafe_code)]
@@ -20,6 +20,8 @@ mod crash;
 mod sim;
 
 mod fuzz;
+
+mod handover;
 
 mod redis;
 
@@ -38,6 +40,7 @@ Berth's chores. Every one runs from any folder of the checkout.
     cargo xtask crash     many short surges with a crash in each, on a release build, each with another seed
     cargo xtask sim       the simulator: a cell, its disk and its Redis through failures and crashes, by seed
     cargo xtask fuzz      every decoder of stored bytes against bytes that nobody wrote
+    cargo xtask handover  a planned restart under load on a large data directory: how long it takes, and that nothing is lost
     cargo xtask help      this page; `cargo xtask test --help` and `crash --help` tell more
 
 A first visit:            cargo xtask test
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         "crash" => crash::main(rest),
         "sim" => sim::main(rest),
         "fuzz" => fuzz::main(rest),
+        "handover" => handover::main(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             ExitCode::SUCCESS

@@ -15,6 +15,7 @@ mod bookings;
 mod connections;
 mod dump;
 mod events;
+mod handover;
 mod idempotency;
 mod operations;
 mod process;

@@ -28,7 +28,7 @@ fn finish(command: &mut Command) -> Output {
 
 /// The process must end with status 2 and one sentence that holds all of `words`.
 #[track_caller]
-fn cannot_start(output: &Output, words: &[&str]) {
+pub(crate) fn cannot_start(output: &Output, words: &[&str]) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(output.stdout.is_empty());

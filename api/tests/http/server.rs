@@ -93,6 +93,24 @@ impl Home {
         };
         Server { process, address, home: self, keys: AtomicU32::new(0) }
     }
+
+    /// What the servers of this directory told on standard error.
+    pub(crate) fn told(&self) -> String {
+        std::fs::read_to_string(self.path("stderr.log")).unwrap()
+    }
+}
+
+/// A process that waits for a server to leave.
+pub(crate) struct Successor(Process);
+
+impl Successor {
+    /// Once it serves, in the place of the one before.
+    pub(crate) fn serves(mut self, home: Home, address: SocketAddr) -> Server {
+        let mut line = String::new();
+        BufReader::new(self.0.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, format!("berth listening on http://{address}\n"), "{}", home.told());
+        Server { process: self.0, address, home, keys: AtomicU32::new(1_000_000) }
+    }
 }
 
 /// Killed when dropped.
@@ -118,6 +136,21 @@ impl Server {
 
     pub(crate) fn data_dir(&self) -> String {
         self.home.path("data").to_str().unwrap().to_owned()
+    }
+
+    /// Starts the process that is to take over, and waits until it says that it waits.
+    pub(crate) fn successor(&self) -> Successor {
+        let log = File::options().append(true).open(self.home.path("stderr.log")).unwrap();
+        let mut command = self.home.serve();
+        command.args(["--listen", &self.address.to_string(), "--wait-for-lock", "60"]);
+        let child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("the binary starts");
+        let successor = Successor(Process(child));
+        let started = Instant::now();
+        while !self.home.told().contains("waiting for the process that serves here") {
+            assert!(started.elapsed() < PATIENCE, "it does not wait: {}", self.home.told());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        successor
     }
 
     /// SIGTERM.

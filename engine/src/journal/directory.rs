@@ -6,11 +6,13 @@ use std::hash::Hasher as _;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use siphasher::sip::SipHasher24;
 
 use super::entry::Entry;
 use super::frame::{Frame, FrameError};
+use super::lock::{Lock, after};
 use super::reader::{FramePlace, ReadError, Tail, Torn, log_start, read_directory, used_segments};
 use super::segment::{self, SEGMENT_HEADER_BYTES, fill_with_zeros};
 use super::snapshot::{self, SnapshotError, SnapshotReader};
@@ -25,10 +27,12 @@ const LAYOUT_VERSION: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process owns it.
-    #[error("data directory {} is locked by another process", dir.display())]
+    #[error("data directory {} is locked by another process{}", dir.display(), after(*waited))]
     Locked {
         /// The directory.
         dir: PathBuf,
+        /// How long it was waited for.
+        waited: Duration,
     },
     /// Written by another version.
     #[error("data directory {} has layout {found}, this build reads layout {LAYOUT_VERSION}", dir.display())]
@@ -178,25 +182,33 @@ pub(crate) struct Directory {
     cell: CellId,
     /// `berth.meta` is of before it knew the key's check value.
     unchecked: bool,
-    _lock: Box<dyn fmt::Debug + Send + Sync>,
+    lock: Lock,
 }
 
 impl Directory {
-    /// Opens or creates the directory and takes its lock.
-    pub(crate) fn open(storage: Arc<dyn Storage>, cell: CellId) -> Result<Self, OpenError> {
-        let existing = check(&*storage, cell)?;
+    /// Opens or creates the directory and takes its lock, for which it waits as long as that.
+    pub(crate) fn open(storage: Arc<dyn Storage>, cell: CellId, wait: Duration) -> Result<Self, OpenError> {
+        check(&*storage, cell)?;
         let io = |error| OpenError::Io { path: storage.path(""), error };
         storage.create_dir("").map_err(io)?;
-        let lock = storage.lock().map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => OpenError::Locked { dir: storage.path("") },
-            _ => OpenError::Io { path: storage.path("LOCK"), error },
-        })?;
-        if !existing {
+        let lock = Lock::take(&*storage, wait)?;
+        // Again: whoever was waited for may have made it.
+        if !check(&*storage, cell)? {
             initialise(&*storage, cell).map_err(io)?;
         }
         let code_key = read_key(&*storage).map_err(|error| OpenError::Io { path: storage.path(CODE_KEY), error })?;
         let unchecked = !check_key(&*storage, code_key)?;
-        Ok(Self { storage, code_key, cell, unchecked, _lock: lock })
+        Ok(Self { storage, code_key, cell, unchecked, lock })
+    }
+
+    /// Gives the lock back before the process ends. Nothing may be written here any more.
+    pub(crate) fn leave(&self) {
+        self.lock.give_back();
+    }
+
+    /// Whether it may be another's by now.
+    pub(crate) fn is_left(&self) -> bool {
+        self.lock.is_given_back()
     }
 
     /// The newest epoch that a start has taken; 0 if none has.
@@ -243,7 +255,7 @@ fn number(text: &[u8]) -> Option<u32> {
 pub(crate) fn open_existing(dir: &Path) -> Result<(Directory, CellId), OpenError> {
     let storage = Disk::new(dir, false);
     let cell = cell_of(&storage)?;
-    Directory::open(Arc::new(storage), cell).map(|directory| (directory, cell))
+    Directory::open(Arc::new(storage), cell, Duration::ZERO).map(|directory| (directory, cell))
 }
 
 /// Holds a key against the check value of the directory; false if that has none yet.

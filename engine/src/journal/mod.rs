@@ -7,13 +7,14 @@
 //! [`storage`] (what is asked of a disk), `writer` (group commit), [`reader`] (files back to entries), [`snapshot`] (files that say where all
 //! entries so far lead), `tail` (frames behind
 //! the watermark while it grows), [`stream`] (what is asked of Redis), [`redis_stream`] (the real one), `shipper` (write-behind),
-//! `fence` (what a start asks Redis first).
+//! `fence` (what a start asks Redis first). `lock` and `directory` own the place where all of it lies.
 
 pub(crate) mod buffer;
 pub(crate) mod directory;
 pub mod entry;
 pub(crate) mod fence;
 pub mod frame;
+mod lock;
 pub mod reader;
 pub mod redis_stream;
 pub(crate) mod reserve;
