@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::command::{BookingView, Claim, Group, NumberedClaim};
+use arrayvec::ArrayVec;
+
+use crate::command::{BookingView, Claim, NumberedClaim};
 use crate::ids::{BookingNumber, Dose, PartyId, ProgrammeId, Seq, SlotId};
 use crate::slot::ChunkTable;
 use crate::sync::atomic::AtomicU64;
@@ -289,7 +291,7 @@ impl BookingTable {
     }
 
     /// The claims of `len` consecutive numbers: what never changes about them, so no lock is needed.
-    pub(crate) fn claims(&self, first: BookingNumber, len: u8) -> Group {
+    pub(crate) fn claims<const N: usize>(&self, first: BookingNumber, len: u8) -> ArrayVec<NumberedClaim, N> {
         (0..u64::from(len))
             .filter_map(|i| {
                 let number = BookingNumber(first.0.checked_add(i)?);

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::time::Duration;
 
-use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as MapEntry;
+use dashmap::{DashMap, SharedValue};
 use parking_lot::Mutex;
 
 use crate::ids::{BookingNumber, Idempotency, IdempotencyKey, Seq};
@@ -108,7 +108,12 @@ impl Known {
             11 => Remembered::SlotChanged { slot: low },
             _ => return None,
         };
-        Some((Seq(self.kind_seq & ((1 << KIND_SHIFT) - 1)), outcome))
+        Some((self.seq(), outcome))
+    }
+
+    /// The entry of the outcome; 0 while the first request is running.
+    fn seq(self) -> Seq {
+        Seq(self.kind_seq & ((1 << KIND_SHIFT) - 1))
     }
 }
 
@@ -236,9 +241,89 @@ impl Order {
 /// Words of a key in a snapshot.
 pub(crate) const KEY_WORDS: usize = 6;
 
+/// A done key as a snapshot keeps it and replay collects it: key, time, outcome.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeyRow(pub(crate) [u64; KEY_WORDS]);
+
+impl KeyRow {
+    /// What an entry says of its key.
+    pub(crate) fn new(idempotency: Idempotency, at: TimestampMs, seq: Seq, outcome: Remembered) -> Self {
+        let kept = Kept { at, key: idempotency.key.into(), seq };
+        Self::of(kept, Known::done(idempotency.fingerprint, seq, outcome))
+    }
+
+    fn of(kept: Kept, known: Known) -> Self {
+        let [low, high] = kept.key.0;
+        Self([low, high, kept.at.0, known.kind_seq, known.fingerprint, known.detail])
+    }
+
+    fn key(&self) -> MapKey {
+        MapKey([self.0[0], self.0[1]])
+    }
+
+    fn known(&self) -> Known {
+        Known { kind_seq: self.0[3], fingerprint: self.0[4], detail: self.0[5] }
+    }
+
+    fn kept(&self) -> Kept {
+        Kept { at: TimestampMs(self.0[2]), key: self.key(), seq: self.known().seq() }
+    }
+}
+
+type Map = DashMap<MapKey, Known, BuildHasherDefault<KeyHasher>>;
+
+/// A row with the hash of its key.
+#[derive(Clone, Copy, Debug)]
+struct Sorted {
+    hash: u64,
+    row: KeyRow,
+}
+
+/// Room to sort keys by the shard of the map that they fall in, used again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Sorter {
+    hashes: Vec<(usize, u64)>,
+    sorted: Vec<Sorted>,
+    /// Where the keys of each shard end.
+    ends: Vec<usize>,
+}
+
+impl Sorter {
+    /// A counting sort: within a shard the rows stay in order.
+    fn sort(&mut self, map: &Map, rows: &[KeyRow]) {
+        self.hashes.clear();
+        self.hashes.extend(rows.iter().map(|row| {
+            let hash = map.hash_usize(&row.key());
+            (map.determine_shard(hash), hash as u64)
+        }));
+        self.ends.clear();
+        self.ends.resize(map.shards().len() + 1, 0);
+        self.hashes.iter().for_each(|(shard, _)| self.ends[shard + 1] += 1);
+        for shard in 1..self.ends.len() {
+            self.ends[shard] += self.ends[shard - 1];
+        }
+        self.sorted.resize(rows.len(), Sorted { hash: 0, row: KeyRow([0; KEY_WORDS]) });
+        for (row, (shard, hash)) in rows.iter().zip(&self.hashes) {
+            self.sorted[self.ends[*shard]] = Sorted { hash: *hash, row: *row };
+            self.ends[*shard] += 1;
+        }
+    }
+
+    /// Each shard that has keys, with them.
+    fn by_shard<'a, S>(&'a self, shards: &'a [S]) -> impl Iterator<Item = (&'a S, &'a [Sorted])> {
+        let mut from = 0;
+        let parts = shards.iter().zip(&self.ends).map(move |(shard, end)| {
+            let keys = &self.sorted[from..*end];
+            from = *end;
+            (shard, keys)
+        });
+        parts.filter(|(_, keys)| !keys.is_empty())
+    }
+}
+
 /// All keys of a cell. No guard of the map is held while any other lock is taken.
 pub(crate) struct Keys {
-    known: DashMap<MapKey, Known, BuildHasherDefault<KeyHasher>>,
+    known: Map,
     /// Never locked while a guard of `known` is held, nor the other way round.
     order: Mutex<Order>,
     len_max: usize,
@@ -284,47 +369,73 @@ impl Keys {
         known.outcome().map(|_| known.fingerprint)
     }
 
-    /// Puts a key back at replay.
-    pub(crate) fn restore(&self, idempotency: Idempotency, at: TimestampMs, seq: Seq, outcome: Remembered) {
-        let key = idempotency.key.into();
-        self.known.insert(key, Known::done(idempotency.fingerprint, seq, outcome));
-        self.keep(Kept { at, key, seq });
+    /// Puts keys back in the order of their doing, shard by shard: each shard is locked once for all keys of `rows` that fall in
+    /// it, and their cache misses overlap. A key whose entry is at or before `seen` may have come with a snapshot already, and
+    /// is then left as it is. False if a row is no outcome: nothing is put back then.
+    pub(crate) fn restore(&self, rows: &[KeyRow], seen: Seq, sorter: &mut Sorter) -> bool {
+        if rows.iter().any(|row| row.known().outcome().is_none()) {
+            return false;
+        }
+        sorter.sort(&self.known, rows);
+        // Entries whose keys came with the snapshot already; there are none behind it.
+        let mut had = Vec::new();
+        for (shard, keys) in sorter.by_shard(self.known.shards()) {
+            let mut table = shard.write();
+            for &Sorted { hash, row } in keys {
+                let (key, known) = (row.key(), row.known());
+                if let Some((_, old)) = table.get_mut(hash, |(other, _)| *other == key) {
+                    if known.seq() <= seen && old.get().seq() == known.seq() {
+                        had.push(known.seq());
+                    }
+                    *old.get_mut() = known;
+                } else {
+                    table.insert(hash, (key, SharedValue::new(known)), |(key, _)| self.hash(*key));
+                }
+            }
+        }
+        had.sort_unstable();
+        let mut too_many = Vec::new();
+        let mut order = self.order.lock();
+        for row in rows.iter().filter(|row| had.binary_search(&row.known().seq()).is_err()) {
+            order.push(row.kept());
+            if order.len > self.len_max {
+                too_many.extend(order.pop());
+            }
+        }
+        drop(order);
+        too_many.into_iter().for_each(|kept| self.forget(kept));
+        true
     }
 
-    /// As [`Keys::restore`], unless the key came from a snapshot that had seen the entry.
-    pub(crate) fn restore_once(&self, idempotency: Idempotency, at: TimestampMs, seq: Seq, outcome: Remembered) {
-        let known = self.known.get(&idempotency.key.into()).and_then(|known| known.outcome());
-        if known.is_none_or(|(known, _)| known != seq) {
-            self.restore(idempotency, at, seq, outcome);
+    /// Makes room for so many keys more, or for as many as are ever kept: no shard has to grow while they come.
+    pub(crate) fn reserve(&self, keys: u64) {
+        let keys = usize::try_from(keys).unwrap_or(usize::MAX).min(self.len_max);
+        let shards = self.known.shards();
+        // A shard may get a few more than the mean.
+        let share = keys / shards.len() + keys / shards.len() / 16;
+        for shard in shards {
+            shard.write().reserve(share, |(key, _)| self.hash(*key));
         }
     }
 
+    fn hash(&self, key: MapKey) -> u64 {
+        self.known.hash_usize(&key) as u64
+    }
+
     /// Done keys as a snapshot keeps them, from the `position`-th ever done on, and the position behind them.
-    pub(crate) fn copy_from(&self, position: u64) -> (Vec<[u64; KEY_WORDS]>, u64) {
+    pub(crate) fn copy_from(&self, position: u64) -> (Vec<KeyRow>, u64) {
         let (copied, end) = self.order.lock().copy_from(position);
-        let words = copied.iter().filter_map(|kept| {
+        let rows = copied.iter().filter_map(|kept| {
             let known = *self.known.get(&kept.key)?;
-            let same = known.outcome().is_some_and(|(seq, _)| seq == kept.seq);
-            same.then_some([kept.key.0[0], kept.key.0[1], kept.at.0, known.kind_seq, known.fingerprint, known.detail])
+            (known.seq() == kept.seq).then_some(KeyRow::of(*kept, known))
         });
-        (words.collect(), end)
+        (rows.collect(), end)
     }
 
     /// Keys ever done: the position behind the newest.
     pub(crate) fn ever_done(&self) -> u64 {
         let order = self.order.lock();
         order.popped + order.len as u64
-    }
-
-    /// Puts a key back as a snapshot kept it; false if it is no outcome.
-    pub(crate) fn restore_words(&self, words: [u64; KEY_WORDS]) -> bool {
-        let [low, high, at, kind_seq, fingerprint, detail] = words;
-        let known = Known { kind_seq, fingerprint, detail };
-        let Some((seq, _)) = known.outcome() else { return false };
-        let key = MapKey([low, high]);
-        self.known.insert(key, known);
-        self.keep(Kept { at: TimestampMs(at), key, seq });
-        true
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -389,79 +500,4 @@ impl Drop for KeyClaim<'_> {
 
 #[cfg(test)]
 #[cfg(not(any(loom, shuttle)))]
-mod tests {
-    use super::*;
-
-    fn idempotency(key: u128) -> Idempotency {
-        Idempotency { key: IdempotencyKey(key), fingerprint: 1 }
-    }
-
-    fn finish(keys: &Keys, key: u128, now: u64) {
-        let Begun::Fresh(claim) = keys.begin(idempotency(key), TimestampMs(now)) else { panic!("not fresh") };
-        claim.done(Seq(9), Remembered::Noted);
-    }
-
-    #[test]
-    fn every_outcome_is_remembered_whole() {
-        let first = BookingNumber((1 << 56) - 1);
-        for outcome in [
-            Remembered::PartiesAdded { first: u32::MAX, count: 1 },
-            Remembered::Published { count: u32::MAX },
-            Remembered::Noted,
-            Remembered::Held { first, len: 16 },
-            Remembered::Booked { first, len: 1 },
-            Remembered::Confirmed { first, len: 255 },
-            Remembered::Released { first, len: 2 },
-            Remembered::Expired { first, len: 3 },
-            Remembered::Cancelled { booking: first },
-            Remembered::Moved { from: first },
-            Remembered::SlotChanged { slot: u32::MAX },
-        ] {
-            let seq = Seq((1 << 60) - 1);
-            assert_eq!(Known::done(7, seq, outcome).outcome(), Some((seq, outcome)));
-        }
-        assert!(Known::RUNNING.outcome().is_none());
-        assert_eq!(size_of::<(MapKey, Known)>(), 40);
-    }
-
-    // rule: IDM-1
-    #[test]
-    fn a_refused_key_is_free_again_and_a_done_one_is_not() {
-        let keys = Keys::new(10, Duration::from_secs(1));
-        let Begun::Fresh(claim) = keys.begin(idempotency(1), TimestampMs(0)) else { panic!("not fresh") };
-        assert!(matches!(keys.begin(idempotency(1), TimestampMs(0)), Begun::Running));
-        drop(claim);
-        finish(&keys, 1, 0);
-        assert!(matches!(keys.begin(idempotency(1), TimestampMs(0)), Begun::Done { seq: Seq(9), .. }));
-        let other = Idempotency { fingerprint: 2, ..idempotency(1) };
-        assert!(matches!(keys.begin(other, TimestampMs(0)), Begun::Conflict { .. }));
-    }
-
-    /// Done, forgotten, done again, and read back from a journal with both: the old line forgets nothing new.
-    // rule: IDM-1
-    #[test]
-    fn a_key_done_again_after_its_window_is_kept_for_its_second_window() {
-        let keys = Keys::new(10, Duration::from_millis(100));
-        keys.restore(idempotency(1), TimestampMs(0), Seq(1), Remembered::Noted);
-        keys.restore(idempotency(1), TimestampMs(150), Seq(2), Remembered::Noted);
-        keys.forget_old(TimestampMs(160), 10);
-        assert!(matches!(keys.begin(idempotency(1), TimestampMs(160)), Begun::Done { seq: Seq(2), .. }));
-        keys.forget_old(TimestampMs(250), 10);
-        assert!(keys.get(IdempotencyKey(1)).is_none());
-    }
-
-    #[test]
-    fn keys_are_kept_for_the_window_and_number_whichever_is_less() {
-        let keys = Keys::new(3, Duration::from_millis(100));
-        for key in 0..4 {
-            finish(&keys, key, 0);
-        }
-        assert!(keys.get(IdempotencyKey(0)).is_none(), "the oldest gives way to the fourth");
-        assert!(keys.get(IdempotencyKey(1)).is_some());
-        keys.forget_old(TimestampMs(99), 10);
-        assert!(keys.get(IdempotencyKey(1)).is_some(), "still inside the window");
-        keys.forget_old(TimestampMs(100), 10);
-        assert!(keys.get(IdempotencyKey(1)).is_none() && keys.get(IdempotencyKey(3)).is_none());
-        assert_eq!(keys.len(), 0);
-    }
-}
+mod tests;

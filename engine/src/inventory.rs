@@ -113,16 +113,19 @@ pub(crate) struct Inventory {
 }
 
 /// Records of up to a group of parties, locked in ascending number.
-pub(crate) struct Locked<'a> {
-    records: ArrayVec<(PartyId, MutexGuard<'a, PartyRecord>), GROUP_CLAIMS_MAX>,
+pub(crate) type Locked<'a> = LockedUpTo<'a, GROUP_CLAIMS_MAX>;
+
+/// Records of up to `N` parties, locked in ascending number: replay moves no room for a group where there is one.
+pub(crate) struct LockedUpTo<'a, const N: usize> {
+    records: ArrayVec<(PartyId, MutexGuard<'a, PartyRecord>), N>,
 }
 
-impl<'a> Locked<'a> {
+impl<'a, const N: usize> LockedUpTo<'a, N> {
     /// Locks each party once; the first unknown one otherwise.
     pub(crate) fn lock(table: &'a PartyTable, parties: impl Iterator<Item = PartyId>) -> Result<Self, PartyId> {
-        let mut wanted: ArrayVec<PartyId, GROUP_CLAIMS_MAX> = parties.collect();
+        let mut wanted: ArrayVec<PartyId, N> = parties.collect();
         wanted.sort_unstable();
-        let mut records: ArrayVec<(PartyId, _), GROUP_CLAIMS_MAX> = ArrayVec::new();
+        let mut records: ArrayVec<(PartyId, _), N> = ArrayVec::new();
         for party in wanted {
             if records.last().is_some_and(|(last, _)| *last == party) {
                 continue;
@@ -146,10 +149,10 @@ impl<'a> Locked<'a> {
 /// Units asked of each slot by one request, summed, in ascending slot number.
 pub(crate) type Demand = ArrayVec<(SlotId, u32), GROUP_CLAIMS_MAX>;
 
-pub(crate) fn demand(claims: impl Iterator<Item = SlotId>) -> Demand {
-    let mut slots: ArrayVec<SlotId, GROUP_CLAIMS_MAX> = claims.collect();
+pub(crate) fn demand<const N: usize>(claims: impl Iterator<Item = SlotId>) -> ArrayVec<(SlotId, u32), N> {
+    let mut slots: ArrayVec<SlotId, N> = claims.collect();
     slots.sort_unstable();
-    let mut demand = Demand::new();
+    let mut demand = ArrayVec::<_, N>::new();
     for slot in slots {
         match demand.last_mut() {
             Some((last, units)) if *last == slot => *units += 1,
@@ -180,13 +183,13 @@ impl Inventory {
 
     /// Writes the records of new claims numbered from `first`, and the parties' side of them.
     // rule: PTY-1 the claim is noted under the party's lock that found none
-    pub(crate) fn record_claims(
+    pub(crate) fn record_claims<const N: usize>(
         &self,
         first: BookingNumber,
         state: State,
         expires_at: TimestampMs,
         claims: &[Claim],
-        locked: &mut Locked<'_>,
+        locked: &mut LockedUpTo<'_, N>,
         seq: Seq,
     ) {
         let group_len = u8::try_from(claims.len()).expect("GROUP_CLAIMS_MAX fits a byte");
@@ -206,12 +209,12 @@ impl Inventory {
     }
 
     /// Writes a booking that came from a move, and the end of its predecessor.
-    pub(crate) fn record_move(
+    pub(crate) fn record_move<const N: usize>(
         &self,
         from: BookingNumber,
         to: BookingNumber,
         claim: Claim,
-        locked: &mut Locked<'_>,
+        locked: &mut LockedUpTo<'_, N>,
         seq: Seq,
     ) {
         if let Some(cell) = self.bookings.get(from) {
@@ -230,12 +233,27 @@ impl Inventory {
         self.record_birth(to, &birth, locked, seq);
     }
 
-    fn record_birth(&self, number: BookingNumber, birth: &Birth, locked: &mut Locked<'_>, seq: Seq) {
+    fn record_birth<const N: usize>(
+        &self,
+        number: BookingNumber,
+        birth: &Birth,
+        locked: &mut LockedUpTo<'_, N>,
+        seq: Seq,
+    ) {
         let cell = self.bookings.blank(number).expect("a number below len_max, as was checked when it was given out");
         cell.create(birth, seq);
         let record = locked.of(birth.claim.party);
         record.add(number, birth.programme, birth.claim.dose);
         record.set_seq(seq);
+    }
+
+    /// Reads the records of claims that are about to be written, one table after the other, so that the cache misses of all overlap.
+    /// What it returns means nothing.
+    pub(crate) fn warm(&self, claims: &[Claim]) -> bool {
+        let parties = claims.iter().fold(false, |read, claim| read ^ self.parties.warm(claim.party.0));
+        // A record may lie in two cache lines; the next one's lock then lies in the second.
+        let ends = claims.iter().fold(false, |read, claim| read ^ self.parties.warm(claim.party.0.wrapping_add(1)));
+        parties ^ ends ^ claims.iter().fold(false, |read, claim| read ^ self.slots.facts(claim.slot).is_some())
     }
 
     fn programme(&self, claim: &Claim) -> crate::ids::ProgrammeId {
@@ -258,7 +276,14 @@ impl Inventory {
 
     /// Moves `len` records from `first` on to state `to`, and drops the parties' claims if that is an end.
     // rule: BKG-1 the kernel has looked the step up in the lifecycle table
-    pub(crate) fn record_step(&self, first: BookingNumber, len: u8, to: State, locked: &mut Locked<'_>, seq: Seq) {
+    pub(crate) fn record_step<const N: usize>(
+        &self,
+        first: BookingNumber,
+        len: u8,
+        to: State,
+        locked: &mut LockedUpTo<'_, N>,
+        seq: Seq,
+    ) {
         for number in (first.0..first.0 + u64::from(len)).map(BookingNumber) {
             let Some(cell) = self.bookings.get(number) else {
                 continue;

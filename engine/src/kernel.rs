@@ -256,11 +256,11 @@ impl Engine {
             Remembered::Confirmed { first, len } => Outcome::Confirmed { claims: bookings.claims(first, len) },
             Remembered::Released { first, len } => Outcome::Released { claims: bookings.claims(first, len) },
             Remembered::Expired { first, len } => Outcome::Expired { claims: bookings.claims(first, len) },
-            Remembered::Cancelled { booking } => Outcome::Cancelled { claim: bookings.claims(booking, 1)[0] },
+            Remembered::Cancelled { booking } => Outcome::Cancelled { claim: bookings.claims::<1>(booking, 1)[0] },
             Remembered::Moved { from } => {
                 // The successor never changes once it is there, and a move ends its booking.
                 let to = bookings.get(from).and_then(|cell| cell.view(from)?.link).expect("a moved booking is linked");
-                Outcome::Moved { from, to: bookings.claims(to, 1)[0] }
+                Outcome::Moved { from, to: bookings.claims::<1>(to, 1)[0] }
             }
             Remembered::SlotChanged { slot } => Outcome::SlotChanged { slot: crate::ids::SlotId(slot) },
         }

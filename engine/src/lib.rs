@@ -61,6 +61,8 @@ pub mod backup;
 pub mod engine;
 mod kernel;
 mod open;
+pub mod progress;
+mod readahead;
 pub mod recover;
 mod replay;
 mod snapshot;

@@ -13,7 +13,7 @@ use crate::ids::{CellId, Epoch, Seq};
 use crate::inventory::{Inventory, Limits};
 use crate::journal::directory::{self, Directory, OpenError};
 use crate::journal::fence;
-use crate::journal::reader::{self, ReadError, Tail, Unused, read_directory};
+use crate::journal::reader::{self, ReadError, Tail, Unused};
 use crate::journal::redis_stream::RedisStream;
 use crate::journal::reserve::Reserve;
 use crate::journal::segment::{self, SegmentFile};
@@ -23,6 +23,8 @@ use crate::journal::storage::{Disk, Storage};
 use crate::journal::stream::Stream;
 use crate::journal::writer::Writer;
 use crate::policy::Policy;
+use crate::progress::Progress;
+use crate::readahead::replay_log;
 use crate::replay::Replayer;
 use crate::snapshot;
 use crate::snapshots::Snapshots;
@@ -82,12 +84,27 @@ impl Engine {
         policy: Arc<dyn Policy>,
         on_note: &mut dyn FnMut(Note<'_>),
     ) -> Result<(Engine, ReplayReport), OpenError> {
+        Self::open_watched(config, policy, on_note, &mut |_| {})
+    }
+
+    /// As [`Engine::open`]; `on_progress` is told how far it is, in this thread and many times a second.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn open_watched(
+        config: Config,
+        policy: Arc<dyn Policy>,
+        on_note: &mut dyn FnMut(Note<'_>),
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Engine, ReplayReport), OpenError> {
         config.validate()?;
         let storage = Arc::new(Disk::new(&config.journal.dir, config.journal.power_cut_rehearsal));
         let redis = config.journal.redis.as_ref().map(RedisStream::new).transpose();
         let redis = redis.map_err(|reason| OpenError::Config { field: "journal.redis", reason })?;
         let stream = redis.map(|redis| -> Box<dyn Stream> { Box::new(redis) });
-        let (mut engine, parts, report) = Self::assemble(storage, stream, &config, policy, &Clock::start, on_note)?;
+        let watch = Watch { on_note, on_progress };
+        let (mut engine, parts, report) =
+            Self::assemble_watched(storage, stream, &config, policy, &Clock::start, watch)?;
         let io = |error| OpenError::Io { path: config.journal.dir.clone(), error };
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(io)
@@ -117,10 +134,21 @@ impl Engine {
         clock: &dyn Fn(TimestampMs) -> Clock,
         on_note: &mut dyn FnMut(Note<'_>),
     ) -> Result<(Engine, Parts, ReplayReport), OpenError> {
+        Self::assemble_watched(storage, stream, config, policy, clock, Watch { on_note, on_progress: &mut |_| {} })
+    }
+
+    fn assemble_watched(
+        storage: Arc<dyn Storage>,
+        stream: Option<Box<dyn Stream>>,
+        config: &Config,
+        policy: Arc<dyn Policy>,
+        clock: &dyn Fn(TimestampMs) -> Clock,
+        watch: Watch<'_>,
+    ) -> Result<(Engine, Parts, ReplayReport), OpenError> {
         let journal = &config.journal;
         let directory = Directory::open(Arc::clone(&storage), config.cell, config.lock_wait)?;
         let inventory = Inventory::new(&config.limits);
-        let Replayed { mut tail, newest, mut report, damaged } = replay(&directory, config.cell, &inventory, on_note)?;
+        let Replayed { mut tail, newest, mut report, damaged } = replay(&directory, config.cell, &inventory, watch)?;
         let mut stream = stream;
         if let Some(stream) = &mut stream {
             let taken = directory.epoch_taken()?.max(tail.epoch);
@@ -200,7 +228,8 @@ impl Engine {
     ) -> Result<Engine, OpenError> {
         let (directory, cell) = directory::open_existing(dir)?;
         let inventory = Inventory::new(limits);
-        let Replayed { tail, newest, .. } = replay(&directory, cell, &inventory, on_note)?;
+        let Replayed { tail, newest, .. } =
+            replay(&directory, cell, &inventory, Watch { on_note, on_progress: &mut |_| {} })?;
         let mut engine = Self::without_writer(inventory, policy, cell, directory.code_key, tail.last, 0);
         engine.clock = Clock::start(newest);
         engine.epoch = tail.epoch;
@@ -208,6 +237,12 @@ impl Engine {
         engine.marks.fail("opened for reading only".to_owned());
         Ok(engine)
     }
+}
+
+/// Who is told what while a start goes on.
+struct Watch<'a> {
+    on_note: &'a mut dyn FnMut(Note<'_>),
+    on_progress: &'a mut dyn FnMut(Progress),
 }
 
 /// What replay came to.
@@ -224,7 +259,7 @@ fn replay(
     directory: &Directory,
     cell: CellId,
     inventory: &Inventory,
-    on_note: &mut dyn FnMut(Note<'_>),
+    Watch { on_note, on_progress }: Watch<'_>,
 ) -> Result<Replayed, OpenError> {
     let watch = Stopwatch::start();
     let storage = &*directory.storage;
@@ -262,8 +297,7 @@ fn replay(
     }
     report.snapshot_nanos = watch.nanos();
     let watch = Stopwatch::start();
-    let mut tail =
-        read_directory(storage, cell, from, &mut |frame| frame.entries(|seq, entry| replayer.apply(seq, &entry)))?;
+    let mut tail = replay_log(storage, cell, from, &mut replayer, on_progress)?;
     if tail.index == 0 {
         tail.last = from;
     }

@@ -128,6 +128,12 @@ impl PartyTable {
         self.records.get(party.0 as usize).map(Mutex::lock)
     }
 
+    /// Reads the lock of a party, and with it the cache line that its record begins in; what it returns means nothing.
+    #[inline]
+    pub(crate) fn warm(&self, party: u32) -> bool {
+        self.records.get(party as usize).is_some_and(crate::sync::is_locked)
+    }
+
     /// Creates parties `count() .. count() + n`. Only under the engine's administrative lock, and within
     /// [`PartyTable::len_max`].
     pub(crate) fn add(&self, n: u32, facts: PartyFacts, seq: Seq) {

@@ -3,12 +3,14 @@
 //! The only part that knows both the journal and the inventory. An entry that does not fit what came before is
 //! an error: no crash can have written it.
 
+use arrayvec::ArrayVec;
+
 use crate::booking::{Birth, State, Step};
-use crate::command::{Claim, Group};
-use crate::dedupe::Remembered;
+use crate::command::{Claim, GROUP_CLAIMS_MAX};
+use crate::dedupe::{KeyRow, Keys, Remembered, Sorter};
 use crate::engine::Note;
 use crate::ids::{BookingNumber, PartyId, Seq, SlotId};
-use crate::inventory::{Inventory, Locked, demand};
+use crate::inventory::{Inventory, LockedUpTo, demand};
 use crate::journal::directory::OpenError;
 use crate::journal::entry::{Entry, Event, PublishedSlot};
 use crate::slot::{Give, SlotWord, Take};
@@ -41,7 +43,7 @@ impl<'a> Replayer<'a> {
     /// The catalogue's part of a snapshot.
     pub(crate) fn catalogue(&mut self, seq: Seq, entry: &Entry) -> Result<(), String> {
         match &entry.event {
-            Event::Published { slots, note } => self.published(seq, slots, note).map(drop),
+            Event::Published { slots, note } => self.published(seq, slots, note),
             Event::Note { note } => {
                 (self.on_note)(Note { seq, slots: &[], note });
                 Ok(())
@@ -50,30 +52,33 @@ impl<'a> Replayer<'a> {
         }
     }
 
-    /// Applies one entry. After a fault the rest is passed over; [`Replayer::finish`] tells of it.
+    /// Applies one entry to all tables but the keys. After a fault the rest is passed over; [`Replayer::finish`] tells of it.
     // rule: SNP-3 replay skips what a snapshot has seen, and counts units and claims afresh once it has passed S1
-    pub(crate) fn apply(&mut self, seq: Seq, entry: &Entry) {
+    pub(crate) fn apply(&mut self, seq: Seq, at: TimestampMs, change: Change<'_>) {
         if self.fault.is_some() || seq <= self.last {
             return;
         }
         self.last = seq;
-        self.newest = self.newest.max(entry.at);
+        self.newest = self.newest.max(at);
         let applied = match self.span {
-            Some((_, s1)) if seq <= s1 => self.seen_or_event(seq, &entry.event),
-            Some(_) => self.settle().and_then(|()| self.event(seq, &entry.event)),
-            None => self.event(seq, &entry.event),
+            Some((_, s1)) if seq <= s1 => self.seen_or_change(seq, change),
+            Some(_) => self.settle().and_then(|()| self.change(seq, change)),
+            None => self.change(seq, change),
         };
-        let within = self.span.is_some();
-        match (applied, entry.idempotency) {
-            (Ok(remembered), Some(idempotency)) if within => {
-                self.inventory.keys.restore_once(idempotency, entry.at, seq, remembered);
-            }
-            (Ok(remembered), Some(idempotency)) => {
-                self.inventory.keys.restore(idempotency, entry.at, seq, remembered);
-            }
-            (Ok(_), None) => {}
-            (Err(what), _) => self.fault = Some((seq, what)),
+        if let Err(what) = applied {
+            self.fault = Some((seq, what));
         }
+    }
+
+    /// The tables, to be read ahead.
+    pub(crate) fn inventory(&self) -> &'a Inventory {
+        self.inventory
+    }
+
+    /// What puts the entries' keys back, beside this or in another thread: it needs nothing of the other tables.
+    pub(crate) fn keys(&self) -> KeyReplayer<'a> {
+        let seen = self.span.map_or(Seq(0), |(_, s1)| s1);
+        KeyReplayer { keys: &self.inventory.keys, seen }
     }
 
     /// Sets the timers of what is still held, and says the time of the newest entry.
@@ -101,53 +106,25 @@ impl<'a> Replayer<'a> {
     }
 
     /// An entry that the records of a snapshot may have seen. Each record tells for itself.
-    fn seen_or_event(&mut self, seq: Seq, event: &Event) -> Result<Remembered, String> {
+    fn seen_or_change(&mut self, seq: Seq, change: Change<'_>) -> Result<(), String> {
         let inventory = self.inventory;
-        let bookings = &inventory.bookings;
-        match event {
-            Event::PartiesAdded { first, count, .. }
+        match change {
+            Change::Claims { first, state, expires_at, claims } => self.births(seq, first, state, expires_at, claims),
+            Change::Steps { first, len, step } => self.late_steps(seq, first, len, step),
+            Change::Other(Event::PartiesAdded { first, count, .. })
                 if u64::from(first.0) + u64::from(*count) <= u64::from(inventory.parties.count()) =>
             {
-                Ok(Remembered::PartiesAdded { first: first.0, count: *count })
+                Ok(())
             }
-            Event::PartiesAdded { .. }
-            | Event::Published { .. }
-            | Event::Note { .. }
-            | Event::SlotChanged { .. }
-            | Event::HoldsGraced { .. } => self.event(seq, event),
-            Event::Held { first, expires_at, claims } => {
-                self.births(seq, *first, State::Held, *expires_at, claims)?;
-                Ok(Remembered::Held { first: *first, len: len(claims) })
-            }
-            Event::Booked { first, claims } => {
-                self.births(seq, *first, State::Booked, TimestampMs(0), claims)?;
-                Ok(Remembered::Booked { first: *first, len: len(claims) })
-            }
-            Event::Confirmed { hold, len } => {
-                self.late_steps(seq, *hold, *len, Step::Confirm)?;
-                Ok(Remembered::Confirmed { first: *hold, len: *len })
-            }
-            Event::Released { hold, len } => {
-                self.late_steps(seq, *hold, *len, Step::Release)?;
-                Ok(Remembered::Released { first: *hold, len: *len })
-            }
-            Event::Expired { hold, len } => {
-                self.late_steps(seq, *hold, *len, Step::Expire)?;
-                Ok(Remembered::Expired { first: *hold, len: *len })
-            }
-            Event::Cancelled { booking } => {
-                self.late_steps(seq, *booking, 1, Step::Cancel)?;
-                Ok(Remembered::Cancelled { booking: *booking })
-            }
-            Event::Moved { from, to } => {
-                let old = bookings.get(*from).ok_or_else(|| format!("booking {from} is unknown"))?;
+            Change::Other(Event::Moved { from, to }) => {
+                let old = inventory.bookings.get(*from).ok_or_else(|| format!("booking {from} is unknown"))?;
                 if old.seq() < seq {
                     self.check_step(*from, Step::Move)?;
                     old.set_state(State::Moved, Some(to.number), seq);
                 }
-                self.birth(seq, to.number, State::Booked, TimestampMs(0), to.claim, (0, 1), Some(*from))?;
-                Ok(Remembered::Moved { from: *from })
+                self.birth(seq, to.number, State::Booked, TimestampMs(0), to.claim, (0, 1), Some(*from))
             }
+            Change::Other(_) => self.change(seq, change),
         }
     }
 
@@ -225,7 +202,22 @@ impl<'a> Replayer<'a> {
         })
     }
 
-    fn event(&mut self, seq: Seq, event: &Event) -> Result<Remembered, String> {
+    fn change(&mut self, seq: Seq, change: Change<'_>) -> Result<(), String> {
+        match change {
+            // The same with room for one on the stack: what is most of a journal moves no more than it has.
+            Change::Claims { first, state, expires_at, claims: claims @ [_] } => {
+                self.claims::<1>(seq, first, state, expires_at, claims)
+            }
+            Change::Claims { first, state, expires_at, claims } => {
+                self.claims::<GROUP_CLAIMS_MAX>(seq, first, state, expires_at, claims)
+            }
+            Change::Steps { first, len: 1, step } => self.steps::<1>(seq, first, 1, step),
+            Change::Steps { first, len, step } => self.steps::<GROUP_CLAIMS_MAX>(seq, first, len, step),
+            Change::Other(event) => self.other(seq, event),
+        }
+    }
+
+    fn other(&mut self, seq: Seq, event: &Event) -> Result<(), String> {
         let inventory = self.inventory;
         match event {
             Event::PartiesAdded { first, count, facts } => {
@@ -235,41 +227,14 @@ impl<'a> Replayer<'a> {
                     return Err(format!("parties from {first} where {} was due, or over the limit", parties.count()));
                 }
                 parties.add(*count, *facts, seq);
-                Ok(Remembered::PartiesAdded { first: first.0, count: *count })
+                Ok(())
             }
             Event::Published { slots, note } => self.published(seq, slots, note),
             Event::Note { note } => {
                 (self.on_note)(Note { seq, slots: &[], note });
-                Ok(Remembered::Noted)
+                Ok(())
             }
-            Event::Held { first, expires_at, claims } => {
-                self.claims(seq, *first, State::Held, *expires_at, claims)?;
-                Ok(Remembered::Held { first: *first, len: len(claims) })
-            }
-            Event::Booked { first, claims } => {
-                self.claims(seq, *first, State::Booked, TimestampMs(0), claims)?;
-                Ok(Remembered::Booked { first: *first, len: len(claims) })
-            }
-            Event::Confirmed { hold, len } => {
-                self.step(seq, *hold, *len, Step::Confirm, SlotWord::confirm)?;
-                Ok(Remembered::Confirmed { first: *hold, len: *len })
-            }
-            Event::Released { hold, len } => {
-                self.step(seq, *hold, *len, Step::Release, SlotWord::release)?;
-                Ok(Remembered::Released { first: *hold, len: *len })
-            }
-            Event::Expired { hold, len } => {
-                self.step(seq, *hold, *len, Step::Expire, SlotWord::expire)?;
-                Ok(Remembered::Expired { first: *hold, len: *len })
-            }
-            Event::Cancelled { booking } => {
-                self.step(seq, *booking, 1, Step::Cancel, SlotWord::cancel)?;
-                Ok(Remembered::Cancelled { booking: *booking })
-            }
-            Event::Moved { from, to } => {
-                self.moved(seq, *from, to.number, to.claim)?;
-                Ok(Remembered::Moved { from: *from })
-            }
+            Event::Moved { from, to } => self.moved(seq, *from, to.number, to.claim),
             Event::SlotChanged { slot, capacity, open } => {
                 let word = self.word(*slot)?;
                 if let crate::slot::Resize::BelowTaken(counts) = word.resize(*capacity) {
@@ -277,12 +242,18 @@ impl<'a> Replayer<'a> {
                 }
                 let _ = if *open { word.open() } else { word.close() };
                 inventory.slots.mark_changed(*slot);
-                Ok(Remembered::SlotChanged { slot: slot.0 })
+                Ok(())
             }
             Event::HoldsGraced { from, until } => {
                 self.graced(seq, *from, *until);
-                Ok(Remembered::Noted)
+                Ok(())
             }
+            Event::Held { .. }
+            | Event::Booked { .. }
+            | Event::Confirmed { .. }
+            | Event::Released { .. }
+            | Event::Expired { .. }
+            | Event::Cancelled { .. } => self.change(seq, Change::of(event)),
         }
     }
 
@@ -298,7 +269,7 @@ impl<'a> Replayer<'a> {
         }
     }
 
-    fn published(&mut self, seq: Seq, slots: &[PublishedSlot], note: &[u8]) -> Result<Remembered, String> {
+    fn published(&mut self, seq: Seq, slots: &[PublishedSlot], note: &[u8]) -> Result<(), String> {
         let mut blocks = self.inventory.blocks.lock();
         for PublishedSlot { slot, centre, capacity, facts } in slots {
             if slot.0 >= self.inventory.slots_max || !self.inventory.slots.publish(*slot, *facts, *capacity) {
@@ -309,10 +280,10 @@ impl<'a> Replayer<'a> {
         drop(blocks);
         let numbers: Vec<SlotId> = slots.iter().map(|slot| slot.slot).collect();
         (self.on_note)(Note { seq, slots: &numbers, note });
-        Ok(Remembered::Published { count: u32::try_from(slots.len()).expect("its bytes bound the count") })
+        Ok(())
     }
 
-    fn claims(
+    fn claims<const N: usize>(
         &self,
         seq: Seq,
         first: BookingNumber,
@@ -325,12 +296,12 @@ impl<'a> Replayer<'a> {
                 return Err(format!("PTY-1: party {} stands twice in one group", claim.party));
             }
         }
-        let mut locked = self.lock(claims.iter().map(|claim| claim.party))?;
+        let mut locked: LockedUpTo<'_, N> = self.lock(claims.iter().map(|claim| claim.party))?;
         self.give_out(first, claims.len())?;
         for claim in claims {
             self.check_uniqueness(claim, None, &mut locked)?;
         }
-        for (slot, units) in demand(claims.iter().map(|claim| claim.slot)) {
+        for (slot, units) in demand::<N>(claims.iter().map(|claim| claim.slot)) {
             let word = self.word(slot)?;
             let units = Units::new(units).ok_or("a group over Units::MAX")?;
             let took = if state == State::Held { word.replay_hold(units) } else { word.replay_book(units) };
@@ -342,29 +313,22 @@ impl<'a> Replayer<'a> {
         Ok(())
     }
 
-    fn step(
-        &self,
-        seq: Seq,
-        first: BookingNumber,
-        len: u8,
-        step: Step,
-        change: impl Fn(&SlotWord, Units) -> Give,
-    ) -> Result<(), String> {
+    fn steps<const N: usize>(&self, seq: Seq, first: BookingNumber, len: u8, step: Step) -> Result<(), String> {
         let born = self.inventory.bookings.get(first).and_then(|cell| cell.view(first));
         let born = born.ok_or_else(|| format!("booking {first} is unknown"))?;
         let whole_hold = step.row().0 == State::Held;
         if whole_hold && (born.hold, born.group_len) != (first, len) {
             return Err(format!("{first} and {len} is not a hold; the hold is {} and {}", born.hold, born.group_len));
         }
-        let group: Group = self.inventory.bookings.claims(first, len);
-        let mut locked = self.lock(group.iter().map(|numbered| numbered.claim.party))?;
+        let group: ArrayVec<_, N> = self.inventory.bookings.claims(first, len);
+        let mut locked: LockedUpTo<'_, N> = self.lock(group.iter().map(|numbered| numbered.claim.party))?;
         for numbered in &group {
             self.check_step(numbered.number, step)?;
         }
         self.inventory.record_step(first, len, step.row().1, &mut locked, seq);
-        for (slot, units) in demand(group.iter().map(|numbered| numbered.claim.slot)) {
+        for (slot, units) in demand::<N>(group.iter().map(|numbered| numbered.claim.slot)) {
             let units = Units::new(units).ok_or("a group over Units::MAX")?;
-            if let Give::Missing(counts) = change(self.word(slot)?, units) {
+            if let Give::Missing(counts) = step_word(step, self.word(slot)?, units) {
                 return Err(format!("slot {slot} has not the {units} units to change: {counts}"));
             }
         }
@@ -372,7 +336,7 @@ impl<'a> Replayer<'a> {
     }
 
     fn moved(&self, seq: Seq, from: BookingNumber, to: BookingNumber, claim: Claim) -> Result<(), String> {
-        let mut locked = self.lock(std::iter::once(claim.party))?;
+        let mut locked: LockedUpTo<'_, 1> = self.lock(std::iter::once(claim.party))?;
         self.check_step(from, Step::Move)?;
         let old = self.inventory.bookings.get(from).and_then(|cell| cell.view(from)).ok_or("booking vanished")?;
         let same = (old.claim.party, old.claim.dose) == (claim.party, claim.dose);
@@ -391,8 +355,8 @@ impl<'a> Replayer<'a> {
         Ok(())
     }
 
-    fn lock(&self, parties: impl Iterator<Item = PartyId>) -> Result<Locked<'a>, String> {
-        Locked::lock(&self.inventory.parties, parties).map_err(|party| format!("party {party} is unknown"))
+    fn lock<const N: usize>(&self, parties: impl Iterator<Item = PartyId>) -> Result<LockedUpTo<'a, N>, String> {
+        LockedUpTo::lock(&self.inventory.parties, parties).map_err(|party| format!("party {party} is unknown"))
     }
 
     fn word(&self, slot: SlotId) -> Result<&'a SlotWord, String> {
@@ -412,11 +376,11 @@ impl<'a> Replayer<'a> {
         Ok(())
     }
 
-    fn check_uniqueness(
+    fn check_uniqueness<const N: usize>(
         &self,
         claim: &Claim,
         except: Option<BookingNumber>,
-        locked: &mut Locked<'_>,
+        locked: &mut LockedUpTo<'_, N>,
     ) -> Result<(), String> {
         let facts = self.inventory.slots.facts(claim.slot).ok_or_else(|| format!("slot {} is unknown", claim.slot))?;
         let record = locked.of(claim.party);
@@ -465,6 +429,96 @@ fn settle_part(inventory: &Inventory, numbers: std::ops::Range<u64>) -> Result<(
         }
     }
     Ok(())
+}
+
+/// What a step does to the units of a slot.
+fn step_word(step: Step, word: &SlotWord, units: Units) -> Give {
+    match step {
+        Step::Confirm => word.confirm(units),
+        Step::Release => word.release(units),
+        Step::Expire => word.expire(units),
+        Step::Cancel | Step::Move => word.cancel(units),
+    }
+}
+
+/// An entry's event as replay takes it: what is common borrows no more than its claims.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Change<'a> {
+    /// Claims numbered from `first` came to be.
+    Claims { first: BookingNumber, state: State, expires_at: TimestampMs, claims: &'a [Claim] },
+    /// The records from `first` on took a step; never [`Step::Move`].
+    Steps { first: BookingNumber, len: u8, step: Step },
+    /// Anything else.
+    Other(&'a Event),
+}
+
+impl<'a> Change<'a> {
+    pub(crate) fn of(event: &'a Event) -> Self {
+        let steps = |first: &BookingNumber, len: &u8, step| Change::Steps { first: *first, len: *len, step };
+        match event {
+            Event::Held { first, expires_at, claims } => {
+                Change::Claims { first: *first, state: State::Held, expires_at: *expires_at, claims }
+            }
+            Event::Booked { first, claims } => {
+                Change::Claims { first: *first, state: State::Booked, expires_at: TimestampMs(0), claims }
+            }
+            Event::Confirmed { hold, len } => steps(hold, len, Step::Confirm),
+            Event::Released { hold, len } => steps(hold, len, Step::Release),
+            Event::Expired { hold, len } => steps(hold, len, Step::Expire),
+            Event::Cancelled { booking } => steps(booking, &1, Step::Cancel),
+            Event::PartiesAdded { .. }
+            | Event::Published { .. }
+            | Event::Note { .. }
+            | Event::Moved { .. }
+            | Event::SlotChanged { .. }
+            | Event::HoldsGraced { .. } => Change::Other(event),
+        }
+    }
+}
+
+/// Puts idempotency keys back, some at a time. It needs nothing of the other tables.
+#[derive(Clone, Copy)]
+pub(crate) struct KeyReplayer<'a> {
+    keys: &'a Keys,
+    /// What a snapshot may have seen.
+    seen: Seq,
+}
+
+impl KeyReplayer<'_> {
+    /// Rows of entries, in their order.
+    pub(crate) fn restore(&self, rows: &[KeyRow], sorter: &mut Sorter) {
+        assert!(self.keys.restore(rows, self.seen, sorter), "an entry's row has an outcome");
+    }
+
+    /// Makes room ahead.
+    pub(crate) fn reserve(&self, keys: u64) {
+        self.keys.reserve(keys);
+    }
+}
+
+/// What an entry says of its key, if it has one.
+pub(crate) fn key_row(seq: Seq, entry: &Entry) -> Option<KeyRow> {
+    entry.idempotency.map(|idempotency| KeyRow::new(idempotency, entry.at, seq, remembered(&entry.event)))
+}
+
+/// What a key stands for that had this effect.
+fn remembered(event: &Event) -> Remembered {
+    match event {
+        Event::PartiesAdded { first, count, .. } => Remembered::PartiesAdded { first: first.0, count: *count },
+        Event::Published { slots, .. } => {
+            Remembered::Published { count: u32::try_from(slots.len()).expect("its bytes bound the count") }
+        }
+        // No command makes a grace, so none has a key.
+        Event::Note { .. } | Event::HoldsGraced { .. } => Remembered::Noted,
+        Event::Held { first, claims, .. } => Remembered::Held { first: *first, len: len(claims) },
+        Event::Booked { first, claims } => Remembered::Booked { first: *first, len: len(claims) },
+        Event::Confirmed { hold, len } => Remembered::Confirmed { first: *hold, len: *len },
+        Event::Released { hold, len } => Remembered::Released { first: *hold, len: *len },
+        Event::Expired { hold, len } => Remembered::Expired { first: *hold, len: *len },
+        Event::Cancelled { booking } => Remembered::Cancelled { booking: *booking },
+        Event::Moved { from, .. } => Remembered::Moved { from: *from },
+        Event::SlotChanged { slot, .. } => Remembered::SlotChanged { slot: slot.0 },
+    }
 }
 
 fn len(claims: &[Claim]) -> u8 {

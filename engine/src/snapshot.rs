@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock::Stopwatch;
 use crate::command::PartyFacts;
-use crate::dedupe::KEY_WORDS;
+use crate::dedupe::{KEY_WORDS, KeyRow, Sorter};
 use crate::engine::Engine;
 use crate::error::Failure;
 use crate::ids::{BookingNumber, PartyId, ProductId, Seq, SlotId};
@@ -353,7 +353,7 @@ impl Engine {
         while position < last {
             let (keys, end) = self.inventory.keys.copy_from(position);
             position = end;
-            let payload: Vec<u8> = keys.iter().flatten().flat_map(|word| word.to_le_bytes()).collect();
+            let payload: Vec<u8> = keys.iter().flat_map(|row| row.0).flat_map(u64::to_le_bytes).collect();
             let records = u32::try_from(keys.len()).expect("at most a chunk of the order");
             if records > 0 {
                 writer.chunk(ChunkKind::Keys, records, &payload)?;
@@ -411,6 +411,7 @@ pub(crate) fn load(
         return Err(file::SnapshotError::Damaged { offset: 0, what });
     }
     let (mut keys, mut catalogue) = (0u64, 0u64);
+    let mut sorter = Sorter::default();
     reader.chunks(&mut |kind, records, payload| {
         match kind {
             ChunkKind::Catalogue => {
@@ -433,7 +434,8 @@ pub(crate) fn load(
             ChunkKind::Keys => {
                 keys += u64::from(records);
                 let (rows, _) = payload.as_chunks::<{ KEY_WORDS * 8 }>();
-                if !rows.iter().all(|row| inventory.keys.restore_words(words(row))) {
+                let rows: Vec<KeyRow> = rows.iter().map(|row| KeyRow(words(row))).collect();
+                if !inventory.keys.restore(&rows, Seq(0), &mut sorter) {
                     return Err("a key without an outcome".to_owned());
                 }
             }

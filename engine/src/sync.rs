@@ -34,6 +34,16 @@ mod checked {
 #[cfg(shuttle)]
 pub(crate) use checked::{Mutex, MutexGuard};
 
+/// Whether somebody had the lock at some instant: a read and no more.
+pub(crate) fn is_locked<T>(mutex: &Mutex<T>) -> bool {
+    #[cfg(shuttle)]
+    let _ = mutex;
+    #[cfg(shuttle)]
+    return false;
+    #[cfg(not(shuttle))]
+    mutex.is_locked()
+}
+
 /// Lets another thread run: a scheduling point under shuttle, a hint otherwise.
 pub(crate) fn yield_now() {
     #[cfg(shuttle)]

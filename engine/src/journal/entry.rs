@@ -30,7 +30,7 @@ const SLOT_BYTES: usize = 4 + 4 + 4 + 2 + 1 + 1 + 1 + 8;
 /// The longest entry there may be: a publish with its note.
 pub const ENTRY_BYTES_MAX: usize = 16 << 20;
 
-const FLAG_IDEMPOTENT: u8 = 1;
+pub(super) const FLAG_IDEMPOTENT: u8 = 1;
 
 /// A slot as a publish entry lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -467,10 +467,11 @@ impl PublishedSlot {
 }
 
 /// What is left to read.
-struct Input<'a>(&'a [u8]);
+pub(super) struct Input<'a>(pub(super) &'a [u8]);
 
 impl<'a> Input<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+    #[inline]
+    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
         let (taken, rest) = self.0.split_at_checked(len).ok_or(DecodeError::Short)?;
         self.0 = rest;
         Ok(taken)
@@ -482,7 +483,8 @@ impl<'a> Input<'a> {
         Ok(*taken)
     }
 
-    fn u8(&mut self) -> Result<u8, DecodeError> {
+    #[inline]
+    pub(super) fn u8(&mut self) -> Result<u8, DecodeError> {
         self.array::<1>().map(|[byte]| byte)
     }
 
@@ -490,22 +492,26 @@ impl<'a> Input<'a> {
         self.array().map(u16::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Result<u32, DecodeError> {
+    #[inline]
+    pub(super) fn u32(&mut self) -> Result<u32, DecodeError> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u48(&mut self) -> Result<u64, DecodeError> {
+    #[inline]
+    pub(super) fn u48(&mut self) -> Result<u64, DecodeError> {
         let low: [u8; 6] = self.array()?;
         let mut bytes = [0; 8];
         bytes[..6].copy_from_slice(&low);
         Ok(u64::from_le_bytes(bytes))
     }
 
-    fn u64(&mut self) -> Result<u64, DecodeError> {
+    #[inline]
+    pub(super) fn u64(&mut self) -> Result<u64, DecodeError> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn u128(&mut self) -> Result<u128, DecodeError> {
+    #[inline]
+    pub(super) fn u128(&mut self) -> Result<u128, DecodeError> {
         self.array().map(u128::from_le_bytes)
     }
 
@@ -513,11 +519,13 @@ impl<'a> Input<'a> {
         Units::new(self.u32()?).ok_or(DecodeError::OutOfRange("capacity"))
     }
 
-    fn booking(&mut self) -> Result<BookingNumber, DecodeError> {
+    #[inline]
+    pub(super) fn booking(&mut self) -> Result<BookingNumber, DecodeError> {
         self.u64().map(BookingNumber)
     }
 
-    fn group_len(&mut self) -> Result<u8, DecodeError> {
+    #[inline]
+    pub(super) fn group_len(&mut self) -> Result<u8, DecodeError> {
         let len = self.u8()?;
         if (1..=GROUP_CLAIMS_MAX).contains(&usize::from(len)) { Ok(len) } else { Err(DecodeError::OutOfRange("group")) }
     }
@@ -527,7 +535,8 @@ impl<'a> Input<'a> {
         self.take(len)
     }
 
-    fn claim(&mut self) -> Result<Claim, DecodeError> {
+    #[inline]
+    pub(super) fn claim(&mut self) -> Result<Claim, DecodeError> {
         Ok(Claim { party: PartyId(self.u32()?), slot: SlotId(self.u32()?), dose: Dose(self.u8()?) })
     }
 

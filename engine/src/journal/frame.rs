@@ -163,12 +163,17 @@ impl<'a> Frame<'a> {
         Ok(Frame { header: head, link, bytes: whole })
     }
 
+    /// The bytes of its entries.
+    pub(crate) fn payload(&self) -> &'a [u8] {
+        &self.bytes[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + self.header.payload_bytes as usize]
+    }
+
     /// Reads the entries in order.
     ///
     /// # Errors
     /// The first entry that cannot be read, or a wrong count.
     pub fn entries(&self, mut each: impl FnMut(Seq, Entry)) -> Result<(), FrameError> {
-        let mut rest = &self.bytes[FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + self.header.payload_bytes as usize];
+        let mut rest = self.payload();
         for index in 0..self.header.count {
             let (entry, len) = Entry::decode(rest).map_err(|error| FrameError::Entry { index, error })?;
             each(Seq(self.header.first.0 + u64::from(index)), entry);

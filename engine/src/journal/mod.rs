@@ -1,7 +1,7 @@
 //! The journal: an append-only, segmented, checksummed log. Truth is local; Redis follows.
 //!
 //! The journal knows entries, never the inventory. In reading order:
-//! [`entry`] (what one line says, as bytes), [`frame`] (how a batch of lines is framed and checked),
+//! [`entry`] (what one line says, as bytes), `brief` (the commonest of them read in little), [`frame`] (how a batch of lines is framed and checked),
 //! `buffer` (where `submit` appends), [`watermark`] (who waits for what), `segment` and `reserve` (files, and
 //! those made ahead),
 //! [`storage`] (what is asked of a disk), `writer` (group commit), [`reader`] (files back to entries), [`snapshot`] (files that say where all
@@ -9,6 +9,7 @@
 //! the watermark while it grows), [`stream`] (what is asked of Redis), [`redis_stream`] (the real one), `shipper` (write-behind),
 //! `fence` (what a start asks Redis first). `lock` and `directory` own the place where all of it lies.
 
+pub(crate) mod brief;
 pub(crate) mod buffer;
 pub(crate) mod directory;
 pub mod entry;

@@ -164,9 +164,11 @@ pub fn read_directory(
     };
     let segments = segments(storage)?;
     let begin = begin(storage, &segments, from)?;
+    // One buffer for all: segments are mostly of one size, and fresh memory costs more than what is read into it.
+    let mut bytes = Vec::new();
     for (index, name) in segments.into_iter().skip(begin) {
         let path = storage.path(&name);
-        let bytes = storage.read(&name).map_err(|error| ReadError::Io { path: path.clone(), error })?;
+        storage.read_into(&name, &mut bytes).map_err(|error| ReadError::Io { path: path.clone(), error })?;
         if is_zero(&bytes) {
             tail.unused.push(Unused { index, name, bytes: bytes.len() as u64 });
             continue;
@@ -183,6 +185,18 @@ pub fn read_directory(
         Segment { index, name: &name, path: &path, bytes: &bytes, from }.read(cell, &mut tail, each)?;
     }
     Ok(tail)
+}
+
+/// Bytes of the segments from the one in which the entry after `from` lies, those made ahead included.
+pub(crate) fn bytes_behind(storage: &dyn Storage, from: Seq) -> Result<u64, ReadError> {
+    let segments = segments(storage)?;
+    let begin = begin(storage, &segments, from)?;
+    let mut bytes = 0;
+    for (_, name) in segments.iter().skip(begin) {
+        let len = storage.open(name).and_then(|file| file.len());
+        bytes += len.map_err(|error| ReadError::Io { path: storage.path(name), error })?;
+    }
+    Ok(bytes)
 }
 
 /// The newest entry that was trimmed: the log begins behind it.

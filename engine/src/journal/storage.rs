@@ -72,11 +72,20 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// # Errors
     /// What the operating system said.
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.read_into(name, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The whole of a file in place of what `bytes` held.
+    ///
+    /// # Errors
+    /// What the operating system said; `bytes` may hold anything then.
+    fn read_into(&self, name: &str, bytes: &mut Vec<u8>) -> io::Result<()> {
         let file = self.open(name)?;
         let len = usize::try_from(file.len()?).map_err(io::Error::other)?;
-        let mut bytes = vec![0; len];
-        file.read_exact_at(0, &mut bytes)?;
-        Ok(bytes)
+        bytes.resize(len, 0);
+        file.read_exact_at(0, bytes)
     }
 
     /// The file is there with all these bytes, or as it was before.
