@@ -8,6 +8,7 @@
 
 pub mod directory;
 pub mod ledger;
+mod numbered;
 pub mod records;
 
 pub use ledger::Ledger;

@@ -1,10 +1,12 @@
 //! The projection in this process, beside a real redis-server, and the page's examples.
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 use berth_engine::{
-    BookingNumber, Claim, Command, Config, Dose, Outcome, PartyFacts, PartyId, RedisConfig, Refusal, Request, SlotId,
-    TimestampMs,
+    BookingNumber, Claim, Command, Config, Dose, Outcome, PartyFacts, PartyId, RedisConfig, Refusal, Request, Seq,
+    SlotId, TimestampMs,
 };
 use berth_programme::{BulkKind, Programme};
 use redis::Commands;
@@ -45,14 +47,20 @@ fn campaign_with(dir: &Path, log_bytes_max: u64) -> Campaign {
 }
 
 fn run(campaign: &Campaign, command: Command<'_>, now: TimestampMs) -> u64 {
+    let seq = append(campaign, command, now);
+    campaign.engine.ticket(seq).wait().unwrap();
+    seq.0
+}
+
+/// As [`run`], without waiting for the disk.
+fn append(campaign: &Campaign, command: Command<'_>, now: TimestampMs) -> Seq {
     // While the next segment is being made, a large note may be refused.
     let submitted = patiently("there is room", || {
         let submitted = campaign.engine.submit(&Request { command, idempotency: None }, now).unwrap();
         (submitted.result != Err(Refusal::JournalFull)).then_some(submitted)
     });
     submitted.result.unwrap();
-    campaign.engine.ticket(submitted.seq).wait().unwrap();
-    submitted.seq.0
+    submitted.seq
 }
 
 fn add_parties(campaign: &Campaign, times: u64) -> u64 {
@@ -190,6 +198,114 @@ fn a_redis_that_is_gone_does_not_stop_bookings_when_the_log_is_full() {
         note(&campaign).then_some(())
     });
     assert!(!events.stats().connected);
+    campaign.engine.close().unwrap();
+}
+
+/// What is told is not kept, however long the connection lasts.
+// rule: SNP-2
+#[test]
+fn a_connected_stream_lets_the_log_be_trimmed_behind_what_it_was_told() {
+    let (data, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let redis = Redis::start(store.path(), free_port());
+    let campaign = campaign(data.path());
+    let events = Events::start(config(redis.port), &campaign).unwrap();
+    let mut trimmed = 0;
+    for _ in 0..4 {
+        fill(&campaign, 2);
+        let seq = add_parties(&campaign, 1);
+        caught_up(&events, seq);
+        trimmed += campaign.engine.snapshot().unwrap().unwrap().segments_trimmed;
+    }
+    assert!(trimmed >= 3, "only {trimmed} segments were trimmed");
+    let seq = add_parties(&campaign, 1);
+    caught_up(&events, seq);
+    let stats = events.stats();
+    assert_eq!((stats.events, stats.gaps, stats.errors), (5, 0, 0));
+    campaign.engine.close().unwrap();
+}
+
+/// Stands before a Redis and lets so many of its answers through.
+struct Gate {
+    port: u16,
+    answers: Arc<AtomicU64>,
+}
+
+impl Gate {
+    /// Open until it is told otherwise.
+    fn before(redis: u16) -> Gate {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let gate = Gate { port: listener.local_addr().unwrap().port(), answers: Arc::new(AtomicU64::new(u64::MAX)) };
+        let answers = Arc::clone(&gate.answers);
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (mut client, mut server) = (client.unwrap(), TcpStream::connect(("127.0.0.1", redis)).unwrap());
+                let (mut asking, mut asked) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut asking, &mut asked));
+                let answers = Arc::clone(&answers);
+                std::thread::spawn(move || {
+                    let mut answer = [0; 65536];
+                    while let Ok(len @ 1..) = server.read(&mut answer) {
+                        let may = |left: u64| left.checked_sub(u64::from(left != u64::MAX));
+                        while answers.fetch_update(Relaxed, Relaxed, may).is_err() {
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                        if client.write_all(&answer[..len]).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        gate
+    }
+
+    fn let_through(&self, answers: u64) {
+        self.answers.store(answers, Relaxed);
+    }
+}
+
+/// Nor is it kept for a Redis that is connected and takes events more slowly than the log fills.
+#[test]
+fn a_redis_that_is_slow_does_not_stop_bookings_when_the_log_is_full() {
+    let (data, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let redis = Redis::start(store.path(), free_port());
+    let gate = Gate::before(redis.port);
+    let campaign = campaign_with(data.path(), 8 << 20);
+    let events = Events::start(config(gate.port), &campaign).unwrap();
+    let now = at("2026-11-23T16:00:00+05:30");
+    publish(&campaign, now, 20);
+    let seq = run(&campaign, Command::AddParties { count: 100, facts: PartyFacts::default() }, now);
+    caught_up(&events, seq);
+    let hold =
+        |party| hold(&campaign, &[Claim { party: PartyId(party), slot: SlotId(party / 20), dose: Dose(1) }], now);
+    gate.let_through(0);
+    let mut holds: Vec<_> = (0..100).map(hold).collect();
+    // More than the steps below tell, at 512 events a step.
+    let steps = 25;
+    for _ in 0..steps * 1000 {
+        append(&campaign, Command::AddParties { count: 1, facts: PartyFacts::default() }, now);
+    }
+    let note = |campaign: &Campaign| {
+        let command = Command::Note { note: &vec![7; 100 << 10] };
+        let submitted = campaign.engine.submit(&Request { command, idempotency: None }, campaign.engine.now()).unwrap();
+        submitted.result.is_ok()
+    };
+    patiently("the log is full", || (!note(&campaign) && campaign.engine.stats().journal_starved == 1).then_some(()));
+    let room = (0..steps).any(|_| {
+        assert!(events.stats().connected, "this is about a Redis that answers");
+        gate.let_through(1);
+        run(&campaign, Command::Release { hold: holds.pop().unwrap() }, now);
+        std::thread::sleep(Duration::from_millis(400));
+        campaign.engine.snapshot().unwrap();
+        note(&campaign)
+    });
+    assert!(room, "the log is kept for a Redis that is slow");
+    // What was lost for it is named.
+    gate.let_through(u64::MAX);
+    patiently("it catches up", || {
+        let stats = events.stats();
+        (stats.connected && stats.lag_entries == 0 && stats.gaps == 1).then_some(())
+    });
     campaign.engine.close().unwrap();
 }
 

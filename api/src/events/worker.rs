@@ -21,7 +21,7 @@ const IDLE: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// How soon to look again for a session that is not in the catalogue yet.
 const CATALOGUE_AGAIN: Duration = Duration::from_millis(1);
-/// How long the journal may be starved before the log is no longer kept for a Redis that is gone.
+/// How long the journal may be starved before the log is no longer kept for a Redis that is gone or too slow.
 const STARVED_MAX: Duration = Duration::from_secs(2);
 /// Events and bytes told in one step: Redis does nothing else meanwhile, for a millisecond or two.
 const BATCH_EVENTS: usize = 512;
@@ -145,8 +145,8 @@ impl Worker {
         self.pin.let_go(self.frame.get().seq.max(Seq(bound)));
     }
 
-    /// Bookings go before events: where no further segment can be made, the log is not kept for a Redis that is gone. For a moment that is
-    /// ordinary, while a segment is being made.
+    /// Bookings go before events: where no further segment can be made, the log is not kept for a Redis that is gone or too slow. For a
+    /// moment that is ordinary, while a segment is being made.
     fn let_go_if_starved(&self) {
         let engine = self.projector.engine();
         if engine.stats().journal_starved == 0 {
@@ -192,7 +192,9 @@ impl Worker {
             tracing::info!(entry = at.entry.0, "the events stream is connected again");
         }
         let mut source = self.begin(&mut redis, &mut at)?;
+        let mut behind = Some((Instant::now(), self.shared.events.load(Relaxed)));
         loop {
+            self.let_go_if_starved();
             let (events, late) = self.gather(&mut source)?;
             if source.at != at {
                 self.tell(&mut redis, &at, &source.at, &events)?;
@@ -205,9 +207,21 @@ impl Worker {
                 }
                 std::thread::park_timeout(CATALOGUE_AGAIN);
             } else {
+                if let Some((since, before)) = behind.take() {
+                    let events = self.shared.events.load(Relaxed) - before;
+                    let milliseconds = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    tracing::info!(events, milliseconds, entry = at.entry.0, "the events stream has caught up");
+                }
                 self.rest(&mut redis, &source)?;
             }
         }
+    }
+
+    /// The log from `at` on, to be read and not to be kept: that is for `pin` alone, which lets go what is told.
+    fn source(&self, from: LogPlace, at: Position) -> Source {
+        let tail = self.tail(from);
+        tail.let_go(Seq(u64::MAX));
+        Source { tail, entries: VecDeque::new(), at }
     }
 
     fn advanced(&self, at: &Position, events: usize) {
@@ -233,7 +247,7 @@ impl Worker {
             let why = format!("the stream tells of entry {entry} and the log ends at {durable}: it is of another log");
             return Err(Ended::Stopped(why));
         }
-        let mut source = Source { tail: self.tail(at.frame), entries: VecDeque::new(), at: *at };
+        let mut source = self.source(at.frame, *at);
         match source.read() {
             Ok(_) => {}
             Err(FollowError::Trimmed { oldest }) => {
@@ -242,7 +256,7 @@ impl Worker {
                 *at = gap.0;
                 self.shared.gaps.fetch_add(gap.1.len() as u64, Relaxed);
                 self.advanced(at, gap.1.len());
-                source = Source { tail: self.tail(oldest), entries: VecDeque::new(), at: *at };
+                source = self.source(oldest, *at);
             }
             Err(error @ FollowError::OtherLog(_)) => return Err(Ended::Stopped(error.to_string())),
             Err(error @ FollowError::Unreadable(_)) => return Err(Ended::Lost(error.to_string())),

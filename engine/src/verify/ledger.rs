@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use super::numbered::Numbered;
 use super::records::{BookingRecord, Record, Totals};
 use super::{Finding, Judged};
 use crate::booking::State;
@@ -19,7 +20,9 @@ const FINDINGS_MAX: usize = 1000;
 
 /// For numbers of our own and for keys that are hashes already: nobody outside can choose them to collide.
 #[derive(Default)]
-struct NumberHasher(u64);
+pub(crate) struct NumberHasher(u64);
+
+pub(crate) type Numbers = BuildHasherDefault<NumberHasher>;
 
 impl Hasher for NumberHasher {
     fn write(&mut self, bytes: &[u8]) {
@@ -54,7 +57,7 @@ impl Hasher for NumberHasher {
     }
 }
 
-type Map<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
+type Map<K, V> = HashMap<K, V, Numbers>;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct SlotAccount {
@@ -83,7 +86,7 @@ pub struct Ledger {
     next: Option<Seq>,
     parties: u64,
     slots: Map<SlotId, SlotAccount>,
-    claims: Map<BookingNumber, ClaimAccount>,
+    claims: Numbered<ClaimAccount>,
     live: Map<(PartyId, ProgrammeId, Dose), BookingNumber>,
     keys: Map<IdempotencyKey, (TimestampMs, Seq)>,
     /// Entries of the catalogue, and a checksum over their bytes.
@@ -327,7 +330,7 @@ impl Ledger {
     fn birth(&mut self, seq: Seq, number: BookingNumber, account: ClaimAccount) {
         let ClaimAccount { claim, programme, .. } = account;
         if self.span.is_some()
-            && let Some(seen) = self.claims.get(&number).filter(|seen| seen.seq >= seq)
+            && let Some(seen) = self.claims.get(number).filter(|seen| seen.seq >= seq)
         {
             let same = seen.claim == claim && seen.expires_at == account.expires_at && seen.programme == programme;
             if !same {
@@ -373,7 +376,7 @@ impl Ledger {
         self.judged.cap_3 += u64::from(len > 1);
         for (index, number) in (0u8..len).zip(hold.0..hold.0.saturating_add(u64::from(len))) {
             let number = BookingNumber(number);
-            let Some(account) = self.claims.get(&number).copied() else {
+            let Some(account) = self.claims.get(number).copied() else {
                 self.find("HLD-1", seq, format!("hold {number} was never made"));
                 continue;
             };
@@ -415,7 +418,7 @@ impl Ledger {
     }
 
     fn leave(&mut self, seq: Seq, booking: BookingNumber, to: State, link: Option<BookingNumber>) {
-        let Some(account) = self.claims.get(&booking).copied() else {
+        let Some(account) = self.claims.get(booking).copied() else {
             return self.find("BKG-1", seq, format!("booking {booking} was never made"));
         };
         if self.seen(&account, seq) {
@@ -441,7 +444,7 @@ impl Ledger {
         self.judged.bkg_2 += 1;
         let NumberedClaim { number, claim } = *to;
         let programme = self.slots.get(&claim.slot).map(|slot| slot.programme).unwrap_or_default();
-        if let Some(old) = self.claims.get(&from) {
+        if let Some(old) = self.claims.get(from) {
             let kept = (old.claim.party, old.claim.dose) == (claim.party, claim.dose);
             if !kept || old.claim.slot == claim.slot {
                 let detail = format!("booking {from} moves from {:?} to {claim:?}", old.claim);
@@ -493,7 +496,7 @@ impl Ledger {
     /// Counts units and live claims from the records, once all of them have come to the same entry.
     fn settle(&mut self, seq: Seq) {
         let live = self.claims.iter().filter(|(_, account)| matches!(account.state, State::Held | State::Booked));
-        let mut live: Vec<_> = live.map(|(number, account)| (*number, *account)).collect();
+        let mut live: Vec<_> = live.map(|(number, account)| (number, *account)).collect();
         live.sort_unstable_by_key(|(number, _)| *number);
         for (number, account) in live {
             self.count(seq, number, account);
@@ -527,7 +530,7 @@ impl Ledger {
         if self.catalogue != other.catalogue {
             differ(format!("catalogues {:?} and {:?}", self.catalogue, other.catalogue));
         }
-        for (number, account) in &self.claims {
+        for (number, account) in self.claims.iter() {
             if other.claims.get(number) != Some(account) {
                 differ(format!("booking {number}: {account:?} and {:?}", other.claims.get(number)));
             }

@@ -1,0 +1,80 @@
+//! A table by numbers that are given out one after the other: as quick as an array where they are, and no larger than what is in it
+//! where somebody wrote any number there is.
+
+use std::collections::HashMap;
+
+use super::ledger::Numbers;
+use crate::ids::BookingNumber;
+
+/// Places made at once.
+const BLOCK: u64 = 256;
+
+/// Values by booking number.
+#[derive(Debug)]
+pub(crate) struct Numbered<V> {
+    blocks: HashMap<u64, Box<[Option<V>]>, Numbers>,
+    len: usize,
+}
+
+impl<V> Default for Numbered<V> {
+    fn default() -> Self {
+        Self { blocks: HashMap::default(), len: 0 }
+    }
+}
+
+impl<V> Numbered<V> {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn get(&self, number: BookingNumber) -> Option<&V> {
+        self.blocks.get(&(number.0 / BLOCK))?[place(number)].as_ref()
+    }
+
+    /// What was there before.
+    pub(crate) fn insert(&mut self, number: BookingNumber, value: V) -> Option<V> {
+        let block = self.blocks.entry(number.0 / BLOCK).or_insert_with(|| (0..BLOCK).map(|_| None).collect());
+        let before = block[place(number)].replace(value);
+        self.len += usize::from(before.is_none());
+        before
+    }
+
+    /// In no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (BookingNumber, &V)> {
+        self.blocks.iter().flat_map(|(block, values)| {
+            let numbers = (0..BLOCK).map(move |place| BookingNumber(block * BLOCK + place));
+            values.iter().zip(numbers).filter_map(|(value, number)| Some((number, value.as_ref()?)))
+        })
+    }
+
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.blocks.values_mut().flat_map(|values| values.iter_mut().flatten())
+    }
+}
+
+fn place(number: BookingNumber) -> usize {
+    usize::try_from(number.0 % BLOCK).expect("below 256")
+}
+
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_under_a_number_is_found_under_it_and_no_other() {
+        let numbers = [0, 1, BLOCK - 1, BLOCK, 77 * BLOCK + 3, u64::MAX - BLOCK, u64::MAX - 1, u64::MAX];
+        let mut table = Numbered::default();
+        for number in numbers {
+            assert_eq!(table.insert(BookingNumber(number), number), None);
+        }
+        assert_eq!(table.insert(BookingNumber(1), 9), Some(1));
+        assert_eq!((table.insert(BookingNumber(1), 1), table.get(BookingNumber(1))), (Some(9), Some(&1)));
+        assert_eq!(table.len(), numbers.len());
+        let mut found: Vec<_> = table.iter().map(|(number, value)| (number.0, *value)).collect();
+        found.sort_unstable();
+        assert_eq!(found, numbers.map(|number| (number, number)));
+        assert_eq!(table.values_mut().count(), numbers.len());
+        assert!([2, BLOCK + 1, 78 * BLOCK].iter().all(|number| table.get(BookingNumber(*number)).is_none()));
+    }
+}
