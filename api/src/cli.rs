@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::auth::Role;
 use crate::config::{ConfigFile, KeyEntry, RedisEntry, Settings};
 use crate::events::Events;
+use crate::progress::Teller;
 use crate::snapshots::{Asker, Snapshots};
 use crate::{backup, demo, descriptors, dump, handover, offline, recover, server};
 
@@ -271,7 +272,10 @@ fn serve(mut settings: Settings) -> Result<ExitCode, String> {
 
 /// Opens the campaign and tells what was replayed.
 pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>, String> {
-    let (campaign, report) = Campaign::open(settings.engine.clone(), programme).map_err(|error| error.to_string())?;
+    let mut teller = Teller::new();
+    let opened = Campaign::open_watched(settings.engine.clone(), programme, &mut |progress| teller.tell(progress));
+    drop(teller);
+    let (campaign, report) = opened.map_err(|error| error.to_string())?;
     tell_of_replay(&report);
     let (cell, epoch) = (settings.engine.cell, report.epoch);
     let mut http = settings.http.clone();

@@ -33,6 +33,7 @@ mod body;
 mod idempotency;
 mod metrics;
 mod problem;
+mod progress;
 mod recover;
 mod routes;
 mod wire;

@@ -274,7 +274,7 @@ fn replay(
         let path = storage.path(&name);
         // Looked through before anything is loaded from it: what was loaded cannot be unloaded.
         let whole = SnapshotReader::open(storage, &name, cell)
-            .and_then(|reader| snapshot::check(&reader).map(|totals| (reader, totals)));
+            .and_then(|reader| snapshot::check_watched(&reader, on_progress).map(|totals| (reader, totals)));
         let (reader, totals) = match whole {
             Ok(whole) => whole,
             Err(error @ (SnapshotError::Damaged { .. } | SnapshotError::Io(_))) => {
@@ -286,7 +286,8 @@ fn replay(
             }
             Err(error) => return Err(OpenError::Snapshot { path, error }),
         };
-        let loaded = snapshot::load(&reader, &totals, inventory, &mut |seq, entry| replayer.catalogue(seq, entry));
+        let loaded =
+            snapshot::load(&reader, &totals, inventory, &mut |seq, entry| replayer.catalogue(seq, entry), on_progress);
         loaded.map_err(|error| OpenError::Snapshot { path, error })?;
         replayer.begin_at(s0, totals.s1, reader.header().newest);
         (from, reaches) = (s0, totals.s1);

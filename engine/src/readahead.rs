@@ -32,7 +32,7 @@ const WARM: usize = 128;
 /// Portions that may wait to be applied.
 const AHEAD: usize = 16;
 /// Keys that are put back at once: some dozens for each shard of the map.
-const KEYS_AT_ONCE: usize = 1 << 16;
+pub(crate) const KEYS_AT_ONCE: usize = 1 << 16;
 
 /// An entry in little, so that what passes from thread to thread stays small. Claims of groups and what is rare lie apart.
 #[derive(Clone, Copy, Debug)]

@@ -9,23 +9,23 @@
 //! What a crash loses: a snapshot that has no name yet. Whole ones stay, the newest two.
 // rule: SNP-1 a snapshot gets its name only when it is whole and the log is durable up to S1
 
+mod load;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock::Stopwatch;
 use crate::command::PartyFacts;
-use crate::dedupe::{KEY_WORDS, KeyRow, Sorter};
 use crate::engine::Engine;
 use crate::error::Failure;
-use crate::ids::{BookingNumber, PartyId, ProductId, Seq, SlotId};
-use crate::inventory::Inventory;
+use crate::ids::{BookingNumber, PartyId, Seq, SlotId};
 use crate::journal::entry::Event;
 use crate::journal::reader;
 use crate::journal::segment;
 use crate::journal::snapshot::{self as file, ChunkKind, SnapshotHeader, SnapshotReader, SnapshotWriter};
 use crate::journal::storage::Storage;
 use crate::journal::tail::{Cursor, TailError};
-use crate::units::Units;
+pub(crate) use load::{check, check_watched, load};
 
 /// Records per chunk, of those that are 40 bytes or so.
 const RECORDS: usize = 4096;
@@ -362,147 +362,4 @@ impl Engine {
         }
         Ok(total)
     }
-}
-
-fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
-    let (words, _) = bytes.as_chunks::<8>();
-    std::array::from_fn(|index| u64::from_le_bytes(words[index]))
-}
-
-/// Checks every chunk's checksum and shape, and reads the last.
-pub(crate) fn check(reader: &SnapshotReader) -> Result<Totals, file::SnapshotError> {
-    let mut totals = None;
-    reader.chunks(&mut |kind, records, payload| {
-        let records = records as usize;
-        let expected = match kind {
-            ChunkKind::Catalogue => None,
-            ChunkKind::Parties => Some(records * RUN_BYTES),
-            ChunkKind::Slots => Some(records * SLOT_BYTES),
-            ChunkKind::Bookings => Some(8 + records * 40),
-            ChunkKind::Keys => Some(records * KEY_WORDS * 8),
-            ChunkKind::End => Some(END_WORDS * 8),
-        };
-        if expected.is_some_and(|expected| expected != payload.len()) {
-            return Err(format!("{} bytes do not hold {records} records", payload.len()));
-        }
-        if kind == ChunkKind::End {
-            let [s1, parties, bookings_end, keys, catalogue] = words(payload);
-            let parties = u32::try_from(parties).map_err(|_| "more parties than there are numbers")?;
-            totals = Some(Totals { s1: Seq(s1), parties, bookings_end, keys, catalogue });
-        }
-        Ok(())
-    })?;
-    totals.ok_or(file::SnapshotError::Damaged { offset: 0, what: "no last chunk".to_owned() })
-}
-
-/// What loading hands out that is not the inventory's own.
-pub(crate) type EachCatalogueEntry<'a> = dyn FnMut(Seq, &crate::journal::Entry) -> Result<(), String> + 'a;
-
-/// Puts a checked snapshot's records into empty tables, but for words and claims, which are counted after the log was
-/// replayed up to S1. Entries of the catalogue go to `each`, which publishes their slots.
-pub(crate) fn load(
-    reader: &SnapshotReader,
-    totals: &Totals,
-    inventory: &Inventory,
-    each: &mut EachCatalogueEntry<'_>,
-) -> Result<(), file::SnapshotError> {
-    if totals.parties > inventory.parties.len_max() || totals.bookings_end > inventory.bookings.len_max() {
-        let what = format!("{} parties and {} bookings are over the limits", totals.parties, totals.bookings_end);
-        return Err(file::SnapshotError::Damaged { offset: 0, what });
-    }
-    let (mut keys, mut catalogue) = (0u64, 0u64);
-    let mut sorter = Sorter::default();
-    reader.chunks(&mut |kind, records, payload| {
-        match kind {
-            ChunkKind::Catalogue => {
-                let mut rest = payload;
-                for _ in 0..records {
-                    let seq: &[u8; 8] = rest.first_chunk().ok_or("an entry is cut short")?;
-                    let seq = Seq(u64::from_le_bytes(*seq));
-                    let (entry, len) = crate::journal::Entry::decode(&rest[8..]).map_err(|error| error.to_string())?;
-                    each(seq, &entry)?;
-                    rest = &rest[8 + len..];
-                }
-                catalogue += u64::from(records);
-                if !rest.is_empty() {
-                    return Err("bytes behind the last entry".to_owned());
-                }
-            }
-            ChunkKind::Parties => load_parties(inventory, payload)?,
-            ChunkKind::Slots => load_slots(inventory, payload)?,
-            ChunkKind::Bookings => load_bookings(inventory, payload)?,
-            ChunkKind::Keys => {
-                keys += u64::from(records);
-                let (rows, _) = payload.as_chunks::<{ KEY_WORDS * 8 }>();
-                let rows: Vec<KeyRow> = rows.iter().map(|row| KeyRow(words(row))).collect();
-                if !inventory.keys.restore(&rows, Seq(0), &mut sorter) {
-                    return Err("a key without an outcome".to_owned());
-                }
-            }
-            ChunkKind::End => {}
-        }
-        Ok(())
-    })?;
-    if inventory.parties.count() != totals.parties || keys != totals.keys || catalogue != totals.catalogue {
-        let what = "fewer records than the last chunk says".to_owned();
-        return Err(file::SnapshotError::Damaged { offset: 0, what });
-    }
-    inventory.next_booking.store(totals.bookings_end, crate::sync::atomic::Ordering::Relaxed);
-    Ok(())
-}
-
-fn load_parties(inventory: &Inventory, payload: &[u8]) -> Result<(), String> {
-    let (runs, _) = payload.as_chunks::<RUN_BYTES>();
-    for run in runs {
-        let u32_at = |at: usize| u32::from_le_bytes([run[at], run[at + 1], run[at + 2], run[at + 3]]);
-        let u16_at = |at: usize| u16::from_le_bytes([run[at], run[at + 1]]);
-        let len = u32_at(0);
-        let facts = PartyFacts {
-            birth_year: u16_at(4),
-            cohorts: u32_at(6),
-            doses: run[10],
-            product: ProductId(run[11]),
-            last_dose_day: u16_at(12),
-        };
-        if len > inventory.parties.len_max() - inventory.parties.count() {
-            return Err("more parties than the limit".to_owned());
-        }
-        // Their own sequence comes with their bookings; before it they rest on nothing that could be lost.
-        inventory.parties.add(len, facts, Seq(0));
-    }
-    Ok(())
-}
-
-fn load_slots(inventory: &Inventory, payload: &[u8]) -> Result<(), String> {
-    let (rows, _) = payload.as_chunks::<SLOT_BYTES>();
-    for row in rows {
-        let slot = SlotId(u32::from_le_bytes([row[0], row[1], row[2], row[3]]));
-        let state = u32::from_le_bytes([row[4], row[5], row[6], row[7]]);
-        let capacity = Units::new(state & !SLOT_OPEN).ok_or_else(|| format!("slot {slot}: capacity out of range"))?;
-        // One published after S0 comes with the log, and so does its change.
-        let Some(word) = inventory.slots.word(slot) else { continue };
-        let _ = word.resize(capacity);
-        let _ = if state & SLOT_OPEN != 0 { word.open() } else { word.close() };
-        inventory.slots.mark_changed(slot);
-    }
-    Ok(())
-}
-
-fn load_bookings(inventory: &Inventory, payload: &[u8]) -> Result<(), String> {
-    let (first, rows) = payload.split_first_chunk::<8>().ok_or("no first number")?;
-    let first = u64::from_le_bytes(*first);
-    let (rows, _) = rows.as_chunks::<40>();
-    let numbers = first..first.checked_add(rows.len() as u64).ok_or("a booking number past the end")?;
-    for (number, row) in numbers.map(BookingNumber).zip(rows) {
-        let words: [u64; 5] = words(row);
-        if words[0] == 0 {
-            continue;
-        }
-        let cell = inventory.bookings.blank(number).ok_or_else(|| format!("booking {number} is over the limit"))?;
-        cell.restore(words);
-        if cell.view(number).is_none() {
-            return Err(format!("booking {number} has no state"));
-        }
-    }
-    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use berth_engine::progress::Progress;
 use berth_engine::{AllowAll, Config, Engine, Limits, Note, OpenError, ReplayReport};
 
 use crate::catalogue::{ApplyError, Catalogue};
@@ -53,6 +54,18 @@ impl Campaign {
     /// # Errors
     /// What is wrong, in one sentence. The engine is closed again.
     pub fn open(config: Config, programme: Programme) -> Result<(Campaign, ReplayReport), CampaignError> {
+        Self::open_watched(config, programme, &mut |_| {})
+    }
+
+    /// As [`Campaign::open`]; `on_progress` is told many times a second how far it is.
+    ///
+    /// # Errors
+    /// As [`Campaign::open`].
+    pub fn open_watched(
+        config: Config,
+        programme: Programme,
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Campaign, ReplayReport), CampaignError> {
         let programme = Arc::new(programme);
         let catalogue = Arc::new(Catalogue::default());
         let mut bad_note = None;
@@ -61,7 +74,8 @@ impl Campaign {
                 bad_note = replay(&catalogue, Some(&programme), &note).err();
             }
         };
-        let (engine, report) = Engine::open(config, Arc::<Programme>::clone(&programme), &mut on_note)?;
+        let (engine, report) =
+            Engine::open_watched(config, Arc::<Programme>::clone(&programme), &mut on_note, on_progress)?;
         let engine = Arc::new(engine);
         if let Some(error) = bad_note {
             // The note is what to tell; a journal that also fails to close says so at the next start.

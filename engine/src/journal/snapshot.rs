@@ -17,10 +17,12 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crc_fast::{CrcAlgorithm, Digest};
 
 use super::storage::{Storage, StorageFile};
+use crate::clock::Stopwatch;
 use crate::ids::{CellId, Epoch, Seq};
 use crate::units::TimestampMs;
 
@@ -32,8 +34,10 @@ const HEADER_BYTES: usize = 64;
 const CHUNK_MAGIC: u32 = u32::from_le_bytes(*b"BRTC");
 const CHUNK_FIELD_BYTES: usize = 32;
 const CHUNK_HEADER_BYTES: usize = 40;
-/// A file is synced in portions, so that no sync of the log ever waits for all of it.
-const SYNC_EVERY: u64 = 4 << 20;
+/// A file is synced in portions, so that no sync of the log ever waits for more: a disk that is told to flush flushes all it has.
+const SYNC_EVERY: u64 = 512 << 10;
+/// After a portion the disk is left to the log for as long as it took, and no longer than this.
+const REST_MAX: Duration = Duration::from_millis(100);
 
 /// What the records of a chunk are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,8 +214,11 @@ impl SnapshotWriter {
         self.chunks += 1;
         self.link = link;
         if self.at - self.synced >= SYNC_EVERY {
+            let watch = Stopwatch::start();
             self.file.sync()?;
             self.synced = self.at;
+            // Nobody unparks who takes a snapshot; woken early, it only goes on early.
+            std::thread::park_timeout(Duration::from_nanos(watch.nanos()).min(REST_MAX));
         }
         Ok(())
     }
@@ -245,6 +252,18 @@ pub(crate) struct ChunkPlace {
     at: u64,
     link: u64,
     number: u64,
+    /// What its header says of its kind, where it was looked at.
+    kind: Option<ChunkKind>,
+}
+
+impl ChunkPlace {
+    pub(crate) fn offset(&self) -> u64 {
+        self.at
+    }
+
+    pub(crate) fn kind(&self) -> Option<ChunkKind> {
+        self.kind
+    }
 }
 
 /// A chunk as it lies in the file, found right.
@@ -258,6 +277,10 @@ pub(crate) struct RawChunk {
 }
 
 impl RawChunk {
+    pub(crate) fn records(&self) -> u32 {
+        self.records
+    }
+
     pub(crate) fn payload(&self) -> &[u8] {
         &self.bytes[CHUNK_HEADER_BYTES..CHUNK_HEADER_BYTES + self.len]
     }
@@ -336,12 +359,12 @@ impl SnapshotReader {
 
     /// Where the first chunk begins.
     pub(crate) fn first_chunk(&self) -> ChunkPlace {
-        ChunkPlace { at: HEADER_BYTES as u64, link: self.header_check, number: 0 }
+        ChunkPlace { at: HEADER_BYTES as u64, link: self.header_check, number: 0, kind: None }
     }
 
     /// The chunk at `place`, after its checksum was found right; `place` moves behind it. `bytes` is a buffer to use.
     pub(crate) fn chunk(&self, place: &mut ChunkPlace, mut bytes: Vec<u8>) -> Result<RawChunk, SnapshotError> {
-        let ChunkPlace { at, link, number } = *place;
+        let ChunkPlace { at, link, number, .. } = *place;
         let damaged = |what: String| SnapshotError::Damaged { offset: at, what };
         let mut head = [0; CHUNK_HEADER_BYTES];
         if at + CHUNK_HEADER_BYTES as u64 > self.len {
@@ -367,8 +390,36 @@ impl SnapshotReader {
         if kind == ChunkKind::End && end != self.len {
             return Err(SnapshotError::Damaged { offset: end, what: "bytes behind the last chunk".to_owned() });
         }
-        *place = ChunkPlace { at: end, link: u64_at(&head, 32), number: number + 1 };
+        *place = ChunkPlace { at: end, link: u64_at(&head, 32), number: number + 1, kind: None };
         Ok(RawChunk { kind, records: u32_at(&head, 8), len, bytes })
+    }
+
+    /// Where each chunk begins, by their headers alone, up to the last or to the first that is none; then also what is wrong there. A
+    /// header may lie: [`SnapshotReader::chunk`] finds out at its place.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    pub(crate) fn places(&self) -> Result<(Vec<ChunkPlace>, Option<SnapshotError>), SnapshotError> {
+        let mut places = Vec::new();
+        let mut place = self.first_chunk();
+        loop {
+            let damaged = |what: &str| SnapshotError::Damaged { offset: place.at, what: what.to_owned() };
+            if place.at + CHUNK_HEADER_BYTES as u64 > self.len {
+                return Ok((places, Some(damaged("the file ends before its last chunk"))));
+            }
+            let mut head = [0; CHUNK_HEADER_BYTES];
+            self.file.read_exact_at(place.at, &mut head)?;
+            let end = place.at + (CHUNK_HEADER_BYTES + u32_at(&head, 12) as usize).next_multiple_of(8) as u64;
+            if u32_at(&head, 0) != CHUNK_MAGIC || end > self.len {
+                return Ok((places, Some(damaged("no whole chunk is here"))));
+            }
+            place.kind = ChunkKind::from_code(u32_at(&head, 4));
+            places.push(place);
+            if place.kind == Some(ChunkKind::End) {
+                return Ok((places, None));
+            }
+            place = ChunkPlace { at: end, link: u64_at(&head, 32), number: place.number + 1, kind: None };
+        }
     }
 
     /// Calls `each` for every chunk in order with its number of records, after its checksum was found right.

@@ -197,7 +197,13 @@ fn read_snapshot(disk: &dyn Storage, s0: Seq) {
     let inventory = Inventory::new(&limits);
     let mut nothing = |_: crate::engine::Note<'_>| {};
     let mut replayer = Replayer::new(&inventory, &mut nothing);
-    let loaded = crate::snapshot::load(&reader, &totals, &inventory, &mut |seq, entry| replayer.catalogue(seq, entry));
+    let loaded = crate::snapshot::load(
+        &reader,
+        &totals,
+        &inventory,
+        &mut |seq, entry| replayer.catalogue(seq, entry),
+        &mut |_| {},
+    );
     if loaded.is_ok() {
         replayer.begin_at(s0, totals.s1, TimestampMs(1));
         let _ = replayer.finish();
