@@ -1,8 +1,10 @@
-//! Durable bookings in process beside a bare append + fdatasync of as many bytes in as many batches.
+//! Durable bookings in process beside a bare append + fdatasync of as many bytes in as many batches, and how long each waited.
 //!
 //! `cargo bench -p berth-benches --bench journal`
 
+use std::cell::RefCell;
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,34 +46,56 @@ fn book(engine: &Engine, party: u32, slots: &[SlotId]) -> Ticket {
     engine.ticket(told.seq)
 }
 
-/// `bookings` durable bookings with at most `callers` waiting at once; also the batches and bytes it took.
-fn engine_round(bookings: u32, callers: usize, shape: &mut (u64, u64)) -> Round {
+/// What a round took beside its time.
+#[derive(Clone, Default)]
+struct Shape {
+    batches: u64,
+    bytes: u64,
+    /// From the call to the durable answer of every booking, or of every batch on the bare side.
+    waits: Vec<Duration>,
+}
+
+impl Shape {
+    /// p50, p99 and p99.9 in microseconds.
+    fn percentiles(&mut self) -> String {
+        self.waits.sort_unstable();
+        let at = |thousandths: usize| self.waits[(self.waits.len() - 1) * thousandths / 1000].as_micros();
+        format!("p50 {} us, p99 {} us, p99.9 {} us", at(500), at(990), at(999))
+    }
+}
+
+/// `bookings` durable bookings with at most `callers` waiting at once.
+fn engine_round(bookings: u32, callers: usize, shape: &mut Shape) -> Round {
     let (_dir, engine, slots) = durable_engine(bookings);
     let before = engine.stats();
-    let mut waiting = std::collections::VecDeque::new();
+    let mut waiting = std::collections::VecDeque::with_capacity(callers);
+    let mut waits = Vec::with_capacity(bookings as usize);
+    let mut answered = |(asked, ticket): (Instant, Ticket)| {
+        ticket.wait().expect("the journal runs");
+        waits.push(asked.elapsed());
+    };
     let start = Instant::now();
     for party in 0..bookings {
         if waiting.len() == callers {
             // The oldest caller is answered before the next may ask.
-            let ticket: Ticket = waiting.pop_front().expect("callers is not zero");
-            ticket.wait().expect("the journal runs");
+            answered(waiting.pop_front().expect("callers is not zero"));
         }
-        waiting.push_back(book(&engine, party, &slots));
+        waiting.push_back((Instant::now(), book(&engine, party, &slots)));
     }
-    for ticket in waiting {
-        ticket.wait().expect("the journal runs");
-    }
+    waiting.into_iter().for_each(&mut answered);
     let time = start.elapsed();
     let after = engine.stats();
-    *shape = (after.journal_batches - before.journal_batches, after.journal_bytes - before.journal_bytes);
+    let (batches, bytes) = (after.journal_batches - before.journal_batches, after.journal_bytes - before.journal_bytes);
+    *shape = Shape { batches, bytes, waits };
     (time, after.durable)
 }
 
 /// The same bytes in as many equal batches, appended and synced on a preallocated file.
-fn bare_round(shape: (u64, u64)) -> Round {
+fn bare_round(shape: &mut Shape) -> Round {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let file = File::create(dir.path().join("bare")).expect("a new file");
-    let (batches, bytes) = shape;
+    let (batches, bytes) = (shape.batches, shape.bytes);
+    shape.waits = Vec::with_capacity(usize::try_from(batches).expect("fits"));
     let batch = vec![7u8; usize::try_from(bytes / batches.max(1)).expect("fits")];
     let zeros = vec![0u8; 1 << 20];
     for at in (0..bytes + batch.len() as u64).step_by(zeros.len()) {
@@ -80,8 +104,10 @@ fn bare_round(shape: (u64, u64)) -> Round {
     file.sync_all().expect("sync");
     let start = Instant::now();
     for n in 0..batches {
+        let asked = Instant::now();
         file.write_all_at(&batch, n * batch.len() as u64).expect("room on the disk");
         file.sync_data().expect("sync");
+        shape.waits.push(asked.elapsed());
     }
     (start.elapsed(), batches)
 }
@@ -91,7 +117,7 @@ fn criterion(criterion: &mut Criterion) {
     group.sample_size(10).measurement_time(Duration::from_secs(3));
     for callers in [1usize, 256] {
         group.bench_function(format!("{callers}_callers"), |b| {
-            b.iter_custom(|n| engine_round(u32::try_from(n).expect("fits"), callers, &mut (0, 0)).0);
+            b.iter_custom(|n| engine_round(u32::try_from(n).expect("fits"), callers, &mut Shape::default()).0);
         });
     }
     group.finish();
@@ -100,19 +126,28 @@ fn criterion(criterion: &mut Criterion) {
 fn main() {
     // `cargo bench` says --bench; as a test every bench runs once and tiny.
     if std::env::args().any(|arg| arg == "--bench") {
-        for (callers, bookings) in [(1, 1000u32), (256, 100_000), (4096, 1_000_000)] {
-            let shape = std::cell::Cell::new((0, 0));
+        for (callers, bookings) in [(1, 2000u32), (16, 20_000), (256, 200_000), (1024, 500_000), (4096, 1_000_000)] {
+            let (engine, bare) = (RefCell::new(Shape::default()), RefCell::new(Shape::default()));
             side_by_side(
                 &format!("durable booking, {callers} callers, beside append + fdatasync of its bytes in its batches"),
                 u64::from(bookings),
-                5,
-                ("engine", || {
-                    let mut took = (0, 0);
-                    let round = engine_round(bookings, callers, &mut took);
-                    shape.set(took);
+                7,
+                ("engine", || engine_round(bookings, callers, &mut engine.borrow_mut())),
+                ("bare", || {
+                    let mut shape = Shape { waits: Vec::new(), ..*engine.borrow() };
+                    let round = bare_round(&mut shape);
+                    bare.replace(shape);
                     round
                 }),
-                ("bare", || bare_round(shape.get())),
+            );
+            let (mut engine, mut bare) = (engine.take(), bare.take());
+            let each = f64::from(bookings) / f64::from(u32::try_from(engine.batches).expect("fits"));
+            // A bench that cannot print has nobody to tell.
+            let _ = writeln!(
+                std::io::stdout(),
+                "  the last round: {each:.0} bookings a batch; a booking waited {}; a bare batch took {}",
+                engine.percentiles(),
+                bare.percentiles(),
             );
         }
     }
