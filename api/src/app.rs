@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use berth_engine::{CellId, Epoch, Failure};
+use berth_engine::{CellId, Epoch};
 use berth_programme::Campaign;
 use tokio::sync::{Semaphore, watch};
 
@@ -12,7 +12,6 @@ use crate::ack::AckMode;
 use crate::auth::KeyRing;
 use crate::events::Events;
 use crate::metrics::Metrics;
-use crate::problem::{self, Problem};
 use crate::snapshots::SnapshotPolicy;
 use crate::wire::Names;
 
@@ -70,8 +69,6 @@ pub(crate) struct App {
     inflight: AtomicUsize,
     /// Set when the thread that gives expired holds back has ended before its time.
     pub(crate) expiry_failed: Arc<AtomicBool>,
-    /// Whether the log has been told that the journal stopped.
-    journal_stop_told: AtomicBool,
 }
 
 impl App {
@@ -98,7 +95,6 @@ impl App {
             events: None,
             inflight: AtomicUsize::new(0),
             expiry_failed: Arc::new(AtomicBool::new(false)),
-            journal_stop_told: AtomicBool::new(false),
         }
     }
 
@@ -108,12 +104,15 @@ impl App {
 
     /// Why no requests should be sent here, if so.
     pub(crate) fn not_ready(&self) -> Option<&'static str> {
+        let stats = self.campaign.engine.stats();
         if self.phase() != Phase::Serving {
             Some("draining")
-        } else if self.campaign.engine.stats().journal_stopped != 0 {
+        } else if stats.journal_stopped != 0 {
             Some("journal_stopped")
         } else if self.expiry_failed.load(Relaxed) {
             Some("expiry_stopped")
+        } else if stats.journal_abandoned != 0 {
+            Some("segments_stopped")
         } else {
             None
         }
@@ -134,15 +133,6 @@ impl App {
     /// Requests running now, until their answer is taken: not the probes, but those being refused.
     pub(crate) fn inflight(&self) -> usize {
         self.inflight.load(Relaxed)
-    }
-
-    /// The engine could not do its part: for the log, once; the client is told that it happened, not why.
-    pub(crate) fn failed(&self, failure: &Failure) -> Problem {
-        // Relaxed: whoever swaps first tells.
-        if !self.journal_stop_told.swap(true, Relaxed) {
-            tracing::error!(%failure, "commands fail from now on");
-        }
-        problem::failed(failure)
     }
 
     /// Waits until every bulk publish has ended, also those whose client is gone.

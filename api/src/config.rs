@@ -410,7 +410,9 @@ impl Faults {
         let max = max.map(|max| self.within("log_mib_max", Some(max), 0, 8 * segment_mib, 1 << 40));
         // Two snapshots apart, and what is written while the second is taken.
         let most = max.map_or(1 << 20, |max| max / 3);
-        let log_mib = self.within("snapshots.log_mib", entry.log_mib, 1024.min(most), 0, most);
+        // Trimming takes two snapshots: the second has to be taken before the budget is spent, for after that nothing may happen.
+        let least = u64::from(max.is_some());
+        let log_mib = self.within("snapshots.log_mib", entry.log_mib, 1024.min(most), least, most);
         let every = self.within("snapshots.every_minutes", entry.every_minutes, 60, 0, 10_080);
         let stop_mib = self.within("snapshots.stop_log_mib", entry.stop_log_mib, 64, 0, 1 << 20);
         let policy = SnapshotPolicy {

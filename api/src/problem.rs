@@ -272,7 +272,7 @@ pub(crate) fn refused(refusal: &Refusal, names: &Names<'_>) -> Problem {
     }
 }
 
-/// The engine could not do its part. Why is for the operator's log (`App::failed`), not for the client.
+/// The engine could not do its part. Why is for the operator's log, which tells of it by itself, not for the client.
 pub(crate) fn failed(failure: &Failure) -> Problem {
     match failure {
         Failure::JournalStopped { reason: _ } => {

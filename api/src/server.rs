@@ -135,7 +135,24 @@ async fn watch(engine: &Engine) {
         for change in watched.changes(&stats) {
             match change {
                 Change::Starved => tracing::error!(
-                    "the journal is starved: no further segment can be made, what takes units is refused"
+                    why = stats.journal_shortage,
+                    log_bytes = stats.log_bytes,
+                    durable_seq = stats.durable,
+                    snapshot_seq = stats.snapshots.s0.0,
+                    redis_seq = stats.redis.as_ref().map(|redis| redis.shipped),
+                    "the journal is starved: no further segment can be made, what takes units is refused; \
+                     the log is kept behind the snapshot before the newest, and for Redis and the events stream"
+                ),
+                Change::Abandoned => tracing::error!(
+                    "the thread that makes segments has panicked: what lies ready is the last; restart this server"
+                ),
+                Change::Stopped => tracing::error!(
+                    why = stats.journal_failure,
+                    "the journal has stopped: nothing more is acknowledged; see docs/durability.md for what to do"
+                ),
+                Change::RedisStopped => tracing::error!(
+                    why = stats.redis.as_ref().and_then(|redis| redis.last_error.as_deref()),
+                    "shipping to Redis has stopped for this run: the log is all there is, `redis` mode is refused"
                 ),
                 Change::Fed => tracing::info!("the journal is no longer starved"),
                 Change::RedisLost => {
@@ -163,6 +180,9 @@ struct Watched {
     redis_lost: bool,
     redis_warns: Vec<String>,
     fenced: bool,
+    stopped: bool,
+    redis_stopped: bool,
+    abandoned: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +193,9 @@ enum Change {
     RedisBack,
     RedisWarns,
     Fenced,
+    Stopped,
+    RedisStopped,
+    Abandoned,
 }
 
 impl Watched {
@@ -191,9 +214,17 @@ impl Watched {
             self.redis_warns.clone_from(warns);
             changes.push(Change::RedisWarns);
         }
-        let fenced = redis.is_some_and(|redis| redis.fenced != 0);
-        if fenced && !std::mem::replace(&mut self.fenced, fenced) {
-            changes.push(Change::Fenced);
+        // Each is for good.
+        let redis_stopped = redis.is_some_and(|redis| redis.stopped != 0);
+        for (known, now, change) in [
+            (&mut self.fenced, redis.is_some_and(|redis| redis.fenced != 0), Change::Fenced),
+            (&mut self.stopped, stats.journal_stopped != 0, Change::Stopped),
+            (&mut self.redis_stopped, redis_stopped && stats.journal_stopped == 0, Change::RedisStopped),
+            (&mut self.abandoned, stats.journal_abandoned != 0, Change::Abandoned),
+        ] {
+            if now && !std::mem::replace(known, now) {
+                changes.push(change);
+            }
         }
         changes
     }
@@ -262,6 +293,9 @@ mod tests {
         assert_eq!(told(1, Some(0)), []);
         assert_eq!(told(0, Some(1)), [Change::Fed, Change::RedisBack]);
         assert_eq!(told(0, None), []);
+        let stopped = Stats { journal_stopped: 1, ..Stats::default() };
+        assert_eq!(watched.changes(&stopped), [Change::Stopped]);
+        assert_eq!(watched.changes(&stopped), []);
     }
 
     #[test]

@@ -101,9 +101,8 @@ impl Snapshots {
     pub(crate) fn stop(self) {
         self.shared.stop.store(true, Relaxed);
         self.thread.thread().unpark();
-        if self.thread.join().is_err() {
-            tracing::error!("the snapshot thread panicked");
-        }
+        // A panic was told of when it happened.
+        let _ = self.thread.join();
         let Shared { engine, policy, .. } = &*self.shared;
         if engine.snapshot_stats().log_bytes_since >= policy.stop_log_bytes {
             take(engine, &mut None);
@@ -113,6 +112,7 @@ impl Snapshots {
 
 impl Shared {
     fn run(&self) {
+        let _told = ToldOfPanic;
         // Refused, it runs at the priority of the others.
         let nice = rustix::process::getpriority_process(None).unwrap_or(0);
         let _ = rustix::process::setpriority_process(None, nice + NICER);
@@ -130,6 +130,17 @@ impl Shared {
     }
 }
 
+/// Tells the log at once when the thread panics: the log would grow, and nobody would know why.
+struct ToldOfPanic;
+
+impl Drop for ToldOfPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the snapshot thread panicked: none is taken any more until a restart, and the log grows");
+        }
+    }
+}
+
 /// Takes one and tells of it; of failures only the first in a row.
 fn take(engine: &Engine, failed: &mut Option<TimestampMs>) {
     match engine.snapshot() {
@@ -143,6 +154,12 @@ fn take(engine: &Engine, failed: &mut Option<TimestampMs>) {
                 segments_trimmed = report.segments_trimmed,
                 "took a snapshot"
             );
+            if report.set_aside > 0 {
+                tracing::error!(
+                    snapshots = report.set_aside,
+                    "could not be read and were renamed to *.damaged: look at the disk"
+                );
+            }
         }
         Err(error) => {
             if failed.replace(engine.now()).is_none() {

@@ -1,6 +1,6 @@
 //! Durable bookings in process beside a bare append + fdatasync of as many bytes in as many batches, and how long each waited.
 //!
-//! `cargo bench -p berth-benches --bench journal`
+//! `cargo bench -p berth-benches --bench journal`; with ` -- 256_callers` only that.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -127,6 +127,9 @@ fn main() {
     // `cargo bench` says --bench; as a test every bench runs once and tiny.
     if std::env::args().any(|arg| arg == "--bench") {
         for (callers, bookings) in [(1, 2000u32), (16, 20_000), (256, 200_000), (1024, 500_000), (4096, 1_000_000)] {
+            if std::env::args().skip(1).any(|arg| !arg.starts_with('-') && arg != format!("{callers}_callers")) {
+                continue;
+            }
             let (engine, bare) = (RefCell::new(Shape::default()), RefCell::new(Shape::default()));
             side_by_side(
                 &format!("durable booking, {callers} callers, beside append + fdatasync of its bytes in its batches"),

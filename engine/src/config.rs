@@ -59,7 +59,8 @@ pub struct JournalConfig {
     /// The data directory; created if absent.
     pub dir: PathBuf,
     /// Bytes per segment, preallocated. Default 64 MiB, minimum [`JournalConfig::SEGMENT_BYTES_MIN`]; at least
-    /// `buffer_bytes` plus 1 KiB, so that every batch fits one.
+    /// `buffer_bytes` plus 1 KiB, so that every batch fits one. Better twice `buffer_bytes`: with less, a moment of `journal_full` may
+    /// come whenever a new segment is begun, until the one after it is made.
     pub segment_bytes: u64,
     /// Bytes of entries that may wait for the disk before `submit` refuses with `journal_full`. Default 16 MiB,
     /// minimum 64 KiB. Also bounds one publish.

@@ -20,6 +20,7 @@ use crate::journal::buffer::{Buffer, KindCounts, Taken, recycle};
 use crate::journal::directory::{Directory, OpenError};
 use crate::journal::entry::Entry;
 use crate::journal::frame::FRAME_HEADER_BYTES;
+use crate::journal::reserve::Reserve;
 use crate::journal::shipper::{ShipperStats, ShipperThread, Shipping};
 use crate::journal::watermark::{Ack, Ticket, Watermark};
 use crate::kernel::TWIN_LOOKS;
@@ -77,8 +78,14 @@ pub struct Stats {
     pub journal_sync_nanos: u64,
     /// 1 while no further segment can be made, and what takes units is refused with `journal_full`.
     pub journal_starved: u64,
+    /// Why no further segment can be made, while that is so.
+    pub journal_shortage: Option<String>,
+    /// 1 once the thread that makes segments has panicked: what lies ready is the last, until a restart.
+    pub journal_abandoned: u64,
     /// 1 if the journal has stopped.
     pub journal_stopped: u64,
+    /// Why it has.
+    pub journal_failure: Option<String>,
     /// Entries by kind since the start of this run.
     pub entries: Vec<(&'static str, u64)>,
     /// How snapshots fare.
@@ -108,6 +115,8 @@ pub struct Engine {
     pub(crate) snapshots: Snapshots,
     /// Bytes of all segments there are.
     pub(crate) log_bytes: Arc<AtomicU64>,
+    /// The segments made ahead, where the journal is on a disk.
+    pub(crate) reserve: Option<Arc<Reserve>>,
     /// Where a simulator lets another caller in: a claim is about to end and its entry has no number yet.
     pub(crate) between_steps: Option<Box<dyn Fn() + Send + Sync>>,
 }
@@ -178,6 +187,7 @@ impl Engine {
             directory: None,
             snapshots: Snapshots::default(),
             log_bytes: Arc::default(),
+            reserve: None,
             between_steps: None,
         }
     }
@@ -372,6 +382,7 @@ impl Engine {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let kinds: KindCounts = self.buffer.kinds();
+        let failure = self.marks.failure();
         Stats {
             parties: u64::from(self.inventory.parties.count()),
             slots: u64::from(self.inventory.blocks.lock().slots_end()),
@@ -384,7 +395,10 @@ impl Engine {
             log_bytes: self.log_bytes.load(Relaxed),
             journal_sync_nanos: self.marks.sync_nanos.load(Relaxed),
             journal_starved: u64::from(self.buffer.is_settling()),
-            journal_stopped: u64::from(self.marks.failure().is_some()),
+            journal_shortage: self.reserve.as_ref().and_then(|reserve| reserve.shortage()),
+            journal_abandoned: u64::from(self.reserve.as_ref().is_some_and(|reserve| reserve.is_abandoned())),
+            journal_stopped: u64::from(failure.is_some()),
+            journal_failure: failure.map(|failure| failure.to_string()),
             entries: crate::journal::entry::KINDS.iter().zip(&kinds[1..]).map(|(kind, n)| (*kind, *n)).collect(),
             snapshots: self.snapshot_stats(),
             redis: self.shipping.as_ref().map(|shipping| shipping.stats()),

@@ -174,8 +174,7 @@ impl Engine {
         engine.directory = Some(directory);
         let s0 = report.snapshot.unwrap_or_default();
         engine.snapshots = Snapshots::found(s0, report.snapshot_at, report.snapshot_bytes, report.bytes);
-        let log_bytes = reader::segments(&*storage)?.len() as u64 * journal.segment_bytes;
-        engine.log_bytes.store(log_bytes, Relaxed);
+        engine.log_bytes.store(reader::bytes_behind(&*storage, Seq(0))?, Relaxed);
         let reserve = Reserve::new(
             Arc::clone(&storage),
             journal.segment_bytes,
@@ -188,16 +187,17 @@ impl Engine {
         // The segment to begin and the reserve are there before the first command; a disk too full for the reserve
         // lets settle what is live.
         let io = |error| OpenError::Io { path: storage.path(segment::DIR), error };
-        let first = match reserve.next() {
+        let first = match reserve.next(0) {
             Some(first) => first,
             None => {
                 reserve.make_first().map_err(io)?;
-                reserve.next().ok_or_else(|| io(std::io::Error::other("no segment")))?
+                reserve.next(0).ok_or_else(|| io(std::io::Error::other("no segment")))?
             }
         };
         reserve.written(journal.segment_bytes);
         let _ = reserve.make();
         let reserve = Arc::new(reserve);
+        engine.reserve = Some(Arc::clone(&reserve));
         let writer = Writer::new(
             config.cell,
             epoch,

@@ -313,7 +313,7 @@ impl Log<'_> {
             first,
             previous,
         };
-        let made = SegmentFile::create(self.storage, self.index, segment_bytes).and_then(|segment| {
+        let made = SegmentFile::create(self.storage, self.index, segment_bytes, &mut || Ok(())).and_then(|segment| {
             segment.write(0, &header.to_bytes())?;
             Ok(segment)
         });

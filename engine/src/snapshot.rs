@@ -54,6 +54,8 @@ pub struct SnapshotReport {
     pub nanos: u64,
     /// Segments of the log that were removed behind it.
     pub segments_trimmed: u64,
+    /// Older snapshots that could not be read, and were set aside under another name.
+    pub set_aside: u64,
 }
 
 /// Why no snapshot was taken. The ones before are as they were, and serving goes on.
@@ -98,7 +100,21 @@ pub(crate) struct Taken {
     writer: SnapshotWriter,
     s0: Seq,
     pub(crate) s1: Seq,
+    set_aside: u64,
     watch: Stopwatch,
+}
+
+/// Why a scan ended early.
+enum ScanError {
+    /// The snapshot before, which the catalogue is copied from, cannot be read.
+    Before,
+    Take(TakeError),
+}
+
+impl<E: Into<TakeError>> From<E> for ScanError {
+    fn from(error: E) -> Self {
+        ScanError::Take(error.into())
+    }
 }
 
 impl Engine {
@@ -118,8 +134,8 @@ impl Engine {
         let storage = Arc::clone(&directory.storage);
         let watch = Stopwatch::start();
         let s0 = self.marks.durable();
-        let before = file::list(&*storage)?.first().copied();
-        if s0 == before.unwrap_or_default() {
+        let snapshots = file::list(&*storage)?;
+        if s0 == snapshots.first().copied().unwrap_or_default() {
             return Ok(None);
         }
         // Who holds the administrative lock has appended; once we have had it, all such up to S0 are through.
@@ -128,13 +144,24 @@ impl Engine {
             self.inventory.parties.count()
         };
         let header = SnapshotHeader { cell: self.cell(), epoch: self.epoch(), s0, newest: self.now() };
-        let mut writer = SnapshotWriter::create(Arc::clone(&storage), header)?;
-        let written = self.scan(&storage, &mut writer, before, s0, parties);
-        match written {
-            Ok(s1) => Ok(Some(Taken { writer, s0, s1, watch })),
-            Err(error) => {
-                writer.discard();
-                Err(error)
+        let mut set_aside = 0;
+        let mut before = snapshots.into_iter();
+        loop {
+            let base = before.next();
+            let mut writer = SnapshotWriter::create(Arc::clone(&storage), header)?;
+            match self.scan(&storage, &mut writer, base, s0, parties) {
+                Ok(s1) => return Ok(Some(Taken { writer, s0, s1, set_aside, watch })),
+                Err(ScanError::Take(error)) => {
+                    writer.discard();
+                    return Err(error);
+                }
+                // Made from the one before that, or from the log alone, if it reaches back so far. The bad one is out of the way: it
+                // must not be counted as the older of two, nor stop every later one.
+                Err(ScanError::Before) => {
+                    writer.discard();
+                    file::set_aside(&*storage, &file::name(base.unwrap_or_default()))?;
+                    set_aside += 1;
+                }
             }
         }
     }
@@ -146,7 +173,7 @@ impl Engine {
         before: Option<Seq>,
         s0: Seq,
         parties: u32,
-    ) -> Result<Seq, TakeError> {
+    ) -> Result<Seq, ScanError> {
         let catalogue = self.write_catalogue(storage, writer, before, s0)?;
         self.write_parties(writer, parties)?;
         self.write_slots(writer)?;
@@ -161,7 +188,7 @@ impl Engine {
 
     /// Gives the file its name; the log is durable up to S1.
     pub(crate) fn publish_snapshot(&self, taken: Taken) -> Result<SnapshotReport, TakeError> {
-        let Taken { writer, s0, s1, watch } = taken;
+        let Taken { writer, s0, s1, set_aside, watch } = taken;
         let storage = &self.directory.as_ref().expect("a snapshot was begun in it").storage;
         let bytes = writer.bytes();
         if self.marks.durable() < s1 {
@@ -173,7 +200,7 @@ impl Engine {
             shipping.snapshot_published(s0);
         }
         let segments_trimmed = self.trim(&**storage)?;
-        Ok(SnapshotReport { s0, s1, bytes, nanos: watch.nanos(), segments_trimmed })
+        Ok(SnapshotReport { s0, s1, bytes, nanos: watch.nanos(), segments_trimmed, set_aside })
     }
 
     /// Removes all snapshots but the newest two, and the segments that neither they nor Redis nor anybody else who reads
@@ -222,21 +249,28 @@ impl Engine {
         writer: &mut SnapshotWriter,
         before: Option<Seq>,
         s0: Seq,
-    ) -> Result<u64, TakeError> {
+    ) -> Result<u64, ScanError> {
         let mut total = 0;
         let mut from = Seq(0);
         if let Some(before) = before {
+            let mut not_written = None;
             let old = SnapshotReader::open(&**storage, &file::name(before), self.cell());
             let copied = old.and_then(|old| {
                 old.chunks(&mut |kind, records, payload| {
                     if kind == ChunkKind::Catalogue {
                         total += u64::from(records);
-                        writer.chunk(kind, records, payload).map_err(|error| error.to_string())?;
+                        writer.chunk(kind, records, payload).map_err(|error| {
+                            not_written = Some(error);
+                            String::new()
+                        })?;
                     }
                     Ok(())
                 })
             });
-            copied.map_err(|error| TakeError::Io(format!("the snapshot before, {}: {error}", file::name(before))))?;
+            if let Some(error) = not_written {
+                return Err(error.into());
+            }
+            copied.map_err(|_| ScanError::Before)?;
             from = before;
         }
         let mut cursor = Cursor::before(Arc::clone(storage), from)?;

@@ -71,7 +71,8 @@ impl Engine {
                 stats.nanos = report.nanos;
                 *self.snapshots.began_at.lock() = written;
             }
-            Ok(None) => {}
+            // Nothing is behind the newest one: what was counted as such were frames of the segment it begins in.
+            Ok(None) => *self.snapshots.began_at.lock() = written,
             Err(_) => stats.failed += 1,
         }
         drop(stats);

@@ -53,7 +53,7 @@ fn unpublished(app: &App, error: &PublishError) -> Problem {
     match error {
         PublishError::Lines(faults) => problem::invalid_lines(faults),
         PublishError::Refused(refusal) => problem::refused(refusal, &app.names()),
-        PublishError::Failed(failure) => app.failed(failure),
+        PublishError::Failed(failure) => problem::failed(failure),
     }
 }
 

@@ -84,7 +84,7 @@ async fn submit(
 ) -> Result<Submitted, Problem> {
     let engine = &app.campaign.engine;
     let request = Request { command, idempotency: Some(idempotency) };
-    let submitted = engine.submit(&request, engine.now()).map_err(|failure| app.failed(&failure))?;
+    let submitted = engine.submit(&request, engine.now()).map_err(|failure| problem::failed(&failure))?;
     safe(app, mode, submitted.seq).await?;
     if submitted.replayed {
         app.metrics.replayed();
@@ -98,7 +98,7 @@ async fn submit(
 /// Waits until entries up to this one are as safe as was asked.
 async fn safe(app: &App, mode: AckMode, seq: Seq) -> Result<(), Problem> {
     ack::wait(&app.campaign.engine, seq, mode, app.limits.ack_redis_time).await.map_err(|why| match why {
-        Unsafe::Failed(failure) => app.failed(&failure),
+        Unsafe::Failed(failure) => problem::failed(&failure),
         Unsafe::Late => problem::redis_late(),
     })
 }

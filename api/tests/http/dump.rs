@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_engine::{
-    AllowAll, CentreKey, Claim, Command, Config, Dose, Engine, Limits, Outcome, PartyFacts, PartyId, Request, Seq,
-    SlotFacts, SlotId, SlotSpec, TimestampMs, Units,
+    AllowAll, CentreKey, Claim, Command, Config, Dose, Engine, Limits, Outcome, PartyFacts, PartyId, Refusal, Request,
+    Seq, SlotFacts, SlotId, SlotSpec, TimestampMs, Units,
 };
 use serde_json::{Value, json};
 
@@ -24,10 +24,17 @@ pub(crate) fn engine(dir: &Path) -> Engine {
     Engine::open(config, Arc::new(AllowAll), &mut |_| {}).unwrap().0
 }
 
-/// Submits at so many seconds past midnight and waits until it is durable.
+/// Submits at so many seconds past midnight and waits until it is durable. Asks again, as clients do, while the next of the small
+/// segments is only being made.
 pub(crate) fn submit(engine: &Engine, seconds: u64, command: Command<'_>) -> (Outcome, Seq) {
     let at = MIDNIGHT.plus(Duration::from_secs(seconds));
-    let told = engine.submit(&Request { command, idempotency: None }, at).unwrap();
+    let told = loop {
+        let told = engine.submit(&Request { command, idempotency: None }, at).unwrap();
+        if told.result != Err(Refusal::JournalFull) {
+            break told;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
     engine.ticket(told.seq).wait().unwrap();
     (told.result.unwrap(), told.seq)
 }
@@ -188,4 +195,26 @@ fn damage_ends_a_dump_with_its_place_and_the_lines_before_it_stand() {
     let output = berth(&["verify", "--data-dir"]).arg(dir.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("offset {at}")));
+}
+
+/// A copy may lie where nothing can be written: an image of a volume, a backup.
+#[test]
+fn reading_a_copy_without_a_lock_file_leaves_the_directory_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(dir.path());
+    day(&engine);
+    engine.close().unwrap();
+    drop(engine);
+    std::fs::remove_file(dir.path().join("LOCK")).unwrap();
+    let names = || {
+        let mut names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = names();
+    for command in [&["verify"][..], &["journal", "dump"]] {
+        let output = berth(command).arg("--data-dir").arg(dir.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(names(), before, "{command:?}");
+    }
 }

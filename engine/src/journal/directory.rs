@@ -251,9 +251,10 @@ fn number(text: &[u8]) -> Option<u32> {
     std::str::from_utf8(text).ok()?.trim_end().parse().ok()
 }
 
-/// Opens an existing data directory for reading, as whatever cell it is, and takes its lock.
+/// Opens an existing data directory for reading, as whatever cell it is, and takes its lock, if there is one. Writes nothing: it
+/// may lie on a medium that cannot be written to.
 pub(crate) fn open_existing(dir: &Path) -> Result<(Directory, CellId), OpenError> {
-    let storage = Disk::new(dir, false);
+    let storage = Disk::read_only(dir);
     let cell = cell_of(&storage)?;
     Directory::open(Arc::new(storage), cell, Duration::ZERO).map(|directory| (directory, cell))
 }

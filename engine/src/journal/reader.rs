@@ -187,7 +187,8 @@ pub fn read_directory(
     Ok(tail)
 }
 
-/// Bytes of the segments from the one in which the entry after `from` lies, those made ahead included.
+/// Bytes of the segments from the one in which the entry after `from` lies, those made ahead included. They may differ in size:
+/// each keeps the one it was made with.
 pub(crate) fn bytes_behind(storage: &dyn Storage, from: Seq) -> Result<u64, ReadError> {
     let segments = segments(storage)?;
     let begin = begin(storage, &segments, from)?;
@@ -201,9 +202,17 @@ pub(crate) fn bytes_behind(storage: &dyn Storage, from: Seq) -> Result<u64, Read
 
 /// The newest entry that was trimmed: the log begins behind it.
 pub(crate) fn log_start(storage: &dyn Storage) -> Result<Seq, ReadError> {
-    let Some((_, name)) = segments(storage)?.into_iter().next() else { return Ok(Seq(0)) };
-    let header = header(storage, &name).map_err(|error| ReadError::Io { path: storage.path(&name), error })?;
-    Ok(header.map_or(Seq(0), |header| Seq(header.first.0.saturating_sub(1))))
+    let mut before = None;
+    loop {
+        let Some((index, name)) = segments(storage)?.into_iter().next() else { return Ok(Seq(0)) };
+        let header = header(storage, &name).map_err(|error| ReadError::Io { path: storage.path(&name), error })?;
+        match header {
+            Some(header) => return Ok(Seq(header.first.0.saturating_sub(1))),
+            // Seen twice, it is one that was never used; seen once, it may have been trimmed since it was listed.
+            None if before == Some(index) => return Ok(Seq(0)),
+            None => before = Some(index),
+        }
+    }
 }
 
 /// Which of the segments holds the entry after `from`: the last that begins at or before it. The first, if none tells.

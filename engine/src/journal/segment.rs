@@ -89,11 +89,22 @@ pub(crate) struct SegmentFile {
 }
 
 impl SegmentFile {
-    /// Creates the file with every block written, and makes its name durable.
-    pub(crate) fn create(storage: &dyn Storage, index: u64, bytes: u64) -> io::Result<Self> {
+    /// Creates the file with every block written, and makes its name durable. `between` is called between two pieces of that,
+    /// and may wait, or end it with an error.
+    pub(crate) fn create(
+        storage: &dyn Storage,
+        index: u64,
+        bytes: u64,
+        between: &mut dyn FnMut() -> io::Result<()>,
+    ) -> io::Result<Self> {
         let name = name(index);
+        // What an attempt left that failed, and whose remains could not be removed either: no index is ever used again.
+        match storage.remove(&name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let file = storage.create(&name)?;
-        let filled = fill_with_zeros(&*file, 0, bytes).and_then(|()| file.sync()).and_then(|()| storage.sync_dir(DIR));
+        let filled = fill(&*file, 0, bytes, between).and_then(|()| file.sync()).and_then(|()| storage.sync_dir(DIR));
         if let Err(error) = filled {
             // A half-filled file must not be taken for a prepared one, nor keep a full disk full.
             let _ = storage.remove(&name);
@@ -122,14 +133,26 @@ impl SegmentFile {
     }
 }
 
+/// Bytes of zeros between two syncs.
+const FILL_BYTES: u64 = 256 << 10;
+
 /// Written, not only allocated: an unwritten extent would cost a metadata update in every later sync.
 pub(crate) fn fill_with_zeros(file: &dyn StorageFile, from: u64, to: u64) -> io::Result<()> {
-    let zeros = vec![0u8; usize::try_from((to - from).min(1 << 20)).expect("at most a MiB")];
-    let mut at = from;
-    while at < to {
-        let len = (to - at).min(zeros.len() as u64);
-        file.write_all_at(at, &zeros[..usize::try_from(len).expect("at most a MiB")])?;
-        at += len;
+    fill(file, from, to, &mut || Ok(()))
+}
+
+/// Synced piece by piece, but for the last, which is the caller's to sync: behind a whole segment of dirty pages the
+/// writer's syncs would wait for 100 ms.
+fn fill(file: &dyn StorageFile, from: u64, to: u64, between: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+    let piece = usize::try_from((to - from).min(FILL_BYTES)).expect("a piece fits");
+    let zeros = vec![0u8; piece];
+    for at in (from..to).step_by(piece.max(1)) {
+        if at > from {
+            file.sync()?;
+            between()?;
+        }
+        let len = usize::try_from(to - at).map_or(piece, |left| left.min(piece));
+        file.write_all_at(at, &zeros[..len])?;
     }
     Ok(())
 }

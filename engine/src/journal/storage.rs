@@ -200,9 +200,14 @@ impl Storage for Disk {
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
         let path = self.path(dir);
+        if self.read_only {
+            return path.read_dir().map(drop);
+        }
+        let made = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).count();
         fs::create_dir_all(&path)?;
-        // The name of the directory itself.
-        path.canonicalize()?.parent().map_or(Ok(()), |above| File::open(above)?.sync_all())
+        // The name of the directory itself, and of each above it that was made with it.
+        let path = path.canonicalize()?;
+        path.ancestors().skip(1).take(made.max(1)).try_for_each(|above| File::open(above)?.sync_all())
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
@@ -228,7 +233,17 @@ impl Storage for Disk {
     }
 
     fn lock(&self) -> io::Result<Box<dyn fmt::Debug + Send + Sync>> {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(self.path("LOCK"))?;
+        let mut options = OpenOptions::new();
+        if self.read_only {
+            options.read(true);
+        } else {
+            options.create(true).truncate(false).write(true);
+        }
+        let file = match options.open(self.path("LOCK")) {
+            // Whoever owns a directory has made the file: a copy without it is nobody's.
+            Err(error) if self.read_only && error.kind() == io::ErrorKind::NotFound => return Ok(Box::new(())),
+            file => file?,
+        };
         match file.try_lock() {
             Ok(()) => Ok(Box::new(file)),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),

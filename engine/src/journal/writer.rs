@@ -130,7 +130,7 @@ impl Writer {
         let previous = self.link;
         let len = header.total_bytes() as u64;
         if self.at != 0 && self.at + len > self.segment.bytes {
-            match self.reserve.next() {
+            match self.reserve.next(len) {
                 Some(segment) => self.segment = segment,
                 None => {
                     self.pending = Some(batch);

@@ -141,3 +141,103 @@ fn a_segment_that_is_only_being_made_disturbs_no_reader() {
     engine.publish_snapshot(taken).unwrap();
     assert_eq!(Cursor::after(Arc::new(disk), Seq(1)).unwrap().place().0, Seq(1));
 }
+
+/// The snapshot before is what the next one's catalogue is copied from; one that went bad while the cell serves must not stop
+/// every later one, nor be counted as the older of two that the log is trimmed behind.
+// rule: SNP-1, SNP-2
+#[test]
+fn snapshots_go_on_after_one_went_bad_while_serving() {
+    let disk = MemoryDisk::new(1);
+    let (engine, mut parts) = with_a_snapshot(&disk);
+    note(&engine, 20);
+    let _ = parts.writer.turn();
+    disk.flip_bit(&snapshot_file::name(Seq(1)), 80, 200).unwrap();
+    let taken = engine.begin_snapshot().unwrap().unwrap();
+    let report = engine.publish_snapshot(taken).unwrap();
+    assert_eq!((report.s0, report.set_aside), (Seq(2), 1));
+    assert_eq!(snapshot_file::list(&disk).unwrap(), [Seq(2)]);
+    drop((engine, parts));
+    disk.restart(true);
+    let mut notes = 0;
+    let (_, _, report) =
+        Engine::assemble(Arc::new(disk), None, &config(), Arc::new(AllowAll), &Clock::start, &mut |_| notes += 1)
+            .unwrap();
+    assert_eq!((report.snapshot, notes), (Some(Seq(2)), 2), "the catalogue is whole");
+}
+
+/// A write that fails for want of room says nothing about the snapshot before.
+// rule: SNP-1
+#[test]
+fn a_full_disk_does_not_condemn_the_snapshot_before() {
+    let disk = MemoryDisk::new(1);
+    let (engine, mut parts) = with_a_snapshot(&disk);
+    note(&engine, 20);
+    let _ = parts.writer.turn();
+    for space in (0..400).step_by(20) {
+        disk.set_space(Some(space));
+        engine.begin_snapshot().unwrap_err();
+        assert_eq!(snapshot_file::list(&disk).unwrap(), [Seq(1)], "{space} bytes");
+    }
+}
+
+// rule: JNL-3
+#[test]
+fn after_a_failed_sync_nothing_is_acknowledged_though_the_next_would_succeed() {
+    let disk = MemoryDisk::new(1);
+    let (engine, mut parts, _) = start(&disk, &config()).unwrap();
+    let kept = note(&engine, 10);
+    assert_eq!(parts.writer.turn(), Turn::Wrote);
+    let lost = note(&engine, 10);
+    disk.arm(crate::testing::disk::DiskFault::SyncFails);
+    assert_eq!(parts.writer.turn(), Turn::Ended);
+    assert_eq!(parts.writer.turn(), Turn::Ended);
+    assert_eq!(engine.durable(), kept);
+    engine.ticket(kept).wait().unwrap();
+    engine.ticket(lost).wait().unwrap_err();
+    let refused = engine.submit(&Request { command: Command::Note { note: b"x" }, idempotency: None }, engine.now());
+    assert!(refused.is_err(), "nothing more is taken");
+    let why = engine.stats().journal_failure.unwrap();
+    assert!(why.contains("segment 1, offset ") && why.contains("the sync failed"), "{why}");
+    drop((engine, parts));
+    disk.restart(false);
+    let (engine, ..) = start(&disk, &config()).unwrap();
+    assert_eq!(engine.durable(), kept);
+}
+
+/// What a snapshot comes to that nothing has happened behind: asked again at once, it would be asked for without end.
+// rule: SNP-1
+#[test]
+fn a_start_with_nothing_behind_its_snapshot_has_nothing_to_replay() {
+    let disk = MemoryDisk::new(1);
+    drop(with_a_snapshot(&disk));
+    disk.restart(true);
+    let (engine, ..) = start(&disk, &config()).unwrap();
+    assert_eq!(engine.snapshot(), Ok(None));
+    assert_eq!(engine.snapshot_stats().log_bytes_since, 0);
+}
+
+/// The budget is of bytes, and each segment keeps the size it was made with.
+// rule: JNL-5
+#[test]
+fn the_bytes_of_a_log_of_segments_of_two_sizes_are_those_of_its_files() {
+    let disk = MemoryDisk::new(1);
+    let bytes = || reader::bytes_behind(&disk, Seq(0)).unwrap();
+    let mut config = config();
+    let mut taken = 0;
+    for pages in [8, 3, 5, 4] {
+        config.journal.segment_bytes = pages * 4096;
+        let (engine, mut parts, _) = start(&disk, &config).unwrap();
+        for _ in 0..20 {
+            let _ = parts.reserve.make();
+            note(&engine, 2000);
+            assert_eq!(parts.writer.turn(), Turn::Wrote);
+            if let Some(snapshot) = engine.begin_snapshot().unwrap() {
+                taken += engine.publish_snapshot(snapshot).unwrap().segments_trimmed;
+            }
+            assert_eq!(engine.stats().log_bytes, bytes());
+        }
+        drop((engine, parts));
+        disk.restart(true);
+    }
+    assert!(taken > 10, "{taken} segments were trimmed");
+}
