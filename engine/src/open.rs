@@ -2,7 +2,7 @@
 //! it. [`Engine::assemble`] makes all of it but the threads, so that a simulator can turn each part by hand.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -42,7 +42,7 @@ pub struct ReplayReport {
     /// How long it took to check and load it, in nanoseconds.
     pub snapshot_nanos: u64,
     /// Newer snapshots that were damaged and passed over: the path and what is wrong.
-    pub snapshots_damaged: Vec<(std::path::PathBuf, String)>,
+    pub snapshots_damaged: Vec<(PathBuf, String)>,
     /// The newest entry there was, in the snapshot or in the log.
     pub last: Seq,
     /// Entries of the log behind it, or all.
@@ -58,7 +58,7 @@ pub struct ReplayReport {
     /// Redis is configured and could not be asked: why. What it holds is found when it is back.
     pub redis_unreachable: Option<String>,
     /// A torn last frame was cut: the segment's path and the offset.
-    pub cut: Option<(std::path::PathBuf, u64)>,
+    pub cut: Option<(PathBuf, u64)>,
 }
 
 /// What works behind an engine, each in a thread of its own.
@@ -298,7 +298,8 @@ fn replay(
     }
     report.snapshot_nanos = watch.nanos();
     let watch = Stopwatch::start();
-    let mut tail = replay_log(storage, cell, from, &mut replayer, on_progress)?;
+    let read = replay_log(storage, cell, from, &mut replayer, on_progress);
+    let mut tail = read.map_err(|error| without_snapshots(error.into(), &report.snapshots_damaged))?;
     if tail.index == 0 {
         tail.last = from;
     }
@@ -319,6 +320,15 @@ fn replay(
     report.bytes = tail.bytes;
     report.nanos = watch.nanos();
     Ok(Replayed { tail, newest, report, damaged })
+}
+
+/// A log that was trimmed begins behind its snapshots: what cannot be read without them is told together with why there are none.
+fn without_snapshots(error: OpenError, damaged: &[(PathBuf, String)]) -> OpenError {
+    if damaged.is_empty() {
+        return error;
+    }
+    let snapshots: Vec<_> = damaged.iter().map(|(path, why)| format!("{}: {why}", path.display())).collect();
+    OpenError::WithoutSnapshots { error: Box::new(error), snapshots: snapshots.join("; ") }
 }
 
 /// Takes over the segments that an earlier run made ready; removes those that do not fit.

@@ -133,7 +133,11 @@ impl LogTail {
         let unreadable = |error| FollowError::Unreadable(format!("entry {}: {error}", self.place.seq.next()));
         let frame = Frame { header: shipment.header, link: shipment.link, bytes: &shipment.bytes };
         let epoch = frame.header.epoch;
-        frame.entries(|seq, entry| each(seq, epoch, &entry)).map_err(unreadable)?;
+        if let Err(error) = frame.entries(|seq, entry| each(seq, epoch, &entry)) {
+            // It stands behind the frame already: the next attempt opens another, in front of it.
+            self.cursor = None;
+            return Err(unreadable(error));
+        }
         self.place = LogPlace { seq: frame.header.last(), link: frame.link };
         Ok(true)
     }

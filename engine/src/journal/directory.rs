@@ -34,6 +34,17 @@ pub enum OpenError {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// The log does not do without the snapshots it was trimmed behind, and they cannot be read.
+    #[error(
+        "{error}; of the snapshots it goes with none could be used: {snapshots}. `berth recover` rebuilds a directory from Redis, \
+         `berth restore` from a backup"
+    )]
+    WithoutSnapshots {
+        /// What was found in the log.
+        error: Box<OpenError>,
+        /// Each snapshot's path, and what is wrong with it.
+        snapshots: String,
+    },
     /// Written by another version.
     #[error("data directory {} has layout {found}, this build reads layout {LAYOUT_VERSION}", dir.display())]
     Version {

@@ -241,3 +241,31 @@ fn the_bytes_of_a_log_of_segments_of_two_sizes_are_those_of_its_files() {
     }
     assert!(taken > 10, "{taken} segments were trimmed");
 }
+
+/// The log begins behind the older snapshot: with neither whole there is nothing to begin from, and the operator is told why.
+// rule: SNP-2
+#[test]
+fn a_trimmed_log_whose_snapshots_are_damaged_says_what_is_wrong_with_each() {
+    let disk = MemoryDisk::new(1);
+    let (engine, mut parts) = with_a_snapshot(&disk);
+    while engine.trim(&disk).unwrap() == 0 {
+        let _ = parts.reserve.make();
+        note(&engine, 2000);
+        assert_eq!(parts.writer.turn(), Turn::Wrote);
+        let taken = engine.begin_snapshot().unwrap().unwrap();
+        if engine.publish_snapshot(taken).unwrap().segments_trimmed > 0 {
+            break;
+        }
+    }
+    drop((engine, parts));
+    disk.restart(true);
+    let snapshots = snapshot_file::list(&disk).unwrap();
+    for s0 in &snapshots {
+        disk.flip_bit(&snapshot_file::name(*s0), 80, 200).unwrap();
+    }
+    let told = start(&disk, &config()).map(drop).unwrap_err().to_string();
+    assert!(told.contains("the log begins at") && told.contains("berth restore"), "{told}");
+    for s0 in snapshots {
+        assert!(told.contains(&format!("{:020}.snap", s0.0)), "{told}");
+    }
+}
