@@ -1,7 +1,7 @@
 //! The binary's commands: what each is told, and how it ends.
 //!
 //! Exit status 0: done. 1: `verify` found a broken rule, or a command failed half-way. 2: it could not start; one
-//! sentence on standard error says what and where, and nothing was written.
+//! sentence on standard error says what and where, and no entry was written.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};

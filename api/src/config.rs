@@ -5,7 +5,6 @@ use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use berth_engine::journal::redis_stream::RedisStream;
 use berth_engine::{CellId, Config, JournalConfig, Limits, RedisConfig};
 use berth_programme::{KeyFault, is_name, toml_fault};
 use serde::Deserialize;
@@ -13,8 +12,12 @@ use serde::Deserialize;
 use crate::ack::AckMode;
 use crate::app::HttpLimits;
 use crate::auth::{Credential, KeyRing, Role, parse_hash};
-use crate::events::{EventsConfig, is_redis_url};
+use crate::events::EventsConfig;
 use crate::snapshots::SnapshotPolicy;
+
+pub(crate) use self::redis::{EventsEntry, RedisEntry};
+
+mod redis;
 
 /// The configuration file. Everything is optional here, because a flag may say it instead.
 ///
@@ -77,35 +80,6 @@ pub(crate) struct KeyEntry {
     pub(crate) sha256: String,
 }
 
-/// Redis. docs/redis.md says how to set one up.
-#[derive(Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RedisEntry {
-    /// `redis://host:port/db`, or `rediss://` with TLS. Required.
-    pub(crate) url: Option<String>,
-    /// Prefix of the keys. Default `berth:{cell}`. Give each cell its own.
-    pub(crate) prefix: Option<String>,
-    /// A file whose first line is the password. Default the environment's `BERTH_REDIS_PASSWORD`, else the URL's.
-    pub(crate) password_file: Option<PathBuf>,
-    /// Who signed the server's certificate, as PEM. Default the system's roots.
-    pub(crate) ca_file: Option<PathBuf>,
-    /// Our certificate as PEM, for a server that asks for one; with `key_file`.
-    pub(crate) cert_file: Option<PathBuf>,
-    /// Its key as PEM.
-    pub(crate) key_file: Option<PathBuf>,
-    /// How long a connection may take to be made. 100 to 600000. Default 5000.
-    pub(crate) connect_time_ms: Option<u64>,
-    /// How long an answer may take; a slower Redis counts as gone. 100 to 600000. Default 10000.
-    pub(crate) answer_time_ms: Option<u64>,
-}
-
-impl fmt::Debug for RedisEntry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The URL may hold a password.
-        f.debug_struct("RedisEntry").field("prefix", &self.prefix).finish_non_exhaustive()
-    }
-}
-
 /// When snapshots are taken while serving. The log is trimmed behind the older of the newest two.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -117,33 +91,6 @@ pub(crate) struct SnapshotsEntry {
     pub(crate) log_mib: Option<u64>,
     /// One more before a planned stop, when the next start would have to replay so many MiB. 0 to 1048576. Default 64.
     pub(crate) stop_log_mib: Option<u64>,
-}
-
-/// The events stream.
-#[derive(Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct EventsEntry {
-    /// `redis://host:port/db`. Default that of `[redis]`; required without one.
-    pub(crate) url: Option<String>,
-    /// The stream's key; its cursor is `{stream}:cursor`. Default the prefix of `[redis]`, or `berth:{cell}`, and `:events`.
-    pub(crate) stream: Option<String>,
-    /// About how many events are kept; consumers further behind lose. 1000 to 10 thousand million. Default 1 million.
-    pub(crate) len_max: Option<u64>,
-    /// The attribute `source`: a URI reference without white space, such as the public base URL. Default `/cells/{cell}`.
-    pub(crate) source: Option<String>,
-    /// Whether events show booking codes, which let their bearer act. Default false.
-    #[serde(default)]
-    pub(crate) booking_codes: bool,
-    /// Past this many entries of lag the log is no longer kept for the stream, which then has a gap. At least 1000. Default
-    /// 100 million.
-    pub(crate) lag_entries_max: Option<u64>,
-}
-
-impl fmt::Debug for EventsEntry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The URL may hold a password.
-        f.debug_struct("EventsEntry").field("stream", &self.stream).finish_non_exhaustive()
-    }
 }
 
 /// How large the cell may grow; only directories are allocated ahead. Defaults are the engine's.
@@ -330,36 +277,6 @@ impl Faults {
         }
     }
 
-    fn redis(&mut self, entry: RedisEntry, cell: CellId) -> RedisConfig {
-        let url = self.required("redis.url", entry.url).unwrap_or_default();
-        let prefix = entry.prefix.unwrap_or_else(|| format!("berth:{{{cell}}}"));
-        let mut redis = RedisConfig::new(url, prefix);
-        let asked = entry.password_file.is_some();
-        redis.password = match self.file("redis.password_file", entry.password_file) {
-            Some(bytes) => String::from_utf8(bytes).ok().and_then(|text| text.lines().next().map(str::to_owned)),
-            None => std::env::var("BERTH_REDIS_PASSWORD").ok(),
-        };
-        if asked && redis.password.as_ref().is_none_or(String::is_empty) {
-            self.push("redis.password_file", "its first line must be the password");
-        }
-        redis.tls.ca_pem = self.file("redis.ca_file", entry.ca_file);
-        let (cert, key) = (entry.cert_file.is_some(), entry.key_file.is_some());
-        if cert != key {
-            self.push("redis.cert_file", "cert_file and key_file go together");
-        }
-        let cert = self.file("redis.cert_file", entry.cert_file);
-        redis.tls.client_pem = cert.zip(self.file("redis.key_file", entry.key_file));
-        redis.timeouts.connect = self.millis("redis.connect_time_ms", entry.connect_time_ms, 5000, 100, 600_000);
-        redis.timeouts.answer = self.millis("redis.answer_time_ms", entry.answer_time_ms, 10_000, 100, 600_000);
-        if self.0.is_empty()
-            && let Err(reason) = RedisStream::new(&redis)
-        {
-            // Without the URL: it may hold a password.
-            self.push("redis", reason);
-        }
-        redis
-    }
-
     fn millis(&mut self, key: &str, value: Option<u64>, or: u64, min: u64, max: u64) -> Duration {
         Duration::from_millis(self.within(key, value, or, min, max))
     }
@@ -421,37 +338,6 @@ impl Faults {
             stop_log_bytes: stop_mib << 20,
         };
         (policy, max.map_or(u64::MAX, |max| max << 20))
-    }
-
-    fn events(&mut self, entry: EventsEntry, redis: Option<&RedisConfig>, cell: CellId) -> EventsConfig {
-        // Without a URL of its own, with the password and the certificates of the journal's copy too.
-        let target = entry.url.map(|url| RedisConfig::new(url, "")).or_else(|| redis.cloned());
-        let target = self.required("events.url", target);
-        // Not shown: it may hold a password.
-        if target.as_ref().is_some_and(|target| !is_redis_url(&target.url)) {
-            self.push("events.url", "is not of the form redis://host:port/db");
-        }
-        let prefix = redis.map_or_else(|| format!("berth:{{{cell}}}"), |redis| redis.prefix.clone());
-        let stream = entry.stream.unwrap_or_else(|| format!("{prefix}:events"));
-        let source = entry.source.unwrap_or_else(|| format!("/cells/{cell}"));
-        let visible = |text: &str| (1..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-        for (key, text) in [("events.stream", &stream), ("events.source", &source)] {
-            if !visible(text) {
-                self.push(key, "must be 1 to 256 visible ASCII characters");
-            }
-        }
-        let own = ["journal", "head"].iter().any(|key| stream == format!("{prefix}:{key}"));
-        if own || stream.starts_with(&format!("{prefix}:snapshot:")) {
-            self.push("events.stream", "is a key of the journal's copy");
-        }
-        EventsConfig {
-            redis: target.unwrap_or_else(|| RedisConfig::new("", "")),
-            stream,
-            len_max: self.within("events.len_max", entry.len_max, 1_000_000, 1000, 10_000_000_000),
-            source,
-            booking_codes: entry.booking_codes,
-            lag_entries_max: self.within("events.lag_entries_max", entry.lag_entries_max, 100_000_000, 1000, u64::MAX),
-        }
     }
 
     fn http(&mut self, entry: &HttpEntry) -> HttpLimits {
@@ -521,6 +407,10 @@ mod tests {
             assert!(sample.contains(&line), "{line}");
         }
         assert_eq!(keys_of(&format!("{GOOD}[redis]\nconnect_time_ms = 1")), ["redis.url", "redis.connect_time_ms"]);
+        for prefix in ["", "a b", "é"] {
+            let text = format!("{GOOD}[redis]\nurl = 'redis://127.0.0.1:1'\nprefix = '{prefix}'");
+            assert_eq!(keys_of(&text), ["redis.prefix"], "{prefix:?}");
+        }
     }
 
     #[test]
@@ -565,6 +455,35 @@ mod tests {
         assert_eq!(
             keys_of(&format!("{GOOD}\n[redis]\nurl = \"redis://h\"\n[events]\nstream = \"berth:{{1}}:journal\"")),
             ["events.stream"]
+        );
+    }
+
+    /// A password goes to the server that it was given for, and to no other.
+    #[test]
+    fn the_events_stream_is_let_in_as_the_journals_copy_where_both_are_one_server() {
+        let home = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            std::fs::write(home.path().join(name), text).unwrap();
+            home.path().join(name).display().to_string()
+        };
+        let (one, two) = (file("one", "sesame\n"), file("two", "barley\n"));
+        let redis = format!("[redis]\nurl = 'redis://h:1'\npassword_file = '{one}'\nanswer_time_ms = 700\n");
+        let events = |text: &str| {
+            let settings = ConfigFile::parse(&format!("{GOOD}\n{redis}[events]\n{text}")).unwrap().validate().unwrap();
+            let redis = settings.events.unwrap().redis;
+            (redis.password, redis.timeouts.answer.as_millis())
+        };
+        let sesame = Some("sesame".to_owned());
+        assert_eq!(events(""), (sesame.clone(), 700));
+        assert_eq!(events("url = 'redis://h:1/5'"), (sesame, 700));
+        assert_eq!(events("url = 'redis://h:2'"), (None, 10_000));
+        let barley = Some("barley".to_owned());
+        assert_eq!(events(&format!("url = 'redis://h:2'\npassword_file = '{two}'")), (barley.clone(), 10_000));
+        assert_eq!(events(&format!("password_file = '{two}'\nanswer_time_ms = 900")), (barley, 900));
+        let faulty = "[events]\nurl = 'redis://h'\nca_file = '/no/such'\ncert_file = '/no/such'\nconnect_time_ms = 1";
+        assert_eq!(
+            keys_of(&format!("{GOOD}\n{faulty}")),
+            ["events.ca_file", "events.cert_file", "events.cert_file", "events.connect_time_ms"]
         );
     }
 

@@ -211,7 +211,7 @@ fn engine(page: &mut Page, app: &App) {
     );
     page.gauge(
         "berth_journal_stopped",
-        "1 once a failed write or sync has stopped the journal.",
+        "1 once a failed write or sync, or another owner, has stopped the journal.",
         stats.journal_stopped,
     );
 
@@ -243,16 +243,8 @@ fn engine(page: &mut Page, app: &App) {
         page.gauge("berth_redis_connected", "1 while the write-behind is connected.", redis.connected);
         page.gauge("berth_redis_shipped_seq", "Number of the newest entry known to be in Redis.", redis.shipped);
         page.gauge("berth_redis_lag_entries", "Durable entries not yet in Redis.", redis.lag_entries);
-        page.gauge(
-            "berth_redis_lag_bytes",
-            "Bytes of the log that hold them, the unused ends of segments included.",
-            redis.lag_bytes,
-        );
-        page.family(
-            "berth_redis_lag_seconds",
-            "gauge",
-            "For how long at most an entry has been durable and not in Redis.",
-        );
+        page.gauge("berth_redis_lag_bytes", "Bytes of the journal's frames that hold them.", redis.lag_bytes);
+        page.family("berth_redis_lag_seconds", "gauge", "How long the oldest of them has been durable in this run.");
         page.bare("berth_redis_lag_seconds", Duration::from_nanos(redis.lag_nanos).as_secs_f64());
         page.counter("berth_redis_bytes_total", "Bytes of the frames appended in this run.", redis.bytes);
         page.counter(

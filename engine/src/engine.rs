@@ -407,7 +407,8 @@ impl Engine {
 
     /// Entries behind this one are still to be read by somebody: Redis does not have them yet, or who follows the log.
     pub(crate) fn needed_by_readers(&self) -> Option<Seq> {
-        let shipped = self.shipping.as_ref().map(|shipping| shipping.shipped());
+        // rule: SNP-2
+        let shipped = self.shipping.as_ref().and_then(|shipping| shipping.needs_behind());
         shipped.into_iter().chain(self.readers.needed()).min()
     }
 

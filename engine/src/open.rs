@@ -12,7 +12,7 @@ use crate::engine::{Engine, Note};
 use crate::ids::{CellId, Epoch, Seq};
 use crate::inventory::{Inventory, Limits};
 use crate::journal::directory::{self, Directory, OpenError};
-use crate::journal::fence;
+use crate::journal::fence::{self, Met};
 use crate::journal::reader::{self, ReadError, Tail, Unused};
 use crate::journal::redis_stream::RedisStream;
 use crate::journal::reserve::Reserve;
@@ -146,13 +146,24 @@ impl Engine {
         watch: Watch<'_>,
     ) -> Result<(Engine, Parts, ReplayReport), OpenError> {
         let journal = &config.journal;
+        let mut stream = stream;
+        if let Some(stream) = &mut stream
+            && !directory::check(&*storage, config.cell)?
+        {
+            fence::meet_empty(&mut **stream, &*storage)?;
+        }
         let directory = Directory::open(Arc::clone(&storage), config.cell, config.lock_wait)?;
         let inventory = Inventory::new(&config.limits);
         let Replayed { mut tail, newest, mut report, damaged } = replay(&directory, config.cell, &inventory, watch)?;
-        let mut stream = stream;
+        let mut met = Met::default();
         if let Some(stream) = &mut stream {
             let taken = directory.epoch_taken()?.max(tail.epoch);
-            report.redis_unreachable = fence::meet(&mut **stream, &storage, &tail, taken)?;
+            met = fence::meet(&mut **stream, &storage, &tail, taken)?;
+        }
+        // In both places before the log is touched: until it is in Redis, an owner that lives may still go on.
+        let epoch = directory.next_epoch(tail.epoch)?;
+        if let Some(stream) = stream.as_mut().filter(|_| met.unreachable.is_none()) {
+            met = fence::take(&mut **stream, &storage, &tail, epoch)?;
         }
         if let Some(torn) = &tail.torn {
             directory::cut(&*storage, torn)?;
@@ -163,10 +174,6 @@ impl Engine {
             snapshot_file::set_aside(&*storage, name).map_err(io)?;
         }
         let ready = adopt(&*storage, &mut tail, journal.segment_bytes)?;
-        let epoch = directory.next_epoch(tail.epoch)?;
-        if let Some(stream) = stream.as_mut().filter(|_| report.redis_unreachable.is_none()) {
-            report.redis_unreachable = fence::take(&mut **stream, epoch)?;
-        }
         let mut engine =
             Self::without_writer(inventory, policy, config.cell, directory.code_key, tail.last, journal.buffer_bytes);
         engine.clock = clock(newest);
@@ -210,8 +217,14 @@ impl Engine {
         let shipper = stream
             .map(|stream| Shipper::new(stream, Arc::clone(&storage), config.cell, epoch, Arc::clone(&engine.marks)));
         engine.shipping = shipper.as_ref().map(Shipper::shared);
+        if let Some(shipping) = &engine.shipping {
+            // What the log holds behind that is counted when the shipper is there; until then, all that a start has read.
+            let behind = if met.there < tail.last { tail.bytes } else { 0 };
+            shipping.found(met.there, behind);
+        }
         report.holds_graced = engine.grace_holds(newest, config.hold_grace);
         report.epoch = epoch;
+        report.redis_unreachable = met.unreachable;
         report.cut = tail.torn.map(|torn| (storage.path(&torn.name), torn.offset));
         Ok((engine, Parts { writer, reserve, shipper, newest }, report))
     }

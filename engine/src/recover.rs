@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::ids::{CellId, Epoch, Seq};
 use crate::journal::directory::{self, CodeKey, Directory, OpenError, RECOVERING};
 use crate::journal::frame::{Frame, Link};
+use crate::journal::lock::Lock;
 use crate::journal::segment::{self, FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentFile, SegmentHeader};
 use crate::journal::snapshot::{self as snapshot_file, SnapshotReader};
 use crate::journal::storage::{Disk, Storage};
@@ -91,8 +92,8 @@ pub enum RecoverError {
         /// The directory.
         dir: PathBuf,
     },
-    /// Nothing was ever shipped to these keys.
-    #[error("Redis holds no journal under this prefix")]
+    /// Nothing was ever shipped to these keys, or it was all lost.
+    #[error("Redis holds no entry of a journal under this prefix: there is nothing to recover")]
     Nothing,
     /// What Redis holds is not what was shipped.
     #[error("what Redis holds cannot be used: {0}")]
@@ -134,15 +135,21 @@ pub(crate) fn recover_into(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<RecoverReport, RecoverError> {
     let io = |error| RecoverError::Io { path: storage.path(""), error };
-    match storage.list("") {
-        Ok(names) if names.iter().any(|name| name != "lost+found") => {
-            return Err(RecoverError::NotEmpty { dir: storage.path("") });
-        }
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
-        _ => {}
-    }
+    let empty = || match storage.list("") {
+        Ok(names) if names.iter().all(|name| ["LOCK", "lost+found"].contains(&name.as_str())) => Ok(()),
+        Ok(_) => Err(RecoverError::NotEmpty { dir: storage.path("") }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io(error)),
+    };
+    // Another's directory is not even locked; and looked at again under the lock, so that of two recoveries into one the second
+    // finds it taken.
+    empty()?;
+    storage.create_dir("").map_err(io)?;
+    let lock = Lock::take(&**storage, Duration::ZERO)?;
+    empty()?;
     let found = stream.head()?;
-    if found.last == Seq(0) && found.epoch == Epoch(0) {
+    // Before the epoch is taken: an owner that lives and has shipped nothing is not to be fenced for nothing.
+    if found.last == Seq(0) {
         return Err(RecoverError::Nothing);
     }
     let next =
@@ -153,7 +160,10 @@ pub(crate) fn recover_into(
     if let Some(damaged) = head.damaged {
         return Err(RecoverError::Damaged(damaged));
     }
-    storage.create_dir("").and_then(|()| storage.write_whole(RECOVERING, b"")).map_err(io)?;
+    if head.last == Seq(0) {
+        return Err(RecoverError::Nothing);
+    }
+    storage.write_whole(RECOVERING, b"").map_err(io)?;
     storage.create_dir(segment::DIR).map_err(io)?;
     let mut report = RecoverReport { epoch, base: head.base, ..RecoverReport::default() };
     bring_snapshot(stream, storage, recovery.cell, &head, &mut report, progress)?;
@@ -161,6 +171,7 @@ pub(crate) fn recover_into(
     directory::prepare(&**storage, recovery.cell, epoch, recovery.code_key).map_err(io)?;
     storage.remove(RECOVERING).and_then(|()| storage.sync_dir("")).map_err(io)?;
     // From here on it is a directory.
+    drop(lock);
     Directory::open(Arc::clone(storage), recovery.cell, Duration::ZERO)?;
     Ok(report)
 }
@@ -263,6 +274,10 @@ fn bring_journal(
             report.bytes += bytes.len() as u64;
         }
         progress(Progress::Journal { seq: last, of: head.last });
+    }
+    if let (None, Some(link)) = (link, head.link) {
+        // The snapshot has it all. What follows is chained to the frame that the head names, and only a segment says which.
+        log.begin(last.next(), link, report.epoch, 0)?;
     }
     log.close()?;
     if last != head.last || (link.is_some() && link != head.link) {

@@ -25,8 +25,6 @@ use berth_engine::{Engine, LogPlace, RedisConfig};
 use berth_programme::Campaign;
 use parking_lot::Mutex;
 
-pub(crate) use stream::is_redis_url;
-
 /// How long a closing server waits for Redis to take what it has not. The log has it, and the next start tells it.
 const CLOSING_MAX: Duration = Duration::from_secs(2);
 

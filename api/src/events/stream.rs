@@ -4,16 +4,11 @@
 //! the owner, `entry` and `told` (how far: all of that entry, and so many events of the next), `frame` and `link` (the place in
 //! the log to read on from). The cursor says what was told even when the stream has dropped its oldest.
 
-use std::time::Duration;
-
 use berth_engine::journal::frame::Link;
 use berth_engine::journal::redis_stream;
 use berth_engine::{Epoch, LogPlace, Seq};
 
 use super::EventsConfig;
-
-/// A Redis slower than this counts as gone; what it may still do is found at the next connect.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 // rule: EVT-1 events are appended together with the cursor, and only where it stands
 //
@@ -69,30 +64,30 @@ pub(super) struct Connection {
     epoch: Epoch,
 }
 
-/// Whether a client can be made of it. Why not is not said: it may hold a password.
-pub(crate) fn is_redis_url(url: &str) -> bool {
-    redis::Client::open(url).is_ok()
-}
-
 impl Connection {
     /// Errors are Redis's own words; never the URL, which may hold a password.
     pub(super) fn open(config: &EventsConfig, epoch: Epoch) -> Result<Connection, redis::RedisError> {
-        let redis = redis_stream::client(&config.redis)?.get_connection_with_timeout(TIMEOUT)?;
-        redis.set_read_timeout(Some(TIMEOUT))?;
-        redis.set_write_timeout(Some(TIMEOUT))?;
+        let timeouts = config.redis.timeouts;
+        let redis = redis_stream::client(&config.redis)?.get_connection_with_timeout(timeouts.connect)?;
+        redis.set_read_timeout(Some(timeouts.answer))?;
+        redis.set_write_timeout(Some(timeouts.answer))?;
         let (stream, cursor) = (config.stream.clone(), format!("{}:cursor", config.stream));
         Ok(Connection { redis, tell: redis::Script::new(TELL), stream, cursor, len_max: config.len_max, epoch })
     }
 
-    /// Where the stream stands; its beginning if there is none.
-    pub(super) fn position(&mut self) -> Result<Position, redis::RedisError> {
+    /// Where the stream stands; its beginning if there is none. `None` if there are events and no cursor, which was removed or
+    /// evicted: nobody knows how far they were told.
+    pub(super) fn position(&mut self) -> Result<Option<Position>, redis::RedisError> {
         type Fields = (Option<u64>, Option<u64>, Option<u64>, Option<String>);
         let (entry, told, frame, link): Fields =
             redis::cmd("HMGET").arg(&self.cursor).arg(&["entry", "told", "frame", "link"]).query(&mut self.redis)?;
+        if entry.is_none() && redis::cmd("XLEN").arg(&self.stream).query::<u64>(&mut self.redis)? > 0 {
+            return Ok(None);
+        }
         let link = link.map_or(Some(0), |link| u64::from_str_radix(&link, 16).ok());
         let link = link.ok_or((redis::ErrorKind::UnexpectedReturnType, "the cursor's link is not hexadecimal"))?;
         let frame = LogPlace { seq: Seq(frame.unwrap_or(0)), link: Link(link) };
-        Ok(Position { entry: Seq(entry.unwrap_or(0)), told: told.unwrap_or(0), frame })
+        Ok(Some(Position { entry: Seq(entry.unwrap_or(0)), told: told.unwrap_or(0), frame }))
     }
 
     /// Appends `events` and moves the cursor from `at` to `to`, or does nothing. With no events it claims the stream for

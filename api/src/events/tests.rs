@@ -357,7 +357,7 @@ fn a_step_from_where_the_cursor_no_longer_stands_changes_nothing() {
         let to = Position { entry: Seq(seq), ..Position::default() };
         assert_eq!(connection.tell(&at, &to, &event(seq)).unwrap(), Said::Elsewhere);
     }
-    assert_eq!((ids(&redis), connection.position().unwrap()), (vec!["1-0".to_owned()], one));
+    assert_eq!((ids(&redis), connection.position().unwrap()), (vec!["1-0".to_owned()], Some(one)));
 }
 
 /// A publish of more slots than one step tells: told in parts, and gone on with inside the entry.

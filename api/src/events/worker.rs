@@ -185,7 +185,10 @@ impl Worker {
     /// One connection from its first command to its end.
     fn connection(&self, told_of_loss: &mut bool) -> Result<Infallible, Ended> {
         let mut redis = Connection::open(&self.config, self.projector.engine().epoch())?;
-        let mut at = redis.position()?;
+        let Some(mut at) = redis.position()? else {
+            let why = "the stream holds events and its cursor is gone, so nobody knows how far it was told";
+            return Err(Ended::Stopped(why.to_owned()));
+        };
         self.tell(&mut redis, &at, &at, &[])?;
         self.shared.connected.store(true, Relaxed);
         if std::mem::replace(told_of_loss, false) {
@@ -319,7 +322,7 @@ impl Worker {
             // The journal has ended: this server will soon.
             Err(_) => std::thread::park_timeout(IDLE),
         }
-        if redis.position()? == source.at {
+        if redis.position()? == Some(source.at) {
             Ok(())
         } else {
             Err(Ended::Lost("Redis has lost its end of the stream".to_owned()))

@@ -92,7 +92,12 @@ fn what_is_acknowledged_in_redis_mode_is_in_the_stream_when_the_answer_comes() {
 #[test]
 fn while_redis_is_down_nothing_is_shown_in_redis_mode_and_disk_goes_on() {
     let port = free_port();
+    // There when the cell begins, and gone from then on.
+    let redis = Redis::start(port);
     let server = Server::start_with(&with_redis(port, "ack_redis_time_ms = 50"));
+    server.wait_for_metric("berth_redis_connected 1");
+    drop(redis);
+    server.wait_for_metric("berth_redis_connected 0");
     let slots = ready(&server);
     let body = claims(&[claim("p1.0", &slots[0])]);
     let late = |reply: Reply| {

@@ -324,6 +324,45 @@ fn left(redis: &Redis) -> (i64, i64) {
     (number("pending"), number("lag"))
 }
 
+/// Removed by hand, or evicted: told again from the start it would be told twice.
+// rule: EVT-1
+#[test]
+fn a_stream_whose_cursor_is_gone_is_left_as_it_is() {
+    let store = tempfile::tempdir().unwrap();
+    let redis = Redis::start(store.path(), free_port());
+    let (server, slots) = server(&redis, "", 10, &[5]);
+    caught_up(&server);
+    let before = redis.events(STREAM);
+    let () = ::redis::cmd("DEL").arg(format!("{STREAM}:cursor")).query(&mut redis.connection()).unwrap();
+    server.wait_for_metric("berth_events_stopped 1");
+    server.post("/v1/bookings", &claims(&[claim("p1.0", &slots[0])])).expect(201);
+    assert_eq!(redis.events(STREAM), before);
+    // With both gone it begins anew.
+    let () = ::redis::cmd("DEL").arg(STREAM).query(&mut redis.connection()).unwrap();
+    let server = server.kill().start();
+    caught_up(&server);
+    assert_eq!(redis.events(STREAM).len(), before.len() + 1);
+}
+
+/// Another database of the journal's Redis: let in as that is.
+#[test]
+fn the_stream_is_told_to_a_redis_with_a_password() {
+    let store = tempfile::tempdir().unwrap();
+    let redis = Redis::start(store.path(), free_port());
+    let mut connection = redis.connection();
+    let () = ::redis::cmd("CONFIG").arg(&["SET", "requirepass", "sesame-17"]).query(&mut connection).unwrap();
+    let password = store.path().join("password");
+    std::fs::write(&password, "sesame-17\n").unwrap();
+    let (url, file) = (redis.url(), password.display());
+    let config = format!("[redis]\nurl = '{url}'\npassword_file = '{file}'\n[events]\nurl = '{url}/1'");
+    let server = Server::start_with(&config);
+    server.add_places();
+    caught_up(&server);
+    let () = ::redis::cmd("SELECT").arg(1).query(&mut connection).unwrap();
+    let told: u64 = ::redis::cmd("HGET").arg(&[&format!("{STREAM}:cursor"), "entry"]).query(&mut connection).unwrap();
+    assert_eq!(told, 2);
+}
+
 fn consumed(server: &Server, redis: &Redis) {
     caught_up(server);
     patiently("the consumer has read and acknowledged everything", || (left(redis) == (0, 0)).then_some(()));

@@ -37,7 +37,11 @@ fn every_acknowledged_booking_is_there_after_a_recovery_and_the_old_owner_is_fen
     let key = ["--code-key", key.to_str().unwrap()];
     refused(&recover(&redis, &new, &key), "--old-owner-is-dead");
     refused(&recover(&redis, &new, &["--old-owner-is-dead"]), "--code-key FILE");
-    assert!(!new.path("data").exists());
+    // An empty disk is no new cell, and nothing is put onto it; nor is it one where Redis cannot be asked.
+    refused(&new.serve().output().unwrap(), "is empty, and Redis holds");
+    let unknown = Home::new(&with_redis(free_port(), ""));
+    refused(&unknown.serve().output().unwrap(), "Redis cannot be asked whether it holds entries of this cell");
+    assert!(!new.path("data").exists() && !unknown.path("data").exists());
     book(&old, 4);
     let done = recover(&redis, &new, &["--old-owner-is-dead", key[0], key[1]]);
     let progress = String::from_utf8_lossy(&done.stderr);

@@ -12,145 +12,20 @@ use siphasher::sip::SipHasher24;
 
 use super::entry::Entry;
 use super::frame::{Frame, FrameError};
-use super::lock::{Lock, after};
-use super::reader::{FramePlace, ReadError, Tail, Torn, log_start, read_directory, used_segments};
+use super::lock::Lock;
+use super::reader::{FramePlace, Tail, Torn, log_start, read_directory, used_segments};
 use super::segment::{self, SEGMENT_HEADER_BYTES, fill_with_zeros};
 use super::snapshot::{self, SnapshotError, SnapshotReader};
 use super::storage::{Disk, Storage};
 use crate::code::BookingCodes;
 use crate::ids::{CellId, Epoch, Seq};
 
+pub use self::error::OpenError;
+
+mod error;
+
 /// The layout this build writes and reads.
 const LAYOUT_VERSION: u32 = 1;
-
-/// Why a data directory cannot be used. Nothing was written to it.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process owns it.
-    #[error("data directory {} is locked by another process{}", dir.display(), after(*waited))]
-    Locked {
-        /// The directory.
-        dir: PathBuf,
-        /// How long it was waited for.
-        waited: Duration,
-    },
-    /// The log does not do without the snapshots it was trimmed behind, and they cannot be read.
-    #[error(
-        "{error}; of the snapshots it goes with none could be used: {snapshots}. `berth recover` rebuilds a directory from Redis, \
-         `berth restore` from a backup"
-    )]
-    WithoutSnapshots {
-        /// What was found in the log.
-        error: Box<OpenError>,
-        /// Each snapshot's path, and what is wrong with it.
-        snapshots: String,
-    },
-    /// Written by another version.
-    #[error("data directory {} has layout {found}, this build reads layout {LAYOUT_VERSION}", dir.display())]
-    Version {
-        /// The directory.
-        dir: PathBuf,
-        /// What it says of itself.
-        found: String,
-    },
-    /// The key behind its booking codes is another than it was.
-    #[error(
-        "{} is not the key that the codes of this directory's bookings were made with; put the right one back",
-        path.display()
-    )]
-    CodeKey {
-        /// The key's file.
-        path: PathBuf,
-    },
-    /// Another cell's.
-    #[error("data directory {} is of cell {found}, not {expected}", dir.display())]
-    OtherCell {
-        /// The directory.
-        dir: PathBuf,
-        /// Whose it is.
-        found: String,
-        /// Whose it should be.
-        expected: CellId,
-    },
-    /// Not a data directory, and not empty.
-    #[error("{} holds files but is not a berth data directory", dir.display())]
-    Foreign {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// The operating system said no.
-    #[error("{}: {error}", path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// What it said.
-        error: io::Error,
-    },
-    /// The journal cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// A snapshot is of another version or cell, or does not fit the configured limits.
-    #[error("{}: {error}", path.display())]
-    Snapshot {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: SnapshotError,
-    },
-    /// The journal does not fit the configured limits, or contradicts itself.
-    #[error("the journal cannot be replayed: entry {seq}: {what}")]
-    Replay {
-        /// The entry.
-        seq: crate::ids::Seq,
-        /// Why.
-        what: String,
-    },
-    /// A recovery or a restore began to fill it and did not end.
-    #[error("{} is of a recovery or a restore that did not end: remove it and begin again", dir.display())]
-    Recovering {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// Redis holds entries that the log does not: a disk that lost what it had synced, or a copy of an older day.
-    #[error(
-        "Redis holds entries up to {redis}, the log only up to {log}: what was acknowledged is missing here. If the disk \
-         is lost, rebuild the directory with `berth recover --from URL --into DIR`"
-    )]
-    RedisAhead {
-        /// The newest entry in Redis.
-        redis: Seq,
-        /// The newest entry in the log.
-        log: Seq,
-    },
-    /// Redis holds a stream that did not come from this log.
-    #[error(
-        "Redis holds entries up to {redis} of another history than this log: give the cell a prefix of its own, or \
-         rebuild the directory with `berth recover --from URL --into DIR`"
-    )]
-    RedisDiverged {
-        /// The newest entry in Redis.
-        redis: Seq,
-    },
-    /// Another owner has taken the cell over.
-    #[error(
-        "another owner took epoch {redis} in Redis, and this directory knows of {own}: it is an old copy, and must not \
-         serve again. What the other has can be rebuilt with `berth recover --from URL --into DIR`"
-    )]
-    Fenced {
-        /// The epoch in Redis.
-        redis: Epoch,
-        /// The newest epoch of this directory.
-        own: Epoch,
-    },
-    /// A limit in the configuration that cannot be.
-    #[error("{field}: {reason}")]
-    Config {
-        /// The field.
-        field: &'static str,
-        /// Why not.
-        reason: String,
-    },
-}
 
 /// What a data directory says of itself.
 pub(crate) const META: &str = "berth.meta";

@@ -15,11 +15,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Given back with the value, or before.
 #[derive(Debug)]
-pub(super) struct Lock(Mutex<Option<Box<dyn fmt::Debug + Send + Sync>>>);
+pub(crate) struct Lock(Mutex<Option<Box<dyn fmt::Debug + Send + Sync>>>);
 
 impl Lock {
     /// Takes it, and waits so long for whoever has it.
-    pub(super) fn take(storage: &dyn Storage, wait: Duration) -> Result<Lock, OpenError> {
+    pub(crate) fn take(storage: &dyn Storage, wait: Duration) -> Result<Lock, OpenError> {
         let watch = Stopwatch::start();
         loop {
             match storage.lock() {

@@ -15,7 +15,7 @@ pub(crate) mod directory;
 pub mod entry;
 pub(crate) mod fence;
 pub mod frame;
-mod lock;
+pub(crate) mod lock;
 pub mod reader;
 pub mod redis_stream;
 pub(crate) mod reserve;

@@ -13,177 +13,33 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
+use std::time::Duration;
 
 use redis::{
     ClientTlsConfig, Connection, ConnectionAddr, ConnectionInfo, ConnectionLike as _, ErrorKind,
     IntoConnectionInfo as _, RedisError, Script, ScriptInvocation, TlsCertificates,
 };
 
+use self::scripts::Scripts;
+use self::server::{VERSION_WAITAOF, look};
 use super::frame::Link;
 use super::stream::{Head, SNAPSHOTS_KEPT, ServerState, Shipment, Stream, StreamError, Timeouts, Whole};
 use crate::config::RedisConfig;
 use crate::ids::{Epoch, Seq};
 
-/// The oldest server that has what the scripts need.
-const VERSION_MIN: (u32, u32) = (7, 0);
-/// The oldest server that has `WAITAOF`.
-const VERSION_WAITAOF: (u32, u32) = (7, 2);
+mod scripts;
+mod server;
 
-// KEYS: head, stream. ARGV: epoch, owner, then what the script needs.
-// rule: FNC-1 an append to the stream names its epoch, its place and the link before it, and is refused otherwise
-const GUARD: &str = r"
-local at = redis.call('HMGET', KEYS[1], 'epoch', 'owner', 'last', 'link', 'length', 'base', 'snapshots')
-local epoch = tonumber(at[1] or '0')
-if epoch > tonumber(ARGV[1]) or (epoch == tonumber(ARGV[1]) and at[2] ~= ARGV[2]) then return {'fenced', at[1]} end
-local function pieces(s0) return redis.call('HLEN', ARGV[3] .. s0) end
-";
-
-/// Says where the stream stands; for a reader that takes nothing.
-const HEAD: &str = r"
-local at = redis.call('HMGET', KEYS[1], 'epoch', 'owner', 'last', 'link', 'length', 'base', 'snapshots')
-local function pieces(s0) return redis.call('HLEN', ARGV[3] .. s0) end
-";
-
-/// The end of both: only snapshots of which every piece is there are told.
-const TELL: &str = r"
-local length, damaged, last = redis.call('XLEN', KEYS[2]), '', at[3] or '0'
-if tostring(length) ~= (at[5] or '0') then
-  damaged = 'the stream has ' .. length .. ' frames where ' .. (at[5] or '0') .. ' were appended'
-  if not at[3] and length > 0 then
-    last = string.match(redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1][1], '%d+')
-  end
-end
-local whole = {}
-for s0, s1, n, bytes in string.gmatch(at[7] or '', '(%d+)/(%d+)/(%d+)/(%d+)') do
-  if pieces(s0) == tonumber(n) then whole[#whole + 1] = s0 .. '/' .. s1 .. '/' .. n .. '/' .. bytes end
-end
-return {'ok', last, at[4] or '', at[1] or '0', at[6] or '0', table.concat(whole, ' '), damaged}
-";
-
-const TAKE: &str = r"
-redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'owner', ARGV[2])
-at[1] = ARGV[1]
-";
-
-/// ARGV from 4: the first entry, the link before it, the link of the last frame, then the last entry and the bytes of
-/// each frame. Ids ascend, so that the first `XADD` fails if any would.
-const APPEND_CHECK: &str = r"
-if tonumber(at[3] or '0') + 1 ~= tonumber(ARGV[4]) then return {'elsewhere'} end
-if at[4] and at[4] ~= ARGV[5] then return {'diverged'} end
-";
-
-/// What is done then.
-const APPEND: &str = r"
-local length = tonumber(at[5] or '0')
-for i = 7, #ARGV, 2 do
-  redis.call('XADD', KEYS[2], ARGV[i] .. '-0', 'f', ARGV[i + 1])
-  length = length + 1
-end
-redis.call('HSET', KEYS[1], 'last', ARGV[#ARGV - 1], 'link', ARGV[6], 'epoch', ARGV[1], 'owner', ARGV[2], 'length', length)
-return {'ok'}
-";
-
-/// ARGV from 4: S0, the piece's number, its bytes.
-const PUT_PIECE: &str = r"
-if ARGV[5] == '0' then
-  local before = redis.call('HGET', KEYS[1], 'uploading')
-  redis.call('HSET', KEYS[1], 'uploading', ARGV[4])
-  if before and not string.find(' ' .. (at[7] or ''), ' ' .. before .. '/', 1, true) then
-    redis.call('UNLINK', ARGV[3] .. before)
-  end
-  redis.call('UNLINK', ARGV[3] .. ARGV[4])
-end
-redis.call('HSET', ARGV[3] .. ARGV[4], ARGV[5], ARGV[6])
-return {'ok'}
-";
-
-/// ARGV from 4: S0, S1, pieces, bytes, how many to keep.
-const KEEP: &str = r"
-if pieces(ARGV[4]) ~= tonumber(ARGV[6]) or tonumber(at[3] or '0') < tonumber(ARGV[5]) then return {'notwhole'} end
-local kept = {ARGV[4] .. '/' .. ARGV[5] .. '/' .. ARGV[6] .. '/' .. ARGV[7]}
-for s0, rest in string.gmatch(at[7] or '', '(%d+)(/%d+/%d+/%d+)') do
-  if s0 ~= ARGV[4] then
-    if #kept < tonumber(ARGV[8]) then kept[#kept + 1] = s0 .. rest else redis.call('UNLINK', ARGV[3] .. s0) end
-  end
-end
-redis.call('HSET', KEYS[1], 'snapshots', table.concat(kept, ' '))
-redis.call('HDEL', KEYS[1], 'uploading')
-return {'ok'}
-";
-
-/// ARGV 4: the last entry to drop.
-// rule: FNC-4 the stream is trimmed only behind a snapshot that is whole in Redis
-const TRIM: &str = r"
-local last, covered = tonumber(at[3] or '0'), false
-for s0, s1, n in string.gmatch(at[7] or '', '(%d+)/(%d+)/(%d+)/%d+') do
-  if tonumber(s0) >= tonumber(ARGV[4]) and tonumber(s1) <= last and pieces(s0) == tonumber(n) then covered = true end
-end
-if not covered then return {'notwhole'} end
-if tonumber(ARGV[4]) > tonumber(at[6] or '0') then
-  redis.call('XTRIM', KEYS[2], 'MINID', '=', ARGV[5] .. '-0')
-  redis.call('HSET', KEYS[1], 'base', ARGV[4], 'length', redis.call('XLEN', KEYS[2]))
-end
-return {'ok'}
-";
-
-/// ARGV from 4: base, its link, then S0, S1, pieces and bytes of the snapshot if there is one.
-const INSTALL: &str = r"
-if ARGV[6] and pieces(ARGV[6]) ~= tonumber(ARGV[8]) then return {'notwhole'} end
-for s0 in string.gmatch(at[7] or '', '(%d+)/%d+/%d+/%d+') do
-  if s0 ~= ARGV[6] then redis.call('UNLINK', ARGV[3] .. s0) end
-end
-local before = redis.call('HGET', KEYS[1], 'uploading')
-if before and before ~= ARGV[6] then redis.call('UNLINK', ARGV[3] .. before) end
-redis.call('UNLINK', KEYS[2])
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'owner', ARGV[2], 'base', ARGV[4], 'length', 0)
-if ARGV[4] ~= '0' then redis.call('HSET', KEYS[1], 'last', ARGV[4], 'link', ARGV[5]) end
-if ARGV[6] then
-  redis.call('HSET', KEYS[1], 'snapshots', ARGV[6] .. '/' .. ARGV[7] .. '/' .. ARGV[8] .. '/' .. ARGV[9])
-end
-return {'ok'}
-";
-
-/// Runs also when the server is out of memory: it takes next to none, or gives some back.
-const ALLOW_OOM: &str = "#!lua flags=allow-oom\n";
-
-struct Scripts {
-    head: Script,
-    take: Script,
-    append: Script,
-    put_piece: Script,
-    keep: Script,
-    trim: Script,
-    install: Script,
-}
-
-impl Scripts {
-    fn new() -> Self {
-        let script = |parts: &[&str]| Script::new(&parts.concat());
-        let check = if cfg!(berth_fault = "skip_head_check") { "" } else { APPEND_CHECK };
-        Self {
-            head: script(&["#!lua flags=no-writes\n", HEAD, TELL]),
-            take: script(&[ALLOW_OOM, GUARD, TAKE, TELL]),
-            append: script(&["#!lua\n", GUARD, check, APPEND]),
-            put_piece: script(&["#!lua\n", GUARD, PUT_PIECE]),
-            keep: script(&[ALLOW_OOM, GUARD, KEEP]),
-            trim: script(&[ALLOW_OOM, GUARD, TRIM]),
-            install: script(&[ALLOW_OOM, GUARD, INSTALL]),
-        }
-    }
-}
-
-/// What a connected server was found to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Found {
-    version: (u32, u32),
-    state: ServerState,
-    aof: bool,
-}
+/// How long a server may take to have on its disk what it was sent: more than the second of `appendfsync everysec`.
+const SETTLE_WAIT: Duration = Duration::from_secs(2);
 
 /// A connection to a Redis, made when it is first used.
 pub struct RedisStream {
     client: redis::Client,
+    /// Host and port, for errors.
+    place: String,
+    /// As configured, and those in force.
+    configured: Timeouts,
     timeouts: Timeouts,
     /// Tells this owner from a copy of its directory that takes the same epoch.
     owner: String,
@@ -214,7 +70,9 @@ impl RedisStream {
         random.map_err(|error| format!("/dev/urandom: {error}"))?;
         let prefix = &config.prefix;
         Ok(Self {
+            place: client.get_connection_info().addr().to_string(),
             client,
+            configured: config.timeouts,
             timeouts: config.timeouts,
             owner: format!("{:016x}", u64::from_le_bytes(token)),
             head: format!("{prefix}:head"),
@@ -236,21 +94,50 @@ impl RedisStream {
         if connection.is_open() && !answer.as_ref().is_err_and(breaks) {
             self.connection = Some(connection);
         }
-        answer.map_err(|error| stream_error(&error))
+        answer.map_err(|error| self.stream_error(&error))
     }
 
     fn connect(&mut self) -> Result<Connection, StreamError> {
-        let connect = || {
-            let mut connection = self.client.get_connection_with_timeout(self.timeouts.connect)?;
-            connection.set_read_timeout(Some(self.timeouts.answer))?;
-            connection.set_write_timeout(Some(self.timeouts.answer))?;
-            let info: String = redis::cmd("INFO").query(&mut connection)?;
-            Ok((connection, info))
-        };
-        let (connection, info) = connect().map_err(|error| stream_error(&error))?;
-        let found = look(&info)?;
-        self.settles = found.aof && found.version >= VERSION_WAITAOF;
+        let timeouts = self.timeouts;
+        let connection = self.client.get_connection_with_timeout(timeouts.connect);
+        let connection =
+            connection.and_then(|connection| wait_at_most(&connection, timeouts.answer).map(|()| connection));
+        let mut connection = connection.map_err(|error| self.no_connection(&error))?;
+        let info: String = redis::cmd("INFO").query(&mut connection).map_err(|error| self.stream_error(&error))?;
+        self.found(&info)?;
         Ok(connection)
+    }
+
+    /// Notes what the server is.
+    fn found(&mut self, info: &str) -> Result<ServerState, StreamError> {
+        let found = look(info)?;
+        self.settles = found.aof && found.version >= VERSION_WAITAOF;
+        Ok(found.state)
+    }
+
+    fn no_connection(&self, error: &RedisError) -> StreamError {
+        if error.is_timeout() {
+            let time = self.timeouts.connect.as_millis();
+            return StreamError::Lost(format!("{}: no connection within {time} ms", self.place));
+        }
+        self.stream_error(error)
+    }
+
+    /// The kind and Redis's own words; never the URL, which may hold a password.
+    fn stream_error(&self, error: &RedisError) -> StreamError {
+        if error.code() == Some("OOM") {
+            return StreamError::OutOfMemory;
+        }
+        let place = &self.place;
+        match error.kind() {
+            ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::AuthenticationFailed => {
+                StreamError::Refused(error.to_string())
+            }
+            _ if error.is_timeout() => {
+                StreamError::Lost(format!("{place}: no answer within {} ms", self.timeouts.answer.as_millis()))
+            }
+            _ => StreamError::Lost(format!("{place}: {error}")),
+        }
     }
 
     fn run<T: redis::FromRedisValue>(
@@ -342,56 +229,16 @@ pub(crate) fn head(said: &[String]) -> Result<Head, StreamError> {
     })
 }
 
-/// What `INFO` says of the server.
-fn look(info: &str) -> Result<Found, StreamError> {
-    let field = |name: &str| {
-        let after = |line: &'_ str| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim_end().to_owned());
-        info.lines().find_map(after)
-    };
-    let number = |name: &str| field(name).and_then(|text| text.parse().ok()).unwrap_or(0u64);
-    let said = field("redis_version").unwrap_or_default();
-    let mut parts = said.split('.').map(|part| part.parse().unwrap_or(0));
-    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    if version < VERSION_MIN {
-        return Err(StreamError::Unfit(format!("Redis {said} is too old: 7.0 is the oldest that will do")));
-    }
-    let (used, max) = (number("used_memory"), number("maxmemory"));
-    let policy = field("maxmemory_policy").unwrap_or_default();
-    let mut warnings = Vec::new();
-    if policy != "noeviction" {
-        if max > 0 {
-            let what = format!("Redis evicts ({policy}): set maxmemory-policy to noeviction; nothing is shipped to it");
-            return Err(StreamError::Unfit(what));
-        }
-        warnings.push(format!("Redis has maxmemory-policy {policy}: set it to noeviction"));
-    }
-    if max == 0 {
-        warnings.push("Redis has no maxmemory: set one, so that it refuses before the machine kills it".to_owned());
-    }
-    let aof = field("aof_enabled").as_deref() == Some("1");
-    if !aof {
-        warnings.push("Redis keeps no append-only file: what it holds may go when it restarts".to_owned());
-    }
-    let state = ServerState { memory_used_bytes: used, memory_max_bytes: max, warnings };
-    Ok(Found { version, state, aof })
-}
-
-/// Whether nothing is known of the connection after this error.
+/// Whether to make another connection after this error: nothing is known of this one, or its server is not the one to write to
+/// any more, and the name or address may lead to another by now.
 fn breaks(error: &RedisError) -> bool {
-    error.code().is_none() || error.is_unrecoverable_error()
+    let elsewhere = matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "MOVED"));
+    error.code().is_none() || elsewhere || error.is_unrecoverable_error()
 }
 
-/// The kind and Redis's own words; never the URL, which may hold a password.
-fn stream_error(error: &RedisError) -> StreamError {
-    if error.code() == Some("OOM") {
-        return StreamError::OutOfMemory;
-    }
-    match error.kind() {
-        ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::AuthenticationFailed => {
-            StreamError::Refused(error.to_string())
-        }
-        _ => StreamError::Lost(error.to_string()),
-    }
+fn wait_at_most(connection: &Connection, time: Duration) -> Result<(), RedisError> {
+    connection.set_read_timeout(Some(time))?;
+    connection.set_write_timeout(Some(time))
 }
 
 fn hex(link: Link) -> String {
@@ -399,6 +246,15 @@ fn hex(link: Link) -> String {
 }
 
 impl Stream for RedisStream {
+    fn hurry(&mut self, at_most: Option<Duration>) {
+        let Timeouts { connect, answer } = self.configured;
+        let at_most = at_most.unwrap_or(Duration::MAX);
+        self.timeouts = Timeouts { connect: connect.min(at_most), answer: answer.min(at_most) };
+        let answer = self.timeouts.answer;
+        // A connection that cannot be told is made anew.
+        self.connection = self.connection.take().filter(|connection| wait_at_most(connection, answer).is_ok());
+    }
+
     fn head(&mut self) -> Result<Head, StreamError> {
         let said: Vec<String> = self.run(|scripts| &scripts.head, Epoch(0), |_| {})?;
         head(&said)
@@ -428,23 +284,28 @@ impl Stream for RedisStream {
         self.settles
     }
 
-    fn settle(&mut self) -> Result<(), StreamError> {
+    fn settle(&mut self) -> Result<bool, StreamError> {
         if !self.settles {
-            return Ok(());
+            return Ok(true);
         }
-        // Answers before the connection's own time-out.
-        let wait = u64::try_from(self.timeouts.answer.as_millis()).unwrap_or(u64::MAX) / 10 * 9;
-        let on_disk: Vec<u64> =
-            self.ask(|_, connection| redis::cmd("WAITAOF").arg(1).arg(0).arg(wait.max(1)).query(connection))?;
-        match on_disk.first() {
-            Some(1..) => Ok(()),
-            _ => Err(StreamError::Lost("Redis did not get its append-only file to disk in time".to_owned())),
-        }
+        let on_disk: Vec<u64> = self.ask(|this, connection| {
+            // However short an answer of another kind may take.
+            wait_at_most(connection, SETTLE_WAIT + this.timeouts.answer)?;
+            let answer = redis::cmd("WAITAOF").arg(1).arg(0).arg(SETTLE_WAIT.as_secs() * 1000).query(connection);
+            wait_at_most(connection, this.timeouts.answer)?;
+            answer
+        })?;
+        Ok(matches!(on_disk.first(), Some(1..)))
     }
 
     fn server(&mut self) -> Result<ServerState, StreamError> {
         let info: String = self.ask(|_, connection| redis::cmd("INFO").query(connection))?;
-        Ok(look(&info)?.state)
+        let state = self.found(&info);
+        if state.is_err() {
+            // Another server may be there by now.
+            self.connection = None;
+        }
+        state
     }
 
     fn put_piece(&mut self, epoch: Epoch, s0: Seq, number: u64, bytes: &[u8]) -> Result<(), StreamError> {

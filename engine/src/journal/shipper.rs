@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use self::upload::Upload;
+use super::fence::OTHER_HISTORY;
 use super::frame::Link;
 use super::reader;
 use super::snapshot::{self, SnapshotError};
@@ -19,7 +20,7 @@ use super::storage::Storage;
 use super::stream::{Head, SNAPSHOTS_KEPT, Shipment, Stream, StreamError, Whole};
 use super::tail::{Cursor, TailError};
 use super::watermark::Watermark;
-use crate::error::Failure;
+use crate::clock::Stopwatch;
 use crate::ids::{CellId, Epoch, Seq};
 
 pub use self::shared::ShipperStats;
@@ -41,7 +42,9 @@ const BATCH_BYTES: usize = 1 << 20;
 /// One look in so many also asks how the server stands.
 const ASK_SERVER_EVERY: u32 = 25;
 /// Bytes appended before the server is asked to have them on its disk, while there is more to ship.
-const SETTLE_BYTES: usize = 64 << 20;
+const SETTLE_BYTES: u64 = 64 << 20;
+/// And the time after which it is asked, whatever comes: as long as asking took, so that half of the time is for shipping.
+const SETTLE_TIME_MIN: Duration = Duration::from_millis(50);
 
 /// What a turn of the shipper came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +103,12 @@ struct Place {
     base: Seq,
     /// Behind `last`; absent while the log has nothing.
     cursor: Option<Cursor>,
-    /// Appended and not yet known to be on the server's disk.
-    unsettled_bytes: usize,
+    /// Bytes appended and not yet counted as there: the server is still to say that it has them on its disk.
+    uncounted_bytes: u64,
+    /// Something is uncounted: since when, or since the server was last asked in vain.
+    uncounted: Option<Stopwatch>,
+    /// It was asked in vain.
+    late: bool,
 }
 
 /// The shipper of one cell, turned step by step by one thread.
@@ -127,6 +134,8 @@ pub(crate) struct Shipper {
     looks: u32,
     /// Waited after the last failure.
     backoff: Duration,
+    /// How long asking the server to have everything on its disk took the last time.
+    settle_time: Duration,
 }
 
 impl Shipper {
@@ -155,6 +164,7 @@ impl Shipper {
             damaged: None,
             looks: 0,
             backoff: Duration::ZERO,
+            settle_time: Duration::ZERO,
         }
     }
 
@@ -190,10 +200,16 @@ impl Shipper {
         })
     }
 
+    /// The next turn asks how the server stands, also while there is no time to look.
+    pub(crate) fn ask_soon(&mut self) {
+        self.looks = ASK_SERVER_EVERY;
+    }
+
     fn run(&mut self, does: impl FnOnce(&mut Self) -> Result<bool, Ended>) -> ShipTurn {
         if self.shared.stopped.load(Relaxed) {
             return ShipTurn::Stopped;
         }
+        self.shared.look();
         let frames = self.shared.frames.load(Relaxed);
         let ended = match does(self) {
             Ok(more) => {
@@ -214,7 +230,11 @@ impl Shipper {
                 self.backoff = (self.backoff * 2).clamp(IDLE, BACKOFF_MAX);
                 ShipTurn::Lost(self.backoff)
             }
-            Ended::Stopped(why) => self.stop(why),
+            Ended::Stopped(why) => {
+                // The log is not kept for this stream any more, so a later start may have nothing left to compare it with.
+                let _ = self.storage.write_whole(OTHER_HISTORY, format!("{why}\n").as_bytes());
+                self.stop(why)
+            }
             Ended::Fenced(epoch) => {
                 let why = format!("another owner took epoch {epoch}, this one has {}", self.epoch);
                 self.shared.fenced.store(true, Relaxed);
@@ -226,9 +246,7 @@ impl Shipper {
     }
 
     fn stop(&mut self, why: String) -> ShipTurn {
-        self.marks.fail_redis(Failure::RedisStopped { reason: why.clone() });
-        *self.shared.last_error.lock() = Some(why);
-        self.shared.stopped.store(true, Relaxed);
+        self.shared.stop(why);
         ShipTurn::Stopped
     }
 
@@ -242,8 +260,11 @@ impl Shipper {
             self.arrive()?;
             return Ok(true);
         }
+        if self.looks >= ASK_SERVER_EVERY {
+            self.ask_server()?;
+        }
         let shipped = self.ship()?;
-        self.settle(shipped)?;
+        self.settle()?;
         let uploaded = !self.shared.is_closing() && self.upload()?;
         Ok(shipped || uploaded)
     }
@@ -252,12 +273,14 @@ impl Shipper {
     fn arrive(&mut self) -> Result<(), Ended> {
         let head = self.stream.take(self.epoch)?;
         self.ask_server()?;
+        let written = self.marks.bytes.load(Relaxed);
         let durable = self.marks.durable();
         if head.last > durable {
             let last = head.last;
             return Err(Ended::Stopped(format!("Redis is ahead of the log: it holds entry {last}, the log {durable}")));
         }
         let there = if head.damaged.is_some() { Seq(0) } else { head.last };
+        self.shared.found_at_most(there);
         if there < self.marks.in_redis() {
             // What it lost is in the log, and an answer that waits for Redis waits again.
             self.marks.set_in_redis(there);
@@ -276,10 +299,17 @@ impl Shipper {
         }
         self.resume_upload()?;
         let cursor = if durable > Seq(0) { Some(self.cursor(last, link)?) } else { None };
-        let unsettled_bytes = usize::from(self.stream.settles());
-        self.place = Some(Place { last, link, base: head.base.min(last), cursor, unsettled_bytes });
+        let behind = cursor.as_ref().map_or(Ok(0), |cursor| cursor.bytes_until(durable))?;
+        self.shared.anchor(behind, written);
+        if self.storage.open(OTHER_HISTORY).is_ok() {
+            // The stream is this log's again.
+            let _ = self.storage.remove(OTHER_HISTORY);
+        }
+        let base = head.base.min(last);
+        let uncounted = Some(Stopwatch::start());
+        self.place = Some(Place { last, link, base, cursor, uncounted_bytes: 0, uncounted, late: false });
         if !self.stream.settles() {
-            self.marks.set_in_redis(last);
+            self.count();
         }
         self.shared.connected.store(true, Relaxed);
         Ok(())
@@ -439,32 +469,48 @@ impl Shipper {
             done => done?,
         }
         (place.last, place.link) = (newest.header.last(), Some(newest.link));
-        place.unsettled_bytes += bytes;
-        self.shared.place.store(cursor.log_place(), Relaxed);
+        place.uncounted_bytes += bytes as u64;
+        place.uncounted.get_or_insert_with(Stopwatch::start);
         self.shared.frames.fetch_add(batch.len() as u64, Relaxed);
         self.shared.bytes.fetch_add(bytes as u64, Relaxed);
         place.cursor = Some(cursor);
-        if !self.stream.settles() {
-            self.marks.set_in_redis(place.last);
-        }
         self.place = Some(place);
         Ok(true)
     }
 
     /// Where the server can tell, an entry counts as in Redis when it is on the server's disk. That is asked when there is
-    /// nothing more to append, or so many bytes were.
-    fn settle(&mut self, shipped: bool) -> Result<(), Ended> {
+    /// nothing more to append, or for so long or so many bytes it was not.
+    fn settle(&mut self) -> Result<(), Ended> {
         let Some(place) = &mut self.place else { return Ok(()) };
-        if !self.stream.settles() || place.unsettled_bytes == 0 {
+        let Some(since) = place.uncounted else { return Ok(()) };
+        if !self.stream.settles() {
+            self.count();
             return Ok(());
         }
-        if shipped && place.unsettled_bytes < SETTLE_BYTES && place.last < self.marks.durable() {
+        let rests = place.last >= self.marks.durable() || place.uncounted_bytes >= SETTLE_BYTES;
+        if since.elapsed() < self.settle_time.max(SETTLE_TIME_MIN) && (place.late || !rests) {
             return Ok(());
         }
-        self.stream.settle()?;
-        place.unsettled_bytes = 0;
-        self.marks.set_in_redis(place.last);
+        let watch = Stopwatch::start();
+        let settled = self.stream.settle()?;
+        self.settle_time = watch.elapsed();
+        if settled {
+            self.count();
+        } else {
+            self.shared.disk_late.store(true, Relaxed);
+            // Asked again after a while. Meanwhile everything else goes on.
+            place.late = true;
+            place.uncounted = Some(Stopwatch::start());
+        }
         Ok(())
+    }
+
+    /// What was appended is as safe as this server can make it.
+    fn count(&mut self) {
+        let Some(place) = &mut self.place else { return };
+        (place.uncounted, place.late) = (None, false);
+        self.shared.disk_late.store(false, Relaxed);
+        self.shared.in_redis(place.last, std::mem::take(&mut place.uncounted_bytes));
     }
 }
 

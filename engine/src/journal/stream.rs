@@ -124,6 +124,9 @@ pub enum StreamError {
 ///
 /// Connects when it is first used, and again at the first call after a [`StreamError::Lost`].
 pub trait Stream: Send + fmt::Debug {
+    /// From now on waits at most this long for a connection and for an answer; with `None` as long as it was configured to.
+    fn hurry(&mut self, _at_most: Option<Duration>) {}
+
     /// Where the stream stands. Changes nothing.
     ///
     /// # Errors
@@ -144,14 +147,14 @@ pub trait Stream: Send + fmt::Debug {
     fn append(&mut self, epoch: Epoch, frames: &[Shipment]) -> Result<(), StreamError>;
 
     /// Whether this server can say when an append is as durable as it can make it: then [`Stream::settle`] waits for that,
-    /// else an append that was answered is all there is.
+    /// else an append that was answered is all there is. May change when the server is asked how it stands.
     fn settles(&self) -> bool;
 
-    /// Waits until all that was appended on this connection is on the server's disk.
+    /// Waits until all that was appended on this connection is on the server's disk; false if it was not in time.
     ///
     /// # Errors
-    /// Lost, also if it took too long.
-    fn settle(&mut self) -> Result<(), StreamError>;
+    /// Lost or refused.
+    fn settle(&mut self) -> Result<bool, StreamError>;
 
     /// How the server stands. Changes nothing.
     ///

@@ -26,12 +26,11 @@ impl From<io::Error> for TailError {
 }
 
 /// A place in the segment files.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cursor {
     storage: Arc<dyn Storage>,
     index: u64,
     file: Arc<dyn StorageFile>,
-    segment_bytes: u64,
     at: u64,
     /// The newest entry before this place.
     last: Seq,
@@ -66,8 +65,8 @@ impl Cursor {
         };
         let file = storage.open(&name)?;
         let (at, last) = (SEGMENT_HEADER_BYTES as u64, Seq(header.first.0 - 1));
-        let (segment_bytes, link) = (header.segment_bytes, header.previous);
-        Ok(Cursor { storage, index, file, segment_bytes, at, last, link })
+        let link = header.previous;
+        Ok(Cursor { storage, index, file, at, last, link })
     }
 
     /// The start of the log.
@@ -85,9 +84,23 @@ impl Cursor {
         (self.last, self.link)
     }
 
-    /// This place as one number that grows along the log.
-    pub(crate) fn log_place(&self) -> u64 {
-        self.index * self.segment_bytes + self.at
+    /// Bytes of the frames from here to the one that entry `until` ends. Reads nothing of them but their headers.
+    pub(crate) fn bytes_until(&self, until: Seq) -> Result<u64, TailError> {
+        let mut ahead = self.clone();
+        let mut bytes = 0;
+        while ahead.last < until {
+            match ahead.header_here()? {
+                Some(header) if header.last() <= until => {
+                    let len = header.total_bytes() as u64;
+                    bytes += len;
+                    ahead.at += len;
+                    ahead.last = header.last();
+                }
+                Some(_) => break,
+                None => ahead.next_segment()?,
+            }
+        }
+        Ok(bytes)
     }
 
     /// The next frame, if it ends at or before `until`.
@@ -106,14 +119,18 @@ impl Cursor {
                 return Ok(Some(frame));
             }
             // Entries up to `until` are on disk, so they go on in the next segment.
-            let file = self.storage.open(&segment::name(self.index + 1))?;
-            self.index += 1;
-            self.file = file;
-            self.at = SEGMENT_HEADER_BYTES as u64;
+            self.next_segment()?;
         }
     }
 
-    fn frame_here(&self) -> Result<Option<Shipment>, TailError> {
+    fn next_segment(&mut self) -> Result<(), TailError> {
+        self.file = self.storage.open(&segment::name(self.index + 1))?;
+        self.index += 1;
+        self.at = SEGMENT_HEADER_BYTES as u64;
+        Ok(())
+    }
+
+    fn header_here(&self) -> Result<Option<FrameHeader>, TailError> {
         let mut head = [0u8; FRAME_HEADER_BYTES];
         match self.file.read_exact_at(self.at, &mut head) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -122,14 +139,24 @@ impl Cursor {
         if head[..4] == [0; 4] {
             return Ok(None);
         }
-        let wrong = |what: String| TailError::Now(format!("segment {} offset {}: {what}", self.index, self.at));
         // The header has a checksum of its own, so a length read from it can be trusted.
-        let header = FrameHeader::peek(&head).ok_or_else(|| wrong("no frame starts here".to_owned()))?;
+        match FrameHeader::peek(&head) {
+            Some(header) => Ok(Some(header)),
+            None => Err(self.wrong("no frame starts here")),
+        }
+    }
+
+    fn wrong(&self, what: &str) -> TailError {
+        TailError::Now(format!("segment {} offset {}: {what}", self.index, self.at))
+    }
+
+    fn frame_here(&self) -> Result<Option<Shipment>, TailError> {
+        let Some(header) = self.header_here()? else { return Ok(None) };
         let mut bytes = vec![0u8; header.total_bytes()];
         self.file.read_exact_at(self.at, &mut bytes)?;
-        let frame = Frame::read(&bytes).map_err(|error| wrong(error.to_string()))?;
+        let frame = Frame::read(&bytes).map_err(|error| self.wrong(&error.to_string()))?;
         if frame.header.first != self.last.next() || frame.header.previous != self.link {
-            return Err(wrong(format!("the frame does not follow entry {}", self.last)));
+            return Err(self.wrong(&format!("the frame does not follow entry {}", self.last)));
         }
         let (header, link) = (frame.header, frame.link);
         Ok(Some(Shipment { header, link, bytes }))

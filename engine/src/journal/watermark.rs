@@ -124,8 +124,6 @@ pub(crate) struct Watermark {
     pub(crate) batches: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) sync_nanos: AtomicU64,
-    /// Where the next frame goes: segment index times segment bytes, and the offset.
-    pub(crate) log_place: AtomicU64,
 }
 
 impl Watermark {
@@ -136,7 +134,6 @@ impl Watermark {
             batches: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             sync_nanos: AtomicU64::new(0),
-            log_place: AtomicU64::new(0),
         }
     }
 

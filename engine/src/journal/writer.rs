@@ -151,7 +151,6 @@ impl Writer {
         self.marks.sync_nanos.fetch_add(watch.nanos(), Relaxed);
         self.marks.batches.fetch_add(1, Relaxed);
         self.marks.bytes.fetch_add(len, Relaxed);
-        self.marks.log_place.store(self.segment.index * self.segment.bytes + self.at, Relaxed);
         // Before anybody is told: who then submits meets the new figure.
         self.reserve.written(self.segment.bytes - self.at);
         if !cfg!(berth_fault = "ack_before_durable") {

@@ -129,3 +129,33 @@ fn a_stream_without_its_snapshots_is_not_taken_for_a_whole_one() {
     let error = into(&redis, &MemoryDisk::new(10), None).unwrap_err();
     assert!(error.to_string().contains("no snapshot there can be used"), "{error}");
 }
+
+/// Wiped, with an owner that took its epoch again and has shipped nothing yet.
+// rule: FNC-6
+#[test]
+fn an_empty_stream_is_nothing_to_recover_and_its_owner_is_not_fenced() {
+    let redis = MemoryRedis::new(11);
+    runs(&redis, 1);
+    redis.wipe();
+    let mut owner = redis.connect();
+    // The first call on a dead connection fails.
+    let _ = owner.take(Epoch(2));
+    owner.take(Epoch(2)).unwrap();
+    let disk = MemoryDisk::new(11);
+    assert!(matches!(into(&redis, &disk, None), Err(RecoverError::Nothing)));
+    assert_eq!(redis.head().epoch, Epoch(2));
+    owner.take(Epoch(2)).unwrap();
+}
+
+// rule: FNC-6
+#[test]
+fn of_two_recoveries_into_one_directory_the_second_finds_it_taken() {
+    let redis = MemoryRedis::new(12);
+    runs(&redis, 1);
+    let disk = MemoryDisk::new(12);
+    let lock = disk.lock().unwrap();
+    assert!(matches!(into(&redis, &disk, None), Err(RecoverError::Open(OpenError::Locked { .. }))));
+    assert_eq!(redis.head().epoch, Epoch(1), "and nobody was fenced");
+    drop(lock);
+    into(&redis, &disk, None).unwrap();
+}

@@ -304,8 +304,8 @@ impl Stream for Hostile {
         false
     }
 
-    fn settle(&mut self) -> Result<(), StreamError> {
-        Ok(())
+    fn settle(&mut self) -> Result<bool, StreamError> {
+        Ok(true)
     }
 
     fn server(&mut self) -> Result<ServerState, StreamError> {

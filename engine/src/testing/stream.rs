@@ -100,6 +100,10 @@ struct Server {
     tokens: u64,
     /// Connections made before this are dead.
     life: u64,
+    state: ServerState,
+    /// With an append-only file that can be waited for: whether the disk under it keeps up.
+    keeps_up: Option<bool>,
+    panics: bool,
 }
 
 /// The server. Clones are the same server.
@@ -121,6 +125,9 @@ impl MemoryRedis {
             slept_ms: 0,
             tokens: 0,
             life: 0,
+            state: ServerState::default(),
+            keeps_up: None,
+            panics: false,
         })))
     }
 
@@ -129,7 +136,8 @@ impl MemoryRedis {
     pub fn connect(&self) -> MemoryStream {
         let mut server = self.0.lock();
         server.tokens += 1;
-        MemoryStream { server: self.clone(), token: server.tokens, life: server.life }
+        let settles = server.keeps_up.is_some();
+        MemoryStream { server: self.clone(), token: server.tokens, life: server.life, settles }
     }
 
     /// The next call that it can happen to meets this fault. [`StreamFault::Full`] and [`StreamFault::Gone`] last until
@@ -149,6 +157,21 @@ impl MemoryRedis {
         server.full = false;
         server.gone = false;
         server.armed = None;
+    }
+
+    /// It has an append-only file that can be waited for, on a disk that keeps up or does not; or none.
+    pub fn set_append_only(&self, keeps_up: Option<bool>) {
+        self.0.lock().keeps_up = keeps_up;
+    }
+
+    /// What it says of itself from now on.
+    pub fn set_state(&self, state: ServerState) {
+        self.0.lock().state = state;
+    }
+
+    /// The next call panics, as one with a bug would.
+    pub fn plant_panic(&self) {
+        self.0.lock().panics = true;
     }
 
     /// Everything is gone now.
@@ -243,6 +266,7 @@ pub struct MemoryStream {
     server: MemoryRedis,
     token: u64,
     life: u64,
+    settles: bool,
 }
 
 /// What a call needs of the server.
@@ -273,6 +297,7 @@ impl MemoryStream {
     ) -> Result<T, StreamError> {
         let mut guard = self.server.0.lock();
         let server = &mut *guard;
+        assert!(!std::mem::take(&mut server.panics), "a panic that a test planted");
         if server.gone {
             server.hit(StreamFault::Gone);
             return Err(lost("nobody answers"));
@@ -345,7 +370,7 @@ impl Stream for MemoryStream {
             let Some(first) = frames.first() else { return Ok(()) };
             let head = data.head();
             let checks = !cfg!(berth_fault = "skip_head_check");
-            if checks && first.header.first != head.last.next() {
+            if checks && (first.header.first != head.last.next() || head.damaged.is_some()) {
                 return Err(StreamError::Elsewhere);
             }
             if checks && head.link.is_some_and(|link| link != first.header.previous) {
@@ -361,15 +386,23 @@ impl Stream for MemoryStream {
     }
 
     fn settles(&self) -> bool {
-        false
+        self.settles
     }
 
-    fn settle(&mut self) -> Result<(), StreamError> {
-        Ok(())
+    fn settle(&mut self) -> Result<bool, StreamError> {
+        let on_disk = self.server.0.lock().keeps_up;
+        self.call(Needs::Nothing, |_, _| match on_disk {
+            Some(on_disk) => Ok(on_disk),
+            None => Err(StreamError::Refused("WAITAOF cannot be used when appendonly is disabled".to_owned())),
+        })
     }
 
     fn server(&mut self) -> Result<ServerState, StreamError> {
-        self.call(Needs::Nothing, |_, _| Ok(ServerState::default()))
+        let (state, settles) = {
+            let server = self.server.0.lock();
+            (server.state.clone(), server.keeps_up.is_some())
+        };
+        self.call(Needs::Nothing, |_, _| Ok(state)).inspect(|_| self.settles = settles)
     }
 
     fn put_piece(&mut self, epoch: Epoch, s0: Seq, number: u64, bytes: &[u8]) -> Result<(), StreamError> {

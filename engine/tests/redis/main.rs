@@ -9,6 +9,7 @@ mod support;
 
 mod server;
 
+mod failover;
 mod outages;
 mod recovery;
 mod secured;

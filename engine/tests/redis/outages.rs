@@ -97,6 +97,8 @@ fn nothing_is_shipped_to_a_redis_that_evicts_and_serving_goes_on() {
     let redis = Redis::start_with(store.path(), free_port(), &settings);
     drop(redis.connection());
     let config = with_redis(data.path(), redis.port);
+    // It is no first start.
+    drop(open(&crate::support::config(data.path())));
     let (engine, report) = Engine::open(config, std::sync::Arc::new(AllowAll), &mut |_| {}).unwrap();
     let why = report.redis_unreachable.unwrap();
     assert!(why.contains("allkeys-lru") && why.contains("noeviction"), "{why}");
@@ -113,6 +115,15 @@ fn nothing_is_shipped_to_a_redis_that_evicts_and_serving_goes_on() {
     set("volatile-lru");
     patiently("the change is noticed", || {
         redis_stats(&engine).last_error.filter(|error| error.contains("volatile-lru"))
+    });
+    // And while there is always something to ship.
+    set("noeviction");
+    patiently("it is connected again", || (redis_stats(&engine).connected == 1).then_some(()));
+    set("allkeys-random");
+    let mut parties = 10..1000;
+    patiently("the change is noticed under load", || {
+        book(&engine, parties.next().expect("it is noticed before there is an idle moment"), slot);
+        redis_stats(&engine).last_error.filter(|error| error.contains("allkeys-random"))
     });
 }
 
@@ -162,4 +173,23 @@ fn a_redis_restarted_empty_in_mid_load_is_filled_again() {
         is_the_log(&engine, &redis);
         drop(redis);
     });
+}
+
+/// A start asks with little patience, whatever the shipper is given; and says whom it asked, without user or password.
+#[test]
+fn a_redis_that_hangs_holds_no_start_up_for_long() {
+    let (data, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let redis = Redis::start(store.path(), free_port());
+    drop(redis.connection());
+    let mut config = with_redis(data.path(), redis.port);
+    drop(open(&config));
+    let settings = config.journal.redis.as_mut().unwrap();
+    settings.url = format!("redis://someone:sesame-17@127.0.0.1:{}", redis.port);
+    let time = Duration::from_secs(100_000);
+    settings.timeouts = journal::stream::Timeouts { connect: time, answer: time };
+    redis.hang(true);
+    let (engine, report) = Engine::open(config, std::sync::Arc::new(AllowAll), &mut |_| {}).unwrap();
+    let why = report.redis_unreachable.unwrap();
+    assert_eq!(why, format!("127.0.0.1:{}: no connection within 2000 ms", redis.port));
+    drop(engine);
 }

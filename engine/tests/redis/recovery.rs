@@ -120,3 +120,50 @@ fn a_wiped_redis_whose_log_was_trimmed_is_healed_by_a_snapshot() {
     let engine = open(&config);
     patiently("it is there again", || (engine.stats().redis.unwrap().snapshot > 0).then_some(()));
 }
+
+/// An idle cell whose stream was begun anew with a snapshot that has everything: there is not one frame, and the next one follows
+/// that which the head names.
+// rule: FNC-6
+#[test]
+fn a_stream_without_a_frame_is_recovered_and_gone_on_with() {
+    let (data, store, target) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let redis = Redis::start(store.path(), free_port());
+    let config = with_redis(data.path(), redis.port);
+    let old = open(&config);
+    let slot = seed(&old, 100, 100);
+    for party in 0..3 {
+        book(&old, party, slot);
+        for _ in 0..30 {
+            run(&old, Command::Note { note: &vec![1; 100 << 10] });
+        }
+        shipped(&old);
+        old.snapshot().unwrap().unwrap();
+    }
+    let () = redis::cmd("FLUSHALL").query(&mut redis.connection()).unwrap();
+    patiently("a snapshot is installed", || (old.stats().redis.unwrap().installs == 1).then_some(()));
+    let last = Seq(shipped(&old));
+    assert_eq!((head(&config).base, head(&config).last), (last, last));
+    let sold = bookings(&old);
+    old.close().unwrap();
+    drop((old, data));
+
+    let mut stream = RedisStream::new(config.journal.redis.as_ref().unwrap()).unwrap();
+    let recovery = Recovery {
+        dir: target.path().to_owned(),
+        cell: config.cell,
+        segment_bytes: config.journal.segment_bytes,
+        code_key: None,
+    };
+    let report = recover(&mut stream, &recovery, &mut |_| {}).unwrap();
+    assert_eq!((report.last, report.frames), (last, 0));
+    let config = with_redis(target.path(), redis.port);
+    for party in 10..12 {
+        let new = open(&config);
+        book(&new, party, slot);
+        assert_eq!(shipped(&new), new.appended().0);
+        assert_eq!((new.stats().redis.unwrap().stopped, bookings(&new).is_superset(&sold)), (0, true));
+        new.close().unwrap();
+    }
+    assert_eq!(head(&config).last, Seq(last.0 + 2));
+}

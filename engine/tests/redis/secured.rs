@@ -15,6 +15,8 @@ fn a_password_may_come_apart_from_the_url_and_is_in_no_message() {
     let mut config = with_redis(data.path(), redis.port);
     let url = format!("redis://:wrong-word@127.0.0.1:{}", redis.port);
     config.journal.redis = Some(RedisConfig::new(url, "berth:1"));
+    // No first start, which would be refused.
+    drop(open(&crate::support::config(data.path())));
     let engine = open(&config);
     seed(&engine, 10, 10);
     let why = patiently("it is refused", || {
@@ -63,6 +65,8 @@ fn tls_trusts_the_given_authority_and_no_other_and_shows_a_certificate_when_aske
     let _redis = Redis::start_with(store.path(), free_port(), &tls);
     let mut config = with_redis(data.path(), port);
     config.journal.redis = Some(RedisConfig::new(format!("rediss://127.0.0.1:{port}"), "berth:1"));
+    // No first start, which would be refused.
+    drop(open(&crate::support::config(data.path())));
     let engine = open(&config);
     seed(&engine, 10, 10);
     let why = patiently("an unknown authority is refused", || {

@@ -1,6 +1,6 @@
 //! A real redis-server, and what the tests that need one ask of it.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command as Process, Stdio};
 use std::time::Duration;
@@ -31,6 +31,7 @@ impl Redis {
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is on the path: apt-get install -y redis-server");
+        patiently("it listens", || TcpStream::connect(("127.0.0.1", port)).ok());
         Self { child, port }
     }
 

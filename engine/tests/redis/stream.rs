@@ -76,6 +76,6 @@ fn an_older_epoch_and_another_history_are_fenced() {
     config.journal = with_redis(other.path(), redis.port).journal;
     let () = connection.hset("berth:1:head", "epoch", 0).unwrap();
     let opened = Engine::open(config, std::sync::Arc::new(AllowAll), &mut |_| {}).map(|_| ());
-    assert!(matches!(opened, Err(OpenError::RedisAhead { .. })), "{opened:?}");
+    assert!(matches!(opened, Err(OpenError::EmptyBehindRedis { .. })), "{opened:?}");
     assert_eq!(entries(&mut connection).len() as u64, before, "another history was mixed in");
 }

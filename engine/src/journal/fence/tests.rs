@@ -8,6 +8,7 @@ use crate::command::{Command, PartyFacts, Request};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::inventory::Limits;
+use crate::journal::reader::read_directory;
 use crate::journal::segment;
 use crate::open::{Parts, ReplayReport};
 use crate::policy::AllowAll;
@@ -27,6 +28,18 @@ fn open(disk: &MemoryDisk, redis: &MemoryRedis) -> Result<(Engine, Parts, Replay
         &Clock::start,
         &mut |_| {},
     )
+}
+
+/// Every file with what is in it.
+fn files(disk: &MemoryDisk) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for dir in ["", segment::DIR] {
+        for name in disk.list(dir).unwrap_or_default() {
+            let name = if dir.is_empty() { name } else { format!("{dir}/{name}") };
+            found.extend(disk.read(&name).ok().map(|bytes| (name, bytes)));
+        }
+    }
+    found
 }
 
 /// A run that writes `entries` frames, ships them and is killed.
@@ -52,10 +65,18 @@ fn redis_ahead_of_the_log_is_an_error_that_names_recover_and_writes_nothing() {
     run(&disk, &redis, 3);
     let before = redis.head();
     for (disk, log) in [(older, 3), (MemoryDisk::new(2), 0)] {
+        let kept = files(&disk);
         let error = open(&disk, &redis).map(|_| ()).unwrap_err();
-        let is_older = matches!(error, OpenError::Fenced { .. } | OpenError::RedisAhead { .. });
-        assert!(is_older && error.to_string().contains("berth recover"), "{log}: {error}");
-        assert!(disk.read("epoch").map_or(true, |text| text == b"0000000001\n"), "nothing was written");
+        match &error {
+            OpenError::Fenced { redis: Epoch(2), own: Epoch(1) } if log == 3 => {}
+            OpenError::EmptyBehindRedis { redis: Seq(6), .. } if log == 0 => {}
+            other => panic!("{log}: {other}"),
+        }
+        let said = error.to_string();
+        let told = ["berth recover", "--into", "--old-owner-is-dead", "--code-key"];
+        assert!(told.iter().all(|word| said.contains(word)), "{said}");
+        assert_eq!(files(&disk), kept, "something was written");
+        assert_eq!(kept.is_empty(), log == 0);
     }
     // With the epochs of both alike only the entries tell.
     let disk = MemoryDisk::new(3);
@@ -114,9 +135,49 @@ fn a_bad_last_frame_that_redis_has_is_damage_and_not_cut() {
     }
 }
 
+/// An owner that was thought to be dead appends and acknowledges until the epoch is taken from it.
+// rule: FNC-5
 #[test]
-fn a_redis_that_cannot_be_asked_keeps_nobody_from_starting() {
+fn what_a_living_owner_ships_before_the_epoch_is_taken_is_seen() {
+    let (disk, redis) = (MemoryDisk::new(9), MemoryRedis::new(9));
+    run(&disk, &redis, 3);
+    let (engine, mut parts, _) = open(&disk, &redis).unwrap();
+    let storage: Arc<dyn Storage> = Arc::new(disk.copy());
+    let tail = read_directory(&*storage, engine.cell(), Seq(0), &mut |_| Ok(())).unwrap();
+    let mut stream = redis.connect();
+    let met = meet(&mut stream, &storage, &tail, engine.epoch()).unwrap();
+    assert_eq!(met, Met { unreachable: None, there: Seq(3) });
+    let command = Command::AddParties { count: 1, facts: PartyFacts::default() };
+    let _ = engine.submit(&Request { command, idempotency: None }, engine.now()).unwrap();
+    parts.writer.turn();
+    let mut shipper = parts.shipper.take().unwrap();
+    while shipper.turn() == crate::journal::shipper::ShipTurn::Shipped {}
+    let error = take(&mut stream, &storage, &tail, Epoch(engine.epoch().0 + 1)).unwrap_err();
+    assert!(matches!(error, OpenError::RedisAhead { redis: Seq(4), log: Seq(3) }), "{error}");
+}
+
+/// An empty directory would take units that the lost one has sold.
+// rule: FNC-5
+#[test]
+fn an_empty_directory_begins_a_cell_only_when_redis_says_that_it_has_none() {
+    let (disk, redis) = (MemoryDisk::new(10), MemoryRedis::new(10));
+    redis.arm(StreamFault::Gone);
+    let error = open(&disk, &redis).map(|_| ()).unwrap_err();
+    assert!(matches!(&error, OpenError::RedisUnknown { why, .. } if why == "nobody answers"), "{error}");
+    assert_eq!(files(&disk), []);
+    redis.mend();
+    redis.connect().take(Epoch(4)).unwrap();
+    let error = open(&disk, &redis).map(|_| ()).unwrap_err();
+    assert!(matches!(error, OpenError::EmptyBehindOwner { redis: Epoch(4), .. }), "{error}");
+    assert_eq!((files(&disk), redis.head().epoch), (Vec::new(), Epoch(4)));
+    redis.wipe();
+    open(&disk, &redis).unwrap();
+}
+
+#[test]
+fn a_redis_that_cannot_be_asked_keeps_no_cell_from_starting_that_has_a_directory() {
     let (disk, redis) = (MemoryDisk::new(8), MemoryRedis::new(8));
+    run(&disk, &redis, 1);
     redis.arm(StreamFault::Gone);
     let (_, _, report) = open(&disk, &redis).unwrap();
     assert_eq!(report.redis_unreachable.as_deref(), Some("nobody answers"));

@@ -8,9 +8,11 @@ use crate::clock::Clock;
 use crate::command::{Command, PartyFacts, Request};
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::error::Failure;
 use crate::inventory::Limits;
+use crate::journal::directory::OpenError;
 use crate::journal::reader::read_directory;
-use crate::journal::stream::Whole;
+use crate::journal::stream::{ServerState, Whole};
 use crate::journal::watermark::Ack;
 use crate::journal::writer::{Turn, Writer};
 use crate::open::Parts;
@@ -18,6 +20,8 @@ use crate::policy::AllowAll;
 use crate::testing::disk::MemoryDisk;
 use crate::testing::random::Random;
 use crate::testing::stream::{MemoryRedis, StreamFault};
+
+mod lag;
 
 /// A cell on a disk in memory, whose writer and shipper are turned by hand.
 pub(super) struct Cell {
@@ -31,6 +35,10 @@ pub(super) struct Cell {
 
 impl Cell {
     pub(super) fn open(disk: &MemoryDisk, redis: &MemoryRedis) -> Cell {
+        Self::try_open(disk, redis).unwrap()
+    }
+
+    pub(super) fn try_open(disk: &MemoryDisk, redis: &MemoryRedis) -> Result<Cell, OpenError> {
         let mut config = Config::new("memory");
         config.limits = Limits { parties_max: 100_000, ..Limits::default() };
         config.journal.segment_bytes = 1 << 20;
@@ -43,11 +51,10 @@ impl Cell {
             Arc::new(AllowAll),
             &Clock::start,
             &mut |_| {},
-        )
-        .unwrap();
+        )?;
         let Parts { writer, reserve, shipper, .. } = parts;
         let shipper = shipper.unwrap();
-        Cell { disk: disk.clone(), redis: redis.clone(), engine, writer, shipper, reserve }
+        Ok(Cell { disk: disk.clone(), redis: redis.clone(), engine, writer, shipper, reserve })
     }
 
     pub(super) fn new(seed: u64) -> Cell {
@@ -237,18 +244,59 @@ fn another_history_is_not_mixed_in() {
     }
     assert!(cell.settle());
     // It starts while Redis is away: otherwise the start itself would say so.
+    let disk = MemoryDisk::new(7);
+    drop(Cell::open(&disk, &MemoryRedis::new(7)));
+    disk.restart(true);
     redis.arm(StreamFault::Gone);
-    let mut other = Cell::open(&MemoryDisk::new(7), &redis);
+    let mut other = Cell::open(&disk, &redis);
     redis.mend();
-    other.engine.epoch = Epoch(9);
-    other.shipper.epoch = Epoch(9);
     for _ in 0..5 {
         other.write();
     }
     assert!(!other.settle());
-    assert_eq!(other.stats().fenced, 0, "booking goes on");
+    assert_eq!((other.stats().fenced, other.stats().stopped), (0, 1), "booking goes on");
     other.write();
     assert_eq!(redis.head().last, Seq(3));
+    // The log is not kept for it any more: it would fill the disk.
+    let mut trimmed = 0;
+    for _ in 0..4 {
+        other.fill();
+        let taken = other.engine.begin_snapshot().unwrap().unwrap();
+        trimmed += other.engine.publish_snapshot(taken).unwrap().segments_trimmed;
+    }
+    assert!(trimmed > 0 && reader::log_start(&disk).unwrap() > Seq(3));
+    // And what cannot be compared any more is still not taken for this log's.
+    drop(other);
+    disk.restart(true);
+    let refused = Cell::try_open(&disk, &redis).map(drop);
+    assert!(matches!(refused, Err(OpenError::RedisDiverged { redis: Seq(3) })), "{refused:?}");
+    assert_eq!(redis.head().last, Seq(3));
+    // With a stream that is this log's it is forgotten.
+    redis.wipe();
+    let mut other = Cell::open(&disk, &redis);
+    assert!(other.settle() && other.stats().installs == 1);
+    assert!(disk.open(OTHER_HISTORY).is_err());
+}
+
+/// Whatever a snapshot covers, Redis still needs it.
+// rule: SNP-2
+#[test]
+fn the_log_is_kept_while_redis_lacks_it() {
+    let mut cell = Cell::new(14);
+    cell.write();
+    assert!(cell.settle());
+    cell.redis.arm(StreamFault::Gone);
+    for _ in 0..4 {
+        cell.fill();
+        let _ = cell.shipper.turn();
+        let taken = cell.engine.begin_snapshot().unwrap().unwrap();
+        assert_eq!(cell.engine.publish_snapshot(taken).unwrap().segments_trimmed, 0);
+    }
+    cell.redis.mend();
+    assert!(cell.settle());
+    cell.fill();
+    let taken = cell.engine.begin_snapshot().unwrap().unwrap();
+    assert!(cell.engine.publish_snapshot(taken).unwrap().segments_trimmed > 0);
 }
 
 /// Any accidents in any order: after each calm the stream is the log.

@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 use super::{IDLE, ShipTurn, Shipper, Shipping};
 use crate::clock::Stopwatch;
 
+/// How often the server is asked how it stands, however busy the shipper is.
+const ASK_SERVER: Duration = Duration::from_secs(5);
 /// How long a closing engine waits for Redis to take what it has not. The log has it, and the next start ships it.
 const CLOSING_MAX: Duration = Duration::from_secs(2);
 
@@ -35,7 +37,17 @@ pub(crate) struct ShipperThread {
 impl ShipperThread {
     pub(crate) fn spawn(mut shipper: Shipper) -> io::Result<Self> {
         let shared = shipper.shared();
-        let run = move || while Self::turn(&mut shipper) {};
+        let told = ToldOfPanic(shipper.shared());
+        let run = move || {
+            let _told = told;
+            let mut asked = Stopwatch::start();
+            while Self::turn(&mut shipper) {
+                if asked.elapsed() >= ASK_SERVER {
+                    asked = Stopwatch::start();
+                    shipper.ask_soon();
+                }
+            }
+        };
         let thread = std::thread::Builder::new().name("berth-shipper".to_owned()).spawn(run)?;
         let bell = Bell(thread.thread().clone());
         Ok(Self { shared, bell, thread: Mutex::new(Some(thread)) })
@@ -70,6 +82,7 @@ impl ShipperThread {
     fn sleep(shared: &Shipping, time: Duration) -> bool {
         let watch = Stopwatch::start();
         while !shared.is_closing() {
+            shared.look();
             match time.checked_sub(watch.elapsed()) {
                 Some(left) if !left.is_zero() => std::thread::park_timeout(left),
                 _ => return true,
@@ -91,6 +104,17 @@ impl ShipperThread {
         self.shared.given_up.store(true, Relaxed);
         if thread.is_finished() {
             let _ = thread.join();
+        }
+    }
+}
+
+/// Tells at once whoever waits for Redis, and the metrics, when the thread panics: it would stand still, and nobody would know.
+struct ToldOfPanic(Arc<Shipping>);
+
+impl Drop for ToldOfPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop("the thread that ships has panicked".to_owned());
         }
     }
 }

@@ -84,7 +84,7 @@ impl Stream for Wire {
         self.stream.settles()
     }
 
-    fn settle(&mut self) -> Result<(), StreamError> {
+    fn settle(&mut self) -> Result<bool, StreamError> {
         self.alive()?;
         self.stream.settle()
     }

@@ -87,6 +87,11 @@ impl World {
             let failed = [DiskFault::ShortWrite, DiskFault::SyncFails, DiskFault::NoSpace]
                 .iter()
                 .any(|fault| self.disk.hits().get(fault) > before.get(fault));
+            if matches!(error, OpenError::RedisUnknown { .. }) {
+                self.tally.work("first starts that could not ask Redis", 1);
+                self.redis.mend();
+                continue;
+            }
             if !failed {
                 let rule = if matches!(error, OpenError::RedisAhead { .. }) { "JNL-2" } else { "JNL-4" };
                 return broken(rule, format!("what a crash left does not open: {error}"));
