@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use berth_engine::{Limits, ReplayReport};
+use berth_engine::{Limits, ReplayReport, Seq};
 use berth_programme::{Campaign, KeyFault, Programme};
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -120,6 +120,10 @@ struct ServeArgs {
     /// Take over from a process that serves the same data directory: wait so long for it to be stopped. Default 0.
     #[arg(long, value_name = "SECONDS")]
     wait_for_lock: Option<u64>,
+    /// Where the events stream tells of another log, as after a recovery of a lost machine: take back what it tells of entries
+    /// behind this one (the `last_entry` that `berth recover` printed), say so in the stream, and go on from there.
+    #[arg(long, value_name = "ENTRY")]
+    events_resume: Option<u64>,
     /// Keep what is written in process memory until it is synced, so that `kill -9` loses what a power cut would.
     #[arg(long)]
     power_cut_rehearsal: bool,
@@ -212,6 +216,11 @@ fn settings(args: ServeArgs) -> Result<Settings, String> {
     let place = config.map_or_else(|| "the flags".to_owned(), |path| path.display().to_string());
     let mut settings = file.validate().map_err(|faults| sentence(&place, &faults))?;
     settings.engine.journal.power_cut_rehearsal = power_cut_rehearsal;
+    match (&mut settings.events, args.events_resume) {
+        (Some(events), resume) => events.resume = resume.map(Seq),
+        (None, Some(_)) => return Err("--events-resume: there is no events stream".to_owned()),
+        (None, None) => {}
+    }
     Ok(settings)
 }
 

@@ -195,6 +195,7 @@ impl Faults {
             source,
             booking_codes: entry.booking_codes,
             lag_entries_max: self.within("events.lag_entries_max", entry.lag_entries_max, 100_000_000, 1000, u64::MAX),
+            resume: None,
         }
     }
 }

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Rela
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use berth_engine::{Engine, LogPlace, RedisConfig};
+use berth_engine::{Engine, LogPlace, RedisConfig, Seq};
 use berth_programme::Campaign;
 use parking_lot::Mutex;
 
@@ -43,6 +43,8 @@ pub(crate) struct EventsConfig {
     pub(crate) booking_codes: bool,
     /// Entries of lag past which the log is no longer kept for the stream.
     pub(crate) lag_entries_max: u64,
+    /// Where the stream is not of this log, what it tells of entries behind this one is taken back.
+    pub(crate) resume: Option<Seq>,
 }
 
 impl std::fmt::Debug for EventsConfig {

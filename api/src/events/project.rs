@@ -148,6 +148,14 @@ impl Projector {
         self.render(id, "io.berth.gap.v1", format!("cell/{}", self.cell()), now, (last, n), data)
     }
 
+    /// Says that what was told of the entries behind `keep` up to `last` is taken back: the log goes on otherwise.
+    pub(super) fn withdrawn(&self, keep: Seq, last: Seq, now: TimestampMs) -> String {
+        let id = format!("{}-{keep}-withdrawn-{}", self.cell(), self.engine().epoch());
+        let data = Data::Gap { first_entry: keep.0 + 1, last_entry: last.0 };
+        // Behind every event of that entry.
+        self.render(id, "io.berth.withdrawn.v1", format!("cell/{}", self.cell()), now, (keep, 999_999), data)
+    }
+
     fn render(
         &self,
         id: String,

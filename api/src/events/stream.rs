@@ -25,6 +25,39 @@ redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'entry', ARGV[4], 'told', ARGV[5],
 return 'ok'
 ";
 
+// Takes back what was told of entries behind one: their events go, groups that were past it read on from there, one event says
+// so, and the cursor stands behind that entry. ARGV: epoch, the entry, the first id that goes, frame, link, the event.
+const WITHDRAW: &str = r"
+local at = redis.call('HGET', KEYS[2], 'epoch')
+if at and tonumber(at) > tonumber(ARGV[1]) then return 'fenced' end
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  repeat
+    local ids = {}
+    for _, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[3], '+', 'COUNT', 500)) do ids[#ids + 1] = entry[1] end
+    if #ids > 0 then redis.call('XDEL', KEYS[1], unpack(ids)) end
+  until #ids < 500
+end
+local n = 999998
+for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)) do
+  local of, last = string.match(entry[1], '(%d+)-(%d+)')
+  if of == ARGV[2] and tonumber(last) > n then n = tonumber(last) end
+end
+local keep = ARGV[2] .. '-' .. n
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('XSETID', KEYS[1], keep, 'MAXDELETEDID', keep)
+  for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+    local is = {}
+    for i = 1, #group, 2 do is[group[i]] = group[i + 1] end
+    if tonumber(string.match(is['last-delivered-id'], '%d+')) > tonumber(ARGV[2]) then
+      redis.call('XGROUP', 'SETID', KEYS[1], is['name'], keep)
+    end
+  end
+end
+redis.call('XADD', KEYS[1], ARGV[2] .. '-' .. (n + 1), 'event', ARGV[6])
+redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'entry', ARGV[2], 'told', '0', 'frame', ARGV[4], 'link', ARGV[5])
+return 'ok'
+";
+
 /// How far the stream has been told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Position {
@@ -100,12 +133,33 @@ impl Connection {
         for Ready { seq, n, json } in events {
             call.arg(format!("{seq}-{n}")).arg(json);
         }
-        let said: String = call.invoke(&mut self.redis)?;
-        match said.as_str() {
-            "ok" => Ok(Said::Done),
-            "elsewhere" => Ok(Said::Elsewhere),
-            "fenced" => Ok(Said::Fenced),
-            _ => Err((redis::ErrorKind::UnexpectedReturnType, "the script says what it never says").into()),
-        }
+        said(&call.invoke::<String>(&mut self.redis)?)
+    }
+
+    /// The entry of the newest event that is there; 0 if there is none.
+    pub(super) fn newest(&mut self) -> Result<Seq, redis::RedisError> {
+        type Read = Vec<(String, Vec<(String, String)>)>;
+        let read: Read =
+            redis::cmd("XREVRANGE").arg(&self.stream).arg(&["+", "-", "COUNT", "1"]).query(&mut self.redis)?;
+        let entry = |(id, _): &(String, _)| id.split_once('-').and_then(|(entry, _)| entry.parse().ok());
+        Ok(Seq(read.first().and_then(entry).unwrap_or(0)))
+    }
+
+    /// Takes back what was told of the entries behind `keep`, says so with `json`, and puts the cursor there.
+    pub(super) fn withdraw(&mut self, keep: Seq, frame: LogPlace, json: &str) -> Result<Said, redis::RedisError> {
+        let withdraw = redis::Script::new(WITHDRAW);
+        let mut call = withdraw.key(&self.stream);
+        call.key(&self.cursor).arg(self.epoch.0).arg(keep.0).arg(format!("{}-0", keep.next()));
+        call.arg(frame.seq.0).arg(format!("{:016x}", frame.link.0)).arg(json);
+        said(&call.invoke::<String>(&mut self.redis)?)
+    }
+}
+
+fn said(word: &str) -> Result<Said, redis::RedisError> {
+    match word {
+        "ok" => Ok(Said::Done),
+        "elsewhere" => Ok(Said::Elsewhere),
+        "fenced" => Ok(Said::Fenced),
+        _ => Err((redis::ErrorKind::UnexpectedReturnType, "the script says what it never says").into()),
     }
 }

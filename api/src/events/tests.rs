@@ -29,6 +29,7 @@ fn config(port: u16) -> EventsConfig {
         source: "https://booking.example.org".to_owned(),
         booking_codes: false,
         lag_entries_max: 1_000_000,
+        resume: None,
     }
 }
 
@@ -475,6 +476,7 @@ fn story(dir: &Path) -> Vec<Value> {
         told.extend((0..projector.count(entry)).map(|n| projector.event(*seq, entry, n).unwrap()));
     }
     told.push(projector.gap(berth_engine::Seq(7), berth_engine::Seq(1200), 0, now));
+    told.push(projector.withdrawn(berth_engine::Seq(1200), berth_engine::Seq(1207), now));
     told.iter().map(|json| serde_json::from_str(json).unwrap()).collect()
 }
 

@@ -51,6 +51,8 @@ pub(super) struct Worker {
     pin: LogTail,
     /// Where in the log the stream stood when it was last heard of.
     frame: Cell<LogPlace>,
+    /// As configured, until it was done.
+    resume: Cell<Option<Seq>>,
     /// Since when the journal has been found starved at every look.
     starved: Cell<Option<Instant>>,
     shared: Arc<Shared>,
@@ -80,7 +82,8 @@ struct Source {
 impl Worker {
     pub(super) fn new(config: EventsConfig, campaign: Campaign, pin: LogTail, shared: Arc<Shared>) -> Worker {
         let projector = Projector::new(campaign, &config);
-        Worker { config, projector, pin, frame: Cell::default(), starved: Cell::default(), shared }
+        let resume = Cell::new(config.resume);
+        Worker { config, projector, pin, frame: Cell::default(), resume, starved: Cell::default(), shared }
     }
 
     pub(super) fn run(self) {
@@ -185,9 +188,12 @@ impl Worker {
     /// One connection from its first command to its end.
     fn connection(&self, told_of_loss: &mut bool) -> Result<Infallible, Ended> {
         let mut redis = Connection::open(&self.config, self.projector.engine().epoch())?;
-        let Some(mut at) = redis.position()? else {
-            let why = "the stream holds events and its cursor is gone, so nobody knows how far it was told";
-            return Err(Ended::Stopped(why.to_owned()));
+        let mut at = match redis.position()? {
+            Some(at) => at,
+            None => {
+                let why = "the stream holds events and its cursor is gone, so nobody knows how far it was told";
+                self.withdraw(&mut redis, Seq(0), why.to_owned())?
+            }
         };
         self.tell(&mut redis, &at, &at, &[])?;
         self.shared.connected.store(true, Relaxed);
@@ -248,7 +254,7 @@ impl Worker {
         if at.entry > engine.durable() {
             let (entry, durable) = (at.entry, engine.durable());
             let why = format!("the stream tells of entry {entry} and the log ends at {durable}: it is of another log");
-            return Err(Ended::Stopped(why));
+            return self.begin_again(redis, at, why);
         }
         let mut source = self.source(at.frame, *at);
         match source.read() {
@@ -261,11 +267,61 @@ impl Worker {
                 self.advanced(at, gap.1.len());
                 source = self.source(oldest, *at);
             }
-            Err(error @ FollowError::OtherLog(_)) => return Err(Ended::Stopped(error.to_string())),
+            Err(error @ FollowError::OtherLog(_)) => return self.begin_again(redis, at, error.to_string()),
             Err(error @ FollowError::Unreadable(_)) => return Err(Ended::Lost(error.to_string())),
         }
         self.advanced(at, 0);
         Ok(source)
+    }
+
+    /// The stream is not of this log: begins where it was told to, once.
+    fn begin_again(&self, redis: &mut Connection, at: &mut Position, why: String) -> Result<Source, Ended> {
+        *at = self.withdraw(redis, at.entry, why)?;
+        self.begin(redis, at)
+    }
+
+    /// Takes back what was told of entries that this log does not have, if that was asked for; what was told up to `told`.
+    fn withdraw(&self, redis: &mut Connection, told: Seq, why: String) -> Result<Position, Ended> {
+        let Some(keep) = self.resume.get() else { return Err(Ended::Stopped(why)) };
+        let engine = self.projector.engine();
+        let durable = engine.durable();
+        if keep > durable {
+            let why = format!("the stream is to go on behind entry {keep}, and the log ends at {durable}");
+            return Err(Ended::Stopped(why));
+        }
+        let frame = self.place_before(keep)?;
+        let last = told.max(redis.newest()?).max(keep);
+        let json = self.projector.withdrawn(keep, last, engine.now());
+        if redis.withdraw(keep, frame, &json)? != Said::Done {
+            return Err(Ended::Stopped("another server of a later epoch writes this stream".to_owned()));
+        }
+        self.resume.set(None);
+        tracing::warn!(
+            why,
+            entry = keep.0,
+            last = last.0,
+            "what the events stream told of later entries is taken back"
+        );
+        self.shared.events.fetch_add(1, Relaxed);
+        Ok(Position { entry: keep, told: 0, frame })
+    }
+
+    /// Where in the log to read on behind entry `keep`: at or before it.
+    fn place_before(&self, keep: Seq) -> Result<LogPlace, Ended> {
+        let mut tail = self.tail(LogPlace::default());
+        let mut place = LogPlace::default();
+        loop {
+            match tail.next(&mut |_, _, _| {}) {
+                Ok(true) if tail.place().seq <= keep => place = tail.place(),
+                Ok(_) => return Ok(place),
+                // Trimmed past it: what is missing is told as a gap.
+                Err(FollowError::Trimmed { oldest }) if oldest.seq > keep => {
+                    return Ok(LogPlace { seq: keep, ..LogPlace::default() });
+                }
+                Err(FollowError::Trimmed { oldest }) => (tail, place) = (self.tail(oldest), oldest),
+                Err(error) => return Err(Ended::Lost(error.to_string())),
+            }
+        }
     }
 
     // rule: EVT-1 what the log no longer has is named

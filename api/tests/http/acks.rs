@@ -130,6 +130,25 @@ fn while_redis_is_down_nothing_is_shown_in_redis_mode_and_disk_goes_on() {
 }
 
 #[test]
+fn what_is_acknowledged_in_redis_survives_a_power_cut_with_all_before_it() {
+    let redis = Redis::start(free_port());
+    let home = crate::server::Home::new(&with_redis(redis.1, "ack = 'memory'"));
+    let mut server = home.start_with_flags(&["--power-cut-rehearsal"]);
+    let slots = ready(&server);
+    for party in 0..4 {
+        server.post("/v1/bookings", &claims(&[claim(&format!("p1.{party}"), &slots[0])])).expect(201);
+        if party == 3 {
+            let last = claims(&[claim("p1.4", &slots[0])]);
+            ask(&server, "redis", "last", "POST", "/v1/bookings", &last).expect(201);
+            server = server.kill().start_with_flags(&["--power-cut-rehearsal"]);
+        }
+    }
+    let booked = server.export().into_iter().filter(|line| line["kind"] == "booking");
+    let parties: Vec<_> = booked.map(|line| line["party"].clone()).collect();
+    assert_eq!(parties, (0..5).map(|party| json!(format!("p1.{party}"))).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_mode_that_cannot_be_had_is_refused_before_anything_is_done() {
     let server = Server::start();
     let slots = ready(&server);

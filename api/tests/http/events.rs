@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::client::{attempt, request};
 use crate::redis::{Redis, free_port, patiently};
-use crate::server::{Home, Server, claim, claims, tomorrow};
+use crate::server::{Home, Server, berth, claim, claims, tomorrow};
 
 const STREAM: &str = "berth:{1}:events";
 
@@ -322,6 +322,77 @@ fn left(redis: &Redis) -> (i64, i64) {
         _ => -1,
     };
     (number("pending"), number("lag"))
+}
+
+/// The disk is lost with entries that were told and are not in the journal's copy: the stream stops, and goes on when it is told
+/// to, with what was told of them taken back.
+// rule: EVT-1
+#[test]
+fn after_a_lost_machine_what_was_told_of_lost_entries_is_taken_back() {
+    let (store, copy_store, copy_port) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), free_port());
+    let redis = Redis::start(store.path(), free_port());
+    let copy = Redis::start(copy_store.path(), copy_port);
+    let config = format!("redis.url = '{}'\nevents.url = '{}'", copy.url(), redis.url());
+    let server = Server::start_with(&config);
+    server.add_places();
+    server.add_parties(10);
+    let slots = server.add_slots("s", &[5]);
+    let book = |server: &Server, party: u32| {
+        server.post("/v1/bookings", &claims(&[claim(&format!("p1.{party}"), &slots[0])])).expect(201)
+    };
+    book(&server, 0);
+    server.wait_for_metric("berth_redis_lag_entries 0");
+    let kept = server.export().last().unwrap()["seq"].as_u64().unwrap();
+    drop(copy);
+    (1..4).for_each(|party| drop(book(&server, party)));
+    caught_up(&server);
+    let lost = server.export().last().unwrap()["seq"].as_u64().unwrap();
+    let mut connection = redis.connection();
+    let ask = |words: &[&str], connection: &mut ::redis::Connection| {
+        ::redis::cmd(words[0]).arg(&words[1..]).query::<::redis::Value>(connection).unwrap()
+    };
+    ask(&["XGROUP", "CREATE", STREAM, "g", "0"], &mut connection);
+    ask(&["XREADGROUP", "GROUP", "g", "c", "COUNT", "100", "NOACK", "STREAMS", STREAM, ">"], &mut connection);
+    let before = redis.events(STREAM);
+    drop(server);
+
+    let copy = Redis::start(copy_store.path(), copy_port);
+    let new = Home::new(&config);
+    let (into, file) = (new.path("data"), new.path("berth.toml"));
+    let told = ["recover", "--old-owner-is-dead", "--new-code-key", "--into", into.to_str().unwrap(), "--config"];
+    let done = berth(&told).arg(file).output().unwrap();
+    let done: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(done["last_entry"], kept);
+    let server = new.start();
+    server.wait_for_metric("berth_events_stopped 1");
+    assert_eq!(redis.events(STREAM), before, "nothing is mixed");
+    let resume = kept.to_string();
+    let server = server.kill().start_with_flags(&["--events-resume", &resume]);
+    book(&server, 7);
+    caught_up(&server);
+    let after = redis.events(STREAM);
+    let same =
+        before.iter().take_while(|(id, _)| id.split_once('-').unwrap().0.parse::<u64>().unwrap() <= kept).count();
+    assert_eq!(after[..same], before[..same]);
+    let (id, withdrawn) = &after[same];
+    assert_eq!((id.as_str(), text(withdrawn, "type")), (format!("{kept}-999999").as_str(), "io.berth.withdrawn.v1"));
+    assert_eq!(withdrawn["data"], json!({"first_entry": kept + 1, "last_entry": lost}));
+    assert_eq!(after.last().unwrap().1["data"]["party"], "p1.7");
+    // A group that was past it reads on from there.
+    let mut read = ::redis::cmd("XREADGROUP");
+    type Read = Vec<(String, Vec<(String, Vec<(String, String)>)>)>;
+    let read: Read =
+        read.arg(&["GROUP", "g", "c", "COUNT", "100", "NOACK", "STREAMS", STREAM, ">"]).query(&mut connection).unwrap();
+    let ids = |events: &[(String, Value)]| events.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
+    assert_eq!(read[0].1.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>(), ids(&after[same..]));
+    // Once more with the flag, and without: nothing is taken back of a stream that is this log's.
+    let mut server = server;
+    for flags in [&["--events-resume", &resume][..], &[]] {
+        server = server.kill().start_with_flags(flags);
+        caught_up(&server);
+        assert_eq!(redis.events(STREAM)[..after.len()], after);
+    }
+    drop(copy);
 }
 
 /// Removed by hand, or evicted: told again from the start it would be told twice.

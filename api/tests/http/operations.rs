@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
+use crate::redis::{Redis, free_port};
 use crate::server::{Server, berth, claim, claims, lines};
 
 #[test]
@@ -118,7 +119,12 @@ fn probes_version_and_head_answer() {
 
 #[test]
 fn every_metric_has_help_and_type_and_bounded_labels() {
-    let (server, slots) = Server::with_slots(&[1]);
+    let store = tempfile::tempdir().unwrap();
+    let redis = Redis::start(store.path(), free_port());
+    let server = Server::start_with(&format!("redis.url = '{}'\nevents.booking_codes = false", redis.url()));
+    server.add_places();
+    server.add_parties(10);
+    let slots = server.add_slots("s", &[1]);
     server.post("/v1/bookings", &claims(&[claim("p1.0", &slots[0])])).expect(201);
     server.post("/v1/bookings", &claims(&[claim("p1.1", &slots[0])])).expect_problem(409, "full");
     server.get("/no/such/path/12345").expect_problem(404, "not_found");
@@ -129,6 +135,8 @@ fn every_metric_has_help_and_type_and_bounded_labels() {
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             declared.insert(rest.split(' ').next().unwrap());
+        } else if let Some(rest) = line.strip_prefix("# HELP ") {
+            assert!(rest.split_once(' ').is_some_and(|(_, help)| help.ends_with('.')), "{line}");
         } else if !line.starts_with('#') {
             let name = line.split(['{', ' ']).next().unwrap();
             let family = ["_bucket", "_sum", "_count"].iter().find_map(|s| name.strip_suffix(s)).unwrap_or(name);
@@ -148,4 +156,41 @@ fn every_metric_has_help_and_type_and_bounded_labels() {
         assert!(text.lines().any(|l| l == line), "{line} in {text}");
     }
     assert!(!text.contains("12345"), "no label holds a path");
+
+    // What the pages name is there, and all of Redis and the events is on a page.
+    let named = named_on_the_pages();
+    let families: HashSet<&str> = declared.iter().map(|name| family(name)).collect();
+    let unknown: Vec<_> =
+        named.iter().filter(|name| families.contains(family(name)) && !declared.contains(name.as_str())).collect();
+    assert!(unknown.is_empty(), "named on a page and not there: {unknown:?}");
+    let silent: Vec<_> = declared
+        .iter()
+        .filter(|name| ["berth_redis", "berth_events"].contains(&family(name)) && !named.contains(**name))
+        .collect();
+    assert!(silent.is_empty(), "on no page: {silent:?}");
+}
+
+/// `berth_redis` of `berth_redis_lag_bytes`.
+fn family(name: &str) -> &str {
+    name.match_indices('_').nth(1).map_or(name, |(at, _)| &name[..at])
+}
+
+/// Every metric that a page of `docs/` names; `_lag_bytes` behind `berth_redis_lag_entries` in one paragraph is of its family.
+fn named_on_the_pages() -> HashSet<String> {
+    let mut named = HashSet::new();
+    for page in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs")).unwrap() {
+        let Ok(text) = std::fs::read_to_string(page.unwrap().path()) else { continue };
+        for paragraph in text.split("\n\n") {
+            let mut of = None;
+            for word in paragraph.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+                if word.starts_with("berth_") {
+                    of = Some(family(word).to_owned());
+                    named.insert(word.to_owned());
+                } else if let (Some(of), true) = (&of, word.starts_with('_') && word.len() > 1) {
+                    named.insert(format!("{of}{word}"));
+                }
+            }
+        }
+    }
+    named
 }

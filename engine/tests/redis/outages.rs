@@ -175,6 +175,52 @@ fn a_redis_restarted_empty_in_mid_load_is_filled_again() {
     });
 }
 
+/// Nothing is refused for a Redis that is gone until the log that is kept for it has no room left; then what takes units is, and
+/// it ends when Redis is back.
+// rule: JNL-5, SNP-2
+#[test]
+fn while_redis_is_gone_claims_are_taken_until_the_logs_budget_is_spent() {
+    let (data, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let port = free_port();
+    let redis = Redis::start(store.path(), port);
+    let mut config = with_redis(data.path(), port);
+    config.journal.log_bytes_max = 12 << 20;
+    let engine = open(&config);
+    let slot = seed(&engine, 1000, 1000);
+    let before = shipped(&engine);
+    drop(redis);
+    patiently("it is gone", || (redis_stats(&engine).connected == 0).then_some(()));
+    let note = vec![1; 100 << 10];
+    let submit =
+        |command: Command<'_>| engine.submit(&Request { command, idempotency: None }, engine.now()).unwrap().result;
+    let claim = |party: u32| Claim { party: PartyId(party), slot, dose: Dose(1) };
+    patiently("the budget is spent", || {
+        let full = submit(Command::Note { note: &note }) == Err(Refusal::JournalFull);
+        (full && engine.stats().journal_starved == 1).then_some(())
+    });
+    let stats = engine.stats();
+    assert!(stats.log_bytes > 10 << 20, "refused with room left: {stats:?}");
+    assert_eq!(submit(Command::Book { claims: &[claim(1)] }), Err(Refusal::JournalFull));
+    // No snapshot helps: Redis lacks what they would trim.
+    for _ in 0..2 {
+        submit(Command::Open { slot }).unwrap();
+        assert_eq!(engine.snapshot().unwrap().unwrap().segments_trimmed, 0);
+    }
+    assert_eq!(
+        (redis_stats(&engine).shipped, submit(Command::Note { note: &note })),
+        (before, Err(Refusal::JournalFull))
+    );
+    let _redis = Redis::start(store.path(), port);
+    shipped(&engine);
+    for _ in 0..2 {
+        submit(Command::Open { slot }).unwrap();
+        shipped(&engine);
+        engine.snapshot().unwrap().unwrap();
+    }
+    patiently("there is room", || submit(Command::Book { claims: &[claim(1)] }).ok());
+    assert_eq!(engine.stats().journal_starved, 0);
+}
+
 /// A start asks with little patience, whatever the shipper is given; and says whom it asked, without user or password.
 #[test]
 fn a_redis_that_hangs_holds_no_start_up_for_long() {

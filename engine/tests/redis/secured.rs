@@ -3,10 +3,13 @@
 use std::path::Path;
 use std::process::{Command as Process, Stdio};
 
+use berth_engine::journal::redis_stream::RedisStream;
+use berth_engine::journal::stream::Stream as _;
+use berth_engine::recover::{Recovery, recover};
 use berth_engine::*;
 
 use crate::server::{Redis, free_port, patiently, shipped, with_redis};
-use crate::support::{open, seed};
+use crate::support::{book, open, run, seed};
 
 #[test]
 fn a_password_may_come_apart_from_the_url_and_is_in_no_message() {
@@ -34,6 +37,64 @@ fn a_password_may_come_apart_from_the_url_and_is_in_no_message() {
     assert!(!format!("{config:?}").contains("sesame"));
     let engine = open(&config);
     shipped(&engine);
+}
+
+/// The page's rule is enough for everything that is ever asked, and for no more.
+#[test]
+fn the_rights_on_the_page_are_enough() {
+    let (data, store, target) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let redis = Redis::start(store.path(), free_port());
+    let mut admin = redis.connection();
+    let page = include_str!("../../../docs/redis.md");
+    let rule = page.lines().find(|line| line.starts_with("ACL SETUSER berth")).unwrap();
+    let rule = rule.replace("PASSWORD", "sesame-17").replace("{prefix}", "berth:1");
+    let info: String = redis::cmd("INFO").arg("server").query(&mut admin).unwrap();
+    let old = info.contains("redis_version:7.0");
+    let words: Vec<&str> = rule.split(' ').filter(|word| !old || *word != "+waitaof").collect();
+    let () = redis::cmd(words[0]).arg(&words[1..]).query(&mut admin).unwrap();
+    if old {
+        let refused: Result<(), _> = redis::cmd("ACL").arg(&["SETUSER", "berth", "+waitaof"]).query(&mut admin);
+        assert!(refused.is_err(), "as the page says");
+    }
+
+    let mut config = with_redis(data.path(), redis.port);
+    let url = format!("redis://berth:sesame-17@127.0.0.1:{}", redis.port);
+    config.journal.redis = Some(RedisConfig::new(url, "berth:1"));
+    let engine = open(&config);
+    let slot = seed(&engine, 100, 100);
+    let fill = |party: u32| {
+        book(&engine, party, slot);
+        for _ in 0..30 {
+            run(&engine, Command::Note { note: &vec![1; 100 << 10] });
+        }
+        shipped(&engine);
+        let s0 = engine.snapshot().unwrap().unwrap().s0.0;
+        patiently("the snapshot is there", || (engine.stats().redis.unwrap().snapshot == s0).then_some(()));
+    };
+    (0..3).for_each(fill);
+    let mut stream = RedisStream::new(config.journal.redis.as_ref().unwrap()).unwrap();
+    patiently("the stream is trimmed", || (stream.head().unwrap().base > Seq(0)).then_some(()));
+    let errors = engine.stats().redis.unwrap();
+    assert_eq!((errors.errors, errors.last_error), (0, None), "nothing was refused");
+    // Begun anew with a snapshot, and recovered from.
+    let () = redis::cmd("FLUSHALL").query(&mut admin).unwrap();
+    patiently("a snapshot is installed", || (engine.stats().redis.unwrap().installs == 1).then_some(()));
+    fill(3);
+    let last = Seq(shipped(&engine));
+    engine.close().unwrap();
+    let recovery = Recovery {
+        dir: target.path().to_owned(),
+        cell: config.cell,
+        segment_bytes: config.journal.segment_bytes,
+        code_key: None,
+    };
+    assert_eq!(recover(&mut stream, &recovery, &mut |_| {}).unwrap().last, last);
+    let refused: Result<String, _> = redis::Client::open(format!("redis://berth:sesame-17@127.0.0.1:{}", redis.port))
+        .unwrap()
+        .get_connection()
+        .and_then(|mut connection| redis::cmd("GET").arg("other").query(&mut connection));
+    assert!(refused.is_err_and(|error| error.code() == Some("NOPERM")));
 }
 
 fn openssl(dir: &Path, arguments: &[&str]) {
