@@ -2,6 +2,10 @@
 
 use crate::server::{Redis, entries, free_port, patiently, shipped, with_redis};
 use crate::support::{book, config, open, seed};
+use berth_engine::journal::frame::Link;
+use berth_engine::journal::redis_stream::RedisStream;
+use berth_engine::journal::stream::{Stream as _, StreamError, Whole};
+use berth_engine::testing::shipping::frames;
 use berth_engine::*;
 use redis::Commands;
 
@@ -78,4 +82,52 @@ fn an_older_epoch_and_another_history_are_fenced() {
     let opened = Engine::open(config, std::sync::Arc::new(AllowAll), &mut |_| {}).map(|_| ());
     assert!(matches!(opened, Err(OpenError::EmptyBehindRedis { .. })), "{opened:?}");
     assert_eq!(entries(&mut connection).len() as u64, before, "another history was mixed in");
+}
+
+/// The server's own checks, asked past those of the shipper: who is wrong about epoch, place or link changes nothing, and neither
+/// does who would trim behind, keep or begin anew with a snapshot that is not there.
+// rule: FNC-1
+// rule: FNC-2
+// rule: FNC-4
+#[test]
+fn the_server_refuses_another_epoch_place_or_link_and_a_snapshot_that_is_not_there() {
+    let (data, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let engine = open(&config(data.path()));
+    let slot = seed(&engine, 10, 10);
+    for party in 0..5 {
+        let (_, seq) = book(&engine, party, slot);
+        engine.ticket(seq).wait().unwrap();
+    }
+    engine.close().unwrap();
+    drop(engine);
+    let frames = frames(data.path()).unwrap();
+    assert!(frames.len() >= 5);
+    let redis = Redis::start(store.path(), free_port());
+    let mut connection = redis.connection();
+    let connect = || {
+        let config = RedisConfig::new(format!("redis://127.0.0.1:{}", redis.port), "berth:1");
+        RedisStream::new(&config).unwrap()
+    };
+    let (mut owner, mut other) = (connect(), connect());
+    let epoch = Epoch(3);
+    owner.take(epoch).unwrap();
+    owner.append(epoch, &frames[..2]).unwrap();
+    let before = entries(&mut connection);
+    let fenced = Err(StreamError::Fenced { epoch });
+    assert_eq!(other.append(Epoch(2), &frames[2..3]), fenced, "an older epoch");
+    assert_eq!(other.append(epoch, &frames[2..3]), fenced, "the same epoch of another owner");
+    assert_eq!(other.take(epoch).map(|_| ()), fenced);
+    assert_eq!(owner.append(epoch, &frames[1..2]), Err(StreamError::Elsewhere), "a repeat");
+    assert_eq!(owner.append(epoch, &frames[3..4]), Err(StreamError::Elsewhere), "a hole");
+    let mut forged = frames[2].clone();
+    forged.header.previous = Link(7);
+    assert_eq!(owner.append(epoch, &[forged]), Err(StreamError::Diverged));
+    let last = frames[0].header.last();
+    let absent = Whole { s0: last, s1: last, pieces: 1, bytes: 9 };
+    assert_eq!(owner.trim(epoch, last), Err(StreamError::NotWhole));
+    assert_eq!(owner.keep(epoch, absent), Err(StreamError::NotWhole));
+    assert_eq!(owner.install(epoch, last, frames[0].link, Some(absent)), Err(StreamError::NotWhole));
+    assert_eq!(entries(&mut connection), before);
+    owner.append(epoch, &frames[2..]).unwrap();
+    assert_eq!(entries(&mut connection).last().copied(), Some(frames.last().unwrap().header.last().0));
 }
