@@ -32,6 +32,7 @@ mod auth;
 mod body;
 mod idempotency;
 mod metrics;
+mod panics;
 mod problem;
 mod progress;
 mod recover;

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::app::{App, Phase};
 use crate::connection;
 use crate::events::Events;
+use crate::panics::OnPanic;
 
 /// How often due holds are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_millis(20);
@@ -242,7 +243,7 @@ impl Expiry {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let run = move || {
-            let _told = ToldOfPanic(failed);
+            let _told = told_of_panic(failed);
             // Relaxed: only this flag is communicated, and `unpark` orders it anyway.
             while !stopped.load(Relaxed) {
                 engine.expire_due(engine.now(), EXPIRE_BUDGET);
@@ -261,17 +262,13 @@ impl Expiry {
     }
 }
 
-/// Tells the log and `/readyz` at once when its thread panics: holds would live for ever, and nobody would know.
-struct ToldOfPanic(Arc<AtomicBool>);
-
-impl Drop for ToldOfPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("the expiry thread panicked: holds no longer expire");
-            // Relaxed: only this flag is communicated.
-            self.0.store(true, Relaxed);
-        }
-    }
+/// Tells the log and `/readyz` at once when the thread panics: holds would live for ever, and nobody would know.
+fn told_of_panic(failed: Arc<AtomicBool>) -> OnPanic<impl FnMut()> {
+    OnPanic(move || {
+        tracing::error!("the expiry thread panicked: holds no longer expire");
+        // Relaxed: only this flag is communicated.
+        failed.store(true, Relaxed);
+    })
 }
 
 #[cfg(test)]
@@ -303,7 +300,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let app = App::for_test(dir.path());
         let run = |panics: bool| {
-            let told = ToldOfPanic(Arc::clone(&app.expiry_failed));
+            let told = told_of_panic(Arc::clone(&app.expiry_failed));
             let thread = std::thread::spawn(move || {
                 let _told = told;
                 assert!(!panics, "planted");

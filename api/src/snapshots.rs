@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use berth_engine::{Engine, SnapshotStats, TimestampMs};
 
+use crate::panics::OnPanic;
+
 /// How often it is looked whether one is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The wait after one that failed.
@@ -112,7 +114,10 @@ impl Snapshots {
 
 impl Shared {
     fn run(&self) {
-        let _told = ToldOfPanic;
+        // The log would grow, and nobody would know why.
+        let _told = OnPanic(|| {
+            tracing::error!("the snapshot thread panicked: none is taken any more until a restart, and the log grows");
+        });
         // Refused, it runs at the priority of the others.
         let nice = rustix::process::getpriority_process(None).unwrap_or(0);
         let _ = rustix::process::setpriority_process(None, nice + NICER);
@@ -126,17 +131,6 @@ impl Shared {
             } else {
                 std::thread::park_timeout(LOOK_EVERY);
             }
-        }
-    }
-}
-
-/// Tells the log at once when the thread panics: the log would grow, and nobody would know why.
-struct ToldOfPanic;
-
-impl Drop for ToldOfPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("the snapshot thread panicked: none is taken any more until a restart, and the log grows");
         }
     }
 }

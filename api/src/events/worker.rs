@@ -14,6 +14,7 @@ use berth_programme::Campaign;
 use super::project::{Cannot, Projector};
 use super::stream::{Connection, Position, Ready, Said};
 use super::{EventsConfig, Shared};
+use crate::panics::OnPanic;
 
 /// How often an idle thread looks whether Redis still has its cursor, and the first pause after a loss.
 const IDLE: Duration = Duration::from_millis(200);
@@ -58,19 +59,6 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
 }
 
-/// Tells the log and the metrics at once when its thread panics: the stream would stand still, and nobody would know.
-struct ToldOfPanic(Arc<Shared>);
-
-impl Drop for ToldOfPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("the events thread panicked: nothing more is told in this run");
-            self.0.connected.store(false, Relaxed);
-            self.0.stopped.store(true, Relaxed);
-        }
-    }
-}
-
 /// The log from one position on, an entry at a time.
 struct Source {
     tail: LogTail,
@@ -87,7 +75,13 @@ impl Worker {
     }
 
     pub(super) fn run(self) {
-        let _told = ToldOfPanic(Arc::clone(&self.shared));
+        let shared = Arc::clone(&self.shared);
+        // The stream would stand still, and nobody would know.
+        let _told = OnPanic(move || {
+            tracing::error!("the events thread panicked: nothing more is told in this run");
+            shared.connected.store(false, Relaxed);
+            shared.stopped.store(true, Relaxed);
+        });
         let mut backoff = IDLE;
         let mut told_of_loss = false;
         loop {

@@ -123,8 +123,8 @@ pub(crate) fn exchange(address: SocketAddr, bytes: &[u8]) -> Reply {
     read_reply(&mut stream, bytes.starts_with(b"HEAD "))
 }
 
-/// Sends bytes to a server that may be killed meanwhile; the body of a whole answer of this status.
-pub(crate) fn attempt(address: SocketAddr, bytes: &[u8], status: u16) -> Option<Value> {
+/// Sends bytes to a server that may be killed meanwhile; status and body of a whole answer.
+pub(crate) fn attempt(address: SocketAddr, bytes: &[u8]) -> Option<(u16, Value)> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     stream.write_all(bytes).ok()?;
@@ -132,6 +132,7 @@ pub(crate) fn attempt(address: SocketAddr, bytes: &[u8], status: u16) -> Option<
     stream.read_to_end(&mut answer).ok()?;
     let answer = String::from_utf8(answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.split(' ').next()?.parse().ok()?;
     // A cut body is no JSON.
-    head.starts_with(&format!("HTTP/1.1 {status} ")).then(|| serde_json::from_str(body).ok())?
+    Some((status, serde_json::from_str(body).ok()?))
 }

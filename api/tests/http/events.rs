@@ -174,7 +174,8 @@ fn surge(address: SocketAddr, slot: &str, parties: std::ops::Range<u32>, done: &
             let key = format!("{path}-{party}");
             let headers =
                 [("authorization", "Bearer platform-key"), ("idempotency-key", key.as_str()), ("connection", "close")];
-            attempt(address, &request("POST", path, &headers, body.as_bytes()), status)
+            let answer = attempt(address, &request("POST", path, &headers, body.as_bytes()))?;
+            (answer.0 == status).then_some(answer.1)
         };
         let pair = [party * 2, party * 2 + 1].map(|p| claim(&format!("p1.{p}"), slot));
         let Some(held) = post("/v1/holds", &claims(&pair).to_string(), 201) else { return };

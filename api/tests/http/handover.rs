@@ -1,29 +1,15 @@
 //! A planned restart: the next process waits for the old one, and clients that repeat themselves lose nothing.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::client::{PATIENCE, request};
+use crate::client::{PATIENCE, attempt, request};
 use crate::server::{Home, Server, claim, claims};
-
-/// One attempt: status and body, or nothing if the connection did not last.
-fn attempt(address: SocketAddr, bytes: &[u8]) -> Option<(u16, Value)> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    stream.write_all(bytes).ok()?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).ok()?;
-    let answer = String::from_utf8(answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some((status, serde_json::from_str(body).ok()?))
-}
 
 /// A client that repeats its request under the same key until it has an answer, as the API asks.
 fn insist(address: SocketAddr, path: &str, key: &str, body: &Value) -> Value {

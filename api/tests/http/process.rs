@@ -305,7 +305,7 @@ fn book_until_gone(address: SocketAddr, slot: &str, parties: Range<u32>, acknowl
         let headers =
             [("authorization", "Bearer platform-key"), ("idempotency-key", key.as_str()), ("connection", "close")];
         let body = claims(&[claim(&format!("p1.{party}"), slot)]).to_string();
-        let Some(booked) = attempt(address, &request("POST", "/v1/bookings", &headers, body.as_bytes()), 201) else {
+        let Some((201, booked)) = attempt(address, &request("POST", "/v1/bookings", &headers, body.as_bytes())) else {
             return codes;
         };
         codes.push(booked["hold"].as_str().unwrap().to_owned());

@@ -85,7 +85,12 @@ fn the_old_owner_is_fenced_before_anything_is_read() {
     runs(&redis, 1);
     let mut seen = Vec::new();
     let storage: Arc<dyn Storage> = Arc::new(MemoryDisk::new(5));
-    recover_into(&mut redis.connect(), &storage, &recovery(None), &mut |progress| seen.push(progress)).unwrap();
+    recover_into(&mut redis.connect(), &storage, &recovery(None), &mut |progress| {
+        // Also at the first word, before which nothing was read: the owner cannot append to what is being read.
+        assert_eq!(redis.head().epoch, Epoch(2), "{progress:?}");
+        seen.push(progress);
+    })
+    .unwrap();
     assert_eq!(seen[0], Progress::Fenced { epoch: Epoch(2) });
     assert_eq!(seen.last(), Some(&Progress::Journal { seq: Seq(21), of: Seq(21) }));
 }
