@@ -8,8 +8,8 @@ use berth_engine::{CellId, Epoch};
 use berth_programme::Campaign;
 use tokio::sync::{Semaphore, watch};
 
+use crate::access::Access;
 use crate::ack::AckMode;
-use crate::auth::KeyRing;
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::snapshots::SnapshotPolicy;
@@ -55,7 +55,8 @@ const BULK_CONCURRENCY: usize = 8;
 /// A server's state.
 pub(crate) struct App {
     pub(crate) campaign: Campaign,
-    pub(crate) keys: KeyRing,
+    /// Who asks, and what they may do.
+    pub(crate) access: Access,
     pub(crate) cell: CellId,
     pub(crate) epoch: Epoch,
     pub(crate) limits: HttpLimits,
@@ -76,7 +77,7 @@ impl App {
     #[must_use]
     pub(crate) fn new(
         campaign: Campaign,
-        keys: KeyRing,
+        access: Access,
         cell: CellId,
         epoch: Epoch,
         limits: HttpLimits,
@@ -84,7 +85,7 @@ impl App {
     ) -> App {
         App {
             campaign,
-            keys,
+            access,
             cell,
             epoch,
             limits,
@@ -174,6 +175,6 @@ impl App {
             drain_time: time,
         };
         let never = SnapshotPolicy { every: None, log_bytes: None, stop_log_bytes: u64::MAX };
-        Arc::new(App::new(campaign, KeyRing::default(), CellId(1), report.epoch, limits, never))
+        Arc::new(App::new(campaign, Access::default(), CellId(1), report.epoch, limits, never))
     }
 }

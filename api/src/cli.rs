@@ -13,10 +13,10 @@ use berth_programme::{Campaign, KeyFault, Programme};
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::access::{Access, KeyEntry, Role};
 use crate::ack::AckMode;
 use crate::app::App;
-use crate::auth::Role;
-use crate::config::{ConfigFile, KeyEntry, RedisEntry, Settings};
+use crate::config::{ConfigFile, RedisEntry, Settings};
 use crate::events::Events;
 use crate::progress::Teller;
 use crate::snapshots::{Asker, Snapshots};
@@ -211,7 +211,7 @@ fn settings(args: ServeArgs) -> Result<Settings, String> {
     }
     let flags = [(Role::Admin, args.admin_key_sha256), (Role::Platform, args.platform_key_sha256)];
     for (role, sha256) in flags {
-        file.keys.extend(sha256.map(|sha256| KeyEntry { role, name: role.to_string(), sha256 }));
+        file.keys.extend(sha256.map(|sha256| KeyEntry { sha256, ..KeyEntry::new(role, role.as_str(), [0; 32]) }));
     }
     let place = config.map_or_else(|| "the flags".to_owned(), |path| path.display().to_string());
     let mut settings = file.validate().map_err(|faults| sentence(&place, &faults))?;
@@ -292,7 +292,7 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
     // Before anything trims the log that it has not told.
     let events = settings.events.clone().map(|events| Events::start(events, &campaign)).transpose();
     let events = events.map_err(|error| format!("cannot start the events stream: {error}"))?;
-    let mut app = App::new(campaign, settings.keys.clone(), cell, epoch, http, settings.snapshots);
+    let mut app = App::new(campaign, Access::new(settings.keys.clone()), cell, epoch, http, settings.snapshots);
     app.events = events;
     Ok(Arc::new(app))
 }

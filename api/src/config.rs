@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use berth_engine::{CellId, Config, JournalConfig, Limits, RedisConfig};
-use berth_programme::{KeyFault, is_name, toml_fault};
+use berth_programme::{KeyFault, toml_fault};
 use serde::Deserialize;
 
+use crate::access::{KeyEntry, KeyRing};
 use crate::ack::AckMode;
 use crate::app::HttpLimits;
-use crate::auth::{Credential, KeyRing, Role, parse_hash};
 use crate::events::EventsConfig;
 use crate::snapshots::SnapshotPolicy;
 
@@ -66,18 +66,6 @@ pub(crate) struct ConfigFile {
     /// The HTTP side.
     #[serde(default)]
     pub(crate) http: HttpEntry,
-}
-
-/// A key, by its hash.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct KeyEntry {
-    /// `admin` or `platform`.
-    pub(crate) role: Role,
-    /// Whose it is. Several keys may not share role and name: idempotency keys are scoped to them.
-    pub(crate) name: String,
-    /// SHA-256 of the key, 64 hex digits: `printf %s KEY | sha256sum`.
-    pub(crate) sha256: String,
 }
 
 /// When snapshots are taken while serving. The log is trimmed behind the older of the newest two.
@@ -285,23 +273,10 @@ impl Faults {
         if entries.is_empty() {
             self.push("keys", "there are none, so nobody could publish or book");
         }
-        let mut credentials: Vec<Credential> = Vec::new();
-        for (i, KeyEntry { role, name, sha256 }) in entries.iter().enumerate() {
-            if !is_name(name) {
-                self.push(format!("keys[{i}].name"), "must be 1 to 64 of A-Z a-z 0-9 . _ -");
-            }
-            if credentials.iter().any(|c| c.role == *role && c.name == *name) {
-                self.push(format!("keys[{i}].name"), format!("there is another {role} key of this name"));
-            }
-            match parse_hash(sha256) {
-                None => self.push(format!("keys[{i}].sha256"), "must be 64 hex digits: printf %s KEY | sha256sum"),
-                Some(hash) if credentials.iter().any(|c| c.hash == hash) => {
-                    self.push(format!("keys[{i}].sha256"), "is the hash of another entry's key");
-                }
-                Some(hash) => credentials.push(Credential { role: *role, name: name.clone(), hash }),
-            }
-        }
-        KeyRing::new(credentials)
+        KeyRing::new(entries, "keys").unwrap_or_else(|faults| {
+            self.0.extend(faults);
+            KeyRing::default()
+        })
     }
 
     fn limits(&mut self, entry: &LimitsEntry) -> Limits {

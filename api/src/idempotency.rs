@@ -1,6 +1,6 @@
 //! From the client's `Idempotency-Key` to the engine's key and fingerprint.
 //!
-//! The engine's key is a hash of the credential and the client's key: two platforms may use the same key without
+//! The engine's key is a hash of the caller's role and name and the client's key: two platforms may use the same key without
 //! meeting, and neither is stored. The fingerprint covers the endpoint and everything in the request
 //! that decides its effect, in one canonical form, so that a repeat with other spacing or a lower-case code is
 //! still the same request.
@@ -9,14 +9,14 @@ use berth_engine::{Idempotency, IdempotencyKey};
 use hyper::HeaderMap;
 use sha2::{Digest, Sha256};
 
-use crate::auth::Credential;
+use crate::access::Caller;
 use crate::problem::{Code, Problem};
 
 const HEADER: &str = "idempotency-key";
 const LEN_MAX: usize = 128;
 
 /// The engine's key for the request's header.
-pub(crate) fn key_of(headers: &HeaderMap, credential: &Credential) -> Result<IdempotencyKey, Problem> {
+pub(crate) fn key_of(headers: &HeaderMap, caller: &Caller) -> Result<IdempotencyKey, Problem> {
     let mut values = headers.get_all(HEADER).iter();
     let Some(value) = values.next() else {
         let detail = "every POST needs an Idempotency-Key, made by the client before its first attempt";
@@ -26,7 +26,7 @@ pub(crate) fn key_of(headers: &HeaderMap, credential: &Credential) -> Result<Ide
         return Err(Problem::new(Code::IdempotencyKeyMalformed, "there is more than one Idempotency-Key header"));
     }
     let key = value.to_str().ok().filter(|key| is_key(key));
-    key.map(|key| scoped(key, credential)).ok_or_else(|| {
+    key.map(|key| scoped(key, caller)).ok_or_else(|| {
         let detail = format!("an Idempotency-Key has 1 to {LEN_MAX} visible ASCII characters");
         Problem::new(Code::IdempotencyKeyMalformed, detail)
     })
@@ -38,12 +38,12 @@ pub(crate) fn is_key(text: &str) -> bool {
 }
 
 /// The engine's key for a client's.
-pub(crate) fn scoped(key: &str, credential: &Credential) -> IdempotencyKey {
-    // Neither role nor name can hold a zero byte, so no two credentials share a prefix.
+pub(crate) fn scoped(key: &str, caller: &Caller) -> IdempotencyKey {
+    // Neither role nor name can hold a zero byte, so no two callers share a prefix.
     let digest = Sha256::new()
-        .chain_update(credential.role.to_string())
+        .chain_update(caller.role.as_str())
         .chain_update([0])
-        .chain_update(&credential.name)
+        .chain_update(&caller.name)
         .chain_update([0])
         .chain_update(key)
         .finalize();
@@ -82,19 +82,19 @@ impl Fingerprint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Role;
+    use crate::access::{Role, Scope};
 
-    fn credential(role: Role, name: &str) -> Credential {
-        Credential { role, name: name.to_owned(), hash: [0; 32] }
+    fn caller(role: Role, name: &str) -> Caller {
+        Caller { role, name: name.to_owned(), scope: Scope::Everything }
     }
 
     #[test]
-    fn a_key_is_scoped_to_its_credential() {
-        let mine = scoped("k", &credential(Role::Platform, "a"));
-        assert_eq!(mine, scoped("k", &credential(Role::Platform, "a")));
-        assert_ne!(mine, scoped("k", &credential(Role::Platform, "b")));
-        assert_ne!(mine, scoped("k", &credential(Role::Admin, "a")));
-        assert_ne!(mine, scoped("k2", &credential(Role::Platform, "a")));
+    fn a_key_is_scoped_to_its_caller() {
+        let mine = scoped("k", &caller(Role::Platform, "a"));
+        assert_eq!(mine, scoped("k", &caller(Role::Platform, "a")));
+        assert_ne!(mine, scoped("k", &caller(Role::Platform, "b")));
+        assert_ne!(mine, scoped("k", &caller(Role::Admin, "a")));
+        assert_ne!(mine, scoped("k2", &caller(Role::Platform, "a")));
     }
 
     #[test]

@@ -13,9 +13,9 @@ use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response};
 
+use crate::access::{Caller, NOBODY, Role};
 use crate::ack::{self, AckMode};
 use crate::app::{App, Phase};
-use crate::auth::{Credential, Role};
 use crate::body::ResponseBody;
 use crate::problem::{Code, Problem};
 use crate::routes;
@@ -97,21 +97,26 @@ const fn post(template: &'static str, roles: &'static [Role], route: Route, take
 const ANYBODY: &[Role] = &[];
 const ADMIN: &[Role] = &[Role::Admin];
 const PLATFORM: &[Role] = &[Role::Platform];
-const WHO_POSTS: &[Role] = &[Role::Admin, Role::Platform];
+/// Who claims for parties: a citizen for its own.
+const CLAIMS: &[Role] = &[Role::Platform, Role::Citizen];
+/// Who may see a booking: a citizen its own, an operator those at its centres.
+const SEES: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator];
+/// Everybody who has a key for anything that is posted.
+const POSTS: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator, Role::Admin];
 
 /// Every endpoint. What is asked most often stands first.
 pub(crate) static TABLE: [Endpoint; 21] = [
     get("/v1/availability", ANYBODY, Route::Availability, Media::Json),
-    post("/v1/holds", PLATFORM, Route::Hold, Media::Json),
-    post("/v1/holds/{hold}/confirm", PLATFORM, Route::Confirm, Media::Json),
-    post("/v1/holds/{hold}/release", PLATFORM, Route::Release, Media::Json),
-    post("/v1/bookings", PLATFORM, Route::Book, Media::Json),
-    get("/v1/bookings/{booking}", PLATFORM, Route::ReadBooking, Media::Json),
-    post("/v1/bookings/{booking}/cancel", PLATFORM, Route::Cancel, Media::Json),
-    post("/v1/bookings/{booking}/move", PLATFORM, Route::Move, Media::Json),
-    get("/v1/parties/{party}/bookings", PLATFORM, Route::PartyBookings, Media::Json),
+    post("/v1/holds", CLAIMS, Route::Hold, Media::Json),
+    post("/v1/holds/{hold}/confirm", CLAIMS, Route::Confirm, Media::Json),
+    post("/v1/holds/{hold}/release", CLAIMS, Route::Release, Media::Json),
+    post("/v1/bookings", CLAIMS, Route::Book, Media::Json),
+    get("/v1/bookings/{booking}", SEES, Route::ReadBooking, Media::Json),
+    post("/v1/bookings/{booking}/cancel", CLAIMS, Route::Cancel, Media::Json),
+    post("/v1/bookings/{booking}/move", CLAIMS, Route::Move, Media::Json),
+    get("/v1/parties/{party}/bookings", CLAIMS, Route::PartyBookings, Media::Json),
     get("/v1/booking-references/{reference}", PLATFORM, Route::ReadReference, Media::Json),
-    get("/v1/outcomes/{key}", WHO_POSTS, Route::Outcome, Media::Json),
+    get("/v1/outcomes/{key}", POSTS, Route::Outcome, Media::Json),
     get("/v1/regions", ANYBODY, Route::ListRegions, Media::Json),
     post("/v1/regions", ADMIN, Route::PublishRegions, Media::Ndjson),
     post("/v1/centres", ADMIN, Route::PublishCentres, Media::Ndjson),
@@ -133,14 +138,16 @@ pub(crate) struct Call {
     pub(crate) query: Option<String>,
     /// How safe what the answer rests on must be; the server's default until the router has read the header.
     pub(crate) ack: AckMode,
+    /// Who asks, once the router has checked it; nobody where no key is needed.
+    caller: Option<Arc<Caller>>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Incoming,
 }
 
 impl Call {
-    /// Who asks. The router has checked the role already.
-    pub(crate) fn credential(&self) -> Result<&Credential, Problem> {
-        self.app.keys.authorize(&self.headers, self.endpoint.roles)
+    /// Who asks. The router has checked that the role may; the route checks whom and where it reaches.
+    pub(crate) fn caller(&self) -> &Caller {
+        self.caller.as_deref().unwrap_or(&NOBODY)
     }
 }
 
@@ -165,6 +172,7 @@ pub(crate) async fn answer(
         Ok((endpoint, parameter)) => {
             let call = Call {
                 ack: app.limits.ack,
+                caller: None,
                 app: Arc::clone(&app),
                 endpoint,
                 parameter: parameter.to_owned(),
@@ -192,7 +200,8 @@ async fn dispatch(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
         return Err(Problem::new(Code::Draining, "this server is stopping: ask another, or again soon"));
     }
     if !endpoint.roles.is_empty() {
-        call.credential()?;
+        let now = call.app.campaign.engine.now();
+        call.caller = Some(call.app.access.identify(&call.headers, endpoint.roles, now)?);
     }
     accepts(&call.headers, endpoint.gives)?;
     is_of_type(&call.headers, endpoint)?;

@@ -12,10 +12,10 @@ use clap::Args;
 use jiff::ToSpan;
 use jiff::civil::Date;
 
+use crate::access::{KeyEntry, Role, hash, new_key};
 use crate::app::App;
-use crate::auth::{Role, hash, new_key};
 use crate::cli;
-use crate::config::{ConfigFile, KeyEntry};
+use crate::config::ConfigFile;
 use crate::server;
 
 const PROGRAMME: &str = include_str!("../../../programmes/india-2021.toml");
@@ -66,10 +66,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, String> {
 
 fn open(dir: &Path, keys: &Keys) -> Result<Arc<App>, String> {
     let programme = Programme::from_toml(PROGRAMME).map_err(|error| error.to_string())?;
-    let entry = |role: Role, key| {
-        let sha256 = hash(key).iter().map(|byte| format!("{byte:02x}")).collect();
-        KeyEntry { role, name: "demo".to_owned(), sha256 }
-    };
+    let entry = |role: Role, key| KeyEntry::new(role, "demo", hash(key));
     let file = ConfigFile {
         listen: Some(LISTEN.to_owned()),
         data_dir: Some(dir.to_owned()),

@@ -19,7 +19,7 @@ pub(crate) async fn book(mut call: Call) -> Result<Response<ResponseBody>, Probl
     let key = key(&call)?;
     let body = read_json(&mut call).await?;
     let BookRequest { claims } = parse(&body)?;
-    let claims = claims_of(&call.app, &claims)?;
+    let claims = claims_of(&call, &claims)?;
     let idempotency = with_claims(fingerprint(&call), &claims).under(key);
     execute(&call.app, call.ack, Command::Book { claims: &claims }, idempotency).await
 }
@@ -27,6 +27,7 @@ pub(crate) async fn book(mut call: Call) -> Result<Response<ResponseBody>, Probl
 /// `GET /v1/bookings/{booking}`
 pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> {
     let booking = call.app.names().parse_booking(&call.parameter)?;
+    call.caller().may_touch(booking, &call.app)?;
     shown(&call.app, call.ack, booking).await
 }
 
@@ -54,6 +55,7 @@ pub(crate) async fn cancel(mut call: Call) -> Result<Response<ResponseBody>, Pro
     let key = key(&call)?;
     read_nothing(&mut call).await?;
     let booking = call.app.names().parse_booking(&call.parameter)?;
+    call.caller().may_touch(booking, &call.app)?;
     let idempotency = fingerprint(&call).number(booking.0).under(key);
     execute(&call.app, call.ack, Command::Cancel { booking }, idempotency).await
 }
@@ -65,6 +67,7 @@ pub(crate) async fn move_to(mut call: Call) -> Result<Response<ResponseBody>, Pr
     let MoveRequest { slot } = parse(&body)?;
     let names = call.app.names();
     let (booking, to) = (names.parse_booking(&call.parameter)?, names.parse_slot(&slot)?);
+    call.caller().may_touch(booking, &call.app)?;
     let idempotency = fingerprint(&call).number(booking.0).number(to.0.into()).under(key);
     execute(&call.app, call.ack, Command::Move { booking, to }, idempotency).await
 }

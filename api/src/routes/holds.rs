@@ -19,7 +19,7 @@ pub(crate) async fn hold(mut call: Call) -> Result<Response<ResponseBody>, Probl
     if ttl_seconds == Some(0) {
         return Err(Problem::new(Code::MalformedRequest, "ttl_seconds: must be at least 1"));
     }
-    let claims = claims_of(&call.app, &claims)?;
+    let claims = claims_of(&call, &claims)?;
     // As asked, not as capped: the programme's hold time may change between a request and its repeat.
     let asked = ttl_seconds.map_or(u64::MAX, u64::from);
     let idempotency = with_claims(fingerprint(&call).number(asked), &claims).under(key);
@@ -33,6 +33,7 @@ pub(crate) async fn confirm(mut call: Call) -> Result<Response<ResponseBody>, Pr
     let key = key(&call)?;
     read_nothing(&mut call).await?;
     let hold = call.app.names().parse_booking(&call.parameter)?;
+    call.caller().may_touch_hold(hold, &call.app)?;
     let idempotency = fingerprint(&call).number(hold.0).under(key);
     execute(&call.app, call.ack, Command::Confirm { hold }, idempotency).await
 }
@@ -42,6 +43,7 @@ pub(crate) async fn release(mut call: Call) -> Result<Response<ResponseBody>, Pr
     let key = key(&call)?;
     read_nothing(&mut call).await?;
     let hold = call.app.names().parse_booking(&call.parameter)?;
+    call.caller().may_touch_hold(hold, &call.app)?;
     let idempotency = fingerprint(&call).number(hold.0).under(key);
     execute(&call.app, call.ack, Command::Release { hold }, idempotency).await
 }

@@ -46,14 +46,17 @@ async fn read_nothing(call: &mut Call) -> Result<(), Problem> {
     }
 }
 
-/// The claims of a request, within the programme's group size.
-fn claims_of(app: &App, claims: &[Object<ClaimRequest<'_>>]) -> Result<Vec<Claim>, Problem> {
-    let (found, max) = (claims.len(), app.campaign.programme.group_claims_max());
+/// The claims of a request, within the programme's group size, each for a party that the caller may act for.
+fn claims_of(call: &Call, claims: &[Object<ClaimRequest<'_>>]) -> Result<Vec<Claim>, Problem> {
+    let (found, max) = (claims.len(), call.app.campaign.programme.group_claims_max());
+    let names = call.app.names();
     if !(1..=max).contains(&found) {
         let refusal = berth_engine::Refusal::GroupSize { found, max };
-        return Err(problem::refused(&refusal, &app.names()));
+        return Err(problem::refused(&refusal, &names));
     }
-    app.names().parse_claims(claims)
+    let claims = names.parse_claims(claims)?;
+    call.caller().may_claim(&claims, &names)?;
+    Ok(claims)
 }
 
 /// The claims as the fingerprint sees them.
@@ -71,7 +74,7 @@ fn fingerprint(call: &Call) -> Fingerprint {
 
 /// The engine's key for the call's `Idempotency-Key`.
 fn key(call: &Call) -> Result<berth_engine::IdempotencyKey, Problem> {
-    idempotency::key_of(&call.headers, call.credential()?)
+    idempotency::key_of(&call.headers, call.caller())
 }
 
 /// Submits a command and waits until its answer may be shown.

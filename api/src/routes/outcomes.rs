@@ -20,7 +20,7 @@ pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> 
     let unknown = || Problem::new(Code::UnknownKey, "no outcome is kept under this key for this credential");
     let key = percent_decode_str(&call.parameter).decode_utf8().ok().filter(|key| idempotency::is_key(key));
     let key = key.ok_or_else(|| Problem::new(Code::IdempotencyKeyMalformed, "this cannot be an Idempotency-Key"))?;
-    let key = idempotency::scoped(&key, call.credential()?);
+    let key = idempotency::scoped(&key, call.caller());
     let submitted = call.app.campaign.engine.outcome(key).ok_or_else(unknown)?;
     safe(&call.app, call.ack, submitted.seq).await?;
     render(&call.app, &submitted).await

@@ -39,6 +39,7 @@ pub(crate) async fn bookings(call: Call) -> Result<Response<ResponseBody>, Probl
     }
     let names = call.app.names();
     let party = names.parse_party(&call.parameter)?;
+    call.caller().may_act_for(party, &names)?;
     let Some(view) = call.app.campaign.engine.party_bookings(party) else {
         return Err(problem::refused(&berth_engine::Refusal::UnknownParty { party }, &names));
     };

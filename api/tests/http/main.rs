@@ -7,6 +7,7 @@ mod client;
 mod redis;
 mod server;
 
+mod access;
 mod acks;
 mod availability;
 mod backup;
