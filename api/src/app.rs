@@ -65,6 +65,8 @@ pub(crate) struct App {
     pub(crate) phase: watch::Sender<Phase>,
     /// Permits for bulk bodies.
     pub(crate) bulk: Arc<Semaphore>,
+    /// Permits for requests of many steps: bulk bookings, a session's bookings moved.
+    pub(crate) streams: Arc<Semaphore>,
     /// The events stream, if there is one.
     pub(crate) events: Option<Events>,
     inflight: AtomicUsize,
@@ -93,6 +95,7 @@ impl App {
             metrics: Metrics::new(),
             phase: watch::Sender::new(Phase::Serving),
             bulk: Arc::new(Semaphore::new(BULK_CONCURRENCY)),
+            streams: Arc::new(Semaphore::new(BULK_CONCURRENCY)),
             events: None,
             inflight: AtomicUsize::new(0),
             expiry_failed: Arc::new(AtomicBool::new(false)),
@@ -136,10 +139,11 @@ impl App {
         self.inflight.load(Relaxed)
     }
 
-    /// Waits until every bulk publish has ended, also those whose client is gone.
+    /// Waits until every bulk publish and request of many steps has ended, also those whose client is gone.
     pub(crate) async fn bulk_ended(&self) {
-        // All permits back means that nobody holds one; the semaphore is never closed.
+        // All permits back means that nobody holds one; the semaphores are never closed.
         let _ = self.bulk.acquire_many(BULK_CONCURRENCY_PERMITS).await;
+        let _ = self.streams.acquire_many(BULK_CONCURRENCY_PERMITS).await;
     }
 }
 

@@ -17,19 +17,32 @@ const LEN_MAX: usize = 128;
 
 /// The engine's key for the request's header.
 pub(crate) fn key_of(headers: &HeaderMap, caller: &Caller) -> Result<IdempotencyKey, Problem> {
-    let mut values = headers.get_all(HEADER).iter();
-    let Some(value) = values.next() else {
+    needed(headers).map(|key| scoped(key, caller))
+}
+
+/// The key in the request's header, which must be there.
+pub(crate) fn needed(headers: &HeaderMap) -> Result<&str, Problem> {
+    given(headers)?.ok_or_else(|| {
         let detail = "every POST needs an Idempotency-Key, made by the client before its first attempt";
-        return Err(Problem::new(Code::IdempotencyKeyMissing, detail));
-    };
+        Problem::new(Code::IdempotencyKeyMissing, detail)
+    })
+}
+
+/// The key in the request's header, if there is one.
+pub(crate) fn given(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let mut values = headers.get_all(HEADER).iter();
+    let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(Problem::new(Code::IdempotencyKeyMalformed, "there is more than one Idempotency-Key header"));
     }
     let key = value.to_str().ok().filter(|key| is_key(key));
-    key.map(|key| scoped(key, caller)).ok_or_else(|| {
-        let detail = format!("an Idempotency-Key has 1 to {LEN_MAX} visible ASCII characters");
-        Problem::new(Code::IdempotencyKeyMalformed, detail)
-    })
+    key.map(Some).ok_or_else(malformed)
+}
+
+/// The no to a key that cannot be one.
+pub(crate) fn malformed() -> Problem {
+    let detail = format!("an Idempotency-Key has 1 to {LEN_MAX} visible ASCII characters");
+    Problem::new(Code::IdempotencyKeyMalformed, detail)
 }
 
 /// Whether `text` can be a client's key.
@@ -39,20 +52,45 @@ pub(crate) fn is_key(text: &str) -> bool {
 
 /// The engine's key for a client's.
 pub(crate) fn scoped(key: &str, caller: &Caller) -> IdempotencyKey {
-    // Neither role nor name can hold a zero byte, so no two callers share a prefix.
-    let digest = Sha256::new()
-        .chain_update(caller.role.as_str())
-        .chain_update([0])
-        .chain_update(&caller.name)
-        .chain_update([0])
-        .chain_update(key)
-        .finalize();
+    KeySpace::of(caller).key(key)
+}
+
+/// Whose keys they are; for who makes many.
+#[derive(Clone)]
+pub(crate) struct KeySpace(Sha256);
+
+impl KeySpace {
+    pub(crate) fn of(caller: &Caller) -> KeySpace {
+        // Neither role nor name can hold a zero byte, so no two callers share a prefix.
+        let digest = Sha256::new()
+            .chain_update(caller.role.as_str())
+            .chain_update([0])
+            .chain_update(&caller.name)
+            .chain_update([0]);
+        KeySpace(digest)
+    }
+
+    /// The engine's key for a client's.
+    pub(crate) fn key(&self, key: &str) -> IdempotencyKey {
+        finished(self.0.clone().chain_update(key))
+    }
+
+    /// The engine's key for one of the many steps of the request under a client's key. No client's key has a zero byte, so
+    /// none is the same.
+    pub(crate) fn step(&self, key: &str, kind: &str, number: u64) -> IdempotencyKey {
+        let digest = self.0.clone().chain_update(key).chain_update([0]).chain_update(kind).chain_update([0]);
+        finished(digest.chain_update(number.to_be_bytes()))
+    }
+}
+
+fn finished(digest: Sha256) -> IdempotencyKey {
     let mut first = [0; 16];
-    first.copy_from_slice(&digest[..16]);
+    first.copy_from_slice(&digest.finalize()[..16]);
     IdempotencyKey(u128::from_be_bytes(first))
 }
 
 /// A request's canonical form, hashed piece by piece. Every piece carries its length.
+#[derive(Clone)]
 pub(crate) struct Fingerprint(Sha256);
 
 impl Fingerprint {
@@ -95,6 +133,16 @@ mod tests {
         assert_ne!(mine, scoped("k", &caller(Role::Platform, "b")));
         assert_ne!(mine, scoped("k", &caller(Role::Admin, "a")));
         assert_ne!(mine, scoped("k2", &caller(Role::Platform, "a")));
+    }
+
+    #[test]
+    fn the_steps_of_a_request_have_keys_of_their_own() {
+        let scope = KeySpace::of(&caller(Role::Platform, "a"));
+        let step = scope.step("k", "line", 7);
+        assert_eq!(step, scope.step("k", "line", 7));
+        let others =
+            [scope.key("k"), scope.step("k", "line", 8), scope.step("k", "move", 7), scope.step("k2", "line", 7)];
+        assert!(others.iter().all(|other| *other != step));
     }
 
     #[test]

@@ -22,12 +22,17 @@ const BUCKETS_SECONDS: [f64; 14] =
 /// Every status an answer of ours can have.
 const STATUSES: [u16; 15] = [200, 201, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 422, 500, 503];
 
+/// What can become of a line of a bulk request.
+const BULK_OUTCOMES: [&str; 3] = ["done", "replayed", "refused"];
+
 /// The HTTP side's counters.
 pub(crate) struct Metrics {
     /// One per row of the route table, and one for paths that are in no row.
     routes: [RouteMetrics; TABLE.len() + 1],
     refusals: [AtomicU64; Code::ALL.len()],
     replays: AtomicU64,
+    /// Lines of bulk bookings: done, repeated, refused.
+    bulk_lines: [AtomicU64; BULK_OUTCOMES.len()],
     acks: [AtomicU64; AckMode::ALL.len()],
     connections: AtomicU64,
     connections_total: AtomicU64,
@@ -46,6 +51,7 @@ impl Metrics {
             routes: std::array::from_fn(|_| RouteMetrics::default()),
             refusals: std::array::from_fn(|_| AtomicU64::new(0)),
             replays: AtomicU64::new(0),
+            bulk_lines: std::array::from_fn(|_| AtomicU64::new(0)),
             acks: std::array::from_fn(|_| AtomicU64::new(0)),
             connections: AtomicU64::new(0),
             connections_total: AtomicU64::new(0),
@@ -89,6 +95,13 @@ impl Metrics {
         self.replays.fetch_add(1, Relaxed);
     }
 
+    /// A bulk request has ended: what became of its lines.
+    pub(crate) fn bulk_lines(&self, done: u64, replayed: u64, refused: u64) {
+        for (counter, lines) in self.bulk_lines.iter().zip([done, replayed, refused]) {
+            counter.fetch_add(lines, Relaxed);
+        }
+    }
+
     /// A connection was accepted; it is closed when the guard is dropped.
     pub(crate) fn connection(&self) -> OpenConnection<'_> {
         self.connections.fetch_add(1, Relaxed);
@@ -126,6 +139,11 @@ pub(crate) fn page(app: &App) -> String {
         "Requests that got an earlier answer.",
         metrics.replays.load(Relaxed),
     );
+    let name = "berth_bulk_lines_total";
+    page.family(name, "counter", "Lines of bulk bookings, by what became of them; counted when their request ends.");
+    for (outcome, count) in BULK_OUTCOMES.iter().zip(&metrics.bulk_lines) {
+        page.sample(name, &format!("outcome=\"{outcome}\""), count.load(Relaxed));
+    }
     page.counter("berth_http_connections_total", "Connections accepted.", metrics.connections_total.load(Relaxed));
     page.gauge("berth_http_connections", "Connections open now.", metrics.connections.load(Relaxed));
     page.gauge(

@@ -60,6 +60,7 @@ codes! {
     UnknownKey NOT_FOUND "unknown_key" "No outcome is kept under this key",
     UnknownRegion NOT_FOUND "unknown_region" "There is no such district",
     UnknownCentre NOT_FOUND "unknown_centre" "There is no such centre",
+    UnknownSession NOT_FOUND "unknown_session" "There is no such session",
     MethodNotAllowed METHOD_NOT_ALLOWED "method_not_allowed" "The method is not allowed here",
     NotAcceptable NOT_ACCEPTABLE "not_acceptable" "The answer cannot be of an accepted type",
     UnsupportedMediaType UNSUPPORTED_MEDIA_TYPE "unsupported_media_type" "The body is of another type",
@@ -121,6 +122,19 @@ impl Problem {
         self.with("capacity", counts.capacity().get())
             .with("held", counts.held().get())
             .with("booked", counts.booked().get())
+    }
+
+    /// As a member of a line, where a request has many answers: all but `instance`, which is the request's.
+    pub(crate) fn into_member(self) -> Value {
+        let Problem { code, detail, members, .. } = self;
+        let mut body = Map::new();
+        body.insert("type".to_owned(), format!("urn:berth:problem:{}", code.as_str()).into());
+        body.insert("title".to_owned(), code.title().into());
+        body.insert("status".to_owned(), code.status().as_u16().into());
+        body.insert("code".to_owned(), code.as_str().into());
+        body.insert("detail".to_owned(), detail.into());
+        body.extend(members);
+        Value::Object(body)
     }
 
     /// The answer to a request for `path`.

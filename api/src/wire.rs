@@ -1,6 +1,6 @@
 //! Names and shapes on the wire. The only file that spells a slot, a party or a booking, and that says
 //! `busy-tentative` (FHIR's word for a slot whose last units are held) and `busy-unavailable` (its word for one that
-//! cannot be scheduled).
+//! cannot be scheduled: closed, too late, too early).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -107,7 +107,7 @@ fn numbered<N: FromStr>(text: &str, letter: char) -> Option<(CellId, N)> {
 /// FHIR's word for what can be had of a slot; `in_time`: the rules of time let it be booked now.
 pub(crate) fn slot_status(counts: Counts, in_time: bool) -> &'static str {
     if !counts.is_open() {
-        "busy"
+        "busy-unavailable"
     } else if counts.free().get() > 0 {
         if in_time { "free" } else { "busy-unavailable" }
     } else if counts.held().get() > 0 {
@@ -175,6 +175,17 @@ pub(crate) struct BookRequest<'a> {
 pub(crate) struct MoveRequest<'a> {
     #[serde(borrow)]
     pub(crate) slot: Cow<'a, str>,
+}
+
+/// `POST /v1/sessions/{session}/resize`: a slot by its name or by its window and pool.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ResizeRequest {
+    pub(crate) slot: Option<String>,
+    /// When its window opens, `HH:MM` on the session's date.
+    pub(crate) window: Option<String>,
+    pub(crate) pool: Option<String>,
+    pub(crate) capacity: u32,
 }
 
 /// `POST /v1/parties`

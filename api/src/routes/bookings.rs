@@ -19,7 +19,7 @@ pub(crate) async fn book(mut call: Call) -> Result<Response<ResponseBody>, Probl
     let key = key(&call)?;
     let body = read_json(&mut call).await?;
     let BookRequest { claims } = parse(&body)?;
-    let claims = claims_of(&call, &claims)?;
+    let claims = claims_of(&call.app, call.caller(), &claims)?;
     let idempotency = with_claims(fingerprint(&call), &claims).under(key);
     execute(&call.app, call.ack, Command::Book { claims: &claims }, idempotency).await
 }
@@ -124,7 +124,7 @@ const PLACE_LOOK_EVERY: Duration = Duration::from_millis(1);
 ///
 /// A publish opens its slots in the engine, becomes durable and is then shown in the catalogue. Only who
 /// guesses a slot's number can claim it in the moment between, and waits here for that moment to pass.
-async fn place(app: &App, slot: SlotId) -> Result<SlotPlace, Problem> {
+pub(super) async fn place(app: &App, slot: SlotId) -> Result<SlotPlace, Problem> {
     for _ in 0..PLACE_LOOKS {
         if let Some(place) = app.campaign.catalogue.slot(slot) {
             return Ok(place);

@@ -6,6 +6,7 @@ use berth_engine::Command;
 use hyper::Response;
 
 use super::{claims_of, execute, fingerprint, key, parse, read_json, read_nothing, with_claims};
+use crate::app::App;
 use crate::body::ResponseBody;
 use crate::problem::{Code, Problem};
 use crate::router::Call;
@@ -16,16 +17,21 @@ pub(crate) async fn hold(mut call: Call) -> Result<Response<ResponseBody>, Probl
     let key = key(&call)?;
     let body = read_json(&mut call).await?;
     let HoldRequest { claims, ttl_seconds } = parse(&body)?;
+    let (ttl, asked) = ttl(&call.app, ttl_seconds)?;
+    let claims = claims_of(&call.app, call.caller(), &claims)?;
+    let idempotency = with_claims(fingerprint(&call).number(asked), &claims).under(key);
+    execute(&call.app, call.ack, Command::Hold { claims: &claims, ttl }, idempotency).await
+}
+
+/// How long a hold is to live, and what of that its fingerprint sees.
+pub(super) fn ttl(app: &App, ttl_seconds: Option<u32>) -> Result<(Duration, u64), Problem> {
     if ttl_seconds == Some(0) {
         return Err(Problem::new(Code::MalformedRequest, "ttl_seconds: must be at least 1"));
     }
-    let claims = claims_of(&call, &claims)?;
-    // As asked, not as capped: the programme's hold time may change between a request and its repeat.
-    let asked = ttl_seconds.map_or(u64::MAX, u64::from);
-    let idempotency = with_claims(fingerprint(&call).number(asked), &claims).under(key);
-    let longest = call.app.campaign.programme.hold_ttl();
+    let longest = app.campaign.programme.hold_ttl();
     let ttl = ttl_seconds.map_or(longest, |seconds| Duration::from_secs(seconds.into()));
-    execute(&call.app, call.ack, Command::Hold { claims: &claims, ttl }, idempotency).await
+    // As asked, not as capped: the programme's hold time may change between a request and its repeat.
+    Ok((ttl, ttl_seconds.map_or(u64::MAX, u64::from)))
 }
 
 /// `POST /v1/holds/{hold}/confirm`

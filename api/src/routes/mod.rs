@@ -4,11 +4,16 @@
 pub(crate) mod availability;
 pub(crate) mod bookings;
 pub(crate) mod bulk;
+pub(crate) mod bulk_bookings;
+pub(crate) mod catalogue;
 pub(crate) mod export;
 pub(crate) mod holds;
 pub(crate) mod operations;
 pub(crate) mod outcomes;
 pub(crate) mod parties;
+pub(crate) mod sessions;
+
+mod lines;
 
 use berth_engine::{Claim, Command, Idempotency, Request, Seq, Submitted};
 use bytes::Bytes;
@@ -16,6 +21,7 @@ use hyper::Response;
 use hyper::header::HeaderValue;
 use serde::Deserialize;
 
+use crate::access::Caller;
 use crate::ack::{self, AckMode, Unsafe};
 use crate::app::App;
 use crate::body::{self, ResponseBody};
@@ -47,15 +53,15 @@ async fn read_nothing(call: &mut Call) -> Result<(), Problem> {
 }
 
 /// The claims of a request, within the programme's group size, each for a party that the caller may act for.
-fn claims_of(call: &Call, claims: &[Object<ClaimRequest<'_>>]) -> Result<Vec<Claim>, Problem> {
-    let (found, max) = (claims.len(), call.app.campaign.programme.group_claims_max());
-    let names = call.app.names();
+fn claims_of(app: &App, caller: &Caller, claims: &[Object<ClaimRequest<'_>>]) -> Result<Vec<Claim>, Problem> {
+    let (found, max) = (claims.len(), app.campaign.programme.group_claims_max());
+    let names = app.names();
     if !(1..=max).contains(&found) {
         let refusal = berth_engine::Refusal::GroupSize { found, max };
         return Err(problem::refused(&refusal, &names));
     }
     let claims = names.parse_claims(claims)?;
-    call.caller().may_claim(&claims, &names)?;
+    caller.may_claim(&claims, &names)?;
     Ok(claims)
 }
 

@@ -6,7 +6,7 @@ use hyper::{Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::bookings::{json, of_claim};
+use super::bookings::{json, of_claim, place};
 use super::safe;
 use crate::app::App;
 use crate::body::ResponseBody;
@@ -65,7 +65,10 @@ pub(crate) async fn render(app: &App, submitted: &Submitted) -> Result<Response<
             answer.moved_from = Some(names.booking(*from));
             return Ok(respond(StatusCode::OK, Media::Json, json(&answer)));
         }
-        Outcome::SlotChanged { slot } => (StatusCode::OK, json!({"slot": names.slot(*slot)})),
+        Outcome::SlotChanged { slot } => {
+            let place = place(app, *slot).await?;
+            return Ok(super::sessions::changed(app, &place.session.id, &[*slot]));
+        }
     };
     Ok(respond(status, Media::Json, answer.to_string()))
 }

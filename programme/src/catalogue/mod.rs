@@ -93,6 +93,13 @@ impl Catalogue {
         self.index.read().session_by_id.contains_key(id)
     }
 
+    /// The session of an id; `None` if its publish is not durable yet, or never was.
+    #[must_use]
+    pub fn session(&self, id: &str) -> Option<Arc<Session>> {
+        let index = self.index.read();
+        index.session_by_id.get(id).and_then(|&s| index.sessions.get(usize::try_from(s).ok()?)).map(Arc::clone)
+    }
+
     /// The centre of an id.
     #[must_use]
     pub fn centre(&self, id: &str) -> Option<Arc<Centre>> {

@@ -1,0 +1,251 @@
+//! Many bookings in one request: a line in, a result out, in order and as they come.
+//!
+//! Nothing ties the lines together: a bad one is a result with a problem in it and does not stop the others. Lines
+//! are submitted as they arrive and shown as the journal gets there (see [`lines`](super::lines)).
+
+mod asked;
+mod input;
+
+use std::sync::Arc;
+
+use berth_engine::{Failure, Group, Outcome, Refusal, Request, Seq, State, Submitted};
+use hyper::Response;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use self::asked::{Asked, Keys, LineRequest, Prints};
+use self::input::{Input, Line};
+use super::lines::{Gone, Lines, turn};
+use super::safe;
+use crate::ack::AckMode;
+use crate::app::App;
+use crate::body::{JSON_BYTES_MAX, ResponseBody};
+use crate::idempotency::{self, KeySpace};
+use crate::problem::{self, Code, Problem};
+use crate::router::Call;
+
+/// How often a line is tried while the journal's buffer is full, each time after the disk has taken what was in it.
+const JOURNAL_FULL_TRIES: usize = 5;
+
+/// `POST /v1/bulk/bookings`
+pub(crate) async fn stream(call: Call) -> Result<Response<ResponseBody>, Problem> {
+    let keys = Keys {
+        scope: KeySpace::of(call.caller()),
+        caller: call.caller().clone(),
+        request: idempotency::given(&call.headers)?.map(str::to_owned),
+    };
+    let permit = turn(&call.app).await?;
+    let mut input = Input::new(call.body, &call.app);
+    // The first bytes come before the head of the answer: a client that waits for a go-ahead gets it.
+    input.more().await?;
+    let (lines, response) = Lines::start(&call.app, call.ack);
+    let bulk = Bulk { app: call.app, keys, prints: Prints::new(), lines, tally: Tally::default() };
+    // A task of its own, which nobody cancels: it ends with its input or when nobody takes its answers. The permit goes with
+    // it, so that draining waits for it.
+    tokio::spawn(async move {
+        let _permit = permit;
+        bulk.run(input).await;
+    });
+    Ok(response)
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    lines: u64,
+    done: u64,
+    replayed: u64,
+    refused: u64,
+}
+
+struct Bulk {
+    app: Arc<App>,
+    keys: Keys,
+    prints: Prints,
+    lines: Lines,
+    tally: Tally,
+}
+
+/// A line that was done.
+#[derive(Default, Serialize)]
+struct Done<'a> {
+    line: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    status: u16,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    replayed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hold: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    bookings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    booking: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slot: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved_from: Option<String>,
+}
+
+/// A line that was refused.
+#[derive(Serialize)]
+struct Refused<'a> {
+    line: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    status: u16,
+    problem: Value,
+}
+
+/// Why no more lines are answered.
+enum Stop {
+    Gone,
+    Problem(Problem),
+}
+
+impl From<Gone> for Stop {
+    fn from(_: Gone) -> Stop {
+        Stop::Gone
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        Stop::Problem(problem::failed(&failure))
+    }
+}
+
+impl Bulk {
+    async fn run(mut self, mut input: Input) {
+        let stopped = self.answer_all(&mut input).await.err();
+        let Tally { lines, done, replayed, refused } = self.tally;
+        self.app.metrics.bulk_lines(done - replayed, replayed, refused);
+        let summary = json!({"end": true, "lines": lines, "done": done, "refused": refused});
+        match stopped {
+            None => self.lines.end(summary, None).await,
+            Some(Stop::Gone) => {}
+            Some(Stop::Problem(problem)) => {
+                self.app.metrics.refused(problem.code());
+                self.lines.end(summary, Some(problem)).await;
+                input.discard().await;
+            }
+        }
+    }
+
+    async fn answer_all(&mut self, input: &mut Input) -> Result<(), Stop> {
+        let mut more = true;
+        loop {
+            while let Some(line) = input.line() {
+                self.tally.lines += 1;
+                match line {
+                    Line::Whole(line) if line.trim_ascii().is_empty() => {}
+                    Line::Whole(line) => self.answer(&line).await?,
+                    Line::TooLong => {
+                        let detail = format!("the line is longer than {JSON_BYTES_MAX} bytes");
+                        self.refuse(None, Problem::new(Code::BodyTooLarge, detail), Seq(0));
+                    }
+                }
+                if self.lines.is_full() {
+                    self.lines.flush().await?;
+                    // Others have requests, too.
+                    tokio::task::yield_now().await;
+                }
+            }
+            // Whoever sends the next line only after the answer to this one must get it.
+            self.lines.flush().await?;
+            if !more {
+                return Ok(());
+            }
+            // After the end of the body there may be a last line that has none.
+            more = input.more().await.map_err(Stop::Problem)?;
+        }
+    }
+
+    async fn answer(&mut self, line: &[u8]) -> Result<(), Stop> {
+        let request = match LineRequest::parse(line) {
+            Ok(request) => request,
+            Err(problem) => {
+                self.refuse(None, problem, Seq(0));
+                return Ok(());
+            }
+        };
+        let key = request.key().filter(|key| idempotency::is_key(key));
+        match request.check(&self.app, &self.prints, &self.keys, self.tally.lines) {
+            Err(problem) => self.refuse(key, problem, Seq(0)),
+            Ok(asked) => {
+                let submitted = self.submit(&asked).await?;
+                match &submitted.result {
+                    Ok(outcome) => self.done(key, outcome, &submitted),
+                    Err(refusal) => {
+                        let problem = problem::refused(refusal, &self.app.names());
+                        self.refuse(key, problem, submitted.seq);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Submits. A journal's buffer that these lines themselves have filled is waited for, not refused.
+    async fn submit(&mut self, asked: &Asked) -> Result<Submitted, Stop> {
+        let app = Arc::clone(&self.app);
+        let engine = &app.campaign.engine;
+        let request = Request { command: asked.command(), idempotency: Some(asked.idempotency()) };
+        for _ in 1..JOURNAL_FULL_TRIES {
+            let submitted = engine.submit(&request, engine.now())?;
+            if submitted.result != Err(Refusal::JournalFull) {
+                return Ok(submitted);
+            }
+            self.lines.flush().await?;
+            safe(&app, AckMode::Disk, engine.appended()).await.map_err(Stop::Problem)?;
+        }
+        Ok(engine.submit(&request, engine.now())?)
+    }
+
+    fn refuse(&mut self, key: Option<&str>, problem: Problem, seq: Seq) {
+        self.tally.refused += 1;
+        let status = problem.code().status().as_u16();
+        let refused = Refused { line: self.tally.lines, key, status, problem: problem.into_member() };
+        self.lines.push(&refused, seq);
+    }
+
+    fn done(&mut self, key: Option<&str>, outcome: &Outcome, submitted: &Submitted) {
+        self.tally.done += 1;
+        self.tally.replayed += u64::from(submitted.replayed);
+        let names = self.app.names();
+        let codes = |claims: &Group| claims.iter().map(|claim| names.booking(claim.number)).collect::<Vec<_>>();
+        let hold = |claims: &Group| claims.first().map(|claim| names.booking(claim.number));
+        let done = Done { line: self.tally.lines, key, replayed: submitted.replayed, status: 200, ..Done::default() };
+        let done = match outcome {
+            Outcome::Booked { claims } => Done { status: 201, hold: hold(claims), bookings: codes(claims), ..done },
+            Outcome::Held { expires_at, claims } => Done {
+                status: 201,
+                hold: hold(claims),
+                expires_at: Some(names.time(*expires_at)),
+                bookings: codes(claims),
+                ..done
+            },
+            Outcome::Confirmed { claims } => Done { hold: hold(claims), bookings: codes(claims), ..done },
+            Outcome::Released { claims } => Done { hold: hold(claims), state: Some(State::Released.as_str()), ..done },
+            Outcome::Cancelled { claim } => {
+                Done { booking: Some(names.booking(claim.number)), state: Some(State::Cancelled.as_str()), ..done }
+            }
+            Outcome::Moved { from, to } => Done {
+                booking: Some(names.booking(to.number)),
+                slot: Some(names.slot(to.claim.slot)),
+                moved_from: Some(names.booking(*from)),
+                ..done
+            },
+            // No line asks for anything else.
+            Outcome::PartiesAdded { .. }
+            | Outcome::Published { .. }
+            | Outcome::Noted
+            | Outcome::Expired { .. }
+            | Outcome::SlotChanged { .. } => done,
+        };
+        self.lines.push(&done, submitted.seq);
+    }
+}
