@@ -1,7 +1,7 @@
 //! What every request shares.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use berth_engine::{CellId, Epoch};
@@ -12,6 +12,7 @@ use crate::access::Access;
 use crate::ack::AckMode;
 use crate::events::Events;
 use crate::metrics::Metrics;
+use crate::openapi::{self, Document};
 use crate::snapshots::SnapshotPolicy;
 use crate::wire::Names;
 
@@ -69,6 +70,7 @@ pub(crate) struct App {
     pub(crate) streams: Arc<Semaphore>,
     /// The events stream, if there is one.
     pub(crate) events: Option<Events>,
+    document: OnceLock<Document>,
     inflight: AtomicUsize,
     /// Set when the thread that gives expired holds back has ended before its time.
     pub(crate) expiry_failed: Arc<AtomicBool>,
@@ -97,6 +99,7 @@ impl App {
             bulk: Arc::new(Semaphore::new(BULK_CONCURRENCY)),
             streams: Arc::new(Semaphore::new(BULK_CONCURRENCY)),
             events: None,
+            document: OnceLock::new(),
             inflight: AtomicUsize::new(0),
             expiry_failed: Arc::new(AtomicBool::new(false)),
         }
@@ -125,6 +128,11 @@ impl App {
     /// How things are named on the wire.
     pub(crate) fn names(&self) -> Names<'_> {
         Names { cell: self.cell, codes: self.campaign.engine.codes(), calendar: self.campaign.programme.calendar() }
+    }
+
+    /// What is told of the API; made when it is first asked for.
+    pub(crate) fn document(&self) -> &Document {
+        self.document.get_or_init(openapi::rendered)
     }
 
     /// Counts a request in, and says whether there is room for it.

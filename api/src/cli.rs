@@ -20,7 +20,7 @@ use crate::config::{ConfigFile, RedisEntry, Settings};
 use crate::events::Events;
 use crate::progress::Teller;
 use crate::snapshots::{Asker, Snapshots};
-use crate::{backup, demo, descriptors, dump, handover, offline, recover, server};
+use crate::{backup, demo, descriptors, dump, handover, offline, openapi, recover, server};
 
 /// Berth: a booking core for mass appointment campaigns.
 #[derive(Debug, Parser)]
@@ -42,6 +42,8 @@ enum Command {
     },
     /// Rebuild a lost data directory from Redis alone, and fence its old owner.
     Recover(recover::RecoverArgs),
+    /// Print the OpenAPI 3.1 document of the HTTP API, as `GET /openapi.json` serves it.
+    Openapi,
     /// Serve a made-up campaign to play with (what `berth` alone does).
     Demo(demo::DemoArgs),
     /// Print everything in a data directory that no server owns, as NDJSON.
@@ -147,6 +149,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => settings(args).and_then(serve),
         Command::Check { config } => check(&config),
         Command::Recover(args) => recover::run(args),
+        Command::Openapi => print(&openapi::text(&openapi::document())),
         Command::Demo(args) => demo::run(&args),
         Command::Export { data_dir, entries, config } => limits(config.as_deref()).and_then(|limits| {
             if entries { dump::run(&dump::DumpArgs::all_of(&data_dir)) } else { offline::export(&data_dir, &limits) }
@@ -188,6 +191,10 @@ pub(crate) fn say(line: &str) -> Result<(), String> {
     out.write_all(format!("{line}\n").as_bytes())
         .and_then(|()| out.flush())
         .map_err(|error| format!("cannot write to standard output: {error}"))
+}
+
+fn print(text: &str) -> Result<ExitCode, String> {
+    say(text.trim_end()).map(|()| ExitCode::SUCCESS)
 }
 
 fn read(path: &Path) -> Result<String, String> {

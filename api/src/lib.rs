@@ -24,6 +24,7 @@ mod snapshots;
 
 mod connection;
 mod descriptors;
+mod openapi;
 mod router;
 mod traffic;
 

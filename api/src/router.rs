@@ -52,6 +52,8 @@ pub(crate) enum Route {
     Readyz,
     Metrics,
     Version,
+    OpenApi,
+    Docs,
 }
 
 /// What a body is, in or out.
@@ -62,15 +64,17 @@ pub(crate) enum Media {
     #[cfg_attr(not(test), expect(dead_code, reason = "given by the list of a centre's day"))]
     Csv,
     Text,
+    Html,
 }
 
 impl Media {
-    fn essence(self) -> &'static str {
+    pub(crate) fn essence(self) -> &'static str {
         match self {
             Media::Json => "application/json",
             Media::Ndjson => "application/x-ndjson",
             Media::Csv => "text/csv",
             Media::Text => "text/plain",
+            Media::Html => "text/html",
         }
     }
 
@@ -80,6 +84,7 @@ impl Media {
             Media::Ndjson => "application/x-ndjson",
             Media::Csv => "text/csv; charset=utf-8; header=present",
             Media::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Media::Html => "text/html; charset=utf-8",
         }
     }
 }
@@ -93,8 +98,8 @@ pub(crate) struct Endpoint {
     pub(crate) template: &'static str,
     /// Who may ask; empty: everybody, without a key.
     pub(crate) roles: &'static [Role],
-    takes: Media,
-    gives: Media,
+    pub(crate) takes: Media,
+    pub(crate) gives: Media,
     /// What the answer can be instead, if the client would rather have it.
     also: Option<Media>,
 }
@@ -123,7 +128,7 @@ const SEES: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator];
 const POSTS: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator, Role::Admin];
 
 /// Every endpoint. What is asked most often stands first.
-pub(crate) static TABLE: [Endpoint; 28] = [
+pub(crate) static TABLE: [Endpoint; 30] = [
     get("/v1/availability", ANYBODY, Route::Availability, Media::Json),
     post("/v1/holds", CLAIMS, Route::Hold, Media::Json),
     post("/v1/holds/{hold}/confirm", CLAIMS, Route::Confirm, Media::Json),
@@ -152,6 +157,8 @@ pub(crate) static TABLE: [Endpoint; 28] = [
     get("/readyz", ANYBODY, Route::Readyz, Media::Json),
     get("/metrics", ANYBODY, Route::Metrics, Media::Text),
     get("/version", ANYBODY, Route::Version, Media::Json),
+    get("/openapi.json", ANYBODY, Route::OpenApi, Media::Json),
+    get("/docs", ANYBODY, Route::Docs, Media::Html),
 ];
 
 /// A request on its way to its route.
@@ -268,6 +275,8 @@ async fn dispatch(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
         Route::Readyz => Ok(routes::operations::readyz(&call.app)),
         Route::Metrics => Ok(routes::operations::metrics(&call.app)),
         Route::Version => Ok(routes::operations::version(&call.app)),
+        Route::OpenApi => Ok(routes::operations::openapi(&call.app)),
+        Route::Docs => Ok(routes::operations::docs(&call.app)),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns the order of the gate and what each step must print or return; knows our crates only by the commands a person would
 //! type, and depends on nothing but std, so that it builds in a second on a fresh clone.
 //!
-//! Reading order: [`test`] (the gate), [`tidy`] (what is held about the text), [`planted`] (faults on purpose), [`crash`], [`sim`], [`fuzz`] and [`handover`],
+//! Reading order: [`test`] (the gate), [`tidy`] (what is held about the text), [`planted`] (faults on purpose), [`crash`], [`sim`], [`fuzz`], [`handover`] and [`schemathesis`],
 //! then the helpers [`redis`], [`shell`] and [`tally`].
 
 #![forbid(unsafe_code)]
@@ -23,6 +23,8 @@ mod fuzz;
 
 mod handover;
 
+mod schemathesis;
+
 mod redis;
 
 mod shell;
@@ -41,6 +43,7 @@ Berth's chores. Every one runs from any folder of the checkout.
     cargo xtask sim       the simulator: a cell, its disk and its Redis through failures and crashes, by seed
     cargo xtask fuzz      every decoder of stored bytes against bytes that nobody wrote
     cargo xtask handover  a planned restart under load on a large data directory: how long it takes, and that nothing is lost
+    cargo xtask schemathesis  the OpenAPI document and a live server against each other, by a tool from outside
     cargo xtask help      this page; `cargo xtask test --help` and `crash --help` tell more
 
 A first visit:            cargo xtask test
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         "sim" => sim::main(rest),
         "fuzz" => fuzz::main(rest),
         "handover" => handover::main(rest),
+        "schemathesis" => schemathesis::main(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             ExitCode::SUCCESS

@@ -46,3 +46,20 @@ pub(crate) fn version(app: &App) -> Response<ResponseBody> {
     });
     respond(StatusCode::OK, Media::Json, body.to_string())
 }
+
+/// `GET /openapi.json`
+pub(crate) fn openapi(app: &App) -> Response<ResponseBody> {
+    respond(StatusCode::OK, Media::Json, app.document().json.clone())
+}
+
+/// `GET /docs`
+pub(crate) fn docs(app: &App) -> Response<ResponseBody> {
+    let mut response = respond(StatusCode::OK, Media::Html, app.document().page.clone());
+    // The page has no script and loads nothing; nor may anything that finds its way into it.
+    let policy =
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    let headers = response.headers_mut();
+    headers.insert("content-security-policy", HeaderValue::from_static(policy));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
 mod client;
+mod contract;
 mod redis;
 mod server;
 
@@ -19,6 +20,7 @@ mod dump;
 mod events;
 mod handover;
 mod idempotency;
+mod openapi;
 mod operations;
 mod process;
 mod recover;

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::client::{PATIENCE, Reply, exchange, request};
+use crate::contract;
 
 pub(crate) const ADMIN: &str = "admin-key";
 pub(crate) const PLATFORM: &str = "platform-key";
@@ -196,7 +197,9 @@ impl Server {
     pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         let mut all = vec![("connection", "close")];
         all.extend(headers);
-        exchange(self.address, &request(method, path, &all, body))
+        let reply = exchange(self.address, &request(method, path, &all, body));
+        contract::check(method, path, &reply);
+        reply
     }
 
     pub(crate) fn get(&self, path: &str) -> Reply {

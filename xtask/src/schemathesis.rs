@@ -1,0 +1,154 @@
+//! `cargo xtask schemathesis`: the OpenAPI document and a live server held against each other by a tool that is not ours.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use crate::shell::{Show, cargo, root, run, target_dir, typed};
+use crate::usage;
+
+const HELP: &str = "\
+cargo xtask schemathesis [--examples N] [--seed S]
+
+Checks docs/openapi.json with openapi-spec-validator, then starts `berth demo` in a directory of its own and lets schemathesis send it what the
+document allows and what it does not: examples, boundary values, random bodies, and chains along the document's links (book, read, cancel, read). It looks for
+server errors, answers that the document does not tell of, bad requests that are taken, good ones that are not, ignored credentials, and bookings that are
+used after their end.
+
+    --examples N   random requests per operation (default 50)
+    --seed S       what to begin from (default 1); the same seed sends the same
+
+Both tools are installed from PyPI into target/schemathesis, once; needs python3 with its venv module.
+";
+
+pub(crate) fn main(args: &[String]) -> ExitCode {
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    match parse(args) {
+        Ok((examples, seed)) => match check(examples, seed) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(told) => {
+                eprintln!("xtask: {told}");
+                ExitCode::FAILURE
+            }
+        },
+        Err(sentence) => usage(&sentence),
+    }
+}
+
+/// Examples and seed.
+fn parse(args: &[String]) -> Result<(u64, u64), String> {
+    let (mut examples, mut seed) = (50, 1);
+    let mut words = args.iter();
+    while let Some(name) = words.next() {
+        let to = match name.as_str() {
+            "--examples" => &mut examples,
+            "--seed" => &mut seed,
+            _ => return Err(format!("there is no option `{name}`; see `cargo xtask schemathesis --help`")),
+        };
+        let value = words.next().ok_or_else(|| format!("`{name}` needs a number"))?;
+        *to = value
+            .parse()
+            .ok()
+            .filter(|n| *n > 0)
+            .ok_or_else(|| format!("`{name} {value}`: no whole number above 0"))?;
+    }
+    Ok((examples, seed))
+}
+
+fn check(examples: u64, seed: u64) -> Result<(), String> {
+    let tools = tools()?;
+    let document = root().join("docs/openapi.json");
+    done(Command::new(tools.join("python")).args(["-m", "openapi_spec_validator"]).arg(document))?;
+    done(cargo().args(["build", "-p", "berth-api"]))?;
+    let demo = Demo::start()?;
+    let mut command = Command::new(tools.join("st"));
+    command.current_dir(root().join("api/schemathesis"));
+    command.env("BERTH_URL", &demo.url).env("BERTH_ADMIN_KEY", &demo.admin).env("BERTH_PLATFORM_KEY", &demo.platform);
+    command.args(["run", &format!("{}/openapi.json", demo.url), "--phases", "examples,coverage,fuzzing,stateful"]);
+    command.args(["--continue-on-failure", "--seed", &seed.to_string(), "--max-examples", &examples.to_string()]);
+    done(&mut command)
+}
+
+/// A command that must do what it is for.
+fn done(command: &mut Command) -> Result<(), String> {
+    println!("$ {}", typed(command));
+    let ended = run(command, Show::Live)?;
+    if ended.ok() { Ok(()) } else { Err(format!("`{}` ended with {}", typed(command), ended.status())) }
+}
+
+/// The folder with the tools' programs; they are installed when they are not there in these versions.
+fn tools() -> Result<PathBuf, String> {
+    let wanted = root().join("api/schemathesis/requirements.txt");
+    let wanted_text = std::fs::read_to_string(&wanted).map_err(|error| format!("{}: {error}", wanted.display()))?;
+    let home = target_dir().join("schemathesis");
+    let note = home.join("installed.txt");
+    if std::fs::read_to_string(&note).is_ok_and(|there| there == wanted_text) {
+        return Ok(home.join("bin"));
+    }
+    done(Command::new("python3").args(["-m", "venv"]).arg(&home))
+        .map_err(|error| format!("{error}; on Debian: sudo apt-get install -y python3-venv"))?;
+    done(Command::new(home.join("bin/pip")).args(["install", "--quiet", "-r"]).arg(&wanted))?;
+    std::fs::write(&note, wanted_text).map_err(|error| format!("{}: {error}", note.display()))?;
+    Ok(home.join("bin"))
+}
+
+/// A demo server in a directory of its own; both go when it is dropped.
+struct Demo {
+    process: Child,
+    dir: PathBuf,
+    url: String,
+    admin: String,
+    platform: String,
+}
+
+impl Demo {
+    fn start() -> Result<Demo, String> {
+        let dir = std::env::temp_dir().join(format!("berth-schemathesis-{}", std::process::id()));
+        let mut command = Command::new(target_dir().join("debug/berth"));
+        command.args(["demo", "--listen", "127.0.0.1:0", "--dir"]).arg(&dir);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = command.spawn().map_err(|error| format!("could not start `{}`: {error}", typed(&command)))?;
+        let told = BufReader::new(process.stdout.take().ok_or("the demo has no standard output")?);
+        let mut demo = Demo { process, dir, url: String::new(), admin: String::new(), platform: String::new() };
+        for line in told.lines().map_while(Result::ok) {
+            let words: Vec<_> = line.split_whitespace().collect();
+            match words[..] {
+                ["berth", "listening", "on", url] => url.clone_into(&mut demo.url),
+                ["admin", key] => key.clone_into(&mut demo.admin),
+                ["platform", key] => {
+                    key.clone_into(&mut demo.platform);
+                    return Ok(demo);
+                }
+                _ => {}
+            }
+        }
+        Err("the demo ended before it told its keys".to_owned())
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // Whatever fails here is left in the directory for temporary files.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_command_line_is_one_sentence() {
+        let parse = |words: &[&str]| parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        assert_eq!(parse(&[]), Ok((50, 1)));
+        assert_eq!(parse(&["--seed", "7", "--examples", "3"]), Ok((3, 7)));
+        for bad in [&["--seed"][..], &["--seed", "x"], &["--examples", "0"], &["--fast"]] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}
