@@ -4,6 +4,8 @@
 //!
 //! `docs/openapi.json` is what comes out, checked in for whoever wants it without a server; a test holds it against this.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
@@ -13,9 +15,10 @@ use crate::router::{Endpoint, TABLE};
 pub(crate) mod page;
 
 /// One file for each kind of thing asked: paths, and the schemas they alone use.
-const PIECES: [(&str, &str); 5] = [
+const PIECES: [(&str, &str); 6] = [
     ("search", include_str!("../openapi/search.json")),
     ("booking", include_str!("../openapi/booking.json")),
+    ("sessions", include_str!("../openapi/sessions.json")),
     ("parties", include_str!("../openapi/parties.json")),
     ("catalogue", include_str!("../openapi/catalogue.json")),
     ("operations", include_str!("../openapi/operations.json")),
@@ -27,9 +30,10 @@ const BASE: &str = include_str!("../openapi/base.json");
 /// What any request may be told.
 const ALWAYS: [Code; 4] = [Code::NotAcceptable, Code::MalformedRequest, Code::Overloaded, Code::Draining];
 /// Who shows a credential, besides.
-const WITH_CREDENTIAL: [Code; 8] = [
+const WITH_CREDENTIAL: [Code; 9] = [
     Code::Unauthenticated,
     Code::InvalidKey,
+    Code::KeyExpired,
     Code::Forbidden,
     Code::JournalStopped,
     Code::AckUnavailable,
@@ -124,6 +128,7 @@ fn complete(mut operation: Value, endpoint: &Endpoint, tag: &str) -> Value {
     let posts = endpoint.method == hyper::Method::POST;
     let operation_members = object(&mut operation);
     operation_members.insert("tags".to_owned(), json!([tag]));
+    let key_optional = operation_members.remove("x-berth-key-optional").is_some();
     let roles: Vec<_> = endpoint.roles.iter().map(ToString::to_string).collect();
     let security = if roles.is_empty() { json!([]) } else { json!([{"bearer": []}]) };
     operation_members.insert("security".to_owned(), security);
@@ -132,7 +137,7 @@ fn complete(mut operation: Value, endpoint: &Endpoint, tag: &str) -> Value {
     let parameters = operation_members.entry("parameters").or_insert_with(|| json!([]));
     let parameters = parameters.as_array_mut().expect("parameters are a list");
     let mut shared = |name: &str| parameters.push(json!({"$ref": format!("#/components/parameters/{name}")}));
-    if posts {
+    if posts && !key_optional {
         shared("IdempotencyKey");
     }
     if !roles.is_empty() {
@@ -151,15 +156,16 @@ fn complete(mut operation: Value, endpoint: &Endpoint, tag: &str) -> Value {
         let known = Code::ALL.iter().find(|known| code == known.as_str());
         codes.push(*known.unwrap_or_else(|| panic!("{} has the unknown code {code}", endpoint.template)));
     }
-    let mut names: Vec<_> = codes.iter().map(|code| code.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    operation_members.insert("x-berth-codes".to_owned(), json!(names));
-    let responses = object(operation_members.get_mut("responses").expect("an operation has responses"));
+    let mut by_status: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     for code in codes {
-        let problem = || json!({"$ref": "#/components/responses/Problem"});
-        responses.entry(code.status().as_str().to_owned()).or_insert_with(problem);
+        by_status.entry(code.status().as_str().to_owned()).or_default().insert(code.as_str());
     }
+    let responses = object(operation_members.get_mut("responses").expect("an operation has responses"));
+    for status in by_status.keys() {
+        let problem = || json!({"$ref": "#/components/responses/Problem"});
+        responses.entry(status.clone()).or_insert_with(problem);
+    }
+    operation_members.insert("x-berth-codes".to_owned(), json!(by_status));
     operation
 }
 

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::router::TABLE;
+
 const CSS: &str = include_str!("page.css");
 
 /// The page.
@@ -81,14 +83,14 @@ fn article(page: &mut String, document: &Value, method: &str, path: &str, operat
     for (status, response) in members(&operation["responses"]) {
         let response = resolve(document, response);
         let content: Vec<_> = members(&response["content"]).map(|(_, content)| kind(&content["schema"])).collect();
-        let told = escape(words(&response["description"]));
-        let _ = write!(page, "<tr><td><code>{status}</code></td><td>{told} {}</td></tr>", content.join(", "));
+        let told = inline(words(&response["description"]));
+        let _ = write!(page, "<tr><td><code>{status}</code></td><td>{told} {}<p>", content.join(", "));
+        for code in list(&operation["x-berth-codes"][status]) {
+            let _ = write!(page, "<code>{}</code> ", escape(words(code)));
+        }
+        page.push_str("</p></td></tr>");
     }
-    page.push_str("</tbody></table><h4>Codes of refusals</h4><p>");
-    for code in list(&operation["x-berth-codes"]) {
-        let _ = write!(page, "<code>{}</code> ", escape(words(code)));
-    }
-    page.push_str("</p></article>");
+    page.push_str("</tbody></table></article>");
 }
 
 fn parameters(page: &mut String, document: &Value, operation: &Value) {
@@ -108,7 +110,7 @@ fn parameters(page: &mut String, document: &Value, operation: &Value) {
             escape(words(&parameter["name"])),
             escape(words(&parameter["in"])),
             kind(&parameter["schema"]),
-            escape(words(&parameter["description"])),
+            inline(words(&parameter["description"])),
         );
     }
     page.push_str("</tbody></table>");
@@ -125,7 +127,7 @@ fn shape(page: &mut String, schema: &Value) {
     for (name, member) in any {
         let required = list(&schema["required"]).any(|needed| needed == name);
         let need = if required { " <span class=\"need\">required</span>" } else { "" };
-        let what = escape(words(&member["description"]));
+        let what = inline(words(&member["description"]));
         let _ = write!(
             page,
             "<tr><td><code>{}</code>{need}</td><td>{}</td><td>{what}</td></tr>",
@@ -193,20 +195,27 @@ fn sample(page: &mut String, example: &Value) {
 /// Paragraphs, with what stands between backticks as code.
 fn prose(page: &mut String, text: &str) {
     for paragraph in text.split("\n\n").filter(|p| !p.is_empty()) {
-        page.push_str("<p>");
-        for (i, part) in paragraph.split('`').enumerate() {
-            let part = escape(part);
-            let _ = if i % 2 == 1 { write!(page, "<code>{part}</code>") } else { write!(page, "{part}") };
-        }
-        page.push_str("</p>");
+        let _ = write!(page, "<p>{}</p>", inline(paragraph));
     }
 }
 
-/// The operations of a tag: method, path, operation.
+fn inline(text: &str) -> String {
+    let mut out = String::new();
+    for (i, part) in text.split('`').enumerate() {
+        let part = escape(part);
+        let _ = if i % 2 == 1 { write!(out, "<code>{part}</code>") } else { write!(out, "{part}") };
+    }
+    out
+}
+
+/// The operations of a tag in the order of the router's table: method, path, operation.
 fn operations<'d>(document: &'d Value, tag: &'d str) -> impl Iterator<Item = (&'d str, &'d str, &'d Value)> {
-    members(&document["paths"])
-        .flat_map(|(path, item)| members(item).map(move |(method, operation)| (method, path, operation)))
-        .filter(move |(_, _, operation)| list(&operation["tags"]).any(|t| t == tag))
+    let told = TABLE.iter().filter_map(|endpoint| {
+        let (path, item) = document["paths"].as_object()?.get_key_value(endpoint.template)?;
+        let (method, operation) = item.as_object()?.get_key_value(&endpoint.method.as_str().to_ascii_lowercase())?;
+        Some((method.as_str(), path.as_str(), operation))
+    });
+    told.filter(move |(_, _, operation)| list(&operation["tags"]).any(|t| t == tag))
 }
 
 fn resolve<'d>(document: &'d Value, value: &'d Value) -> &'d Value {
