@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::access::Access;
 use crate::ack::AckMode;
+use crate::admission::{Admission, Settings as AdmissionSettings};
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::openapi::{self, Document};
@@ -40,6 +41,8 @@ pub(crate) struct HttpLimits {
     pub(crate) connections_max: usize,
     /// Requests answered at once; more are refused as `overloaded`.
     pub(crate) inflight_requests_max: usize,
+    /// How requests are admitted, until somebody changes it at run time.
+    pub(crate) admission: AdmissionSettings,
     /// How safe an effect must be before its answer is shown, where the request does not say.
     pub(crate) ack: AckMode,
     /// How long an answer waits for Redis after it waited for the disk.
@@ -64,6 +67,7 @@ pub(crate) struct App {
     pub(crate) snapshots: SnapshotPolicy,
     pub(crate) metrics: Metrics,
     pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) admission: Arc<Admission>,
     /// Permits for bulk bodies.
     pub(crate) bulk: Arc<Semaphore>,
     /// Permits for requests of many steps: bulk bookings, a session's bookings moved.
@@ -92,6 +96,7 @@ impl App {
             access,
             cell,
             epoch,
+            admission: Admission::new(limits.admission.clone()),
             limits,
             snapshots,
             metrics: Metrics::new(),
@@ -181,6 +186,7 @@ impl App {
             send_time: time,
             connections_max: 1,
             inflight_requests_max: 1,
+            admission: AdmissionSettings::default(),
             ack: AckMode::Disk,
             ack_redis_time: time,
             drain_notice: time,

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::access::{KeyEntry, KeyRing};
 use crate::ack::AckMode;
+use crate::admission;
 use crate::app::HttpLimits;
 use crate::events::EventsConfig;
 use crate::snapshots::SnapshotPolicy;
@@ -66,6 +67,9 @@ pub(crate) struct ConfigFile {
     /// The HTTP side.
     #[serde(default)]
     pub(crate) http: HttpEntry,
+    /// Who is refused when more come than can be served.
+    #[serde(default)]
+    pub(crate) admission: admission::Entry,
 }
 
 /// When snapshots are taken while serving. The log is trimmed behind the older of the newest two.
@@ -187,6 +191,7 @@ impl ConfigFile {
         let events = self.events.map(|entry| faults.events(entry, redis.as_ref(), cell));
         let limits = faults.limits(&self.limits);
         let mut http = faults.http(&self.http);
+        http.admission = faults.admission(&self.admission, http.inflight_requests_max);
         http.ack = self.ack.unwrap_or(AckMode::Disk);
         http.ack_redis_time = faults.millis("ack_redis_time_ms", self.ack_redis_time_ms, 5000, 1, 600_000);
         if http.ack == AckMode::Redis && redis.is_none() {
@@ -315,6 +320,17 @@ impl Faults {
         (policy, max.map_or(u64::MAX, |max| max << 20))
     }
 
+    fn admission(&mut self, entry: &admission::Entry, running_max: usize) -> admission::Settings {
+        let or = admission::Settings::default();
+        let or = admission::Settings { limit_min: or.limit_min.min(running_max), limit_max: running_max, ..or };
+        entry.over(&or).unwrap_or_else(|wrong| {
+            for (field, reason) in wrong {
+                self.push(format!("admission.{field}"), reason);
+            }
+            or
+        })
+    }
+
     fn http(&mut self, entry: &HttpEntry) -> HttpLimits {
         HttpLimits {
             head_time: self.millis("http.head_time_ms", entry.head_time_ms, 30_000, 100, 600_000),
@@ -328,6 +344,7 @@ impl Faults {
                 1,
                 1_000_000,
             ),
+            admission: admission::Settings::default(),
             ack: AckMode::Disk,
             ack_redis_time: Duration::ZERO,
             drain_notice: self.millis("http.drain_notice_ms", entry.drain_notice_ms, 500, 0, 60_000),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 
 use crate::ack::AckMode;
+use crate::admission::{Class, Reason};
 use crate::app::App;
 use crate::events::EventsStats;
 use crate::problem::Code;
@@ -156,6 +157,7 @@ pub(crate) fn page(app: &App) -> String {
     page.gauge("berth_catalogue_centres", "Centres published.", catalogue.centre_count() as u64);
     page.gauge("berth_catalogue_sessions", "Sessions published.", catalogue.session_count() as u64);
 
+    admission(&mut page, app);
     engine(&mut page, app);
     if let Some(events) = &app.events {
         stream(&mut page, &events.stats());
@@ -201,6 +203,46 @@ fn http(page: &mut Page, metrics: &Metrics) {
         page.sample("berth_http_request_duration_seconds_sum", &label, seconds);
         page.sample("berth_http_request_duration_seconds_count", &label, total);
     }
+}
+
+fn admission(page: &mut Page, app: &App) {
+    let state = app.admission.state();
+    let name = "berth_admission_limit";
+    page.family(name, "gauge", "Requests that may be at work at once; +Inf where admission is switched off.");
+    match state.limit {
+        usize::MAX => page.bare(name, "+Inf"),
+        limit => page.bare(name, limit),
+    }
+    page.gauge(
+        "berth_admission_at_work",
+        "Requests read and not yet run as far as they can without waiting for body, disk or Redis.",
+        state.at_work as u64,
+    );
+    page.gauge("berth_admission_strained", "1 while requests wait for a thread.", u64::from(state.strained));
+    page.family("berth_admission_delay_seconds", "gauge", "How long requests wait before they run, smoothed.");
+    page.bare("berth_admission_delay_seconds", state.delay.as_secs_f64());
+    let mut by_class = |name: &str, kind: &str, help: &str, counts: &[u64]| {
+        page.family(name, kind, help);
+        for (class, count) in Class::ALL.iter().zip(counts) {
+            page.sample(name, &format!("class=\"{}\"", class.as_str()), count);
+        }
+    };
+    by_class("berth_admission_running", "gauge", "Requests admitted and not yet answered.", &state.running);
+    by_class("berth_admission_waiting", "gauge", "Requests that wait for a place.", &state.waiting);
+    by_class("berth_admission_admitted_total", "counter", "Requests let in.", &state.admitted);
+    let name = "berth_admission_sheds_total";
+    page.family(name, "counter", "Requests refused for want of room; nothing was done for them.");
+    for (class, reasons) in Class::ALL.iter().zip(&state.sheds) {
+        for (reason, count) in Reason::ALL.iter().zip(reasons) {
+            let labels = format!("class=\"{}\",reason=\"{}\"", class.as_str(), reason.as_str());
+            page.sample(name, &labels, count);
+        }
+    }
+    page.counter(
+        "berth_admission_gated_connections_total",
+        "Connections that were let in one for one, while requests waited.",
+        app.admission.gated.load(Relaxed),
+    );
 }
 
 fn engine(page: &mut Page, app: &App) {

@@ -1,7 +1,7 @@
 //! From a request to the one function that answers it.
 //!
 //! The table below is the whole surface. For every request, in this order: is there such a path (404) and
-//! method (405 with `Allow`), is the server still taking requests (503), does the key carry the role (401, 403), can the
+//! method (405 with `Allow`), is there room for it (503), is the server still taking requests (503), does the key carry the role (401, 403), can the
 //! answer be of an accepted type (406), is the body of the right type (415), can it be as safe as was asked (503); the rest is the route's.
 
 use std::convert::Infallible;
@@ -15,6 +15,7 @@ use hyper::{HeaderMap, Method, Request, Response};
 
 use crate::access::{Caller, NOBODY, Role};
 use crate::ack::{self, AckMode};
+use crate::admission::{self, Class, Place, Rank, Reason, Shed};
 use crate::app::{App, Phase};
 use crate::body::ResponseBody;
 use crate::problem::{Code, Problem};
@@ -48,6 +49,8 @@ pub(crate) enum Route {
     PartyBookings,
     Outcome,
     Export,
+    ReadAdmission,
+    ChangeAdmission,
     Healthz,
     Readyz,
     Metrics,
@@ -104,6 +107,12 @@ pub(crate) struct Endpoint {
     also: Option<Media>,
 }
 
+impl Endpoint {
+    pub(crate) fn is_for_admins_only(&self) -> bool {
+        self.roles == ADMIN
+    }
+}
+
 const fn get(template: &'static str, roles: &'static [Role], route: Route, gives: Media) -> Endpoint {
     Endpoint { route, method: Method::GET, template, roles, takes: Media::Json, gives, also: None }
 }
@@ -115,6 +124,10 @@ const fn post(template: &'static str, roles: &'static [Role], route: Route, take
 /// Lines in, a result for each out.
 const fn stream(template: &'static str, roles: &'static [Role], route: Route, takes: Media) -> Endpoint {
     Endpoint { route, method: Method::POST, template, roles, takes, gives: Media::Ndjson, also: None }
+}
+
+const fn patch(template: &'static str, roles: &'static [Role], route: Route) -> Endpoint {
+    Endpoint { route, method: Method::PATCH, template, roles, takes: Media::Json, gives: Media::Json, also: None }
 }
 
 const ANYBODY: &[Role] = &[];
@@ -153,6 +166,8 @@ pub(crate) static TABLE: [Endpoint; 30] = [
     post("/v1/sessions", ADMIN, Route::PublishSessions, Media::Ndjson),
     post("/v1/parties", ADMIN, Route::AddParties, Media::Json),
     get("/v1/export", ADMIN, Route::Export, Media::Ndjson),
+    get("/v1/admin/admission", ADMIN, Route::ReadAdmission, Media::Json),
+    patch("/v1/admin/admission", ADMIN, Route::ChangeAdmission),
     get("/healthz", ANYBODY, Route::Healthz, Media::Json),
     get("/readyz", ANYBODY, Route::Readyz, Media::Json),
     get("/metrics", ANYBODY, Route::Metrics, Media::Text),
@@ -205,8 +220,21 @@ pub(crate) async fn answer(
     let (inflight, room) = entered.map_or((None, true), |(inflight, room)| (Some(inflight), room));
     let answered = match found {
         Err(problem) => Err(problem),
-        Ok(_) if !room => Err(Problem::new(Code::Overloaded, "too many requests are running")),
         Ok((endpoint, [parameter, parameter2])) => {
+            // Before anything is copied or read: what is refused here must cost less than what is served.
+            let place = match admit(&app, endpoint, parameter, room).await {
+                Ok(place) => place,
+                Err(shed) => {
+                    app.metrics.refused(Code::Overloaded);
+                    let leave = app.admission.is_strained() && !running.traffic().is_known();
+                    let mut response = shed.into_response(path, head.version, leave);
+                    if head.method == Method::HEAD {
+                        without_body(&mut response);
+                    }
+                    app.metrics.answered(Some(endpoint), response.status(), started.elapsed());
+                    return Ok(response.map(|body| body.of(inflight, running)));
+                }
+            };
             let call = Call {
                 ack: app.limits.ack,
                 caller: None,
@@ -219,7 +247,17 @@ pub(crate) async fn answer(
                 headers: head.headers,
                 body,
             };
-            dispatch(call).await
+            match place {
+                None => dispatch(call).await,
+                Some((place, class)) => {
+                    let _counted = app.admission.running(class);
+                    let answered = place.run(dispatch(call)).await;
+                    if class <= Class::Claim && answered.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+                        running.traffic().know();
+                    }
+                    answered
+                }
+            }
         }
     };
     let mut response = answered.unwrap_or_else(|problem| {
@@ -231,6 +269,23 @@ pub(crate) async fn answer(
     }
     app.metrics.answered(endpoint, response.status(), started.elapsed());
     Ok(response.map(|body| body.of(inflight, running)))
+}
+
+/// A place for a request; probes need none. `room`: fewer run than may.
+async fn admit(
+    app: &Arc<App>,
+    endpoint: &Endpoint,
+    parameter: &str,
+    room: bool,
+) -> Result<Option<(Place, Class)>, Shed> {
+    if is_probe(endpoint) {
+        return Ok(None);
+    }
+    let rank @ Rank { class, exempt } = admission::rank(app, endpoint, parameter);
+    if !room && !exempt {
+        return Err(app.admission.refuse(class, Reason::Running));
+    }
+    app.admission.enter(rank).await.map(|place| Some((place, class)))
 }
 
 async fn dispatch(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
@@ -271,6 +326,8 @@ async fn dispatch(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
         Route::Move => routes::bookings::move_to(call).await,
         Route::Outcome => routes::outcomes::read(call).await,
         Route::Export => Ok(routes::export::export(&call)),
+        Route::ReadAdmission => Ok(routes::admission::read(&call.app)),
+        Route::ChangeAdmission => routes::admission::change(call).await,
         Route::Healthz => Ok(routes::operations::healthz()),
         Route::Readyz => Ok(routes::operations::readyz(&call.app)),
         Route::Metrics => Ok(routes::operations::metrics(&call.app)),
@@ -362,7 +419,7 @@ fn liking(range: &str, essence: &str) -> f32 {
 
 /// A body of a stated other type is refused; one of no stated type is taken for the right one.
 fn is_of_type(headers: &HeaderMap, endpoint: &Endpoint) -> Result<(), Problem> {
-    if endpoint.method != Method::POST {
+    if endpoint.method != Method::POST && endpoint.method != Method::PATCH {
         return Ok(());
     }
     let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };

@@ -12,6 +12,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::admission::{self, Gate};
 use crate::app::{App, Phase};
 use crate::connection;
 use crate::events::Events;
@@ -52,8 +53,12 @@ pub(crate) async fn serve(
     let graceful = GracefulShutdown::new();
     let connections = Arc::new(Semaphore::new(app.limits.connections_max));
 
+    // Among the other tasks of the runtime, so that it waits as they do.
+    let looking = tokio::spawn(admission::control(Arc::clone(&app.admission)));
     let accepting = async {
+        let mut gate = Gate::default();
         loop {
+            gate.room(&app.admission, &listener).await;
             let (stream, permit) = accept(&listener, &connections).await;
             let (app, watcher) = (Arc::clone(&app), graceful.watcher());
             tokio::spawn(async move {
@@ -82,6 +87,7 @@ pub(crate) async fn serve(
         app.bulk_ended().await;
     };
     let in_time = tokio::time::timeout(app.limits.drain_time, drained).await.is_ok();
+    looking.abort();
     let cut_off = if in_time { 0 } else { app.inflight() };
     expiry.stop();
     let closing = Arc::clone(&app);

@@ -5,13 +5,18 @@
 //! So every piece of an answer carries a guard in its bytes ([`carrying`]), wherever hyper keeps them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 /// One connection's requests and answers.
-pub(crate) struct Traffic(Mutex<State>);
+pub(crate) struct Traffic {
+    state: Mutex<State>,
+    /// A claim was made or settled here: whoever is on the other side is one of those who are inside.
+    known: AtomicBool,
+}
 
 struct State {
     /// Requests whose answer is not wholly on its way.
@@ -36,12 +41,22 @@ pub(crate) enum Verdict {
 impl Traffic {
     pub(crate) fn new() -> Arc<Traffic> {
         let state = State { running: 0, changed: Instant::now(), next: 0, unsent: BTreeMap::new() };
-        Arc::new(Traffic(Mutex::new(state)))
+        Arc::new(Traffic { state: Mutex::new(state), known: AtomicBool::new(false) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing that holds the lock can leave it half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A claim was made or settled on this connection.
+    pub(crate) fn know(&self) {
+        // Relaxed, here and below: a hint, nothing is published by it.
+        self.known.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_known(&self) -> bool {
+        self.known.load(Relaxed)
     }
 
     /// A request came; it is over when the guard is dropped.

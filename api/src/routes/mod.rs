@@ -1,6 +1,7 @@
 //! One file per kind of thing asked. Each route reads its request, makes one engine command of it and renders the
 //! outcome; what they share stands here.
 
+pub(crate) mod admission;
 pub(crate) mod availability;
 pub(crate) mod bookings;
 pub(crate) mod bulk;

@@ -10,6 +10,7 @@ mod server;
 
 mod access;
 mod acks;
+mod admission;
 mod availability;
 mod backup;
 mod bad_input;
