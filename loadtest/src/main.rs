@@ -27,6 +27,7 @@ mod run;
 mod scenario;
 mod seed;
 mod series;
+mod share;
 mod stop;
 mod wire;
 

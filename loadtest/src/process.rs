@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,6 +14,7 @@ use crate::console;
 use crate::drive::ServerSeat;
 use crate::error::{CannotRun, Doing};
 use crate::fault::Kill;
+use crate::share::CpuShare;
 use crate::stop::Stop;
 
 /// How a server is started, the same each time but for the port and the rehearsal flag.
@@ -32,6 +34,8 @@ pub(crate) struct Launch {
     /// Where the server's standard error goes.
     pub(crate) log: PathBuf,
     pub(crate) start_within: Duration,
+    /// The share of a CPU that it has, while that is held.
+    pub(crate) share: Option<Arc<CpuShare>>,
 }
 
 /// A running server. Dropping it kills it.
@@ -60,6 +64,10 @@ impl Server {
 
     pub(crate) fn base_url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// Asks the server to drain and waits until it has left.
@@ -140,6 +148,9 @@ async fn spawn(launch: &Launch, listen: &str, next: Option<Kill>, stop: &Stop) -
     }
     let mut child = command.spawn().doing(|| format!("start {}", launch.program.display()))?;
     stop.guard(child.id());
+    if let (Some(share), Some(pid)) = (&launch.share, child.id()) {
+        share.take(pid)?;
+    }
     let Some(stdout) = child.stdout.take() else {
         return Err(CannotRun::because("the server's standard output could not be read"));
     };

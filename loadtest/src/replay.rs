@@ -173,6 +173,7 @@ pub(crate) fn scenario(day: Date, inventory: &Inventory, people_per_slot: f64, s
             Phase::Constant { phase: "day".into(), per_second: people * 0.65 / tail_seconds, seconds: tail_seconds },
         ],
         faults: if kill { vec![fault] } else { Vec::new() },
+        overload: None,
         driver: Driver::default(),
         audit: Audit {
             promises: Promise::all(),

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::audit::{self, Evidence, EvidenceFiles, GeneratorFacts, Promise, Verdict};
+use crate::audit::{self, CpuSample, Evidence, EvidenceFiles, GeneratorFacts, OverloadFacts, Promise, Verdict};
 use crate::console;
 use crate::drive::{self, Ask, Field, FieldParts, hurt_all, strike_all};
 use crate::error::{CannotRun, Doing};
@@ -21,6 +21,7 @@ use crate::process::{Launch, Server, find_server, run_tool};
 use crate::report;
 use crate::scenario::Scenario;
 use crate::seed::Admin;
+use crate::share::{self, CpuShare};
 use crate::stop::Stop;
 use crate::wire::Version;
 
@@ -90,6 +91,7 @@ pub(crate) async fn run(order: Order) -> Result<Verdict, CannotRun> {
     let data_dir = ground.data_dir.clone();
     let keys = Keys { admin: random_hex()?, platform: random_hex()? };
     let run_id = format!("surge-{}", random_hex()?.chars().take(8).collect::<String>());
+    let share = order.scenario.server.cpu_share.map(|share| CpuShare::raise(share, &run_id)).transpose()?.map(Arc::new);
     let launch = Launch {
         program: program.clone(),
         data_dir: data_dir.clone(),
@@ -101,6 +103,7 @@ pub(crate) async fn run(order: Order) -> Result<Verdict, CannotRun> {
         hold_grace_seconds: order.scenario.server.hold_seconds,
         log: directory.join("server.log"),
         start_within: Duration::from_secs(order.scenario.server.start_seconds_max),
+        share: share.clone(),
     };
     let started_at = jiff::Timestamp::now().to_string();
     let next = order.scenario.faults.iter().find_map(|fault| fault.kill);
@@ -133,12 +136,23 @@ pub(crate) async fn run(order: Order) -> Result<Verdict, CannotRun> {
     let field = Arc::new(field);
 
     let hurting = tokio::spawn(hurt_all(Arc::clone(&field), Arc::clone(&ground), admin.marked("hurt"), order.seed));
+    let cpu = Arc::new(Mutex::new(Vec::new()));
+    let sampling = tokio::spawn(watch_cpu(Arc::clone(&field), server.pid(), Arc::clone(&cpu)));
+    share.iter().try_for_each(|share| share.hold())?;
     let (server, lagging_seconds) = drive_and_strike(&field, server, order.seed, &base_url, &directory, &stop).await?;
+    share.iter().try_for_each(|share| share.let_go())?;
+    sampling.abort();
     hurting.await.doing(|| "hurt what the server stands on".into())??;
     ask_what_is_left(&field, &base_url).await?;
     let settled = settle(&order.scenario, &stop).await;
     let caught_up_seq = wait_for_redis(&order.scenario, &admin, &stop).await;
-    let generator = generator_facts(&field, lagging_seconds);
+    let mut generator = generator_facts(&field, lagging_seconds);
+    generator.overload_facts = OverloadFacts {
+        share: share.as_ref().map(|share| share.words()),
+        phases: field.phases(),
+        cpu: std::mem::take(&mut *cpu.lock().unwrap_or_else(PoisonError::into_inner)),
+        cpus: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64),
+    };
     recording.finish(&recorder)?;
 
     console::step("taking the export");
@@ -238,15 +252,17 @@ pub(crate) fn judge_directory(directory: &Path) -> Result<Verdict, CannotRun> {
     evidence.published = Some(record.published.clone());
     evidence.settled_us = record.settled.then_some(record.exported_us);
     evidence.verify_exit = Some(record.verify_exit);
+    evidence.overload.clone_from(&record.generator.overload_facts);
     let reasons = audit::reasons_invalid(&evidence, &record.generator);
     // What was not there cannot have been promised anything about.
     let mut promises = record.scenario.audit.promises.clone();
     promises.retain(|promise| match promise {
+        Promise::Overload => record.scenario.overload.is_some(),
         Promise::RedisCopy => record.scenario.redis.is_some(),
         Promise::FullDisk => record.scenario.faults.iter().any(|fault| fault.disk.is_some()),
         _ => true,
     });
-    let judgement = audit::judge(&evidence, &promises, reasons);
+    let judgement = audit::judge(&evidence, &promises, record.scenario.overload.as_ref(), reasons);
     report::write(directory, &record, &evidence, &judgement)?;
     Ok(judgement.verdict)
 }
@@ -280,6 +296,18 @@ async fn drive_and_strike(
     match server.gone() {
         Some(gone) => Err(gone),
         None => Ok((server, lagging.load(Relaxed))),
+    }
+}
+
+/// Notes the CPU time of both sides, four times a second.
+async fn watch_cpu(field: Arc<Field>, server: Option<u32>, samples: Arc<Mutex<Vec<CpuSample>>>) {
+    let Some(server) = server.filter(|_| field.scenario.overload.is_some()) else { return };
+    loop {
+        if let (Some(server_us), Some(generator_us)) = (share::cpu_us(server), share::cpu_us(std::process::id())) {
+            let sample = CpuSample { at_us: field.clock.now_us(), server_us, generator_us };
+            samples.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }
 
@@ -349,6 +377,8 @@ fn generator_facts(field: &Field, lagging_seconds: u64) -> GeneratorFacts {
         arrivals_dropped: field.meter.arrivals_dropped.load(Relaxed),
         lagging_seconds,
         cut_short: field.meter.cut_short().map(str::to_owned),
+        overload: scenario.overload.clone(),
+        overload_facts: OverloadFacts::default(),
     }
 }
 
@@ -399,10 +429,12 @@ pools = [
 /// A configuration file for what no flag says; none where the scenario says nothing of it.
 fn write_config(directory: &Path, scenario: &Scenario) -> Result<Option<PathBuf>, CannotRun> {
     let server = &scenario.server;
-    let lines: String = [("segment_mib", server.segment_mib), ("buffer_mib", server.buffer_mib)]
+    let mut lines: String = [("segment_mib", server.segment_mib), ("buffer_mib", server.buffer_mib)]
         .iter()
         .filter_map(|(key, value)| Some(format!("{key} = {}\n", (*value)?)))
         .collect();
+    // After the lines: what follows a table would be part of it.
+    lines.push_str(&toml::to_string(&server.config).doing(|| "write the server's configuration".into())?);
     if lines.is_empty() {
         return Ok(None);
     }

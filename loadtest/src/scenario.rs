@@ -12,6 +12,10 @@ use crate::audit::Promise;
 use crate::error::{CannotRun, Doing};
 use crate::fault::Fault;
 
+pub(crate) use self::overload::Overload;
+
+mod overload;
+
 /// One scenario file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -35,6 +39,9 @@ pub(crate) struct Scenario {
     pub(crate) arrivals: Vec<Phase>,
     #[serde(default)]
     pub(crate) faults: Vec<Fault>,
+    /// Too many come for the CPU that the server has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) overload: Option<Overload>,
     #[serde(default)]
     pub(crate) driver: Driver,
     #[serde(default)]
@@ -58,6 +65,12 @@ pub(crate) struct Server {
     /// How often it is asked for a snapshot, until it is first restarted; and once more after that. Default never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) snapshot_every_seconds: Option<f64>,
+    /// The share of one CPU that the server has while it is driven. Default all it wants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu_share: Option<f64>,
+    /// Further tables of its configuration file, as they stand there.
+    #[serde(skip_serializing_if = "toml::Table::is_empty")]
+    pub(crate) config: toml::Table,
 }
 
 impl Default for Server {
@@ -69,6 +82,8 @@ impl Default for Server {
             segment_mib: None,
             buffer_mib: None,
             snapshot_every_seconds: None,
+            cpu_share: None,
+            config: toml::Table::new(),
         }
     }
 }
@@ -199,6 +214,10 @@ pub(crate) struct Driver {
     pub(crate) drop_after_seconds: f64,
     /// The whole drive, arrivals and stragglers, is cut off here.
     pub(crate) seconds_max: u64,
+    /// Each person comes with a connection of their own and keeps it; else workers keep theirs, as the pool of a platform does.
+    pub(crate) own_connections: bool,
+    /// How long the making of a connection may take.
+    pub(crate) connect_timeout_ms: u64,
 }
 
 impl Default for Driver {
@@ -213,6 +232,8 @@ impl Default for Driver {
             fast_ms: 20,
             drop_after_seconds: 30.0,
             seconds_max: 300,
+            own_connections: false,
+            connect_timeout_ms: 10_000,
         }
     }
 }
@@ -328,6 +349,14 @@ impl Scenario {
             self.server.snapshot_every_seconds.is_none_or(|seconds| (0.1..=3_600.0).contains(&seconds)),
             "server.snapshot_every_seconds is not within 0.1..=3600".into(),
         );
+        need(
+            self.server.cpu_share.is_none_or(|share| (0.01..=1.0).contains(&share)),
+            "server.cpu_share is not within 0.01..=1".into(),
+        );
+        let phases: Vec<(&str, f64)> = self.arrivals.iter().map(|phase| (phase.name(), phase.seconds())).collect();
+        for wrong in self.overload.iter().flat_map(|overload| overload.wrong(&phases)) {
+            need(false, wrong);
+        }
         if let Some(disk) = &self.disk {
             need((8..=4_096).contains(&disk.mib), "disk.mib is not within 8..=4096".into());
         }

@@ -53,6 +53,8 @@ pub(crate) fn timestamp_us(text: &str) -> Option<i64> {
 pub(crate) struct Problem {
     pub(crate) code: Option<String>,
     pub(crate) detail: Option<String>,
+    /// Why there was no room, where the server says so: then nothing was done.
+    pub(crate) reason: Option<String>,
     capacity: Option<u64>,
     held: Option<u64>,
     booked: Option<u64>,

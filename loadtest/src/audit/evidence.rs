@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::overload::OverloadFacts;
 use crate::error::{CannotRun, Doing};
 use crate::ground::Witness;
 use crate::history::{self, Claim, Line, Mark, MarkKind, Operation};
@@ -62,6 +63,8 @@ pub(crate) struct Evidence {
     pub(crate) verify_exit: Option<i32>,
     /// Redis's copy of the journal, of a run that had one.
     pub(crate) redis: Option<Witness>,
+    /// What was noted of an overload, of a run that had one.
+    pub(crate) overload: OverloadFacts,
 }
 
 /// An export: every slot, and every hold and booking ever made.

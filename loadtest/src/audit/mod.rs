@@ -17,6 +17,7 @@ mod journal;
 mod kept;
 mod keys;
 mod lives;
+mod overload;
 mod redis;
 #[cfg(test)]
 mod scenes;
@@ -27,8 +28,11 @@ use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
+use crate::scenario::Overload;
+
 pub(crate) use evidence::{Evidence, EvidenceFiles};
 pub(crate) use hurts::{HurtFacts, hurts};
+pub(crate) use overload::{CpuSample, OverloadFacts, PhaseFigures, phases};
 pub(crate) use validity::{GeneratorFacts, KillFacts, Second, kills, reasons_invalid, seconds_of};
 
 /// What the server owes its users, as far as a run can show it.
@@ -45,6 +49,7 @@ pub(crate) enum Promise {
     Journal,
     FullDisk,
     RedisCopy,
+    Overload,
 }
 
 impl Promise {
@@ -60,6 +65,7 @@ impl Promise {
             Self::Journal,
             Self::FullDisk,
             Self::RedisCopy,
+            Self::Overload,
         ]
         .into()
     }
@@ -77,6 +83,7 @@ impl Promise {
             Self::Journal => "journal",
             Self::FullDisk => "full-disk",
             Self::RedisCopy => "redis-copy",
+            Self::Overload => "overload",
         }
     }
 
@@ -92,6 +99,9 @@ impl Promise {
             Self::Journal => "The journal keeps the rules at every prefix, and `berth verify` agrees.",
             Self::FullDisk => {
                 "On a full disk claims are refused, live ones are settled, and service resumes by itself."
+            }
+            Self::Overload => {
+                "Under an overload goodput stays at its peak, who is let in is served in time, and no confirm is refused."
             }
             Self::RedisCopy => "Whatever happens to Redis, booking goes on, and in the end its stream is the journal.",
         }
@@ -162,7 +172,12 @@ pub(crate) struct Judgement {
 }
 
 /// Judges the run. A broken promise outweighs an invalid run: what is proved stays proved.
-pub(crate) fn judge(evidence: &Evidence, promises: &BTreeSet<Promise>, invalid_because: Vec<String>) -> Judgement {
+pub(crate) fn judge(
+    evidence: &Evidence,
+    promises: &BTreeSet<Promise>,
+    overload: Option<&Overload>,
+    invalid_because: Vec<String>,
+) -> Judgement {
     let lives = lives::Lives::of(evidence);
     let judged: Vec<Judged> = promises
         .iter()
@@ -178,6 +193,7 @@ pub(crate) fn judge(evidence: &Evidence, promises: &BTreeSet<Promise>, invalid_b
                 Promise::Journal => journal::judge(evidence),
                 Promise::FullDisk => disk::judge(evidence),
                 Promise::RedisCopy => redis::judge(evidence),
+                Promise::Overload => overload::judge(evidence, overload),
             };
             let broken = findings.len();
             let findings = findings.into_iter().take(FINDINGS_SHOWN).collect();

@@ -45,7 +45,7 @@ pub(super) struct Scene {
 
 /// What `promise` finds in the scene.
 pub(super) fn broken(scene: &Scene, promise: Promise) -> Vec<String> {
-    let judgement = judge(&scene.evidence(), &[promise].into(), Vec::new());
+    let judgement = judge(&scene.evidence(), &[promise].into(), None, Vec::new());
     judgement.promises.into_iter().flat_map(|judged| judged.findings).map(|finding| finding.what).collect()
 }
 
@@ -376,6 +376,7 @@ impl Scene {
             settled_us: self.settled_us,
             verify_exit: self.verify_exit,
             redis: self.redis.clone(),
+            ..Evidence::default()
         }
     }
 

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::Evidence;
 use super::lives::{Fate, Lives};
+use super::overload::OverloadFacts;
 use crate::fault::Fault;
 use crate::history::{MarkKind, Op, Operation, Outcome};
+use crate::scenario::Overload;
 
 /// What the audit has to know of the generator and of what was planned. Kept beside the history, so that a run can be
 /// audited again.
@@ -24,6 +26,11 @@ pub(crate) struct GeneratorFacts {
     /// Seconds in which the generator's own loop was late.
     pub(crate) lagging_seconds: u64,
     pub(crate) cut_short: Option<String>,
+    /// What the scenario says of an overload, and what was seen of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) overload: Option<Overload>,
+    #[serde(default)]
+    pub(crate) overload_facts: OverloadFacts,
 }
 
 /// One kill, as the history shows it.
@@ -116,7 +123,7 @@ pub(super) fn is_new_booking(operation: &Operation) -> bool {
     clippy::cast_precision_loss,
     reason = "an index under the length"
 )]
-fn quantile(samples: &mut [i64], share: f64) -> i64 {
+pub(super) fn quantile(samples: &mut [i64], share: f64) -> i64 {
     samples.sort_unstable();
     let index = (samples.len() as f64 * share) as usize;
     samples.get(index.min(samples.len().saturating_sub(1))).copied().unwrap_or(0)
@@ -177,6 +184,7 @@ pub(crate) fn reasons_invalid(evidence: &Evidence, facts: &GeneratorFacts) -> Ve
     reasons.extend(super::redis::proves_nothing(evidence, &facts.faults));
     reasons.extend(generator_behind(evidence, facts));
     reasons.extend(refused_for_nothing(evidence, facts));
+    reasons.extend(facts.overload.iter().flat_map(|overload| super::overload::proves_nothing(evidence, overload)));
     let open = lives.keys.values().filter(|key| key.fate == Fate::Open).count();
     if open * 100 > lives.keys.len() {
         reasons.push(format!("{open} of {} keys were still open at the end, after all retries", lives.keys.len()));

@@ -18,7 +18,7 @@ pub(super) const JOURNAL_FULL: &str = "journal_full";
 /// Sends `request` once and records it. A search's body is handed to `seen` instead of the history.
 ///
 /// Everything that is not an answer in full leaves the outcome unknown: a lost connection, a timeout, a cut body, a
-/// body that cannot be read, and any 5xx but `journal_full`.
+/// body that cannot be read, and any 5xx but `journal_full` and an `overloaded` that says why.
 pub(crate) async fn exchange(
     field: &Field,
     request: RequestBuilder,
@@ -124,11 +124,12 @@ fn read_answer(operation: &mut Operation, received: Received) -> Option<Vec<u8>>
         status => {
             let problem = parse::<Problem>(&received.body).unwrap_or_default();
             operation.counts = problem.counts();
+            let sent_off = status == 503 && problem.reason.is_some() && problem.code.as_deref() == Some("overloaded");
             operation.code = Some(problem.code.unwrap_or_else(|| format!("status_{status}")));
             // 408 is as open as a lost connection: the server did not read the request to its end. Of the 5xx one is a clear
-            // no, which leaves its key free: that the journal has no room.
+            // no, which leaves its key free: that the journal has no room, or that the server took nobody in.
             let full = status == 503 && operation.code.as_deref() == Some(JOURNAL_FULL);
-            if full || ((400..500).contains(&status) && status != 408) {
+            if full || sent_off || ((400..500).contains(&status) && status != 408) {
                 operation.outcome = Outcome::Refused;
             }
         }

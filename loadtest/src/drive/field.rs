@@ -13,7 +13,7 @@ use super::meter::Meter;
 use super::schedule::Schedule;
 use crate::history::{Clock, Recorder};
 use crate::plan::{Arrival, Plan};
-use crate::scenario::Scenario;
+use crate::scenario::{Phase, Scenario};
 
 /// The drive's shared state. Workers hold it by reference; nothing here blocks for long.
 #[derive(Debug)]
@@ -110,6 +110,16 @@ impl Field {
     /// How many people come in all, crowds included so far.
     pub(crate) fn plan_len(&self) -> u64 {
         self.next_arrival.load(Relaxed)
+    }
+
+    /// Each phase of the arrivals with its first and last instant.
+    pub(crate) fn phases(&self) -> Vec<(String, i64, i64)> {
+        let of = |((name, at), phase): (&(String, Duration), &Phase)| {
+            let begins = self.began + *at;
+            let ends = begins + Duration::from_secs_f64(phase.seconds());
+            (name.clone(), self.clock.at_us(begins), self.clock.at_us(ends))
+        };
+        self.plan.phases.iter().zip(&self.scenario.arrivals).map(of).collect()
     }
 
     pub(crate) fn since_drive_began(&self) -> Duration {

@@ -27,6 +27,8 @@ pub(crate) struct Task {
     arrival: Arrival,
     rng: SmallRng,
     step: Step,
+    /// The person's own connection, where the scenario gives them one.
+    connection: Option<reqwest::Client>,
 }
 
 #[derive(Debug)]
@@ -51,7 +53,7 @@ enum Step {
 impl Task {
     pub(crate) fn arriving(arrival: Arrival, due_us: i64) -> Self {
         let rng = SmallRng::seed_from_u64(arrival.seed);
-        Self { due_us, arrival, rng, step: Step::Arrive }
+        Self { due_us, arrival, rng, step: Step::Arrive, connection: None }
     }
 }
 
@@ -70,7 +72,11 @@ pub(crate) async fn work(field: &Arc<Field>, user: &mut GooseUser) {
             }
             field.meter.arrivals_started.fetch_add(1, Relaxed);
         }
-        let mut person = Person { field, user, arrival: &task.arrival, rng: &mut task.rng };
+        if field.scenario.driver.own_connections && task.connection.is_none() {
+            task.connection = connection(field);
+        }
+        let connection = task.connection.as_ref();
+        let mut person = Person { field, user, arrival: &task.arrival, rng: &mut task.rng, connection };
         let step = std::mem::replace(&mut task.step, Step::Arrive);
         match person.act(step, task.due_us).await {
             Some((next, due_us)) => {
@@ -83,12 +89,25 @@ pub(crate) async fn work(field: &Arc<Field>, user: &mut GooseUser) {
     }
 }
 
+/// A client of its own, with no connection yet.
+fn connection(field: &Field) -> Option<reqwest::Client> {
+    let driver = &field.scenario.driver;
+    reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_millis(driver.request_timeout_ms))
+        .connect_timeout(Duration::from_millis(driver.connect_timeout_ms))
+        .pool_max_idle_per_host(2)
+        .build()
+        .ok()
+}
+
 /// A person in the middle of one step.
 struct Person<'a> {
     field: &'a Arc<Field>,
     user: &'a mut GooseUser,
     arrival: &'a Arrival,
     rng: &'a mut SmallRng,
+    connection: Option<&'a reqwest::Client>,
 }
 
 type Next = Option<(Step, i64)>;
@@ -239,6 +258,10 @@ impl Person<'_> {
         let Some(name) = self.field.districts.get(district) else { return Arc::default() };
         let ask = Ask::search(self.arrival.number, name, &self.field.from, self.field.days);
         let Some(body) = self.once(&ask, due_us, 1).await.1 else {
+            if self.field.scenario.overload.is_some() {
+                // Sent off, or not even let in: they leave.
+                return Arc::default();
+            }
             // The server did not answer: people act on what they knew.
             return self.field.known(district);
         };
@@ -293,7 +316,7 @@ impl Person<'_> {
     }
 
     async fn once(&mut self, ask: &Ask, intended_us: i64, attempt: u32) -> (Operation, Option<Vec<u8>>) {
-        let Ok(request) = self.user.get_request_builder(&ask.method, &ask.path) else {
+        let Some(request) = self.request(ask) else {
             return (Operation { attempt: u32::MAX, ..Operation::default() }, None);
         };
         let (operation, body) = exchange(self.field, request, ask, intended_us, attempt).await;
@@ -302,11 +325,7 @@ impl Person<'_> {
     }
 
     async fn send_both(&mut self, left: &Ask, right: &Ask, intended_us: i64) -> [Operation; 2] {
-        let requests = (
-            self.user.get_request_builder(&left.method, &left.path),
-            self.user.get_request_builder(&right.method, &right.path),
-        );
-        let (Ok(one), Ok(two)) = requests else { return Default::default() };
+        let (Some(one), Some(two)) = (self.request(left), self.request(right)) else { return Default::default() };
         let (one, two) = tokio::join!(
             exchange(self.field, one, left, intended_us, 1),
             exchange(self.field, two, right, intended_us, 1)
@@ -314,6 +333,15 @@ impl Person<'_> {
         self.tell_goose(left, &one.0).await;
         self.tell_goose(right, &two.0).await;
         [one.0, two.0]
+    }
+
+    /// On the person's own connection, or on the worker's.
+    fn request(&self, ask: &Ask) -> Option<reqwest::RequestBuilder> {
+        let Some(connection) = self.connection else {
+            return self.user.get_request_builder(&ask.method, &ask.path).ok();
+        };
+        let method = if ask.op.changes() { reqwest::Method::POST } else { reqwest::Method::GET };
+        Some(connection.request(method, self.user.build_url(&ask.path).ok()?))
     }
 
     /// A refusal that keeps the rules is a good answer to Goose; only an unknown outcome is a failure.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::audit::{Evidence, HurtFacts, KillFacts, Second, hurts, kills, seconds_of};
+use crate::audit::{Evidence, HurtFacts, KillFacts, PhaseFigures, Second, hurts, kills, phases, seconds_of};
 use crate::history::{MarkKind, Op, Operation, Outcome};
 use crate::run::RunRecord;
 
@@ -35,6 +35,9 @@ pub(crate) struct Figures {
     pub(crate) unknowns: BTreeMap<String, u64>,
     pub(crate) districts: Vec<DistrictFigures>,
     pub(crate) seconds: Vec<Second>,
+    /// Of an overload, phase by phase, and how the server was held.
+    pub(crate) overload: Vec<PhaseFigures>,
+    pub(crate) share: Option<String>,
 }
 
 /// Latencies of one operation, in milliseconds, from the intended start, of everything that was answered.
@@ -93,6 +96,8 @@ impl Figures {
             unknowns: by_code(&operations, Outcome::Unknown),
             districts: districts(record, evidence),
             seconds,
+            overload: record.scenario.overload.iter().flat_map(|overload| phases(evidence, overload)).collect(),
+            share: record.generator.overload_facts.share.clone(),
         }
     }
 }

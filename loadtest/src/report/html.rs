@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::charts::{Line, Outage, district_field, over_time};
+use super::crowd;
 use super::figures::{Figures, milliseconds};
 use crate::audit::{Evidence, Judged, Judgement};
 use crate::run::RunRecord;
@@ -172,6 +173,7 @@ fn tables(html: &mut String, figures: &Figures) {
         }
         html.push_str("</table></div>");
     }
+    crowd::table(html, figures);
     if !figures.kills.is_empty() {
         html.push_str("<h2>Kills</h2><div class=\"wide\"><table><tr><th>how</th><th class=\"n\">changes in flight</th><th class=\"n\">changes waiting</th><th class=\"n\">of them left unknown</th><th class=\"n\">back after</th></tr>");
         for kill in &figures.kills {

@@ -1,6 +1,7 @@
 //! What a run leaves for people: a page, a JSON file, and a summary on the terminal.
 
 mod charts;
+mod crowd;
 mod figures;
 mod html;
 
@@ -123,6 +124,7 @@ fn summary(directory: &Path, judgement: &Judgement, figures: &Figures) {
             row.op, row.ok, row.refused, row.unknown, row.p50_ms, row.p99_ms, row.p999_ms, row.max_ms
         ));
     }
+    crowd::lines(figures).iter().for_each(|line| say(line));
     let refusals: Vec<String> = figures.refusals.iter().map(|(code, count)| format!("{code} {count}")).collect();
     say(&format!("refusals: {}", if refusals.is_empty() { "none".into() } else { refusals.join(", ") }));
     say("");
