@@ -1,5 +1,7 @@
 //! What every request shares.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -72,6 +74,8 @@ pub(crate) struct App {
     pub(crate) bulk: Arc<Semaphore>,
     /// Permits for requests of many steps: bulk bookings, a session's bookings moved.
     pub(crate) streams: Arc<Semaphore>,
+    /// Where the journal lies; its filesystem is looked at.
+    pub(crate) data_dir: PathBuf,
     /// The events stream, if there is one.
     pub(crate) events: Option<Events>,
     document: OnceLock<Document>,
@@ -103,6 +107,7 @@ impl App {
             phase: watch::Sender::new(Phase::Serving),
             bulk: Arc::new(Semaphore::new(BULK_CONCURRENCY)),
             streams: Arc::new(Semaphore::new(BULK_CONCURRENCY)),
+            data_dir: PathBuf::new(),
             events: None,
             document: OnceLock::new(),
             inflight: AtomicUsize::new(0),

@@ -301,6 +301,7 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
     let events = events.map_err(|error| format!("cannot start the events stream: {error}"))?;
     let mut app = App::new(campaign, Access::new(settings.keys.clone()), cell, epoch, http, settings.snapshots);
     app.events = events;
+    app.data_dir.clone_from(&settings.engine.journal.dir);
     Ok(Arc::new(app))
 }
 

@@ -16,6 +16,8 @@ use crate::events::EventsStats;
 use crate::problem::Code;
 use crate::router::{Endpoint, TABLE};
 
+mod host;
+
 /// Upper bounds of the latency buckets: bookings take a disk sync, searches microseconds.
 const BUCKETS_SECONDS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -25,6 +27,9 @@ const STATUSES: [u16; 15] = [200, 201, 400, 401, 403, 404, 405, 406, 408, 409, 4
 
 /// What can become of a line of a bulk request.
 const BULK_OUTCOMES: [&str; 3] = ["done", "replayed", "refused"];
+
+/// Classes of status, by their first digit.
+const CODES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// The HTTP side's counters.
 pub(crate) struct Metrics {
@@ -42,8 +47,25 @@ pub(crate) struct Metrics {
 #[derive(Default)]
 struct RouteMetrics {
     by_status: [AtomicU64; STATUSES.len()],
+    durations: [Durations; CODES.len()],
+}
+
+/// The histogram of one route and class of status.
+#[derive(Default)]
+struct Durations {
     buckets: [AtomicU64; BUCKETS_SECONDS.len() + 1],
     nanoseconds: AtomicU64,
+}
+
+impl Durations {
+    fn add(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let bucket = BUCKETS_SECONDS.partition_point(|&bound| bound < seconds);
+        if let Some(bucket) = self.buckets.get(bucket) {
+            bucket.fetch_add(1, Relaxed);
+        }
+        self.nanoseconds.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
 }
 
 impl Metrics {
@@ -63,17 +85,15 @@ impl Metrics {
     pub(crate) fn answered(&self, endpoint: Option<&'static Endpoint>, status: StatusCode, took: Duration) {
         let index = endpoint.and_then(|e| TABLE.iter().position(|row| row.route == e.route)).unwrap_or(TABLE.len());
         let Some(route) = self.routes.get(index) else { return };
+        let code = usize::from(status.as_u16() / 100).saturating_sub(1);
         let status = STATUSES.iter().position(|&s| s == status.as_u16());
         debug_assert!(status.is_some(), "every status is in the table");
         if let Some(counter) = status.and_then(|s| route.by_status.get(s)) {
             counter.fetch_add(1, Relaxed);
         }
-        let seconds = took.as_secs_f64();
-        let bucket = BUCKETS_SECONDS.partition_point(|&bound| bound < seconds);
-        if let Some(bucket) = route.buckets.get(bucket) {
-            bucket.fetch_add(1, Relaxed);
+        if let Some(durations) = route.durations.get(code) {
+            durations.add(took);
         }
-        route.nanoseconds.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// A request was refused with this code.
@@ -148,6 +168,11 @@ pub(crate) fn page(app: &App) -> String {
     page.counter("berth_http_connections_total", "Connections accepted.", metrics.connections_total.load(Relaxed));
     page.gauge("berth_http_connections", "Connections open now.", metrics.connections.load(Relaxed));
     page.gauge(
+        "berth_http_connections_max",
+        "Connections that may be open at once.",
+        app.limits.connections_max as u64,
+    );
+    page.gauge(
         "berth_http_inflight_requests",
         "Requests running now, until their answer is taken; probes and scrapes left out.",
         app.inflight() as u64,
@@ -159,6 +184,8 @@ pub(crate) fn page(app: &App) -> String {
 
     admission(&mut page, app);
     engine(&mut page, app);
+    host::process(&mut page);
+    host::disk(&mut page, &app.data_dir);
     if let Some(events) = &app.events {
         stream(&mut page, &events.stats());
     }
@@ -187,21 +214,9 @@ fn http(page: &mut Page, metrics: &Metrics) {
     let name = "berth_http_request_duration_seconds";
     page.family(name, "histogram", "From the whole head of a request to its answer, waiting for the journal included.");
     for (index, route) in metrics.routes.iter().enumerate() {
-        let counts: Vec<u64> = route.buckets.iter().map(|b| b.load(Relaxed)).collect();
-        let total: u64 = counts.iter().sum();
-        if total == 0 {
-            continue;
+        for (code, durations) in CODES.iter().zip(&route.durations) {
+            page.durations(&format!("{},code=\"{code}\"", label(index)), durations);
         }
-        let label = label(index);
-        let mut below = 0;
-        for (bound, count) in BUCKETS_SECONDS.iter().zip(&counts) {
-            below += count;
-            page.sample("berth_http_request_duration_seconds_bucket", &format!("{label},le=\"{bound}\""), below);
-        }
-        page.sample("berth_http_request_duration_seconds_bucket", &format!("{label},le=\"+Inf\""), total);
-        let seconds = Duration::from_nanos(route.nanoseconds.load(Relaxed)).as_secs_f64();
-        page.sample("berth_http_request_duration_seconds_sum", &label, seconds);
-        page.sample("berth_http_request_duration_seconds_count", &label, total);
     }
 }
 
@@ -363,6 +378,24 @@ impl Page {
 
     fn sample(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
         let _ = writeln!(self.0, "{name}{{{labels}}} {value}");
+    }
+
+    /// The lines of one histogram, if there is anything in it.
+    fn durations(&mut self, label: &str, durations: &Durations) {
+        let counts: Vec<u64> = durations.buckets.iter().map(|b| b.load(Relaxed)).collect();
+        let total: u64 = counts.iter().sum();
+        if total == 0 {
+            return;
+        }
+        let mut below = 0;
+        for (bound, count) in BUCKETS_SECONDS.iter().zip(&counts) {
+            below += count;
+            self.sample("berth_http_request_duration_seconds_bucket", &format!("{label},le=\"{bound}\""), below);
+        }
+        self.sample("berth_http_request_duration_seconds_bucket", &format!("{label},le=\"+Inf\""), total);
+        let seconds = Duration::from_nanos(durations.nanoseconds.load(Relaxed)).as_secs_f64();
+        self.sample("berth_http_request_duration_seconds_sum", label, seconds);
+        self.sample("berth_http_request_duration_seconds_count", label, total);
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) {

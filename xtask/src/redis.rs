@@ -1,23 +1,29 @@
-//! Makes sure that what the tests start beside Berth is there: a `redis-server`, and a `python3` for the worked consumer.
+//! Makes sure that what the tests start beside Berth is there: a `redis-server`, a `python3` for the worked consumer, and
+//! the `promtool` that reads metrics and alert rules.
 
 use std::process::Command;
 
 use crate::shell::{Show, is_root, on_path, run, typed};
 
-/// Programs, each in a Debian package of the same name, and what to ask for elsewhere.
-const PROGRAMS: [(&str, &str); 2] = [("redis-server", "Redis 7.0 or newer"), ("python3", "Python 3.9 or newer")];
+/// Programs, the Debian package of each, and what to ask for elsewhere.
+const PROGRAMS: [(&str, &str, &str); 3] = [
+    ("redis-server", "redis-server", "Redis 7.0 or newer"),
+    ("python3", "python3", "Python 3.9 or newer"),
+    ("promtool", "prometheus", "promtool of Prometheus 2.40 or newer"),
+];
 
 /// Finds each program, or installs it when we are root, or says what to type. The answer is a line about what was found.
 pub(crate) fn ensure() -> Result<String, String> {
-    let found: Result<Vec<_>, _> = PROGRAMS.iter().map(|(program, what)| ensure_one(program, what)).collect();
+    let found: Result<Vec<_>, _> =
+        PROGRAMS.iter().map(|(program, package, what)| ensure_one(program, package, what)).collect();
     found.map(|found| found.join("; "))
 }
 
-fn ensure_one(program: &str, what: &str) -> Result<String, String> {
+fn ensure_one(program: &str, package: &str, what: &str) -> Result<String, String> {
     if let Some(found) = on_path(program) {
         return Ok(version(&found));
     }
-    let by_hand = format!("sudo apt-get update && sudo apt-get install -y --no-install-recommends {program}");
+    let by_hand = format!("sudo apt-get update && sudo apt-get install -y --no-install-recommends {package}");
     if on_path("apt-get").is_none() {
         return Err(format!("{program} is not on PATH; install {what} and try again"));
     }
@@ -26,7 +32,7 @@ fn ensure_one(program: &str, what: &str) -> Result<String, String> {
     }
     // What installs it on Debian and its descendants.
     let install: [&[&str]; 2] =
-        [&["apt-get", "update"], &["apt-get", "install", "-y", "--no-install-recommends", program]];
+        [&["apt-get", "update"], &["apt-get", "install", "-y", "--no-install-recommends", package]];
     for words in install {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive");

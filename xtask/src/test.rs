@@ -28,7 +28,11 @@ struct Step {
 }
 
 const STEPS: [Step; 13] = [
-    Step { name: "redis", about: "redis-server and python3 are there, or are installed when root", run: redis_step },
+    Step {
+        name: "redis",
+        about: "redis-server, python3 and promtool are there, or are installed when root",
+        run: redis_step,
+    },
     Step { name: "fmt", about: "every file is formatted", run: fmt },
     Step { name: "tidy", about: "crate arrows, rule ids, paths, documented commands", run: tidy_step },
     Step { name: "clippy", about: "no warning, in any target", run: clippy },

@@ -21,6 +21,7 @@ mod dump;
 mod events;
 mod handover;
 mod idempotency;
+mod observability;
 mod openapi;
 mod operations;
 mod process;
