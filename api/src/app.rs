@@ -14,9 +14,11 @@ use crate::access::Access;
 use crate::ack::AckMode;
 use crate::admission::{Admission, Settings as AdmissionSettings};
 use crate::events::Events;
+use crate::log::AccessLog;
 use crate::metrics::Metrics;
 use crate::openapi::{self, Document};
 use crate::snapshots::SnapshotPolicy;
+use crate::trace::Traces;
 use crate::wire::Names;
 
 /// Where the server stands between its start and its end.
@@ -45,6 +47,8 @@ pub(crate) struct HttpLimits {
     pub(crate) inflight_requests_max: usize,
     /// How requests are admitted, until somebody changes it at run time.
     pub(crate) admission: AdmissionSettings,
+    /// One request in so many is told of in the log; 0: none.
+    pub(crate) access_one_in: u64,
     /// How safe an effect must be before its answer is shown, where the request does not say.
     pub(crate) ack: AckMode,
     /// How long an answer waits for Redis after it waited for the disk.
@@ -70,6 +74,8 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) access_log: AccessLog,
+    pub(crate) traces: Traces,
     /// Permits for bulk bodies.
     pub(crate) bulk: Arc<Semaphore>,
     /// Permits for requests of many steps: bulk bookings, a session's bookings moved.
@@ -101,6 +107,8 @@ impl App {
             cell,
             epoch,
             admission: Admission::new(limits.admission.clone()),
+            access_log: AccessLog::new(limits.access_one_in),
+            traces: Traces::new(),
             limits,
             snapshots,
             metrics: Metrics::new(),
@@ -192,6 +200,7 @@ impl App {
             connections_max: 1,
             inflight_requests_max: 1,
             admission: AdmissionSettings::default(),
+            access_one_in: 0,
             ack: AckMode::Disk,
             ack_redis_time: time,
             drain_notice: time,

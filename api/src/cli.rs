@@ -3,7 +3,7 @@
 //! Exit status 0: done. 1: `verify` found a broken rule, or a command failed half-way. 2: it could not start; one
 //! sentence on standard error says what and where, and no entry was written.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use std::sync::Arc;
 use berth_engine::{Limits, ReplayReport, Seq};
 use berth_programme::{Campaign, KeyFault, Programme};
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 use crate::access::{Access, KeyEntry, Role};
 use crate::ack::AckMode;
 use crate::app::App;
-use crate::config::{ConfigFile, RedisEntry, Settings};
+use crate::config::{ConfigFile, RedisEntry, Settings, effective, environment};
 use crate::events::Events;
+use crate::log::{self, LogFormat};
 use crate::progress::Teller;
 use crate::snapshots::{Asker, Snapshots};
 use crate::{backup, demo, descriptors, dump, handover, offline, openapi, recover, server};
@@ -35,6 +35,9 @@ enum Command {
     /// Serve the HTTP API from a data directory.
     Serve(ServeArgs),
     /// Check a configuration file and the programme it names, and name every fault.
+    ///
+    /// Where there is none it prints the configuration in force, field by field, and where each comes from: the file, a variable of the
+    /// environment (`BERTH_HTTP__HEAD_TIME_MS` for `head_time_ms` of `[http]`), or the default. Flags of `berth serve` go before all of them.
     Check {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
@@ -144,9 +147,15 @@ fn version() -> String {
 #[must_use]
 pub fn run() -> ExitCode {
     let command = Cli::parse().command.unwrap_or_else(|| Command::Demo(demo::DemoArgs::default()));
-    log_to_stderr();
+    // A server says how it wants its log; whatever else this is, is run by a person.
+    if !matches!(command, Command::Serve(_)) {
+        log::begin(LogFormat::Text);
+    }
     let done = match command {
-        Command::Serve(args) => settings(args).and_then(serve),
+        Command::Serve(args) => settings(args).and_then(|settings| {
+            log::begin(settings.log);
+            serve(settings)
+        }),
         Command::Check { config } => check(&config),
         Command::Recover(args) => recover::run(args),
         Command::Openapi => print(&openapi::text(&openapi::document())),
@@ -165,15 +174,6 @@ pub fn run() -> ExitCode {
         tell(&format!("berth: {sentence}"));
         ExitCode::from(2)
     })
-}
-
-/// Structured lines on standard error: no personal data, no keys, no codes. `BERTH_LOG=debug` for more.
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("BERTH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    // Only a second subscriber in one process could fail here; the first then serves both.
-    let colours = std::io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let _ = lines.with_ansi(colours).with_target(false).try_init();
 }
 
 /// What is said when nobody takes the output any more.
@@ -233,8 +233,19 @@ fn settings(args: ServeArgs) -> Result<Settings, String> {
 
 /// The file, or an empty one.
 pub(crate) fn config_file(path: Option<&Path>) -> Result<ConfigFile, String> {
-    let Some(path) = path else { return Ok(ConfigFile::default()) };
-    ConfigFile::parse(&read(path)?).map_err(|fault| format!("{}: {fault}", path.display()))
+    with_environment(path).map(|(file, _)| file)
+}
+
+/// The file, or an empty one, with the environment over it; and the same as a table.
+fn with_environment(path: Option<&Path>) -> Result<(ConfigFile, toml::Table), String> {
+    let text = path.map(read).transpose()?.unwrap_or_default();
+    if let (Some(path), Err(fault)) = (path, ConfigFile::parse(&text)) {
+        return Err(format!("{}: {fault}", path.display()));
+    }
+    // A variable that is no text cannot be one of ours.
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    environment::over(&text, variables).map_err(|faults| faults.join("; "))
 }
 
 /// The limits that a server with this file has.
@@ -253,8 +264,8 @@ fn read_programme(path: &Path) -> Result<Programme, String> {
 }
 
 fn check(config: &Path) -> Result<ExitCode, String> {
-    let text = read(config)?;
-    let file = ConfigFile::parse(&text).map_err(|fault| format!("{}: {fault}", config.display()))?;
+    let (file, table) = with_environment(Some(config))?;
+    let effective = effective::lines(&table, &file.said);
     let mut faults = Vec::new();
     if let Some(path) = &file.programme
         && let Err(fault) = read_programme(path)
@@ -263,7 +274,11 @@ fn check(config: &Path) -> Result<ExitCode, String> {
     }
     match file.validate() {
         Ok(_) if faults.is_empty() => {
-            say(&format!("{}: good", config.display()))?;
+            say(&format!(
+                "{}: good. In force, with where each comes from:\n{}",
+                config.display(),
+                effective.join("\n")
+            ))?;
             Ok(ExitCode::SUCCESS)
         }
         checked => {

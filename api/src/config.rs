@@ -14,10 +14,13 @@ use crate::ack::AckMode;
 use crate::admission;
 use crate::app::HttpLimits;
 use crate::events::EventsConfig;
+use crate::log::{LogEntry, LogFormat};
 use crate::snapshots::SnapshotPolicy;
 
 pub(crate) use self::redis::{EventsEntry, RedisEntry};
 
+pub(crate) mod effective;
+pub(crate) mod environment;
 mod redis;
 
 /// The configuration file. Everything is optional here, because a flag may say it instead.
@@ -70,6 +73,12 @@ pub(crate) struct ConfigFile {
     /// Who is refused when more come than can be served.
     #[serde(default)]
     pub(crate) admission: admission::Entry,
+    /// What is told on standard error.
+    #[serde(default)]
+    pub(crate) log: LogEntry,
+    /// Which fields the environment said, and by which variable.
+    #[serde(skip)]
+    pub(crate) said: environment::Said,
 }
 
 /// When snapshots are taken while serving. The log is trimmed behind the older of the newest two.
@@ -137,6 +146,8 @@ pub(crate) struct Settings {
     pub(crate) engine: Config,
     /// Limits of the HTTP side.
     pub(crate) http: HttpLimits,
+    /// How the log is written.
+    pub(crate) log: LogFormat,
     /// When snapshots are taken.
     pub(crate) snapshots: SnapshotPolicy,
     /// The events stream, if there is one.
@@ -159,14 +170,19 @@ impl ConfigFile {
     pub(crate) fn limits(&self) -> Result<Limits, Vec<KeyFault>> {
         let mut faults = Faults::default();
         let limits = faults.limits(&self.limits);
-        if faults.0.is_empty() { Ok(limits) } else { Err(faults.0) }
+        if faults.0.is_empty() { Ok(limits) } else { Err(environment::named(faults.0, &self.said)) }
     }
 
     /// Checks every value.
     ///
     /// # Errors
     /// Every fault by its key, not only the first.
-    pub(crate) fn validate(self) -> Result<Settings, Vec<KeyFault>> {
+    pub(crate) fn validate(mut self) -> Result<Settings, Vec<KeyFault>> {
+        let said = std::mem::take(&mut self.said);
+        self.checked().map_err(|faults| environment::named(faults, &said))
+    }
+
+    fn checked(self) -> Result<Settings, Vec<KeyFault>> {
         let mut faults = Faults::default();
         let listen = faults.required("listen", self.listen);
         if let Some(listen) = &listen
@@ -197,6 +213,8 @@ impl ConfigFile {
         if http.ack == AckMode::Redis && redis.is_none() {
             faults.push("ack", "is redis, and there is no [redis]");
         }
+        http.access_one_in = faults.within("log.access_one_in", self.log.access_one_in, 0, 0, 1_000_000);
+        let log = self.log.format.unwrap_or_default();
         match (listen, data_dir, programme) {
             (Some(listen), Some(data_dir), Some(programme)) if faults.0.is_empty() => {
                 let journal = JournalConfig {
@@ -212,6 +230,7 @@ impl ConfigFile {
                     keys,
                     engine: Config { cell, limits, journal, hold_grace: grace, lock_wait },
                     http,
+                    log,
                     snapshots,
                     events,
                 })
@@ -345,6 +364,7 @@ impl Faults {
                 1_000_000,
             ),
             admission: admission::Settings::default(),
+            access_one_in: 0,
             ack: AckMode::Disk,
             ack_redis_time: Duration::ZERO,
             drain_notice: self.millis("http.drain_notice_ms", entry.drain_notice_ms, 500, 0, 60_000),

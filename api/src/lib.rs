@@ -33,12 +33,14 @@ mod ack;
 mod admission;
 mod body;
 mod idempotency;
+mod log;
 mod metrics;
 mod panics;
 mod problem;
 mod progress;
 mod recover;
 mod routes;
+mod trace;
 mod wire;
 
 mod backup;

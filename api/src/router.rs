@@ -20,7 +20,8 @@ use crate::app::{App, Phase};
 use crate::body::ResponseBody;
 use crate::problem::{Code, Problem};
 use crate::routes;
-use crate::traffic::Traffic;
+use crate::trace::{self, Trace};
+use crate::traffic::{Running, Traffic};
 
 /// What answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,6 +193,8 @@ pub(crate) struct Call {
     pub(crate) ack: AckMode,
     /// Who asks, once the router has checked it; nobody where no key is needed.
     caller: Option<Arc<Caller>>,
+    /// Whose trace it belongs to.
+    pub(crate) trace: Trace,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Incoming,
 }
@@ -213,6 +216,7 @@ pub(crate) async fn answer(
     let started = Instant::now();
     let (head, body) = request.into_parts();
     let path = head.uri.path();
+    let trace = app.traces.of(&head.headers);
     let found = find(&head.method, path);
     let endpoint = found.as_ref().ok().map(|(endpoint, _)| *endpoint);
     // Probes and scrapes neither take room nor need any.
@@ -222,40 +226,27 @@ pub(crate) async fn answer(
         Err(problem) => Err(problem),
         Ok((endpoint, [parameter, parameter2])) => {
             // Before anything is copied or read: what is refused here must cost less than what is served.
-            let place = match admit(&app, endpoint, parameter, room).await {
-                Ok(place) => place,
+            match admit(&app, endpoint, parameter, room).await {
                 Err(shed) => {
                     app.metrics.refused(Code::Overloaded);
                     let leave = app.admission.is_strained() && !running.traffic().is_known();
-                    let mut response = shed.into_response(path, head.version, leave);
-                    if head.method == Method::HEAD {
-                        without_body(&mut response);
-                    }
-                    app.metrics.answered(Some(endpoint), response.status(), started.elapsed());
-                    return Ok(response.map(|body| body.of(inflight, running)));
+                    Ok(shed.into_response(path, head.version, leave))
                 }
-            };
-            let call = Call {
-                ack: app.limits.ack,
-                caller: None,
-                app: Arc::clone(&app),
-                endpoint,
-                parameter: parameter.to_owned(),
-                parameter2: parameter2.to_owned(),
-                gives: endpoint.gives,
-                query: head.uri.query().map(str::to_owned),
-                headers: head.headers,
-                body,
-            };
-            match place {
-                None => dispatch(call).await,
-                Some((place, class)) => {
-                    let _counted = app.admission.running(class);
-                    let answered = place.run(dispatch(call)).await;
-                    if class <= Class::Claim && answered.as_ref().is_ok_and(|answer| answer.status().is_success()) {
-                        running.traffic().know();
-                    }
-                    answered
+                Ok(place) => {
+                    let call = Call {
+                        ack: app.limits.ack,
+                        caller: None,
+                        trace,
+                        app: Arc::clone(&app),
+                        endpoint,
+                        parameter: parameter.to_owned(),
+                        parameter2: parameter2.to_owned(),
+                        gives: endpoint.gives,
+                        query: head.uri.query().map(str::to_owned),
+                        headers: head.headers,
+                        body,
+                    };
+                    enter(call, place, &running).await
                 }
             }
         }
@@ -267,8 +258,29 @@ pub(crate) async fn answer(
     if head.method == Method::HEAD {
         without_body(&mut response);
     }
-    app.metrics.answered(endpoint, response.status(), started.elapsed());
+    let (status, took) = (response.status(), started.elapsed());
+    // What is read by everybody and went well is told of its trace only if that was asked for: it is most of all answers.
+    if trace.asked || !status.is_success() || endpoint.is_none_or(|endpoint| endpoint.method != Method::GET) {
+        response.headers_mut().insert(trace::HEADER, trace.header());
+    }
+    app.metrics.answered(endpoint, status, took);
+    app.access_log.request(&head.method, endpoint, status, took, &trace);
     Ok(response.map(|body| body.of(inflight, running)))
+}
+
+/// Runs a request in its place.
+async fn enter(
+    call: Call,
+    place: Option<(Place, Class)>,
+    running: &Running,
+) -> Result<Response<ResponseBody>, Problem> {
+    let Some((place, class)) = place else { return dispatch(call).await };
+    let _counted = call.app.admission.running(class);
+    let answered = place.run(dispatch(call)).await;
+    if class <= Class::Claim && answered.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+        running.traffic().know();
+    }
+    answered
 }
 
 /// A place for a request; probes need none. `room`: fewer run than may.

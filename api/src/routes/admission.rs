@@ -55,7 +55,7 @@ pub(crate) async fn change(mut call: Call) -> Result<Response<ResponseBody>, Pro
         let faults: Vec<_> = wrong.iter().map(|(field, reason)| format!("{field}: {reason}")).collect();
         Problem::new(Code::MalformedRequest, faults.join("; "))
     })?;
-    tracing::info!(?settings, "admission was changed at run time");
+    tracing::info!(?settings, trace_id = %call.trace.id(), "admission was changed at run time");
     admission.switch(settings);
     Ok(read(&call.app))
 }

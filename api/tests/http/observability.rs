@@ -127,3 +127,45 @@ fn the_dashboard_can_be_read_by_grafana() {
     std::fs::write(&rules, format!("groups:\n  - name: board\n    rules:\n{expressions}")).unwrap();
     promtool(&["check", "rules", rules.to_str().unwrap()], "");
 }
+
+const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+#[test]
+fn a_trace_is_gone_on_with_in_answers_and_in_the_log() {
+    let server = Server::start_with("log.format = 'json'\nlog.access_one_in = 1");
+    let asked = server.send("GET", "/v1/regions", &[("traceparent", PARENT)], b"");
+    let said = asked.header("traceparent").expect("a trace that was asked for is told").to_owned();
+    assert!(said.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && said != PARENT, "{said}");
+    // A refusal has one to ask about, whoever began it.
+    let refused = server.get("/v1/bookings/0126-YN8ZR-4W7CK?phone=9876543210");
+    refused.expect_problem(401, "unauthenticated");
+    let own = refused.header("traceparent").expect("a refusal tells its trace").to_owned();
+    assert_eq!(server.get("/v1/regions").header("traceparent"), None);
+    server.get("/no/such/secret-path").expect_problem(404, "not_found");
+
+    let told = server.home.told();
+    let lines: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).expect("every line is JSON")).collect();
+    let of = |trace: &str| {
+        let id = trace.split('-').nth(1).unwrap();
+        lines.iter().find(|line| line["trace_id"] == id).unwrap_or_else(|| panic!("{id} in {told}"))
+    };
+    let line = of(&own);
+    assert_eq!(
+        (&line["route"], &line["status"], &line["method"]),
+        (&"/v1/bookings/{booking}".into(), &401.into(), &"GET".into())
+    );
+    assert_eq!((&of(&said)["level"], &of(&said)["message"]), (&"INFO".into(), &"request".into()));
+    for secret in ["YN8ZR", "9876543210", "secret-path", "127.0.0.1:"] {
+        let hidden =
+            lines.iter().filter(|line| line["message"] == "request").all(|line| !line.to_string().contains(secret));
+        assert!(hidden, "{secret} in {told}");
+    }
+}
+
+#[test]
+fn a_log_line_for_a_request_is_written_only_if_asked_for() {
+    let server = Server::start();
+    server.get("/v1/regions").expect(200);
+    server.get("/healthz").expect(200);
+    assert!(!server.home.told().contains("/v1/regions"), "{}", server.home.told());
+}

@@ -350,3 +350,35 @@ fn what_was_acknowledged_survives_a_power_cut() {
         }
     }
 }
+
+#[test]
+fn the_environment_goes_before_the_file_and_its_faults_name_the_variable() {
+    let home = Home::new("http.body_time_ms = 2000");
+    let mut command = home.serve();
+    command.env("BERTH_HTTP__HEAD_TIME_MS", "soon").env("BERTH_HTTP__HAED_TIME_MS", "1").env("BERTH_CELL", "x");
+    let output = finish(&mut command);
+    cannot_start(&output, &["BERTH_HTTP__HEAD_TIME_MS: ", "BERTH_HTTP__HAED_TIME_MS: unknown field", "BERTH_CELL: "]);
+    let mut command = home.serve();
+    command.env("BERTH_HTTP__BODY_TIME_MS", "1").env("BERTH_CELL", "4000");
+    cannot_start(
+        &finish(&mut command),
+        &["BERTH_HTTP__BODY_TIME_MS (http.body_time_ms): must be", "BERTH_CELL (cell): "],
+    );
+    assert!(!home.path("data").exists());
+
+    let config = home.path("berth.toml");
+    let mut command = berth(&["check", "--config", config.to_str().unwrap()]);
+    command.env("BERTH_HTTP__HEAD_TIME_MS", "500").env("BERTH_SERVICE_PORT", "tcp://10.0.0.1:1");
+    let output = finish(&mut command);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for line in [
+        "http.head_time_ms = 500  # BERTH_HTTP__HEAD_TIME_MS",
+        "http.body_time_ms = 2000  # file",
+        "http.send_time_ms = 30000  # default",
+        "keys = admin a, platform p  # file",
+    ] {
+        assert!(said.lines().any(|l| l == line), "{line} in {said}");
+    }
+    assert!(!said.contains("sha256 ="), "no hash is shown");
+}
