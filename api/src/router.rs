@@ -142,7 +142,7 @@ const SEES: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator];
 const POSTS: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator, Role::Admin];
 
 /// Every endpoint. What is asked most often stands first.
-pub(crate) static TABLE: [Endpoint; 30] = [
+pub(crate) static TABLE: [Endpoint; 32] = [
     get("/v1/availability", ANYBODY, Route::Availability, Media::Json),
     post("/v1/holds", CLAIMS, Route::Hold, Media::Json),
     post("/v1/holds/{hold}/confirm", CLAIMS, Route::Confirm, Media::Json),
