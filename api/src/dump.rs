@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use berth_engine::journal::entry::{Entry, Event, PublishedSlot};
 use berth_engine::verify::directory::each_record;
 use berth_engine::verify::records::Record;
-use berth_engine::{BookingNumber, Claim, Epoch, JournalFiles, PartyId, Seq, SlotId, State, TimestampMs};
+use berth_engine::{BookingNumber, Claim, Epoch, JournalFiles, PartyId, Seq, SlotId, TimestampMs};
 use berth_programme::Calendar;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
@@ -175,7 +175,7 @@ fn claims_before(files: &JournalFiles, after: Seq) -> Result<(Seq, Claims), bert
         let read = files.snapshot(*s0).and_then(|reader| {
             each_record(&reader, &mut |record| {
                 if let Record::Booking(booking) = record
-                    && (matches!(booking.state, State::Held | State::Booked) || booking.seq > begin)
+                    && (booking.state.is_live() || booking.seq > begin)
                 {
                     claims.insert(booking.number, booking.claim);
                 }
@@ -219,8 +219,15 @@ impl EntryLines<'_> {
             Event::Released { hold, len } | Event::Expired { hold, len } => {
                 group(hold, *len).map(|n| (n, self.known.remove(&n))).collect()
             }
-            Event::Cancelled { booking } => vec![(*booking, self.known.remove(booking))],
-            Event::Moved { from, to } => {
+            Event::Cancelled { booking } | Event::Completed { booking, .. } | Event::NoShow { booking } => {
+                vec![(*booking, self.known.remove(booking))]
+            }
+            Event::GroupCancelled { hold, places, .. } => {
+                places.numbers(*hold).map(|n| (n, self.known.remove(&n))).collect()
+            }
+            Event::CheckedIn { booking } => vec![(*booking, self.known.get(booking).copied())],
+            Event::WalkedIn { claim } => born(&claim.number, &[claim.claim]),
+            Event::Moved { from, to, .. } => {
                 let mut claims: Vec<_> = born(&to.number, &[to.claim]);
                 claims.push((*from, self.known.remove(from)));
                 claims
@@ -271,7 +278,18 @@ impl EntryLines<'_> {
                 put("hold", self.code(*hold));
                 put("claims", all(claims));
             }
-            Event::Cancelled { .. } => {
+            Event::Cancelled { .. } | Event::CheckedIn { .. } | Event::NoShow { .. } | Event::WalkedIn { .. } => {
+                put("claims", all(claims));
+            }
+            Event::GroupCancelled { hold, by, .. } => {
+                put("hold", self.code(*hold));
+                put("by", by.as_str().into());
+                put("claims", all(claims));
+            }
+            Event::Completed { given, .. } => {
+                put("doses", given.doses.into());
+                put("product", given.product.0.into());
+                put("day", given.day.into());
                 put("claims", all(claims));
             }
             Event::Moved { from, .. } => {

@@ -48,6 +48,8 @@ codes! {
     IdempotencyKeyMissing BAD_REQUEST "idempotency_key_missing" "An Idempotency-Key is needed",
     IdempotencyKeyMalformed BAD_REQUEST "idempotency_key_malformed" "The Idempotency-Key is malformed",
     GroupSize BAD_REQUEST "group_size" "Too many or no claims in one request",
+    BookingRepeated BAD_REQUEST "booking_repeated" "A booking stands twice in one request",
+    NotOfGroup BAD_REQUEST "not_of_group" "The bookings are not of one group",
     PartyRepeated BAD_REQUEST "party_repeated" "A party stands twice in one request",
     Unauthenticated UNAUTHORIZED "unauthenticated" "A key is needed",
     InvalidKey UNAUTHORIZED "invalid_key" "The key is unknown",
@@ -193,6 +195,17 @@ pub(crate) fn refused(refusal: &Refusal, names: &Names<'_>) -> Problem {
                 .with("what", what)
                 .with("found", found)
                 .with("max", max)
+        }
+        Refusal::BookingRepeated { booking } => {
+            let booking = names.booking(booking);
+            Problem::new(Code::BookingRepeated, format!("booking {booking} stands twice in the request"))
+                .with("booking", booking)
+        }
+        Refusal::NotOfGroup { booking, hold } => {
+            let (booking, hold) = (names.booking(booking), names.booking(hold));
+            Problem::new(Code::NotOfGroup, format!("booking {booking} was not claimed with those of {hold}"))
+                .with("booking", booking)
+                .with("hold", hold)
         }
         Refusal::JournalFull => Problem::new(Code::JournalFull, "the journal has no room for another entry now"),
         Refusal::IdempotencyConflict => {

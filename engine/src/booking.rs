@@ -71,7 +71,13 @@ impl State {
         matches!(self, State::Held | State::Booked | State::CheckedIn)
     }
 
-    fn from_code(code: u8) -> Option<State> {
+    /// Whether a claim in this state has a unit of its slot: one that was served has used it up.
+    #[must_use]
+    pub const fn has_unit(self) -> bool {
+        self.is_live() || matches!(self, State::Completed)
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<State> {
         State::ALL.get(usize::from(code).checked_sub(1)?).copied()
     }
 
@@ -103,11 +109,26 @@ pub enum Step {
     Cancel,
     /// A booking goes to another slot.
     Move,
+    /// The party of a booking is there.
+    CheckIn,
+    /// The party was served.
+    Complete,
+    /// The party of a booking did not come.
+    NoShow,
 }
 
 impl Step {
     /// Every step.
-    pub const ALL: [Step; 5] = [Step::Confirm, Step::Release, Step::Expire, Step::Cancel, Step::Move];
+    pub const ALL: [Step; 8] = [
+        Step::Confirm,
+        Step::Release,
+        Step::Expire,
+        Step::Cancel,
+        Step::Move,
+        Step::CheckIn,
+        Step::Complete,
+        Step::NoShow,
+    ];
 
     /// `From => To`, each pair once.
     #[must_use]
@@ -118,6 +139,9 @@ impl Step {
             Step::Expire => (State::Held, State::Expired),
             Step::Cancel => (State::Booked, State::Cancelled),
             Step::Move => (State::Booked, State::Moved),
+            Step::CheckIn => (State::Booked, State::CheckedIn),
+            Step::Complete => (State::CheckedIn, State::Completed),
+            Step::NoShow => (State::Booked, State::NoShow),
         }
     }
 }
@@ -326,6 +350,9 @@ mod tests {
                 "held -Expire-> expired",
                 "booked -Cancel-> cancelled",
                 "booked -Move-> moved",
+                "booked -CheckIn-> checked_in",
+                "booked -NoShow-> no_show",
+                "checked_in -Complete-> completed",
             ]
         );
     }

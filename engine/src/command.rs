@@ -53,6 +53,83 @@ pub struct SlotFacts {
     pub starts_at: TimestampMs,
 }
 
+/// What a party's facts say of its doses once one was given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Doses received.
+    pub doses: u8,
+    /// Product of the last dose.
+    pub product: ProductId,
+    /// Day of the last dose, in days since 1970-01-01.
+    pub day: u16,
+}
+
+impl PartyFacts {
+    /// The facts once this dose was given.
+    #[must_use]
+    pub fn after(self, given: Given) -> PartyFacts {
+        PartyFacts { doses: given.doses, product: given.product, last_dose_day: given.day, ..self }
+    }
+}
+
+/// On whose behalf a booking is given up or moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum By {
+    /// Its holder's: the programme's rules of time bind.
+    #[default]
+    Holder = 0,
+    /// The administration's, because a session is called off or moved: they do not bind, and the journal says so.
+    Administration = 1,
+}
+
+impl By {
+    /// The name used in exports and events.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            By::Holder => "holder",
+            By::Administration => "administration",
+        }
+    }
+}
+
+/// Some bookings of one group, by their places in it: one bit each, and never none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Places(u16);
+
+impl Places {
+    /// From one bit for each place; `None` if there is none.
+    #[must_use]
+    pub const fn new(bits: u16) -> Option<Places> {
+        if bits == 0 { None } else { Some(Places(bits)) }
+    }
+
+    /// The places of these numbers in the group of `hold`; `None` if there is no number, or one is not within a group's reach.
+    pub(crate) fn of(hold: BookingNumber, numbers: impl IntoIterator<Item = BookingNumber>) -> Option<Places> {
+        let bit = |number: BookingNumber| 1u16.checked_shl(u32::try_from(number.0.checked_sub(hold.0)?).ok()?);
+        numbers.into_iter().try_fold(0, |bits, number| Some(bits | bit(number)?)).and_then(Places::new)
+    }
+
+    /// One bit for each place.
+    #[must_use]
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn count(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    /// The numbers at these places of the group of `hold`, ascending; those past the last number there can be are left out.
+    pub fn numbers(self, hold: BookingNumber) -> impl Iterator<Item = BookingNumber> {
+        let places = (0..u64::from(u16::BITS)).filter(move |place| self.0 >> place & 1 == 1);
+        places.filter_map(move |place| hold.0.checked_add(place).map(BookingNumber))
+    }
+}
+
 /// A slot to publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotSpec {
@@ -112,6 +189,15 @@ pub enum Command<'a> {
     Cancel {
         /// The booking.
         booking: BookingNumber,
+        /// For whom.
+        by: By,
+    },
+    /// Gives several bookings of one group up, all or none.
+    CancelGroup {
+        /// 1 to [`GROUP_CLAIMS_MAX`] bookings that were claimed together, in any order.
+        bookings: &'a [BookingNumber],
+        /// For whom.
+        by: By,
     },
     /// Moves one booking to another slot, which it takes before it gives the old one back. The booking
     /// gets a new number; the old one ends as `moved`.
@@ -120,6 +206,28 @@ pub enum Command<'a> {
         booking: BookingNumber,
         /// Where to.
         to: SlotId,
+        /// For whom.
+        by: By,
+    },
+    /// The party of a booking is there.
+    CheckIn {
+        /// The booking.
+        booking: BookingNumber,
+    },
+    /// The party of a booking that is checked in was served: its facts say so from the same entry on.
+    Complete {
+        /// The booking.
+        booking: BookingNumber,
+    },
+    /// Nobody came: the unit goes back, for a walk-in.
+    NoShow {
+        /// The booking.
+        booking: BookingNumber,
+    },
+    /// A party without a booking is taken at the door, if there is a free unit: its booking is born checked in.
+    WalkIn {
+        /// Who, where and which dose.
+        claim: Claim,
     },
     /// Changes what is on sale. Never below what is taken.
     Resize {
@@ -213,10 +321,15 @@ pub enum Outcome {
         /// The claims.
         claims: Group,
     },
-    /// The booking is given up.
+    /// The booking is given up: of [`Command::Cancel`], and of [`Command::CancelGroup`] with one booking.
     Cancelled {
         /// The claim.
         claim: NumberedClaim,
+    },
+    /// Two or more bookings of one group are given up.
+    GroupCancelled {
+        /// The claims, in ascending number.
+        claims: Group,
     },
     /// The booking lives on under a new number in another slot.
     Moved {
@@ -224,6 +337,26 @@ pub enum Outcome {
         from: BookingNumber,
         /// The claim that replaced it.
         to: NumberedClaim,
+    },
+    /// The party is there.
+    CheckedIn {
+        /// The claim.
+        claim: NumberedClaim,
+    },
+    /// The party was served.
+    Completed {
+        /// The claim.
+        claim: NumberedClaim,
+    },
+    /// Nobody came, and the unit went back.
+    NoShow {
+        /// The claim.
+        claim: NumberedClaim,
+    },
+    /// The party was taken at the door, and is checked in.
+    WalkedIn {
+        /// The claim.
+        claim: NumberedClaim,
     },
     /// The slot's capacity or flag changed.
     SlotChanged {

@@ -8,6 +8,8 @@ use dashmap::mapref::entry::Entry as MapEntry;
 use dashmap::{DashMap, SharedValue};
 use parking_lot::Mutex;
 
+use crate::booking::State;
+use crate::command::Places;
 use crate::ids::{BookingNumber, Idempotency, IdempotencyKey, Seq};
 use crate::units::TimestampMs;
 
@@ -52,6 +54,19 @@ pub(crate) enum Remembered {
     SlotChanged {
         slot: u32,
     },
+    /// Two or more bookings of one group.
+    GroupCancelled {
+        hold: BookingNumber,
+        places: Places,
+    },
+    /// Checked in, completed or no-show.
+    Stepped {
+        booking: BookingNumber,
+        to: State,
+    },
+    WalkedIn {
+        number: BookingNumber,
+    },
 }
 
 /// A key's record in 24 bytes: with its key 40, of which a cell may keep 32 million.
@@ -60,12 +75,13 @@ struct Known {
     /// kind 4 bits | sequence number 60 bits. Kind 0: the first request is inside `submit` at this instant.
     kind_seq: u64,
     fingerprint: u64,
-    /// By kind: booking number 56 bits | group length 8, or two 32-bit numbers.
+    /// By kind: booking number 56 bits | group length or state 8, booking number 40 bits | places 16, or two 32-bit numbers.
     detail: u64,
 }
 
 const KIND_SHIFT: u32 = 60;
 const LEN_SHIFT: u32 = 56;
+const PLACES_SHIFT: u32 = 40;
 
 impl Known {
     const RUNNING: Known = Known { kind_seq: 0, fingerprint: 0, detail: 0 };
@@ -84,6 +100,9 @@ impl Known {
             Remembered::Cancelled { booking } => (9, booking.0),
             Remembered::Moved { from } => (10, from.0),
             Remembered::SlotChanged { slot } => (11, u64::from(slot)),
+            Remembered::GroupCancelled { hold, places } => (12, hold.0 | u64::from(places.bits()) << PLACES_SHIFT),
+            Remembered::Stepped { booking, to } => (13, group(booking, to as u8)),
+            Remembered::WalkedIn { number } => (14, number.0),
         };
         Self { kind_seq: kind << KIND_SHIFT | seq.0, fingerprint, detail }
     }
@@ -106,6 +125,13 @@ impl Known {
             9 => Remembered::Cancelled { booking: first },
             10 => Remembered::Moved { from: first },
             11 => Remembered::SlotChanged { slot: low },
+            12 => {
+                let [_, _, _, _, _, places @ .., _] = self.detail.to_le_bytes();
+                let hold = BookingNumber(self.detail & ((1 << PLACES_SHIFT) - 1));
+                Remembered::GroupCancelled { hold, places: Places::new(u16::from_le_bytes(places))? }
+            }
+            13 => Remembered::Stepped { booking: first, to: State::from_code(len)? },
+            14 => Remembered::WalkedIn { number: first },
             _ => return None,
         };
         Some((self.seq(), outcome))

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::booking::State;
 use crate::clock::Clock;
 use crate::code::BookingCodes;
-use crate::command::{BookingView, Claim, Command, Request, SlotFacts, Submitted};
+use crate::command::{BookingView, Claim, Command, PartyFacts, Request, SlotFacts, Submitted};
 use crate::dedupe::Sorter;
 use crate::error::{Failure, Refusal};
 use crate::ids::{BookingNumber, CellId, Epoch, Idempotency, IdempotencyKey, PartyId, Seq, SlotId};
@@ -47,6 +47,8 @@ pub struct Note<'a> {
 /// A party's live holds and bookings at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartyView {
+    /// What the policy knows of it, the doses given so far among it.
+    pub facts: PartyFacts,
     /// In no particular order.
     pub bookings: ArrayVec<BookingView, LIVE_CLAIMS_MAX>,
     /// The newest entry this rests on: not to be shown before that is durable.
@@ -287,7 +289,7 @@ impl Engine {
             .into_iter()
             .filter_map(|number| self.inventory.bookings.get(number)?.view(number))
             .collect();
-        Some(PartyView { bookings, seq: record.seq() })
+        Some(PartyView { facts: record.facts, bookings, seq: record.seq() })
     }
 
     /// What never changes about a hold or booking: its claim, and the first number of the group it was claimed in. Needs no

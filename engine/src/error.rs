@@ -9,7 +9,7 @@ use crate::units::{TimestampMs, Units};
 ///
 /// **Precedence.** When several are true at once, the answer is always the variant that stands first
 /// here: the variants are in the order in which `submit` meets them. Within one variant, the claim with the lowest
-/// party number is told; of the slots, which are judged last and each whole, the one with the lowest number.
+/// party number is told (of bookings to be given up together, the lowest number); of the slots, which are judged last and each whole, the one with the lowest number.
 /// (`TooMany` bookings may come as the very last, of several that race for the table's last numbers.)
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -26,6 +26,12 @@ pub enum Refusal {
     PartyRepeated {
         /// The party.
         party: PartyId,
+    },
+    /// One booking stands twice in a request to give several up.
+    #[error("booking {booking} stands twice in one request")]
+    BookingRepeated {
+        /// The booking.
+        booking: BookingNumber,
     },
     /// More than the engine's tables or one entry may hold.
     #[error("{what}: {found} is more than the limit of {max}")]
@@ -70,6 +76,14 @@ pub enum Refusal {
         /// The number named.
         booking: BookingNumber,
         /// The number that names the hold.
+        hold: BookingNumber,
+    },
+    /// Bookings that are to be given up together were not claimed together.
+    #[error("booking {booking} is not of the group of {hold}")]
+    NotOfGroup {
+        /// The booking that is not.
+        booking: BookingNumber,
+        /// The first number of the group that the lowest number of the request is of.
         hold: BookingNumber,
     },
     /// The hold's deadline has passed, whether or not its units went back yet.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 
 use crate::booking::{Birth, BookingTable, State};
-use crate::command::{Claim, GROUP_CLAIMS_MAX};
+use crate::command::{Claim, GROUP_CLAIMS_MAX, Given};
 use crate::dedupe::Keys;
 use crate::expiry::Wheel;
 use crate::ids::{BookingNumber, CentreKey, PartyId, Seq, SlotId};
@@ -275,7 +275,6 @@ impl Inventory {
     }
 
     /// Moves `len` records from `first` on to state `to`, and drops the parties' claims if that is an end.
-    // rule: BKG-1 the kernel has looked the step up in the lifecycle table
     pub(crate) fn record_step<const N: usize>(
         &self,
         first: BookingNumber,
@@ -284,7 +283,19 @@ impl Inventory {
         locked: &mut LockedUpTo<'_, N>,
         seq: Seq,
     ) {
-        for number in (first.0..first.0 + u64::from(len)).map(BookingNumber) {
+        self.record_steps((first.0..first.0 + u64::from(len)).map(BookingNumber), to, locked, seq);
+    }
+
+    /// As [`Inventory::record_step`], for any numbers.
+    // rule: BKG-1 the kernel has looked the step up in the lifecycle table
+    pub(crate) fn record_steps<const N: usize>(
+        &self,
+        numbers: impl Iterator<Item = BookingNumber>,
+        to: State,
+        locked: &mut LockedUpTo<'_, N>,
+        seq: Seq,
+    ) {
+        for number in numbers {
             let Some(cell) = self.bookings.get(number) else {
                 continue;
             };
@@ -294,6 +305,21 @@ impl Inventory {
                 record.remove(number);
             }
             record.set_seq(seq);
+        }
+    }
+
+    /// Completes a booking, and tells its party's facts of the dose.
+    pub(crate) fn record_given<const N: usize>(
+        &self,
+        booking: BookingNumber,
+        given: Given,
+        locked: &mut LockedUpTo<'_, N>,
+        seq: Seq,
+    ) {
+        self.record_step(booking, 1, State::Completed, locked, seq);
+        if let Some(cell) = self.bookings.get(booking) {
+            let record = locked.of(cell.party());
+            record.facts = record.facts.after(given);
         }
     }
 

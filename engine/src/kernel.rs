@@ -10,6 +10,7 @@
 
 mod admin;
 mod claim;
+mod door;
 mod grace;
 mod resolve;
 
@@ -19,7 +20,7 @@ use crate::command::{Command, GROUP_CLAIMS_MAX, Outcome, Request, Submitted};
 use crate::dedupe::{Begun, KeyClaim, Remembered};
 use crate::engine::Engine;
 use crate::error::{Failure, Refusal};
-use crate::ids::{Idempotency, Seq};
+use crate::ids::{BookingNumber, Idempotency, Seq};
 use crate::journal::buffer::Room;
 use crate::journal::entry::{ENTRY_BYTES_MAX, Entry, Event, SMALL_ENTRY_BYTES_MAX};
 use crate::sync;
@@ -100,6 +101,16 @@ impl Appended<'_> {
 
 /// Judged before anything is reserved: what is wrong whatever the state.
 fn check_shape(command: &Command<'_>) -> Result<(), Refusal> {
+    if let Command::CancelGroup { bookings, .. } = command {
+        if bookings.is_empty() || bookings.len() > GROUP_CLAIMS_MAX {
+            return Err(Refusal::GroupSize { found: bookings.len(), max: GROUP_CLAIMS_MAX });
+        }
+        let twice = |(index, booking): (usize, &BookingNumber)| bookings[..index].contains(booking).then_some(*booking);
+        return match bookings.iter().enumerate().find_map(twice) {
+            Some(booking) => Err(Refusal::BookingRepeated { booking }),
+            None => Ok(()),
+        };
+    }
     let (Command::Hold { claims, .. } | Command::Book { claims }) = command else {
         return Ok(());
     };
@@ -123,11 +134,16 @@ fn takes_more(command: &Command<'_>) -> bool {
         | Command::Note { .. }
         | Command::Hold { .. }
         | Command::Book { .. }
+        | Command::WalkIn { .. }
         | Command::Move { .. } => true,
         Command::Confirm { .. }
         | Command::Release { .. }
         | Command::Expire { .. }
         | Command::Cancel { .. }
+        | Command::CancelGroup { .. }
+        | Command::CheckIn { .. }
+        | Command::Complete { .. }
+        | Command::NoShow { .. }
         | Command::Resize { .. }
         | Command::Open { .. }
         | Command::Close { .. } => false,
@@ -192,8 +208,13 @@ impl Engine {
             Command::Confirm { hold } => self.confirm(hold, context),
             Command::Release { hold } => self.release(hold, context),
             Command::Expire { hold } => self.expire(hold, context),
-            Command::Cancel { booking } => self.cancel(booking, context),
-            Command::Move { booking, to } => self.move_booking(booking, to, context),
+            Command::Cancel { booking, by } => self.cancel(booking, by, context),
+            Command::CancelGroup { bookings, by } => self.cancel_group(bookings, by, context),
+            Command::Move { booking, to, by } => self.move_booking(booking, to, by, context),
+            Command::CheckIn { booking } => self.check_in(booking, context),
+            Command::Complete { booking } => self.complete(booking, context),
+            Command::NoShow { booking } => self.no_show(booking, context),
+            Command::WalkIn { claim } => self.walk_in(claim, context),
             Command::AddParties { count, facts } => self.add_parties(count, facts, context),
             Command::Publish { slots, note } => self.publish(slots, note, context),
             Command::Note { note } => Ok(self.note(note, context)),
@@ -242,6 +263,7 @@ impl Engine {
     /// submit.
     fn recall(&self, remembered: Remembered) -> Outcome {
         let bookings = &self.inventory.bookings;
+        let one = |number| bookings.claims::<1>(number, 1)[0];
         match remembered {
             Remembered::PartiesAdded { first, count } => {
                 Outcome::PartiesAdded { first: crate::ids::PartyId(first), count }
@@ -256,11 +278,16 @@ impl Engine {
             Remembered::Confirmed { first, len } => Outcome::Confirmed { claims: bookings.claims(first, len) },
             Remembered::Released { first, len } => Outcome::Released { claims: bookings.claims(first, len) },
             Remembered::Expired { first, len } => Outcome::Expired { claims: bookings.claims(first, len) },
-            Remembered::Cancelled { booking } => Outcome::Cancelled { claim: bookings.claims::<1>(booking, 1)[0] },
+            Remembered::Cancelled { booking } => Outcome::Cancelled { claim: one(booking) },
+            Remembered::GroupCancelled { hold, places } => {
+                Outcome::GroupCancelled { claims: places.numbers(hold).map(one).collect() }
+            }
+            Remembered::Stepped { booking, to } => door::stepped(one(booking), to),
+            Remembered::WalkedIn { number } => Outcome::WalkedIn { claim: one(number) },
             Remembered::Moved { from } => {
                 // The successor never changes once it is there, and a move ends its booking.
                 let to = bookings.get(from).and_then(|cell| cell.view(from)?.link).expect("a moved booking is linked");
-                Outcome::Moved { from, to: bookings.claims::<1>(to, 1)[0] }
+                Outcome::Moved { from, to: one(to) }
             }
             Remembered::SlotChanged { slot } => Outcome::SlotChanged { slot: crate::ids::SlotId(slot) },
         }

@@ -76,8 +76,8 @@ pub use booking::State;
 pub use clock::Clock;
 pub use code::{BookingCode, BookingCodes};
 pub use command::{
-    BookingView, Claim, Command, GROUP_CLAIMS_MAX, Group, NumberedClaim, Outcome, PartyFacts, Request, SlotFacts,
-    SlotSpec, Submitted,
+    BookingView, By, Claim, Command, GROUP_CLAIMS_MAX, Given, Group, NumberedClaim, Outcome, PartyFacts, Places,
+    Request, SlotFacts, SlotSpec, Submitted,
 };
 pub use config::{Config, JournalConfig, RedisConfig, RedisTls};
 pub use engine::{Engine, Note, PartyView, Stats};

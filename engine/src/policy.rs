@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::command::{PartyFacts, SlotFacts};
+use crate::command::{Given, PartyFacts, SlotFacts};
 use crate::ids::Dose;
 use crate::units::TimestampMs;
 
@@ -11,7 +11,8 @@ use crate::units::TimestampMs;
 pub struct PolicyRefusal {
     /// The programme's stable name for the rule that decided.
     pub rule: &'static str,
-    /// From when the answer would be yes, where that is known.
+    /// From when the answer would be yes, where that is known: the time of asking, or of a slot that may be asked for, as the
+    /// rule has it.
     pub from: Option<TimestampMs>,
 }
 
@@ -37,6 +38,61 @@ pub trait Policy: Send + Sync + 'static {
     /// # Errors
     /// The rule that says no.
     fn may_leave(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal>;
+
+    /// May the administration move this party's booking to this slot? What binds is who the party is and what the slot is for, not
+    /// how far off it is.
+    ///
+    /// # Errors
+    /// The rule that says no.
+    fn may_be_moved(
+        &self,
+        party: &PartyFacts,
+        slot: &SlotFacts,
+        dose: Dose,
+        now: TimestampMs,
+    ) -> Result<(), PolicyRefusal> {
+        self.may_claim(party, slot, dose, now)
+    }
+
+    /// May this party, who has come without a booking, have a free unit of this slot now?
+    ///
+    /// # Errors
+    /// The rule that says no.
+    // rule: WLK-1
+    fn may_walk_in(
+        &self,
+        party: &PartyFacts,
+        slot: &SlotFacts,
+        dose: Dose,
+        now: TimestampMs,
+    ) -> Result<(), PolicyRefusal> {
+        self.may_claim(party, slot, dose, now)
+    }
+
+    /// May the party of a booking of this slot be checked in now?
+    ///
+    /// # Errors
+    /// The rule that says no.
+    fn may_check_in(&self, _slot: &SlotFacts, _now: TimestampMs) -> Result<(), PolicyRefusal> {
+        Ok(())
+    }
+
+    /// May it be said now that nobody came for a booking of this slot? Never before the slot's start.
+    ///
+    /// # Errors
+    /// The rule that says no.
+    // rule: NSH-1
+    fn may_be_no_show(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
+        let (rule, from) = ("no_show_grace", Some(slot.starts_at));
+        if now < slot.starts_at { Err(PolicyRefusal { rule, from }) } else { Ok(()) }
+    }
+
+    /// What a party's facts say once this dose was given at this slot. The day is the programme's civil one; without another
+    /// answer, UTC's.
+    fn given(&self, party: &PartyFacts, slot: &SlotFacts, dose: Dose, now: TimestampMs) -> Given {
+        let day = u16::try_from(now.0 / 86_400_000).unwrap_or(u16::MAX);
+        Given { doses: party.doses.max(dose.0), product: slot.product, day }
+    }
 
     /// The longest a hold may live. The engine caps what a caller asks for.
     fn hold_ttl_max(&self) -> Duration;

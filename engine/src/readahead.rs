@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 
 use crate::booking::{State, Step};
 use crate::clock::Stopwatch;
-use crate::command::Claim;
+use crate::command::{Claim, Given};
 use crate::dedupe::{KeyRow, Remembered, Sorter};
 use crate::ids::{BookingNumber, CellId, Seq};
 use crate::inventory::Inventory;
@@ -47,6 +47,10 @@ enum Row {
         first: BookingNumber,
         len: u8,
         step: Step,
+    },
+    Given {
+        booking: BookingNumber,
+        given: Given,
     },
     /// The next event of [`Portion::events`].
     Apart,
@@ -95,6 +99,9 @@ impl Portion {
                 Row::Steps { first, len, step } => {
                     replayer.apply(seq, self.newest, Change::Steps { first: *first, len: *len, step: *step });
                 }
+                Row::Given { booking, given } => {
+                    replayer.apply(seq, self.newest, Change::Given { booking: *booking, given: *given });
+                }
                 Row::Apart => {
                     let event = events.next().expect("one for each such row");
                     replayer.apply(seq, self.newest, Change::of(event));
@@ -112,7 +119,7 @@ fn warm(rows: &[Row], inventory: &Inventory) {
         .filter_map(|row| match row {
             Row::Claim { claim, .. } => Some(*claim),
             // None yet if it is claimed among these rows.
-            Row::Steps { first, .. } => claim_of(*first),
+            Row::Steps { first, .. } | Row::Given { booking: first, .. } => claim_of(*first),
             Row::Apart => None,
         })
         .collect();
@@ -245,6 +252,21 @@ impl Ahead<'_> {
             }
             BriefEvent::Cancelled { booking } => {
                 (Row::Steps { first: booking, len: 1, step: Step::Cancel }, Remembered::Cancelled { booking })
+            }
+            BriefEvent::CheckedIn { booking } => {
+                let to = State::CheckedIn;
+                (Row::Steps { first: booking, len: 1, step: Step::CheckIn }, Remembered::Stepped { booking, to })
+            }
+            BriefEvent::NoShow { booking } => {
+                let to = State::NoShow;
+                (Row::Steps { first: booking, len: 1, step: Step::NoShow }, Remembered::Stepped { booking, to })
+            }
+            BriefEvent::Completed { booking, given } => {
+                (Row::Given { booking, given }, Remembered::Stepped { booking, to: State::Completed })
+            }
+            BriefEvent::WalkedIn { number, claim } => {
+                let (state, expires_at) = (State::CheckedIn, TimestampMs(0));
+                (Row::Claim { first: number, state, expires_at, claim }, Remembered::WalkedIn { number })
             }
         };
         if let Some(idempotency) = brief.idempotency {

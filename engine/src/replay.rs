@@ -3,11 +3,12 @@
 //! The only part that knows both the journal and the inventory. An entry that does not fit what came before is
 //! an error: no crash can have written it.
 
+mod keys;
+
 use arrayvec::ArrayVec;
 
-use crate::booking::{Birth, State, Step};
-use crate::command::{Claim, GROUP_CLAIMS_MAX};
-use crate::dedupe::{KeyRow, Keys, Remembered, Sorter};
+use crate::booking::{Birth, BookingCell, State, Step};
+use crate::command::{Claim, GROUP_CLAIMS_MAX, Given, Group, NumberedClaim, Places};
 use crate::engine::Note;
 use crate::ids::{BookingNumber, PartyId, Seq, SlotId};
 use crate::inventory::{Inventory, LockedUpTo, demand};
@@ -16,6 +17,7 @@ use crate::journal::entry::{Entry, Event, PublishedSlot};
 use crate::slot::{Give, SlotWord, Take};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::units::{TimestampMs, Units};
+pub(crate) use keys::{KeyReplayer, key_row};
 
 /// Applies entries in order.
 pub(crate) struct Replayer<'a> {
@@ -78,7 +80,7 @@ impl<'a> Replayer<'a> {
     /// What puts the entries' keys back, beside this or in another thread: it needs nothing of the other tables.
     pub(crate) fn keys(&self) -> KeyReplayer<'a> {
         let seen = self.span.map_or(Seq(0), |(_, s1)| s1);
-        KeyReplayer { keys: &self.inventory.keys, seen }
+        KeyReplayer::new(&self.inventory.keys, seen)
     }
 
     /// Sets the timers of what is still held, and says the time of the newest entry.
@@ -110,13 +112,28 @@ impl<'a> Replayer<'a> {
         let inventory = self.inventory;
         match change {
             Change::Claims { first, state, expires_at, claims } => self.births(seq, first, state, expires_at, claims),
-            Change::Steps { first, len, step } => self.late_steps(seq, first, len, step),
+            Change::Steps { first, len, step } => {
+                let end = first.0.checked_add(u64::from(len)).ok_or("a booking number past the end")?;
+                self.late_steps(seq, (first.0..end).map(BookingNumber), step)
+            }
+            Change::Given { booking, given } => {
+                self.late_steps(seq, std::iter::once(booking), Step::Complete)?;
+                // What a party's facts say is of the newest dose that was given: a later entry of the span says it again.
+                let party = inventory.bookings.get(booking).map(BookingCell::party);
+                if let Some(mut record) = party.and_then(|party| inventory.parties.lock(party)) {
+                    record.facts = record.facts.after(given);
+                }
+                Ok(())
+            }
+            Change::Other(Event::GroupCancelled { hold, places, .. }) => {
+                self.late_steps(seq, places.numbers(*hold), Step::Cancel)
+            }
             Change::Other(Event::PartiesAdded { first, count, .. })
                 if u64::from(first.0) + u64::from(*count) <= u64::from(inventory.parties.count()) =>
             {
                 Ok(())
             }
-            Change::Other(Event::Moved { from, to }) => {
+            Change::Other(Event::Moved { from, to, .. }) => {
                 let old = inventory.bookings.get(*from).ok_or_else(|| format!("booking {from} is unknown"))?;
                 if old.seq() < seq {
                     self.check_step(*from, Step::Move)?;
@@ -172,9 +189,8 @@ impl<'a> Replayer<'a> {
         Ok(())
     }
 
-    fn late_steps(&self, seq: Seq, first: BookingNumber, len: u8, step: Step) -> Result<(), String> {
-        let end = first.0.checked_add(u64::from(len)).ok_or("a booking number past the end")?;
-        for number in (first.0..end).map(BookingNumber) {
+    fn late_steps(&self, seq: Seq, numbers: impl Iterator<Item = BookingNumber>, step: Step) -> Result<(), String> {
+        for number in numbers {
             let cell = self.inventory.bookings.get(number).ok_or_else(|| format!("booking {number} is unknown"))?;
             if cell.seq() < seq {
                 self.check_step(number, step)?;
@@ -213,6 +229,7 @@ impl<'a> Replayer<'a> {
             }
             Change::Steps { first, len: 1, step } => self.steps::<1>(seq, first, 1, step),
             Change::Steps { first, len, step } => self.steps::<GROUP_CLAIMS_MAX>(seq, first, len, step),
+            Change::Given { booking, given } => self.given(seq, booking, given),
             Change::Other(event) => self.other(seq, event),
         }
     }
@@ -234,7 +251,8 @@ impl<'a> Replayer<'a> {
                 (self.on_note)(Note { seq, slots: &[], note });
                 Ok(())
             }
-            Event::Moved { from, to } => self.moved(seq, *from, to.number, to.claim),
+            Event::Moved { from, to, .. } => self.moved(seq, *from, to.number, to.claim),
+            Event::GroupCancelled { hold, places, .. } => self.group_cancelled(seq, *hold, *places),
             Event::SlotChanged { slot, capacity, open } => {
                 let word = self.word(*slot)?;
                 if let crate::slot::Resize::BelowTaken(counts) = word.resize(*capacity) {
@@ -253,7 +271,11 @@ impl<'a> Replayer<'a> {
             | Event::Confirmed { .. }
             | Event::Released { .. }
             | Event::Expired { .. }
-            | Event::Cancelled { .. } => self.change(seq, Change::of(event)),
+            | Event::Cancelled { .. }
+            | Event::CheckedIn { .. }
+            | Event::Completed { .. }
+            | Event::NoShow { .. }
+            | Event::WalkedIn { .. } => self.change(seq, Change::of(event)),
         }
     }
 
@@ -327,10 +349,49 @@ impl<'a> Replayer<'a> {
         }
         self.inventory.record_step(first, len, step.row().1, &mut locked, seq);
         for (slot, units) in demand::<N>(group.iter().map(|numbered| numbered.claim.slot)) {
-            let units = Units::new(units).ok_or("a group over Units::MAX")?;
-            if let Give::Missing(counts) = step_word(step, self.word(slot)?, units) {
-                return Err(format!("slot {slot} has not the {units} units to change: {counts}"));
+            self.change_word(slot, units, step)?;
+        }
+        Ok(())
+    }
+
+    fn change_word(&self, slot: SlotId, units: u32, step: Step) -> Result<(), String> {
+        let units = Units::new(units).ok_or("a group over Units::MAX")?;
+        match step_word(step, self.word(slot)?, units) {
+            Some(Give::Missing(counts)) => Err(format!("slot {slot} has not the {units} units to change: {counts}")),
+            Some(Give::Given(_)) | None => Ok(()),
+        }
+    }
+
+    fn given(&self, seq: Seq, booking: BookingNumber, given: Given) -> Result<(), String> {
+        let born = self.inventory.bookings.get(booking).and_then(|cell| cell.view(booking));
+        let born = born.ok_or_else(|| format!("booking {booking} is unknown"))?;
+        let mut locked: LockedUpTo<'_, 1> = self.lock(std::iter::once(born.claim.party))?;
+        self.check_step(booking, Step::Complete)?;
+        if given.doses < born.claim.dose.0 {
+            return Err(format!("booking {booking} was dose {}, and {} were had since", born.claim.dose, given.doses));
+        }
+        self.inventory.record_given(booking, given, &mut locked, seq);
+        Ok(())
+    }
+
+    fn group_cancelled(&self, seq: Seq, hold: BookingNumber, places: Places) -> Result<(), String> {
+        let bookings = &self.inventory.bookings;
+        let mut group = Group::new();
+        for number in places.numbers(hold) {
+            let view = bookings.get(number).and_then(|cell| cell.view(number));
+            let view = view.ok_or_else(|| format!("booking {number} is unknown"))?;
+            if view.hold != hold {
+                return Err(format!("booking {number} is of the group of {}, not of {hold}", view.hold));
             }
+            group.push(NumberedClaim { number, claim: view.claim });
+        }
+        let mut locked: LockedUpTo<'_, GROUP_CLAIMS_MAX> = self.lock(group.iter().map(|of| of.claim.party))?;
+        for of in &group {
+            self.check_step(of.number, Step::Cancel)?;
+        }
+        self.inventory.record_steps(group.iter().map(|of| of.number), State::Cancelled, &mut locked, seq);
+        for (slot, units) in demand::<GROUP_CLAIMS_MAX>(group.iter().map(|of| of.claim.slot)) {
+            self.change_word(slot, units, Step::Cancel)?;
         }
         Ok(())
     }
@@ -410,16 +471,18 @@ fn settle_part(inventory: &Inventory, numbers: std::ops::Range<u64>) -> Result<(
         let mut record = inventory.parties.lock(party).ok_or_else(|| format!("party {party} is unknown"))?;
         let newest = record.seq().max(view.seq);
         record.set_seq(newest);
-        if !view.state.is_live() {
+        if !view.state.has_unit() {
             continue;
         }
-        if let Some(other) = record.live_claim(view.programme, dose) {
-            return Err(format!("PTY-1: party {party} has the live claims {other} and {number}"));
+        if view.state.is_live() {
+            if let Some(other) = record.live_claim(view.programme, dose) {
+                return Err(format!("PTY-1: party {party} has the live claims {other} and {number}"));
+            }
+            if record.is_full() {
+                return Err(format!("party {party} has no room for another live claim"));
+            }
+            record.add(number, view.programme, dose);
         }
-        if record.is_full() {
-            return Err(format!("party {party} has no room for another live claim"));
-        }
-        record.add(number, view.programme, dose);
         drop(record);
         let word = inventory.slots.word(slot).ok_or_else(|| format!("slot {slot} is unknown"))?;
         let units = Units::ONE;
@@ -431,13 +494,14 @@ fn settle_part(inventory: &Inventory, numbers: std::ops::Range<u64>) -> Result<(
     Ok(())
 }
 
-/// What a step does to the units of a slot.
-fn step_word(step: Step, word: &SlotWord, units: Units) -> Give {
+/// What a step does to the units of a slot, if anything.
+fn step_word(step: Step, word: &SlotWord, units: Units) -> Option<Give> {
     match step {
-        Step::Confirm => word.confirm(units),
-        Step::Release => word.release(units),
-        Step::Expire => word.expire(units),
-        Step::Cancel | Step::Move => word.cancel(units),
+        Step::Confirm => Some(word.confirm(units)),
+        Step::Release => Some(word.release(units)),
+        Step::Expire => Some(word.expire(units)),
+        Step::Cancel | Step::Move | Step::NoShow => Some(word.cancel(units)),
+        Step::CheckIn | Step::Complete => None,
     }
 }
 
@@ -446,8 +510,10 @@ fn step_word(step: Step, word: &SlotWord, units: Units) -> Give {
 pub(crate) enum Change<'a> {
     /// Claims numbered from `first` came to be.
     Claims { first: BookingNumber, state: State, expires_at: TimestampMs, claims: &'a [Claim] },
-    /// The records from `first` on took a step; never [`Step::Move`].
+    /// The records from `first` on took a step; never [`Step::Move`] or [`Step::Complete`].
     Steps { first: BookingNumber, len: u8, step: Step },
+    /// A booking was completed.
+    Given { booking: BookingNumber, given: Given },
     /// Anything else.
     Other(&'a Event),
 }
@@ -466,58 +532,21 @@ impl<'a> Change<'a> {
             Event::Released { hold, len } => steps(hold, len, Step::Release),
             Event::Expired { hold, len } => steps(hold, len, Step::Expire),
             Event::Cancelled { booking } => steps(booking, &1, Step::Cancel),
+            Event::CheckedIn { booking } => steps(booking, &1, Step::CheckIn),
+            Event::NoShow { booking } => steps(booking, &1, Step::NoShow),
+            Event::Completed { booking, given } => Change::Given { booking: *booking, given: *given },
+            Event::WalkedIn { claim: NumberedClaim { number, claim } } => {
+                let claims = std::slice::from_ref(claim);
+                Change::Claims { first: *number, state: State::CheckedIn, expires_at: TimestampMs(0), claims }
+            }
             Event::PartiesAdded { .. }
             | Event::Published { .. }
             | Event::Note { .. }
             | Event::Moved { .. }
             | Event::SlotChanged { .. }
+            | Event::GroupCancelled { .. }
             | Event::HoldsGraced { .. } => Change::Other(event),
         }
-    }
-}
-
-/// Puts idempotency keys back, some at a time. It needs nothing of the other tables.
-#[derive(Clone, Copy)]
-pub(crate) struct KeyReplayer<'a> {
-    keys: &'a Keys,
-    /// What a snapshot may have seen.
-    seen: Seq,
-}
-
-impl KeyReplayer<'_> {
-    /// Rows of entries, in their order.
-    pub(crate) fn restore(&self, rows: &[KeyRow], sorter: &mut Sorter) {
-        assert!(self.keys.restore(rows, self.seen, sorter), "an entry's row has an outcome");
-    }
-
-    /// Makes room ahead.
-    pub(crate) fn reserve(&self, keys: u64) {
-        self.keys.reserve(keys);
-    }
-}
-
-/// What an entry says of its key, if it has one.
-pub(crate) fn key_row(seq: Seq, entry: &Entry) -> Option<KeyRow> {
-    entry.idempotency.map(|idempotency| KeyRow::new(idempotency, entry.at, seq, remembered(&entry.event)))
-}
-
-/// What a key stands for that had this effect.
-fn remembered(event: &Event) -> Remembered {
-    match event {
-        Event::PartiesAdded { first, count, .. } => Remembered::PartiesAdded { first: first.0, count: *count },
-        Event::Published { slots, .. } => {
-            Remembered::Published { count: u32::try_from(slots.len()).expect("its bytes bound the count") }
-        }
-        // No command makes a grace, so none has a key.
-        Event::Note { .. } | Event::HoldsGraced { .. } => Remembered::Noted,
-        Event::Held { first, claims, .. } => Remembered::Held { first: *first, len: len(claims) },
-        Event::Booked { first, claims } => Remembered::Booked { first: *first, len: len(claims) },
-        Event::Confirmed { hold, len } => Remembered::Confirmed { first: *hold, len: *len },
-        Event::Released { hold, len } => Remembered::Released { first: *hold, len: *len },
-        Event::Expired { hold, len } => Remembered::Expired { first: *hold, len: *len },
-        Event::Cancelled { booking } => Remembered::Cancelled { booking: *booking },
-        Event::Moved { from, .. } => Remembered::Moved { from: *from },
-        Event::SlotChanged { slot, .. } => Remembered::SlotChanged { slot: slot.0 },
     }
 }
 

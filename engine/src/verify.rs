@@ -45,6 +45,10 @@ pub struct Judged {
     pub bkg_1: u64,
     /// Moves.
     pub bkg_2: u64,
+    /// Walk-ins.
+    pub wlk_1: u64,
+    /// No-shows held against their slot's start.
+    pub nsh_1: u64,
     /// Entries with a key.
     pub idm_1: u64,
     /// Prefixes: one behind each entry.
@@ -66,7 +70,7 @@ pub struct Judged {
 impl Judged {
     /// Each rule's id with its count.
     #[must_use]
-    pub fn by_rule(&self) -> [(&'static str, u64); 16] {
+    pub fn by_rule(&self) -> [(&'static str, u64); 18] {
         [
             ("CAP-1", self.cap_1),
             ("CAP-3", self.cap_3),
@@ -76,6 +80,8 @@ impl Judged {
             ("HLD-5", self.hld_5),
             ("BKG-1", self.bkg_1),
             ("BKG-2", self.bkg_2),
+            ("WLK-1", self.wlk_1),
+            ("NSH-1", self.nsh_1),
             ("IDM-1", self.idm_1),
             ("JNL-1", self.jnl_1),
             ("JNL-4", self.jnl_4),

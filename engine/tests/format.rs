@@ -1,7 +1,8 @@
 //! Versions of the data directory: what this build reads of the one before, and what it refuses by name.
 //!
-//! `fixtures/version-1` was written by a build of format 1, from before snapshots: two runs with every kind of entry, its
-//! segments without the zeros behind them, and what that build itself then said of its state.
+//! `fixtures/version-2` was written by a build of segments of format 2 and snapshots of format 1: two runs with every kind of
+//! entry of then, a snapshot in the second, its segments without the zeros behind them, and what that build itself said of its
+//! state.
 #![cfg(not(any(loom, shuttle)))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -21,10 +22,15 @@ const VERSION_AT: usize = 8;
 
 /// Puts the fixture into `dir`, whole again.
 fn unpack(dir: &Path) {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/version-1");
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/version-2");
     fs::create_dir_all(dir.join("journal")).unwrap();
+    fs::create_dir_all(dir.join("snapshots")).unwrap();
     for name in ["berth.meta", "code.key", "epoch"] {
         fs::copy(from.join(name), dir.join(name)).unwrap();
+    }
+    for entry in fs::read_dir(from.join("snapshots")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), dir.join("snapshots").join(entry.file_name())).unwrap();
     }
     for entry in fs::read_dir(from.join("journal")).unwrap() {
         let entry = entry.unwrap();
@@ -93,31 +99,37 @@ fn change_header(file: &Path, at: usize, byte: u8) {
 }
 
 #[test]
-fn version_2_opens_what_version_1_wrote_and_goes_on_in_it() {
+fn version_3_opens_what_version_2_wrote_and_goes_on_in_it() {
+    let expected = include_str!("fixtures/version-2/expected.txt");
+    let from_snapshot = tempfile::tempdir().unwrap();
+    unpack(from_snapshot.path());
+    let (engine, report) = Engine::open(config(from_snapshot.path()), Arc::new(AllowAll), &mut |_| {}).unwrap();
+    assert_eq!((report.snapshot.is_some(), state(&engine).as_str()), (true, expected));
+
     let dir = tempfile::tempdir().unwrap();
     unpack(dir.path());
+    fs::remove_dir_all(dir.path().join("snapshots")).unwrap();
     let config = config(dir.path());
-    let expected = include_str!("fixtures/version-1/expected.txt");
     let (engine, report) = Engine::open(config.clone(), Arc::new(AllowAll), &mut |_| {}).unwrap();
-    assert_eq!((report.entries, report.epoch), (15, Epoch(3)));
+    assert_eq!((report.entries, report.snapshot.is_some(), report.epoch), (19, false, Epoch(3)));
     assert_eq!(state(&engine), expected);
-    // A key of version 1 still stands for its first effect.
+    // A key of version 2 still stands for its first effect.
     let repeat = Request {
         command: Command::Hold {
-            claims: &[Claim { party: PartyId(3), slot: SlotId(1), dose: Dose(1) }],
-            ttl: Duration::from_secs(60),
+            claims: &[0, 1].map(|party| Claim { party: PartyId(party), slot: SlotId(0), dose: Dose(1) }),
+            ttl: Duration::from_secs(600),
         },
         idempotency: Some(Idempotency { key: IdempotencyKey(5), fingerprint: 105 }),
     };
-    assert!(engine.submit(&repeat, TimestampMs(1_795_500_100_000)).unwrap().replayed);
-    let (number, seq) = book(&engine, 9, SlotId(0));
+    assert!(engine.submit(&repeat, TimestampMs(1_795_701_500_000)).unwrap().replayed);
+    let (number, seq) = book(&engine, 15, SlotId(0));
     engine.ticket(seq).wait().unwrap();
     engine.snapshot().unwrap().unwrap();
     engine.close().unwrap();
     drop(engine);
 
     let versions: Vec<_> = segments(dir.path()).iter().map(|segment| version(segment)).collect();
-    assert_eq!(versions[..3], [1, 1, 2], "two of the old build, one of this");
+    assert_eq!(versions[..3], [2, 2, 3], "two of the old build, one of this");
     assert!(versions[3..].iter().all(|made_ahead| *made_ahead == 0), "{versions:?}");
     let engine = support::open(&config);
     assert_eq!(engine.booking(number).unwrap().state, State::Booked);
@@ -133,27 +145,33 @@ fn version_2_opens_what_version_1_wrote_and_goes_on_in_it() {
 fn what_a_later_version_wrote_is_refused_by_name_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     unpack(dir.path());
+    fs::remove_dir_all(dir.path().join("snapshots")).unwrap();
     let config = config(dir.path());
     let engine = support::open(&config);
-    let (_, seq) = run(&engine, Command::Note { note: b"of version 2" });
+    let (_, seq) = run(&engine, Command::Note { note: b"of version 3" });
     engine.ticket(seq).wait().unwrap();
     engine.snapshot().unwrap().unwrap();
     engine.close().unwrap();
     drop(engine);
 
     let newest = &segments(dir.path())[2];
-    change_header(newest, VERSION_AT, 3);
+    change_header(newest, VERSION_AT, 4);
     fs::remove_dir_all(dir.path().join("snapshots")).unwrap();
     let before = fs::read(newest).unwrap();
     let told = refusal(&config);
-    assert!(told.contains("0000000003.seg has journal format 3, this build reads 1 to 2"), "{told}");
+    assert!(told.contains("0000000003.seg has journal format 4, this build reads 2 to 3"), "{told}");
     assert_eq!(fs::read(newest).unwrap(), before);
     // An older format cannot stand behind a newer one: no build goes on in what it cannot read.
-    change_header(newest, VERSION_AT, 1);
-    change_header(&segments(dir.path())[1], VERSION_AT, 2);
-    let told = refusal(&config);
-    assert!(told.contains("0000000003.seg at offset 0: format 1 behind a segment of format 2"), "{told}");
     change_header(newest, VERSION_AT, 2);
+    change_header(&segments(dir.path())[1], VERSION_AT, 3);
+    let told = refusal(&config);
+    assert!(told.contains("0000000003.seg at offset 0: format 2 behind a segment of format 3"), "{told}");
+    change_header(newest, VERSION_AT, 3);
+    // Nor is what the version before the last one wrote.
+    change_header(&segments(dir.path())[0], VERSION_AT, 1);
+    let told = refusal(&config);
+    assert!(told.contains("0000000001.seg has journal format 1, this build reads 2 to 3"), "{told}");
+    change_header(&segments(dir.path())[0], VERSION_AT, 2);
 
     let engine = support::open(&config);
     let (_, seq) = run(&engine, Command::Note { note: b"more" });
@@ -174,6 +192,7 @@ fn another_code_key_is_noticed_before_anything_is_written() {
     let config = config(dir.path());
     let meta = || fs::read_to_string(dir.path().join("berth.meta")).unwrap();
     // A directory of before the check value was kept: reading it adds nothing, serving from it adds the value.
+    fs::write(dir.path().join("berth.meta"), "layout=1 cell=1\n").unwrap();
     assert_eq!(meta(), "layout=1 cell=1\n");
     drop(Engine::open_read_only(dir.path(), &config.limits, Arc::new(AllowAll), &mut |_| {}).unwrap());
     assert_eq!(meta(), "layout=1 cell=1\n");

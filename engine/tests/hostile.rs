@@ -61,8 +61,24 @@ fn events() -> impl Strategy<Value = Event> {
         (booking(), 1u8..5).prop_map(|(hold, len)| Event::Released { hold, len }),
         (booking(), 1u8..5).prop_map(|(hold, len)| Event::Expired { hold, len }),
         booking().prop_map(|booking| Event::Cancelled { booking }),
-        (booking(), booking(), claims())
-            .prop_map(|(from, number, claims)| Event::Moved { from, to: NumberedClaim { number, claim: claims[0] } }),
+        (booking(), booking(), claims()).prop_map(|(from, number, claims)| Event::Moved {
+            from,
+            to: NumberedClaim { number, claim: claims[0] },
+            by: if number.0 % 2 == 0 { By::Holder } else { By::Administration },
+        }),
+        (booking(), 1u16..16).prop_map(|(hold, places)| Event::GroupCancelled {
+            hold,
+            places: Places::new(places).unwrap(),
+            by: By::Holder
+        }),
+        booking().prop_map(|booking| Event::CheckedIn { booking }),
+        (booking(), 0u8..3).prop_map(|(booking, doses)| Event::Completed {
+            booking,
+            given: Given { doses, product: ProductId(1), day: 20_000 }
+        }),
+        booking().prop_map(|booking| Event::NoShow { booking }),
+        (booking(), claims())
+            .prop_map(|(number, claims)| Event::WalkedIn { claim: NumberedClaim { number, claim: claims[0] } }),
         (small(), 0u32..4, any::<bool>()).prop_map(|(slot, n, open)| Event::SlotChanged {
             slot: SlotId(slot),
             capacity: Units::new(n).unwrap(),
@@ -188,8 +204,8 @@ fn real_files() -> (Vec<u8>, Vec<u8>) {
     run(4, Command::Confirm { hold: BookingNumber(0) });
     run(5, Command::Hold { claims: &[claim(2)], ttl });
     run(6, Command::Release { hold: BookingNumber(2) });
-    run(7, Command::Move { booking: BookingNumber(0), to: SlotId(1) });
-    run(8, Command::Cancel { booking: BookingNumber(1) });
+    run(7, Command::Move { booking: BookingNumber(0), to: SlotId(1), by: By::Holder });
+    run(8, Command::Cancel { booking: BookingNumber(1), by: By::Holder });
     run(9, Command::Resize { slot: SlotId(0), capacity: Units::new(5).unwrap() });
     engine.snapshot().unwrap().unwrap();
     engine.close().unwrap();

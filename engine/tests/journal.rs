@@ -59,7 +59,7 @@ fn what_a_ticket_resolved_for_is_there_after_a_reopen() {
     let slot = seed(&engine, 10, 5);
     let (kept, _) = book(&engine, 0, slot);
     let (gone, _) = book(&engine, 1, slot);
-    let (_, seq) = run(&engine, Command::Cancel { booking: gone });
+    let (_, seq) = run(&engine, Command::Cancel { booking: gone, by: By::Holder });
     engine.ticket(seq).wait().unwrap();
     engine.close().unwrap();
     let code = engine.codes().encode(kept);
@@ -129,11 +129,12 @@ fn every_answer_that_shows_a_claim_rests_on_its_newest_entry() {
     assert!(matches!(told.result, Err(Refusal::WrongState { from: State::Booked, .. })));
     assert_eq!(told.seq, first.seq, "a refusal that tells its state");
 
-    let (_, cancelled) = run(&engine, Command::Cancel { booking });
+    let (_, cancelled) = run(&engine, Command::Cancel { booking, by: By::Holder });
     assert_eq!(engine.booking(booking).unwrap().seq, cancelled);
     assert_eq!(engine.party_bookings(PartyId(3)).unwrap().seq, cancelled, "an empty list rests on what emptied it");
-    let told =
-        engine.submit(&Request { command: Command::Cancel { booking }, idempotency: None }, engine.now()).unwrap();
+    let told = engine
+        .submit(&Request { command: Command::Cancel { booking, by: By::Holder }, idempotency: None }, engine.now())
+        .unwrap();
     assert_eq!(told.seq, cancelled, "a refusal that tells it is gone");
 }
 
@@ -519,7 +520,7 @@ fn without_a_next_segment_holds_are_refused_until_there_is_one() {
     let again = keyed(1);
     assert_eq!((again.result, again.seq, again.replayed), (first.result, first.seq, true));
     assert_eq!(keyed(2).result, Err(Refusal::JournalFull), "another request under that key is no repeat");
-    let cancelled = tell(Command::Cancel { booking });
+    let cancelled = tell(Command::Cancel { booking, by: By::Holder });
     assert!(cancelled.result.is_ok(), "{cancelled:?}");
     engine.ticket(cancelled.seq).wait().unwrap();
     fs::remove_dir(&fourth).unwrap();

@@ -67,6 +67,22 @@ fn claim(party: u32, slot: SlotId) -> Claim {
     Claim { party: PartyId(party), slot, dose: Dose(1) }
 }
 
+/// Somebody comes without a booking, and somebody with one does or does not.
+fn at_the_door(engine: &Engine, claim: Claim, what: u32) {
+    if what == 0 {
+        let Ok(Outcome::WalkedIn { claim }) = submit(engine, Command::WalkIn { claim }, LATER) else { return };
+        let _ = submit(engine, Command::Complete { booking: claim.number }, LATER);
+        return;
+    }
+    let Ok(Outcome::Booked { claims }) = submit(engine, Command::Book { claims: &[claim] }, NOW) else { return };
+    let booking = claims[0].number;
+    if what == 1 {
+        let _ = submit(engine, Command::NoShow { booking }, LATER);
+    } else {
+        let _ = submit(engine, Command::CheckIn { booking }, NOW);
+    }
+}
+
 /// What one racing thread does with the things at hand.
 fn act(engine: &Engine, slots: &[SlotId]) {
     let mut rng = shuttle::rand::thread_rng();
@@ -74,8 +90,14 @@ fn act(engine: &Engine, slots: &[SlotId]) {
     let party = rng.gen_range(0..3);
     let ttl = Duration::from_secs(60);
     let claims = [claim(party, slot), claim(3, slots[0])];
-    match rng.gen_range(0..5) {
+    match rng.gen_range(0..7) {
         0 => drop(submit(engine, Command::Book { claims: &claims[..1] }, NOW)),
+        2 => at_the_door(engine, claims[0], rng.gen_range(0..3)),
+        3 => {
+            let Ok(Outcome::Booked { claims }) = submit(engine, Command::Book { claims: &claims }, NOW) else { return };
+            let bookings = [claims[0].number, claims[1].number];
+            let _ = submit(engine, Command::CancelGroup { bookings: &bookings, by: By::Holder }, NOW);
+        }
         1 => drop(submit(engine, Command::Hold { claims: &claims, ttl }, NOW)),
         _ => {
             let Ok(Outcome::Held { claims, .. }) = submit(engine, Command::Hold { claims: &claims[..1], ttl }, NOW)
@@ -88,12 +110,12 @@ fn act(engine: &Engine, slots: &[SlotId]) {
                 1 => drop(submit(engine, Command::Expire { hold }, LATER)),
                 2 => {
                     let _ = submit(engine, Command::Confirm { hold }, NOW);
-                    let _ = submit(engine, Command::Cancel { booking: hold }, NOW);
+                    let _ = submit(engine, Command::Cancel { booking: hold, by: By::Holder }, NOW);
                 }
                 _ => {
                     let _ = submit(engine, Command::Confirm { hold }, NOW);
                     let to = slots[rng.gen_range(0..slots.len())];
-                    let _ = submit(engine, Command::Move { booking: hold, to }, NOW);
+                    let _ = submit(engine, Command::Move { booking: hold, to, by: By::Holder }, NOW);
                 }
             }
         }

@@ -27,8 +27,13 @@ enum Step {
     Confirm(u64),
     Release(u64),
     Expire(u64),
-    Cancel(u64),
-    Move(u64, usize),
+    Cancel(u64, By),
+    CancelGroup(Vec<u64>, By),
+    Move(u64, usize, By),
+    CheckIn(u64),
+    Complete(u64),
+    NoShow(u64),
+    WalkIn(u32, usize, u8),
     Resize(usize, u32),
     Open(usize),
     Close(usize),
@@ -41,14 +46,23 @@ fn steps() -> impl Strategy<Value = Vec<Timed>> {
     // One party and one slot too many, so that unknown ones turn up.
     let claims = || prop::collection::vec((0..=PARTIES, 0..=SLOTS, 1u8..4), 0..5);
     let number = || 0u64..24;
+    let by = || prop_oneof![2 => Just(By::Holder), 1 => Just(By::Administration)];
     let step = prop_oneof![
         6 => (claims(), 0u64..500).prop_map(|(claims, ttl)| Step::Hold(claims, ttl)),
         4 => claims().prop_map(Step::Book),
         5 => number().prop_map(Step::Confirm),
         3 => number().prop_map(Step::Release),
         3 => number().prop_map(Step::Expire),
-        3 => number().prop_map(Step::Cancel),
-        4 => (number(), 0..=SLOTS).prop_map(|(booking, to)| Step::Move(booking, to)),
+        3 => (number(), by()).prop_map(|(booking, by)| Step::Cancel(booking, by)),
+        // Neighbours, so that they are of one group now and then.
+        3 => (number(), prop::collection::vec(0u64..4, 0..5), by()).prop_map(|(first, offsets, by)| {
+            Step::CancelGroup(offsets.iter().map(|offset| first + offset).collect(), by)
+        }),
+        4 => (number(), 0..=SLOTS, by()).prop_map(|(booking, to, by)| Step::Move(booking, to, by)),
+        3 => number().prop_map(Step::CheckIn),
+        3 => number().prop_map(Step::Complete),
+        3 => number().prop_map(Step::NoShow),
+        3 => (0..=PARTIES, 0..=SLOTS, 1u8..4).prop_map(|(party, slot, dose)| Step::WalkIn(party, slot, dose)),
         1 => (0..=SLOTS, 0u32..5).prop_map(|(slot, capacity)| Step::Resize(slot, capacity)),
         1 => (0..=SLOTS).prop_map(Step::Open),
         1 => (0..=SLOTS).prop_map(Step::Close),
@@ -109,6 +123,8 @@ proptest! {
     // rule: HLD-4
     // rule: BKG-1
     // rule: BKG-2
+    // rule: WLK-1
+    // rule: NSH-1
     // rule: IDM-1
     #[test]
     fn the_engine_answers_as_the_model(steps in steps()) {
@@ -124,14 +140,25 @@ proptest! {
                     .collect(),
                 _ => Vec::new(),
             };
+            let bookings: Vec<_> = match &step {
+                Step::CancelGroup(numbers, _) => numbers.iter().copied().map(BookingNumber).collect(),
+                _ => Vec::new(),
+            };
             let command = match step {
                 Step::Hold(_, ttl) => Command::Hold { claims: &claims, ttl: Duration::from_millis(ttl) },
                 Step::Book(_) => Command::Book { claims: &claims },
                 Step::Confirm(hold) => Command::Confirm { hold: BookingNumber(hold) },
                 Step::Release(hold) => Command::Release { hold: BookingNumber(hold) },
                 Step::Expire(hold) => Command::Expire { hold: BookingNumber(hold) },
-                Step::Cancel(booking) => Command::Cancel { booking: BookingNumber(booking) },
-                Step::Move(booking, to) => Command::Move { booking: BookingNumber(booking), to: slot(to) },
+                Step::Cancel(booking, by) => Command::Cancel { booking: BookingNumber(booking), by },
+                Step::CancelGroup(_, by) => Command::CancelGroup { bookings: &bookings, by },
+                Step::Move(booking, to, by) => Command::Move { booking: BookingNumber(booking), to: slot(to), by },
+                Step::CheckIn(booking) => Command::CheckIn { booking: BookingNumber(booking) },
+                Step::Complete(booking) => Command::Complete { booking: BookingNumber(booking) },
+                Step::NoShow(booking) => Command::NoShow { booking: BookingNumber(booking) },
+                Step::WalkIn(party, at, dose) => {
+                    Command::WalkIn { claim: Claim { party: PartyId(party), slot: slot(at), dose: Dose(dose) } }
+                }
                 Step::Resize(at, n) => Command::Resize { slot: slot(at), capacity: Units::new(n).unwrap() },
                 Step::Open(at) => Command::Open { slot: slot(at) },
                 Step::Close(at) => Command::Close { slot: slot(at) },

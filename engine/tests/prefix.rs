@@ -93,12 +93,12 @@ fn act(engine: &Engine, slots: &[SlotId], random: &mut Random) {
         1 => drop(submit(engine, Command::Expire { hold }, TimestampMs(2000))),
         _ => {
             let _ = submit(engine, Command::Confirm { hold }, now);
-            let _ = submit(engine, Command::Move { booking: hold, to: other }, now);
+            let _ = submit(engine, Command::Move { booking: hold, to: other, by: By::Holder }, now);
             for claim in &claims {
-                let _ = submit(engine, Command::Cancel { booking: claim.number }, now);
+                let _ = submit(engine, Command::Cancel { booking: claim.number, by: By::Holder }, now);
             }
             if let Some(view) = engine.booking(hold).and_then(|view| view.link) {
-                let _ = submit(engine, Command::Cancel { booking: view }, now);
+                let _ = submit(engine, Command::Cancel { booking: view, by: By::Holder }, now);
             }
         }
     }

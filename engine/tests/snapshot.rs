@@ -57,7 +57,7 @@ fn a_start_from_a_snapshot_is_the_start_from_the_whole_log() {
     let slot = seed(&engine, 10, 5);
     let (kept, _) = book(&engine, 0, slot);
     let (gone, _) = book(&engine, 1, slot);
-    run(&engine, Command::Cancel { booking: gone });
+    run(&engine, Command::Cancel { booking: gone, by: By::Holder });
     let claim = [2, 3].map(|party| Claim { party: PartyId(party), slot, dose: Dose(1) });
     let held = keyed(&engine, 7, Command::Hold { claims: &claim, ttl: Duration::from_secs(600) });
     run(&engine, Command::Resize { slot, capacity: Units::new(4).unwrap() });
@@ -131,7 +131,7 @@ fn a_snapshot_taken_in_a_race_leads_to_where_the_whole_log_leads() {
                         let any = u32::try_from(random(40)).unwrap();
                         for booking in engine.party_bookings(PartyId(any)).unwrap().bookings {
                             let submit = |command| engine.submit(&Request { command, idempotency: None }, engine.now());
-                            submit(Command::Cancel { booking: booking.number }).unwrap().result.ok();
+                            submit(Command::Cancel { booking: booking.number, by: By::Holder }).unwrap().result.ok();
                             submit(Command::Release { hold: booking.hold }).unwrap().result.ok();
                         }
                         continue;
@@ -143,7 +143,7 @@ fn a_snapshot_taken_in_a_race_leads_to_where_the_whole_log_leads() {
                         1 => {
                             drop(tell(Command::Confirm { hold }));
                             let to = SlotId((slot.0 + 1) % 3);
-                            drop(tell(Command::Move { booking: hold, to }));
+                            drop(tell(Command::Move { booking: hold, to, by: By::Holder }));
                         }
                         2 => drop(tell(Command::AddParties { count: 1, facts: PartyFacts::default() })),
                         3 => drop(tell(Command::Resize { slot, capacity: Units::new(6 + (slot.0 % 2)).unwrap() })),

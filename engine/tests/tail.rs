@@ -50,7 +50,7 @@ fn a_tail_shows_every_durable_entry_once_and_in_order_while_callers_race() {
             scope.spawn(move || {
                 for party in caller * EACH..(caller + 1) * EACH {
                     let (booking, _) = book(engine, party, slot);
-                    let (_, seq) = run(engine, Command::Cancel { booking });
+                    let (_, seq) = run(engine, Command::Cancel { booking, by: By::Holder });
                     if party % 50 == 0 {
                         engine.ticket(seq).wait().unwrap();
                     }

@@ -28,6 +28,25 @@ fn snapshots(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Somebody comes without a booking; somebody with one does not; a session is called off.
+fn at_the_door(submit: &dyn Fn(Command<'_>) -> Result<Outcome, Refusal>, claims: [Claim; 2], round: u32) {
+    let what = round % 3;
+    if what == 0 {
+        // Until the slot is full of those that were served.
+        if let Ok(Outcome::WalkedIn { claim }) = submit(Command::WalkIn { claim: claims[0] }) {
+            submit(Command::Complete { booking: claim.number }).unwrap();
+        }
+        return;
+    }
+    let Ok(Outcome::Booked { claims }) = submit(Command::Book { claims: &claims }) else { return };
+    let bookings = [claims[0].number, claims[1].number];
+    if what == 1 {
+        bookings.iter().for_each(|booking| drop(submit(Command::NoShow { booking: *booking }).unwrap()));
+    } else {
+        submit(Command::CancelGroup { bookings: &bookings, by: By::Administration }).unwrap();
+    }
+}
+
 /// Books, moves, cancels and releases in two threads while snapshots are taken, in two runs.
 fn lived_in(dir: &Path) {
     let mut config = config(dir);
@@ -38,6 +57,12 @@ fn lived_in(dir: &Path) {
             seed(&engine, 200, 40);
             seed(&engine, 10, 30);
             seed(&engine, 1, 1);
+            let facts = SlotFacts { starts_at: engine.now(), ..SlotFacts::default() };
+            let capacity = Units::new(500).unwrap();
+            run(
+                &engine,
+                Command::Publish { slots: &[SlotSpec { centre: CentreKey(1), capacity, facts }], note: b"door" },
+            );
         }
         let slots: Vec<SlotId> = {
             let mut slots = Vec::new();
@@ -61,7 +86,7 @@ fn lived_in(dir: &Path) {
                         });
                         let key = u128::from(round) << 8 | u128::from(worker) << 4 | u128::from(begin);
                         let idempotency = Some(Idempotency { key: IdempotencyKey(key), fingerprint: 1 });
-                        let submit = |command, idempotency| {
+                        let submit = |command: Command<'_>, idempotency| {
                             let told = engine.submit(&Request { command, idempotency }, engine.now()).unwrap();
                             engine.ticket(told.seq).wait().unwrap();
                             told.result
@@ -74,18 +99,24 @@ fn lived_in(dir: &Path) {
                             // would end the work before the snapshots are taken.
                             for claim in &claims {
                                 for view in engine.party_bookings(claim.party).unwrap().bookings {
-                                    submit(Command::Cancel { booking: view.number }, None).ok();
+                                    submit(Command::Cancel { booking: view.number, by: By::Holder }, None).ok();
                                     submit(Command::Release { hold: view.hold }, None).ok();
                                 }
                             }
                             continue;
                         };
+                        let claim = |n| Claim { party: PartyId(200 + 2 * worker + n), slot: slots[3], dose: Dose(1) };
+                        at_the_door(&|command| submit(command, None), [claim(0), claim(1)], round);
                         let hold = claims[0].number;
                         if round % 5 == 0 {
                             submit(Command::Release { hold }, None).unwrap();
                         } else {
                             submit(Command::Confirm { hold }, None).unwrap();
-                            submit(Command::Move { booking: hold, to: slots[(round as usize + 1) % 2] }, None).ok();
+                            submit(
+                                Command::Move { booking: hold, to: slots[(round as usize + 1) % 2], by: By::Holder },
+                                None,
+                            )
+                            .ok();
                         }
                     }
                 })
@@ -156,13 +187,13 @@ fn a_trimmed_log_is_judged_from_its_oldest_snapshot_on() {
             engine.ticket(seq).wait().unwrap();
         }
         if party % 2 == 0 {
-            let (_, seq) = run(&engine, Command::Cancel { booking });
+            let (_, seq) = run(&engine, Command::Cancel { booking, by: By::Holder });
             engine.ticket(seq).wait().unwrap();
         }
         engine.snapshot().unwrap().unwrap();
     }
     let (booking, _) = book(&engine, 7, slot);
-    run(&engine, Command::Cancel { booking });
+    run(&engine, Command::Cancel { booking, by: By::Holder });
     engine.close().unwrap();
     drop(engine);
     let report = judge(dir.path());
@@ -296,6 +327,8 @@ fn a_snapshot_that_says_something_else_than_the_log_is_found() {
 // rule: HLD-4
 // rule: BKG-1
 // rule: BKG-2
+// rule: WLK-1
+// rule: NSH-1
 // rule: IDM-1
 // rule: JNL-1
 // rule: TIM-1
@@ -314,6 +347,21 @@ fn each_rule_is_found_broken_in_a_journal_that_breaks_it() {
     let moved = |from, number, claim| Event::Moved {
         from: BookingNumber(from),
         to: NumberedClaim { number: BookingNumber(number), claim },
+        by: By::Holder,
+    };
+    let walked = |number, party| Event::WalkedIn {
+        claim: NumberedClaim { number: BookingNumber(number), claim: claim(party, 0) },
+    };
+    let checked_in = |booking| Event::CheckedIn { booking: BookingNumber(booking) };
+    let completed = |booking, doses| Event::Completed {
+        booking: BookingNumber(booking),
+        given: Given { doses, product: ProductId(0), day: 20_000 },
+    };
+    let no_show = |booking| Event::NoShow { booking: BookingNumber(booking) };
+    let cancelled = |hold, places| Event::GroupCancelled {
+        hold: BookingNumber(hold),
+        places: Places::new(places).unwrap(),
+        by: By::Administration,
     };
     let confirmed = |hold, len| Event::Confirmed { hold: BookingNumber(hold), len };
     let expired = |hold| Event::Expired { hold: BookingNumber(hold), len: 1 };
@@ -325,7 +373,8 @@ fn each_rule_is_found_broken_in_a_journal_that_breaks_it() {
                     slot: SlotId(slot),
                     centre: CentreKey(0),
                     capacity: Units::new(2).unwrap(),
-                    facts: SlotFacts::default(),
+                    // The second begins when all is over.
+                    facts: SlotFacts { starts_at: TimestampMs(60 * u64::from(slot)), ..SlotFacts::default() },
                 })
                 .to_vec(),
             note: Vec::new(),
@@ -352,6 +401,20 @@ fn each_rule_is_found_broken_in_a_journal_that_breaks_it() {
     assert_eq!(broken(vec![held(0, &[0]), Event::Cancelled { booking: BookingNumber(0) }]), ["BKG-1"]);
     assert_eq!(broken(vec![booked(0, 0, 0), moved(0, 1, claim(0, 0))]), ["BKG-2"], "to where it is");
     assert_eq!(broken(vec![booked(0, 0, 0), moved(0, 1, claim(1, 1))]), ["BKG-2"], "to somebody else");
+    assert_eq!(broken(vec![held(0, &[0, 1]), confirmed(0, 2), cancelled(0, 0b11), booked(2, 0, 0)]), none);
+    assert_eq!(broken(vec![held(0, &[0, 1]), confirmed(0, 2), cancelled(1, 0b1)]), ["CAP-3"], "of another hold");
+    assert_eq!(broken(vec![held(0, &[0, 1]), cancelled(0, 0b11)]), ["BKG-1"], "not booked yet");
+    // The unit of a dose that was given is used up; its party may come for the next.
+    let served = [booked(0, 0, 0), checked_in(0), completed(0, 1)];
+    assert_eq!(broken([&served[..], &[walked(1, 1), checked_in(1)]].concat()), ["BKG-1"], "checked in twice");
+    assert_eq!(broken([&served[..], &[walked(1, 0), completed(1, 1)]].concat()), none);
+    assert_eq!(broken([&served[..], &[walked(1, 1), walked(2, 2)]].concat()), ["CAP-1"]);
+    assert_eq!(broken(vec![booked(0, 0, 0), completed(0, 1)]), ["BKG-1"], "never checked in");
+    assert_eq!(broken(vec![walked(0, 0), completed(0, 0)]), ["BKG-1"], "a dose that the facts know nothing of");
+    assert_eq!(broken(vec![walked(0, 0), walked(1, 0)]), ["PTY-1"]);
+    assert_eq!(broken(vec![booked(0, 0, 0), booked(1, 1, 0), no_show(0), walked(2, 2)]), none);
+    assert_eq!(broken(vec![booked(0, 0, 1), no_show(0)]), ["NSH-1"], "before the slot's start");
+    assert_eq!(broken(vec![walked(0, 0), no_show(0)]), ["BKG-1"], "who was there is no no-show");
     // A full slot takes no move, though the mover gives back a unit elsewhere.
     assert_eq!(broken(vec![booked(0, 0, 0), booked(1, 1, 1), booked(2, 2, 1), moved(0, 3, claim(0, 1))]), ["CAP-1"]);
 

@@ -407,6 +407,7 @@ group_claims_max = {}
 booking_horizon_days = 60
 booking_cutoff_minutes = 0
 cancel_cutoff_minutes = 0
+doses_in_order = false
 products = [
   {{ id = "covishield", name = "Covishield", doses = 2 }},
   {{ id = "covaxin", name = "Covaxin", doses = 2 }},

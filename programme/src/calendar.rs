@@ -44,6 +44,22 @@ impl Calendar {
         to_jiff(at).to_zoned_datetime(self.zone.clone()).date()
     }
 
+    /// The date on the wall at an instant as days since 1970-01-01; past what 16 bits hold, the last of those.
+    #[must_use]
+    pub fn day(&self, at: TimestampMs) -> u16 {
+        let days = self.date(at).duration_since(Date::constant(1970, 1, 1)).as_hours() / 24;
+        u16::try_from(days.max(0)).unwrap_or(u16::MAX)
+    }
+
+    /// The first instant of such a day.
+    #[must_use]
+    pub fn start_of_day(&self, day: u16) -> TimestampMs {
+        let date = Date::constant(1970, 1, 1).checked_add(i32::from(day).days());
+        let midnight = date.ok().and_then(|date| date.to_zoned_datetime(self.zone.clone()).ok());
+        // Of dates that 16 bits hold there is none without a midnight.
+        midnight.and_then(|z| from_jiff(z.timestamp())).unwrap_or(TimestampMs(0))
+    }
+
     /// The first instant of the day `days` before the date of `at`.
     #[must_use]
     pub fn midnight_before(&self, at: TimestampMs, days: u16) -> TimestampMs {
@@ -103,6 +119,16 @@ mod tests {
         let at = berlin.instant(date(2026, 3, 30), time(9, 0, 0, 0)).unwrap();
         // 33 hours before by the clock on the wall, but one of them was skipped.
         assert_eq!(berlin.rfc3339(berlin.midnight_before(at, 1)), "2026-03-29T00:00:00+01:00");
+    }
+
+    #[test]
+    fn a_day_has_a_number_and_begins_at_its_midnight() {
+        let india = Calendar::new("Asia/Kolkata").unwrap();
+        let at = india.instant(date(2026, 11, 24), time(0, 0, 0, 0)).unwrap();
+        assert_eq!(india.day(at), 20_781);
+        assert_eq!(india.day(TimestampMs(at.0 - 1)), 20_780);
+        assert_eq!(india.start_of_day(20_781), at);
+        assert_eq!((india.day(TimestampMs(0)), india.day(TimestampMs(u64::MAX))), (0, u16::MAX));
     }
 
     #[test]

@@ -33,6 +33,14 @@ pub struct ProgrammeFile {
     pub booking_cutoff_minutes: u32,
     /// How long before its start a booking can no longer be cancelled or moved away. 0 to 10080.
     pub cancel_cutoff_minutes: u32,
+    /// How long after its start nobody of a slot's bookings is a no-show yet. 0 to 1440 (a day); default 30. Too short and who was
+    /// late finds the unit given away; too long and nobody is left at the door to have it.
+    #[serde(default = "no_show_grace_minutes")]
+    pub no_show_grace_minutes: u32,
+    /// Whether a dose can be claimed only by who has had the one before. Default true. A platform that keeps no record of the
+    /// doses given elsewhere says false.
+    #[serde(default = "doses_in_order")]
+    pub doses_in_order: bool,
     /// What is given. 1 to 200 products.
     pub products: Vec<ProductFile>,
     /// Who parts of a session's capacity are for. 1 to 200 pools.
@@ -49,6 +57,9 @@ pub struct ProductFile {
     pub name: String,
     /// Doses of a full course. 1 to 10.
     pub doses: u8,
+    /// Days from one dose to the next, at least. 0 to 3650; default 0.
+    #[serde(default)]
+    pub gap_days_min: u16,
 }
 
 /// A pool.
@@ -61,6 +72,9 @@ pub struct PoolFile {
     pub name: String,
     /// The one dose this pool serves. Absent: any.
     pub dose: Option<u8>,
+    /// Whether its free units can be had at the door, without a booking, on the day. Default false.
+    #[serde(default)]
+    pub walk_in: bool,
 }
 
 /// One thing wrong with a file of ours, by its key.
@@ -90,8 +104,18 @@ pub enum ProgrammeFileError {
 }
 
 const WEEK_MINUTES: u32 = 7 * 24 * 60;
+const DAY_MINUTES: u32 = 24 * 60;
+const GAP_DAYS_MAX: u16 = 3650;
 const LIST_LEN_MAX: usize = 200;
 const DOSES_MAX: u8 = 10;
+
+const fn no_show_grace_minutes() -> u32 {
+    30
+}
+
+const fn doses_in_order() -> bool {
+    true
+}
 
 impl ProgrammeFile {
     /// Reads the file's text; checks its shape, not its values.
@@ -126,6 +150,7 @@ impl ProgrammeFile {
         within("booking_horizon_days", self.booking_horizon_days.into(), 1, 365);
         within("booking_cutoff_minutes", self.booking_cutoff_minutes.into(), 0, WEEK_MINUTES.into());
         within("cancel_cutoff_minutes", self.cancel_cutoff_minutes.into(), 0, WEEK_MINUTES.into());
+        within("no_show_grace_minutes", self.no_show_grace_minutes.into(), 0, DAY_MINUTES.into());
         within("products", self.products.len() as u64, 1, LIST_LEN_MAX as u64);
         within("pools", self.pools.len() as u64, 1, LIST_LEN_MAX as u64);
 
@@ -134,6 +159,10 @@ impl ProgrammeFile {
             identity(&format!("products[{i}]"), &product.id, &product.name, &mut seen, &mut fault);
             if !(1..=DOSES_MAX).contains(&product.doses) {
                 fault(format!("products[{i}].doses"), format!("must be from 1 to {DOSES_MAX}, is {}", product.doses));
+            }
+            if product.gap_days_min > GAP_DAYS_MAX {
+                let reason = format!("must be from 0 to {GAP_DAYS_MAX}, is {}", product.gap_days_min);
+                fault(format!("products[{i}].gap_days_min"), reason);
             }
         }
         let doses_max = self.products.iter().map(|p| p.doses).max().unwrap_or(0);
@@ -206,10 +235,22 @@ mod tests {
             .replace("hold_seconds = 300", "hold_seconds = 3")
             .replace("group_claims_max = 4", "group_claims_max = 17")
             .replace("id = \"covaxin\"", "id = \"covishield\"")
+            .replace("no_show_grace_minutes = 30", "no_show_grace_minutes = 1441")
+            .replace("gap_days_min = 28", "gap_days_min = 3651")
             .replace("dose = 2", "dose = 9");
         let faults = ProgrammeFile::parse(&text).unwrap().validate().unwrap_err();
         let keys: Vec<_> = faults.iter().map(|f| f.key.as_str()).collect();
-        assert_eq!(keys, ["time_zone", "hold_seconds", "group_claims_max", "products[1].id", "pools[1].dose"]);
+        let expected = [
+            "time_zone",
+            "hold_seconds",
+            "group_claims_max",
+            "no_show_grace_minutes",
+            "products[0].gap_days_min",
+            "products[1].id",
+            "products[1].gap_days_min",
+            "pools[1].dose",
+        ];
+        assert_eq!(keys, expected);
     }
 
     #[test]

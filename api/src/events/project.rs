@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use berth_engine::journal::entry::{Entry, Event, PublishedSlot};
-use berth_engine::{BookingNumber, CellId, Claim, Engine, Seq, SlotId, TimestampMs};
+use berth_engine::{BookingNumber, By, CellId, Claim, Engine, Seq, SlotId, TimestampMs};
 use berth_programme::{Calendar, Campaign, SlotPlace};
 use serde::Serialize;
 
@@ -94,6 +94,9 @@ struct BookingData {
     moved_to: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     moved_from: Option<String>,
+    /// Only where it was not the holder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<&'static str>,
 }
 
 /// One event of an entry, before its attributes.
@@ -123,9 +126,14 @@ impl Projector {
             Event::Note { .. } => 0,
             Event::PartiesAdded { .. }
             | Event::Cancelled { .. }
+            | Event::CheckedIn { .. }
+            | Event::Completed { .. }
+            | Event::NoShow { .. }
+            | Event::WalkedIn { .. }
             | Event::SlotChanged { .. }
             | Event::HoldsGraced { .. } => 1,
             Event::Moved { .. } => 2,
+            Event::GroupCancelled { places, .. } => u64::from(places.count()),
             Event::Published { slots, .. } => slots.len() as u64,
             Event::Held { claims, .. } | Event::Booked { claims, .. } => claims.len() as u64,
             Event::Confirmed { len, .. } | Event::Released { len, .. } | Event::Expired { len, .. } => u64::from(*len),
@@ -212,12 +220,26 @@ impl Projector {
             Event::Released { hold, .. } => self.known("io.berth.booking.released.v1", number(hold)),
             Event::Expired { hold, .. } => self.known("io.berth.booking.expired.v1", number(hold)),
             Event::Cancelled { booking } => self.known("io.berth.booking.cancelled.v1", *booking),
-            Event::Moved { from, to } if n == 0 => {
+            Event::GroupCancelled { hold, places, by } => {
+                let number = usize::try_from(n).ok().and_then(|n| places.numbers(*hold).nth(n));
+                let mut data = self.recorded(number.expect("n is below the count"))?;
+                data.by = told_by(*by);
+                Ok(of("io.berth.booking.cancelled.v1", data))
+            }
+            Event::CheckedIn { booking } => self.known("io.berth.booking.checked_in.v1", *booking),
+            Event::Completed { booking, .. } => self.known("io.berth.booking.completed.v1", *booking),
+            Event::NoShow { booking } => self.known("io.berth.booking.no_show.v1", *booking),
+            Event::WalkedIn { claim } => {
+                let data = self.booking(claim.number, claim.number, claim.claim)?;
+                Ok(of("io.berth.booking.walked_in.v1", data))
+            }
+            Event::Moved { from, to, by } if n == 0 => {
                 let mut data = self.recorded(*from)?;
                 data.moved_to = Some(self.names().reference(to.number));
+                data.by = told_by(*by);
                 Ok(of("io.berth.booking.moved.v1", data))
             }
-            Event::Moved { from, to } => {
+            Event::Moved { from, to, .. } => {
                 let mut data = self.booking(to.number, to.number, to.claim)?;
                 data.moved_from = Some(self.names().reference(*from));
                 Ok(of("io.berth.booking.booked.v1", data))
@@ -254,6 +276,7 @@ impl Projector {
             expires_at: None,
             moved_to: None,
             moved_from: None,
+            by: None,
         })
     }
 
@@ -299,6 +322,10 @@ impl Projector {
     pub(super) fn engine(&self) -> &Arc<Engine> {
         &self.campaign.engine
     }
+}
+
+fn told_by(by: By) -> Option<&'static str> {
+    (by == By::Administration).then_some(by.as_str())
 }
 
 fn of(kind: &'static str, data: BookingData) -> Told {

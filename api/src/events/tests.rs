@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 use berth_engine::{
-    BookingNumber, Claim, Command, Config, Dose, Outcome, PartyFacts, PartyId, RedisConfig, Refusal, Request, Seq,
+    BookingNumber, By, Claim, Command, Config, Dose, Outcome, PartyFacts, PartyId, RedisConfig, Refusal, Request, Seq,
     SlotId, TimestampMs,
 };
 use berth_programme::{BulkKind, Programme};
@@ -458,13 +458,25 @@ fn story(dir: &Path) -> Vec<Value> {
     let second = berth_engine::BookingNumber(1);
     let first = hold(&[claim(17, 0), claim(18, 0)]);
     run(&campaign, Command::Confirm { hold: first }, now);
-    run(&campaign, Command::Cancel { booking: second }, now);
-    run(&campaign, Command::Move { booking: first, to: SlotId(1) }, now);
+    run(&campaign, Command::Cancel { booking: second, by: By::Holder }, now);
+    run(&campaign, Command::Move { booking: first, to: SlotId(1), by: By::Holder }, now);
     run(&campaign, Command::Release { hold: hold(&[claim(18, 0)]) }, now);
     let left = hold(&[claim(19, 0)]);
     run(&campaign, Command::Expire { hold: left }, now.plus(Duration::from_secs(301)));
     run(&campaign, Command::Book { claims: &[claim(20, 0)] }, now);
     run(&campaign, Command::Close { slot: SlotId(0) }, now);
+    run(&campaign, Command::Book { claims: &[claim(21, 1), claim(22, 1)] }, now);
+    let pair = [berth_engine::BookingNumber(6), berth_engine::BookingNumber(7)];
+    run(&campaign, Command::CancelGroup { bookings: &pair, by: By::Administration }, now);
+    run(&campaign, Command::Book { claims: &[claim(23, 1), claim(24, 1)] }, now);
+    run(&campaign, Command::Open { slot: SlotId(0) }, now);
+    let [late, other] = [8, 9].map(berth_engine::BookingNumber);
+    run(&campaign, Command::Move { booking: other, to: SlotId(0), by: By::Administration }, now);
+    let morning = at("2026-11-24T09:30:00+05:30");
+    run(&campaign, Command::CheckIn { booking: berth_engine::BookingNumber(2) }, morning);
+    run(&campaign, Command::Complete { booking: berth_engine::BookingNumber(2) }, morning);
+    run(&campaign, Command::NoShow { booking: late }, morning);
+    run(&campaign, Command::WalkIn { claim: claim(25, 1) }, morning);
     campaign.engine.close().unwrap();
 
     let projector = Projector::new(campaign.clone(), &config(1));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth_engine::{BookingNumber, BookingView, Command, NumberedClaim, SlotId, State};
+use berth_engine::{BookingNumber, BookingView, By, Command, NumberedClaim, SlotId, State};
 use berth_programme::SlotPlace;
 use hyper::{Response, StatusCode};
 
@@ -57,7 +57,7 @@ pub(crate) async fn cancel(mut call: Call) -> Result<Response<ResponseBody>, Pro
     let booking = call.app.names().parse_booking(&call.parameter)?;
     call.caller().may_touch(booking, &call.app)?;
     let idempotency = fingerprint(&call).number(booking.0).under(key);
-    execute(&call.app, call.ack, Command::Cancel { booking }, idempotency).await
+    execute(&call.app, call.ack, Command::Cancel { booking, by: By::Holder }, idempotency).await
 }
 
 /// `POST /v1/bookings/{booking}/move`
@@ -69,7 +69,7 @@ pub(crate) async fn move_to(mut call: Call) -> Result<Response<ResponseBody>, Pr
     let (booking, to) = (names.parse_booking(&call.parameter)?, names.parse_slot(&slot)?);
     call.caller().may_touch(booking, &call.app)?;
     let idempotency = fingerprint(&call).number(booking.0).number(to.0.into()).under(key);
-    execute(&call.app, call.ack, Command::Move { booking, to }, idempotency).await
+    execute(&call.app, call.ack, Command::Move { booking, to, by: By::Holder }, idempotency).await
 }
 
 /// A hold or booking as it stands.

@@ -53,13 +53,12 @@ pub(crate) async fn render(app: &App, submitted: &Submitted) -> Result<Response<
         Outcome::Expired { claims } => {
             (StatusCode::OK, json!({"hold": hold_code(app, claims), "state": State::Expired.as_str()}))
         }
-        Outcome::Cancelled { claim } => {
-            let mut answer = of_claim(app, claim, hold_of(app, claim.number), State::Cancelled).await?;
-            // A cancelled booking is never moved, so its link is where it came from.
-            let from = app.campaign.engine.booking(claim.number).and_then(|view| view.link);
-            answer.moved_from = from.map(|from| names.booking(from));
-            return Ok(respond(StatusCode::OK, Media::Json, json(&answer)));
-        }
+        Outcome::Cancelled { claim } => return one(app, claim, State::Cancelled, StatusCode::OK).await,
+        Outcome::GroupCancelled { claims } => return gone(app, claims).await,
+        Outcome::CheckedIn { claim } => return one(app, claim, State::CheckedIn, StatusCode::OK).await,
+        Outcome::Completed { claim } => return one(app, claim, State::Completed, StatusCode::OK).await,
+        Outcome::NoShow { claim } => return one(app, claim, State::NoShow, StatusCode::OK).await,
+        Outcome::WalkedIn { claim } => return one(app, claim, State::CheckedIn, StatusCode::CREATED).await,
         Outcome::Moved { from, to } => {
             let mut answer = of_claim(app, to, hold_of(app, to.number), State::Booked).await?;
             answer.moved_from = Some(names.booking(*from));
@@ -73,12 +72,43 @@ pub(crate) async fn render(app: &App, submitted: &Submitted) -> Result<Response<
     Ok(respond(status, Media::Json, answer.to_string()))
 }
 
-async fn booked(app: &App, claims: &Group, status: StatusCode) -> Result<Response<ResponseBody>, Problem> {
-    #[derive(serde::Serialize)]
-    struct Answer {
-        hold: Option<String>,
-        bookings: Vec<BookingAnswer>,
+/// One booking in a state from which it is never moved, so its link is where it came from.
+async fn one(
+    app: &App,
+    claim: &NumberedClaim,
+    state: State,
+    status: StatusCode,
+) -> Result<Response<ResponseBody>, Problem> {
+    let answer = ended(app, claim, state).await?;
+    Ok(respond(status, Media::Json, json(&answer)))
+}
+
+async fn ended(app: &App, claim: &NumberedClaim, state: State) -> Result<BookingAnswer, Problem> {
+    let mut answer = of_claim(app, claim, hold_of(app, claim.number), state).await?;
+    // A booking that is checked in can be moved no more, either.
+    let from = app.campaign.engine.booking(claim.number).and_then(|view| view.link);
+    answer.moved_from = from.map(|from| app.names().booking(from));
+    Ok(answer)
+}
+
+/// Several bookings of one group that were given up together.
+async fn gone(app: &App, claims: &Group) -> Result<Response<ResponseBody>, Problem> {
+    let mut bookings = Vec::with_capacity(claims.len());
+    for claim in claims {
+        bookings.push(ended(app, claim, State::Cancelled).await?);
     }
+    let hold = bookings.first().map(|booking| booking.hold.clone());
+    Ok(respond(StatusCode::OK, Media::Json, json(&Answer { hold, bookings })))
+}
+
+/// Bookings that were claimed together.
+#[derive(serde::Serialize)]
+struct Answer {
+    hold: Option<String>,
+    bookings: Vec<BookingAnswer>,
+}
+
+async fn booked(app: &App, claims: &Group, status: StatusCode) -> Result<Response<ResponseBody>, Problem> {
     let mut bookings = Vec::with_capacity(claims.len());
     let hold = claims.first().map(|c| c.number).unwrap_or_default();
     for claim in claims {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_engine::{
-    AllowAll, CentreKey, Claim, Command, Config, Dose, Engine, Limits, Outcome, PartyFacts, PartyId, Refusal, Request,
-    Seq, SlotFacts, SlotId, SlotSpec, TimestampMs, Units,
+    AllowAll, By, CentreKey, Claim, Command, Config, Dose, Engine, Limits, Outcome, PartyFacts, PartyId, Refusal,
+    Request, Seq, SlotFacts, SlotId, SlotSpec, TimestampMs, Units,
 };
 use serde_json::{Value, json};
 
@@ -64,8 +64,8 @@ fn day(engine: &Engine) {
     let (Outcome::Booked { claims: other }, _) = submit(engine, 30, Command::Book { claims: &[claim(2, 1)] }) else {
         panic!("not booked")
     };
-    submit(engine, 40, Command::Move { booking: other[0].number, to: SlotId(0) });
-    submit(engine, 50, Command::Cancel { booking: claims[0].number });
+    submit(engine, 40, Command::Move { booking: other[0].number, to: SlotId(0), by: By::Holder });
+    submit(engine, 50, Command::Cancel { booking: claims[0].number, by: By::Holder });
     submit(engine, 60, Command::Close { slot: SlotId(1) });
 }
 
@@ -137,7 +137,7 @@ fn a_trimmed_log_is_dumped_with_whole_claims_and_verified() {
     }
     // Booked in an entry that is trimmed: entry 3.
     let booking = engine.party_bookings(PartyId(1)).unwrap().bookings[0].number;
-    let (_, last) = submit(&engine, 80, Command::Cancel { booking });
+    let (_, last) = submit(&engine, 80, Command::Cancel { booking, by: By::Holder });
     engine.close().unwrap();
     drop(engine);
     let lines = dump(dir.path(), &[]);

@@ -7,8 +7,9 @@
 //! [`Entry`]: super::entry::Entry
 //! [`Entry::decode`]: super::entry::Entry::decode
 
-use super::entry::{DecodeError, FLAG_IDEMPOTENT, Input};
-use crate::command::Claim;
+use super::entry::{DecodeError, FLAG_IDEMPOTENT};
+use super::input::Input;
+use crate::command::{Claim, Given};
 use crate::ids::{BookingNumber, Idempotency, IdempotencyKey};
 use crate::units::TimestampMs;
 
@@ -29,6 +30,10 @@ pub(crate) enum BriefEvent {
     Released { hold: BookingNumber, len: u8 },
     Expired { hold: BookingNumber, len: u8 },
     Cancelled { booking: BookingNumber },
+    CheckedIn { booking: BookingNumber },
+    Completed { booking: BookingNumber, given: Given },
+    NoShow { booking: BookingNumber },
+    WalkedIn { number: BookingNumber, claim: Claim },
 }
 
 impl Brief {
@@ -45,7 +50,7 @@ impl Brief {
         let mut input = Input(input.take(body_len)?);
         let kind = input.u8()?;
         let flags = input.u8()?;
-        if !(4..=9).contains(&kind) || flags & !FLAG_IDEMPOTENT != 0 {
+        if !matches!(kind, 4..=9 | 14..=17) || flags & !FLAG_IDEMPOTENT != 0 {
             return Ok(None);
         }
         let at = TimestampMs(input.u48()?);
@@ -67,7 +72,11 @@ impl Brief {
             6 => BriefEvent::Confirmed { hold: first, len: input.group_len()? },
             7 => BriefEvent::Released { hold: first, len: input.group_len()? },
             8 => BriefEvent::Expired { hold: first, len: input.group_len()? },
-            _ => BriefEvent::Cancelled { booking: first },
+            9 => BriefEvent::Cancelled { booking: first },
+            14 => BriefEvent::CheckedIn { booking: first },
+            15 => BriefEvent::Completed { booking: first, given: input.given()? },
+            16 => BriefEvent::NoShow { booking: first },
+            _ => BriefEvent::WalkedIn { number: first, claim: input.claim()? },
         };
         Ok(input.0.is_empty().then_some((Brief { at, idempotency, event }, 4 + body_len)))
     }
@@ -79,8 +88,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ids::{Dose, PartyId, SlotId};
-    use crate::journal::entry::{Entry, Event};
+    use crate::command::NumberedClaim;
+    use crate::ids::{Dose, PartyId, ProductId, SlotId};
+    use crate::journal::entry::{Claims, Entry, Event};
 
     fn whole(brief: Brief) -> Entry {
         let event = match brief.event {
@@ -92,6 +102,10 @@ mod tests {
             BriefEvent::Released { hold, len } => Event::Released { hold, len },
             BriefEvent::Expired { hold, len } => Event::Expired { hold, len },
             BriefEvent::Cancelled { booking } => Event::Cancelled { booking },
+            BriefEvent::CheckedIn { booking } => Event::CheckedIn { booking },
+            BriefEvent::Completed { booking, given } => Event::Completed { booking, given },
+            BriefEvent::NoShow { booking } => Event::NoShow { booking },
+            BriefEvent::WalkedIn { number, claim } => Event::WalkedIn { claim: NumberedClaim { number, claim } },
         };
         Entry { at: brief.at, idempotency: brief.idempotency, event }
     }
@@ -99,18 +113,25 @@ mod tests {
     fn entry() -> impl Strategy<Value = Entry> {
         let claims = prop::collection::vec((any::<u32>(), any::<u32>(), any::<u8>()), 1..4);
         let key = prop::option::of((any::<u128>(), any::<u64>()));
-        (4u8..=9, 0u64..1 << 48, key, any::<u64>(), any::<u64>(), 1u8..=16, claims).prop_map(
+        (prop_oneof![4u8..=9, 14u8..=17], 0u64..1 << 48, key, any::<u64>(), any::<u64>(), 1u8..=16, claims).prop_map(
             |(kind, at, key, number, until, len, claims)| {
                 let hold = BookingNumber(number);
                 let claim = |(party, slot, dose)| Claim { party: PartyId(party), slot: SlotId(slot), dose: Dose(dose) };
-                let claims = claims.into_iter().map(claim).collect();
+                let claims: Claims = claims.into_iter().map(claim).collect();
                 let event = match kind {
                     4 => Event::Held { first: hold, expires_at: TimestampMs(until), claims },
                     5 => Event::Booked { first: hold, claims },
                     6 => Event::Confirmed { hold, len },
                     7 => Event::Released { hold, len },
                     8 => Event::Expired { hold, len },
-                    _ => Event::Cancelled { booking: hold },
+                    9 => Event::Cancelled { booking: hold },
+                    14 => Event::CheckedIn { booking: hold },
+                    15 => Event::Completed {
+                        booking: hold,
+                        given: Given { doses: len, product: ProductId(2), day: 20_000 },
+                    },
+                    16 => Event::NoShow { booking: hold },
+                    _ => Event::WalkedIn { claim: NumberedClaim { number: hold, claim: claims[0] } },
                 };
                 let key = key.map(|(key, fingerprint)| Idempotency { key: IdempotencyKey(key), fingerprint });
                 Entry { at: TimestampMs(at), idempotency: key, event }

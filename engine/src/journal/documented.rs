@@ -10,7 +10,7 @@ use super::frame::{Frame, FrameHeader, Link};
 use super::segment::{FORMAT_VERSION, SegmentHeader};
 use super::snapshot::{self, ChunkKind, SnapshotHeader, SnapshotReader, SnapshotWriter};
 use super::storage::Disk;
-use crate::command::{Claim, NumberedClaim, PartyFacts, SlotFacts};
+use crate::command::{By, Claim, Given, NumberedClaim, PartyFacts, Places, SlotFacts};
 use crate::ids::*;
 use crate::units::{TimestampMs, Units};
 use crate::verify::records::{Record, records};
@@ -40,6 +40,11 @@ fn facts() -> PartyFacts {
     PartyFacts { birth_year: 1980, cohorts: 5, ..PartyFacts::default() }
 }
 
+fn moved(by: By) -> Event {
+    let to = NumberedClaim { number: BookingNumber(44), claim: claim(11, 6) };
+    Event::Moved { from: BookingNumber(43), to, by }
+}
+
 /// One of each kind.
 fn entries() -> Vec<Entry> {
     let (hold, booking) = (BookingNumber(41), BookingNumber(43));
@@ -62,9 +67,15 @@ fn entries() -> Vec<Entry> {
         Event::Released { hold, len: 2 },
         Event::Expired { hold, len: 2 },
         Event::Cancelled { booking },
-        Event::Moved { from: booking, to: NumberedClaim { number: BookingNumber(44), claim: claim(11, 6) } },
+        moved(By::Holder),
         Event::SlotChanged { slot: SlotId(5), capacity: Units::new(18).unwrap(), open: true },
         Event::HoldsGraced { from: TimestampMs(AT.0 + 1), until: TimestampMs(AT.0 + 120_000) },
+        Event::GroupCancelled { hold, places: Places::new(0b11).unwrap(), by: By::Administration },
+        Event::CheckedIn { booking },
+        Event::Completed { booking, given: Given { doses: 1, product: ProductId(2), day: 20_781 } },
+        Event::NoShow { booking },
+        Event::WalkedIn { claim: NumberedClaim { number: BookingNumber(45), claim: claim(12, 5) } },
+        moved(By::Administration),
     ];
     let key = Idempotency {
         key: IdempotencyKey(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),

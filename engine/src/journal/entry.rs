@@ -13,7 +13,8 @@
 
 use arrayvec::ArrayVec;
 
-use crate::command::{Claim, GROUP_CLAIMS_MAX, NumberedClaim, PartyFacts, SlotFacts};
+use super::input::Input;
+use crate::command::{By, Claim, GROUP_CLAIMS_MAX, Given, NumberedClaim, PartyFacts, Places, SlotFacts};
 use crate::ids::{
     BookingNumber, CentreKey, Dose, Idempotency, IdempotencyKey, PartyId, PoolId, ProductId, ProgrammeId, SlotId,
 };
@@ -120,6 +121,8 @@ pub enum Event {
         from: BookingNumber,
         /// The number that replaced it, with its claim.
         to: NumberedClaim,
+        /// For whom. What the administration moves is of a kind of its own.
+        by: By,
     },
     /// A slot's capacity and flag are now these.
     SlotChanged {
@@ -137,6 +140,37 @@ pub enum Event {
         from: TimestampMs,
         /// To when.
         until: TimestampMs,
+    },
+    /// Bookings of one group were given up together.
+    GroupCancelled {
+        /// The first number of the group.
+        hold: BookingNumber,
+        /// Which of it.
+        places: Places,
+        /// For whom.
+        by: By,
+    },
+    /// The party of a booking is there.
+    CheckedIn {
+        /// The booking.
+        booking: BookingNumber,
+    },
+    /// The party of a booking was served.
+    Completed {
+        /// The booking.
+        booking: BookingNumber,
+        /// What its facts say from now on.
+        given: Given,
+    },
+    /// Nobody came for a booking.
+    NoShow {
+        /// The booking.
+        booking: BookingNumber,
+    },
+    /// A party was taken at the door: its booking was born checked in.
+    WalkedIn {
+        /// The booking with its claim.
+        claim: NumberedClaim,
     },
 }
 
@@ -182,6 +216,12 @@ pub(crate) const KINDS: [&str; Event::CODES - 1] = [
     "moved",
     "slot_changed",
     "holds_graced",
+    "group_cancelled",
+    "checked_in",
+    "completed",
+    "no_show",
+    "walked_in",
+    "reassigned",
 ];
 
 impl Event {
@@ -196,14 +236,20 @@ impl Event {
             Event::Released { .. } => 7,
             Event::Expired { .. } => 8,
             Event::Cancelled { .. } => 9,
-            Event::Moved { .. } => 10,
+            Event::Moved { by: By::Holder, .. } => 10,
             Event::SlotChanged { .. } => 11,
             Event::HoldsGraced { .. } => 12,
+            Event::GroupCancelled { .. } => 13,
+            Event::CheckedIn { .. } => 14,
+            Event::Completed { .. } => 15,
+            Event::NoShow { .. } => 16,
+            Event::WalkedIn { .. } => 17,
+            Event::Moved { by: By::Administration, .. } => 18,
         }
     }
 
     /// One more than the highest kind code.
-    pub(crate) const CODES: usize = 13;
+    pub(crate) const CODES: usize = 19;
 
     /// Every kind's name.
     #[must_use]
@@ -259,6 +305,11 @@ fn put_claim(out: &mut impl Sink, claim: &Claim) {
     bytes[4..8].copy_from_slice(&claim.slot.0.to_le_bytes());
     bytes[8] = claim.dose.0;
     out.put(&bytes);
+}
+
+fn put_numbered(out: &mut impl Sink, numbered: &NumberedClaim) {
+    out.put(&numbered.number.0.to_le_bytes());
+    put_claim(out, &numbered.claim);
 }
 
 fn put_len(out: &mut impl Sink, len: usize) {
@@ -370,12 +421,24 @@ impl Event {
                 out.put(&hold.0.to_le_bytes());
                 out.put(&[*len]);
             }
-            Event::Cancelled { booking } => out.put(&booking.0.to_le_bytes()),
-            Event::Moved { from, to } => {
-                out.put(&from.0.to_le_bytes());
-                out.put(&to.number.0.to_le_bytes());
-                put_claim(out, &to.claim);
+            Event::Cancelled { booking } | Event::CheckedIn { booking } | Event::NoShow { booking } => {
+                out.put(&booking.0.to_le_bytes());
             }
+            Event::Moved { from, to, .. } => {
+                out.put(&from.0.to_le_bytes());
+                put_numbered(out, to);
+            }
+            Event::GroupCancelled { hold, places, by } => {
+                out.put(&hold.0.to_le_bytes());
+                out.put(&places.bits().to_le_bytes());
+                out.put(&[*by as u8]);
+            }
+            Event::Completed { booking, given } => {
+                out.put(&booking.0.to_le_bytes());
+                out.put(&[given.doses, given.product.0]);
+                out.put(&given.day.to_le_bytes());
+            }
+            Event::WalkedIn { claim } => put_numbered(out, claim),
             Event::SlotChanged { slot, capacity, open } => {
                 out.put(&slot.0.to_le_bytes());
                 out.put(&capacity.get().to_le_bytes());
@@ -417,10 +480,10 @@ impl Event {
             7 => Event::Released { hold: input.booking()?, len: input.group_len()? },
             8 => Event::Expired { hold: input.booking()?, len: input.group_len()? },
             9 => Event::Cancelled { booking: input.booking()? },
-            10 => Event::Moved {
-                from: input.booking()?,
-                to: NumberedClaim { number: input.booking()?, claim: input.claim()? },
-            },
+            10 | 18 => {
+                let by = if kind == 10 { By::Holder } else { By::Administration };
+                Event::Moved { from: input.booking()?, to: input.numbered()?, by }
+            }
             11 => Event::SlotChanged {
                 slot: SlotId(input.u32()?),
                 capacity: input.units()?,
@@ -437,6 +500,11 @@ impl Event {
                 }
                 Event::HoldsGraced { from, until }
             }
+            13 => Event::GroupCancelled { hold: input.booking()?, places: input.places()?, by: input.by()? },
+            14 => Event::CheckedIn { booking: input.booking()? },
+            15 => Event::Completed { booking: input.booking()?, given: input.given()? },
+            16 => Event::NoShow { booking: input.booking()? },
+            17 => Event::WalkedIn { claim: input.numbered()? },
             other => return Err(DecodeError::UnknownKind(other)),
         })
     }
@@ -463,85 +531,5 @@ impl PublishedSlot {
                 starts_at: TimestampMs(input.u64()?),
             },
         })
-    }
-}
-
-/// What is left to read.
-pub(super) struct Input<'a>(pub(super) &'a [u8]);
-
-impl<'a> Input<'a> {
-    #[inline]
-    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
-        let (taken, rest) = self.0.split_at_checked(len).ok_or(DecodeError::Short)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(DecodeError::Short)?;
-        self.0 = rest;
-        Ok(*taken)
-    }
-
-    #[inline]
-    pub(super) fn u8(&mut self) -> Result<u8, DecodeError> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
-    fn u16(&mut self) -> Result<u16, DecodeError> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    #[inline]
-    pub(super) fn u32(&mut self) -> Result<u32, DecodeError> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    #[inline]
-    pub(super) fn u48(&mut self) -> Result<u64, DecodeError> {
-        let low: [u8; 6] = self.array()?;
-        let mut bytes = [0; 8];
-        bytes[..6].copy_from_slice(&low);
-        Ok(u64::from_le_bytes(bytes))
-    }
-
-    #[inline]
-    pub(super) fn u64(&mut self) -> Result<u64, DecodeError> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    #[inline]
-    pub(super) fn u128(&mut self) -> Result<u128, DecodeError> {
-        self.array().map(u128::from_le_bytes)
-    }
-
-    fn units(&mut self) -> Result<Units, DecodeError> {
-        Units::new(self.u32()?).ok_or(DecodeError::OutOfRange("capacity"))
-    }
-
-    #[inline]
-    pub(super) fn booking(&mut self) -> Result<BookingNumber, DecodeError> {
-        self.u64().map(BookingNumber)
-    }
-
-    #[inline]
-    pub(super) fn group_len(&mut self) -> Result<u8, DecodeError> {
-        let len = self.u8()?;
-        if (1..=GROUP_CLAIMS_MAX).contains(&usize::from(len)) { Ok(len) } else { Err(DecodeError::OutOfRange("group")) }
-    }
-
-    fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
-        let len = self.u32()? as usize;
-        self.take(len)
-    }
-
-    #[inline]
-    pub(super) fn claim(&mut self) -> Result<Claim, DecodeError> {
-        Ok(Claim { party: PartyId(self.u32()?), slot: SlotId(self.u32()?), dose: Dose(self.u8()?) })
-    }
-
-    fn claims(&mut self) -> Result<Claims, DecodeError> {
-        let len = self.group_len()?;
-        (0..len).map(|_| self.claim()).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! The journal: an append-only, segmented, checksummed log. Truth is local; Redis follows.
 //!
 //! The journal knows entries, never the inventory. In reading order:
-//! [`entry`] (what one line says, as bytes), `brief` (the commonest of them read in little), [`frame`] (how a batch of lines is framed and checked),
+//! [`entry`] (what one line says, as bytes), `input` (its fields, read), `brief` (the commonest of them read in little), [`frame`] (how a batch of lines is framed and checked),
 //! `buffer` (where `submit` appends), [`watermark`] (who waits for what), `segment` and `reserve` (files, and
 //! those made ahead),
 //! [`storage`] (what is asked of a disk), `writer` (group commit), [`reader`] (files back to entries), [`snapshot`] (files that say where all
@@ -15,6 +15,7 @@ pub(crate) mod directory;
 pub mod entry;
 pub(crate) mod fence;
 pub mod frame;
+mod input;
 pub(crate) mod lock;
 pub mod reader;
 pub mod redis_stream;

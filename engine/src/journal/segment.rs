@@ -16,7 +16,7 @@ use crate::ids::{CellId, Epoch, Seq};
 
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 64;
 /// What this build writes. 2 knows more kinds of entry than 1 did and is otherwise the same, byte for byte.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+pub(crate) const FORMAT_VERSION: u32 = 3;
 /// What this build reads: its own version and the one before. docs/journal-format.md says what each has.
 pub(crate) const FORMAT_VERSION_MIN: u32 = FORMAT_VERSION - 1;
 /// Segments are whole pages long.

@@ -28,7 +28,9 @@ use crate::units::TimestampMs;
 
 /// Where snapshots lie.
 pub(crate) const DIR: &str = "snapshots";
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
+/// What this build reads: its own version and the one before. docs/journal-format.md says what each has.
+const VERSION_MIN: u32 = VERSION - 1;
 const MAGIC: &[u8; 8] = b"BERTHSNP";
 const HEADER_BYTES: usize = 64;
 const CHUNK_MAGIC: u32 = u32::from_le_bytes(*b"BRTC");
@@ -104,7 +106,7 @@ pub enum SnapshotError {
         what: String,
     },
     /// A format this build does not read.
-    #[error("snapshot format {0}, this build reads {VERSION}")]
+    #[error("snapshot format {0}, this build reads {VERSION_MIN} to {VERSION}")]
     Version(u32),
     /// Another cell's.
     #[error("the snapshot is of cell {0}")]
@@ -323,7 +325,7 @@ impl SnapshotReader {
         {
             return Err(damaged("the header is not whole"));
         }
-        if u32_at(&bytes, 8) != VERSION {
+        if !(VERSION_MIN..=VERSION).contains(&u32_at(&bytes, 8)) {
             return Err(SnapshotError::Version(u32_at(&bytes, 8)));
         }
         let header = SnapshotHeader {

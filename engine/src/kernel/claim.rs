@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use super::{Answer, Context, No};
 use crate::booking::State;
-use crate::command::{Claim, Command, NumberedClaim, Outcome};
+use crate::command::{Claim, Command, NumberedClaim, Outcome, PartyFacts, SlotFacts};
 use crate::dedupe::Remembered;
 use crate::engine::Engine;
 use crate::error::Refusal;
 use crate::ids::{BookingNumber, PartyId, Seq};
 use crate::inventory::{Demand, Locked, demand};
 use crate::journal::entry::{Claims, Event};
+use crate::policy::PolicyRefusal;
 use crate::slot::{Give, SlotWord, Take};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::units::{TimestampMs, Units};
@@ -126,28 +127,40 @@ impl Engine {
             }
         }
         for claim in &sorted {
-            self.judge_policy(claim, now, locked)?;
+            self.judge_policy(claim, locked, |party, slot| self.policy.may_claim(party, slot, claim.dose, now))?;
         }
         for claim in &sorted {
             self.judge_uniqueness(claim, None, locked)?;
         }
         for claim in &sorted {
-            let record = locked.of(claim.party);
-            if record.is_full() {
-                let refusal = Refusal::TooManyClaims { party: claim.party, max: crate::party::LIVE_CLAIMS_MAX };
-                return Err(No::resting_on(record.seq(), refusal));
-            }
+            self.judge_room(claim.party, locked)?;
         }
         Ok(())
     }
 
-    pub(super) fn judge_policy(&self, claim: &Claim, now: TimestampMs, locked: &mut Locked<'_>) -> Result<(), No> {
+    /// Asks the programme about a claim, whichever of its questions `may` is.
+    pub(super) fn judge_policy(
+        &self,
+        claim: &Claim,
+        locked: &mut Locked<'_>,
+        may: impl FnOnce(&PartyFacts, &SlotFacts) -> Result<(), PolicyRefusal>,
+    ) -> Result<(), No> {
         let facts = self.inventory.slots.facts(claim.slot).ok_or(Refusal::UnknownSlot { slot: claim.slot })?;
         let record = locked.of(claim.party);
-        self.policy.may_claim(&record.facts, &facts, claim.dose, now).map_err(|no| {
+        may(&record.facts, &facts).map_err(|no| {
             let refusal = Refusal::NotEligible { party: claim.party, slot: claim.slot, rule: no.rule, from: no.from };
             No::resting_on(record.seq(), refusal)
         })
+    }
+
+    /// The party's record has a place left for another live claim.
+    pub(super) fn judge_room(&self, party: PartyId, locked: &mut Locked<'_>) -> Result<(), No> {
+        let record = locked.of(party);
+        if record.is_full() {
+            let refusal = Refusal::TooManyClaims { party, max: crate::party::LIVE_CLAIMS_MAX };
+            return Err(No::resting_on(record.seq(), refusal));
+        }
+        Ok(())
     }
 
     /// The party's other live claim for the dose, but for `except`, is a refusal.
@@ -198,7 +211,7 @@ impl Engine {
     pub(super) fn check_booking_limit(&self, command: &Command<'_>) -> Result<(), Refusal> {
         let numbers = match command {
             Command::Hold { claims, .. } | Command::Book { claims } => claims.len() as u64,
-            Command::Move { .. } => 1,
+            Command::Move { .. } | Command::WalkIn { .. } => 1,
             _ => return Ok(()),
         };
         self.within_limit(self.inventory.bookings_end() + numbers)

@@ -1,9 +1,11 @@
-//! What becomes of a hold or booking: confirm, release, expire, cancel, move.
+//! What becomes of a hold or booking: confirm, release, expire, cancel, move. What happens at the door is in `door`.
+
+use arrayvec::ArrayVec;
 
 use super::claim::parties;
 use super::{Answer, Context, No};
 use crate::booking::{State, Step};
-use crate::command::{BookingView, Claim, Group, NumberedClaim, Outcome};
+use crate::command::{BookingView, By, Claim, GROUP_CLAIMS_MAX, Group, NumberedClaim, Outcome, Places};
 use crate::dedupe::Remembered;
 use crate::engine::Engine;
 use crate::error::Refusal;
@@ -14,11 +16,13 @@ use crate::slot::{Give, SlotWord, Take};
 use crate::units::{TimestampMs, Units};
 
 /// A hold or booking with its parties locked, and found able to take a step.
-struct Able<'a> {
-    view: BookingView,
-    group: Group,
-    locked: Locked<'a>,
-    to: State,
+pub(super) struct Able<'a> {
+    /// The record asked for; of several, that of the lowest number.
+    pub(super) view: BookingView,
+    /// The claims that take the step, in ascending number.
+    pub(super) group: Group,
+    pub(super) locked: Locked<'a>,
+    pub(super) to: State,
 }
 
 impl Engine {
@@ -40,7 +44,6 @@ impl Engine {
         let (first, len) = (hold, able.view.group_len);
         let claims = able.group.clone();
         let seq = self.give_back(
-            hold,
             able,
             Event::Released { hold, len },
             Remembered::Released { first, len },
@@ -56,24 +59,45 @@ impl Engine {
         let (first, len) = (hold, able.view.group_len);
         let claims = able.group.clone();
         let remembered = Remembered::Expired { first, len };
-        let seq = self.give_back(hold, able, Event::Expired { hold, len }, remembered, SlotWord::expire, context);
+        let seq = self.give_back(able, Event::Expired { hold, len }, remembered, SlotWord::expire, context);
         Ok((seq, Outcome::Expired { claims }))
     }
 
-    pub(super) fn cancel(&self, booking: BookingNumber, context: Context<'_>) -> Answer {
+    pub(super) fn cancel(&self, booking: BookingNumber, by: By, context: Context<'_>) -> Answer {
         let able = self.able_booking(booking, Step::Cancel)?;
-        self.judge_leaving(&able, context.now)?;
+        self.judge_leaving(&able, by, context.now)?;
         let claim = NumberedClaim { number: booking, claim: able.view.claim };
-        let remembered = Remembered::Cancelled { booking };
-        let seq = self.give_back(booking, able, Event::Cancelled { booking }, remembered, SlotWord::cancel, context);
+        let event = match by {
+            By::Holder => Event::Cancelled { booking },
+            By::Administration => {
+                let hold = able.view.hold;
+                Event::GroupCancelled { hold, places: places(hold, &able.group), by }
+            }
+        };
+        let seq = self.give_back(able, event, Remembered::Cancelled { booking }, SlotWord::cancel, context);
         Ok((seq, Outcome::Cancelled { claim }))
+    }
+
+    /// Several bookings of one group, by one entry.
+    // rule: CAP-3
+    pub(super) fn cancel_group(&self, bookings: &[BookingNumber], by: By, context: Context<'_>) -> Answer {
+        if let [booking] = bookings {
+            return self.cancel(*booking, by, context);
+        }
+        let able = self.able_group(bookings, Step::Cancel)?;
+        self.judge_leaving(&able, by, context.now)?;
+        let (hold, claims) = (able.view.hold, able.group.clone());
+        let places = places(hold, &claims);
+        let remembered = Remembered::GroupCancelled { hold, places };
+        let event = Event::GroupCancelled { hold, places, by };
+        let seq = self.give_back(able, event, remembered, SlotWord::cancel, context);
+        Ok((seq, Outcome::GroupCancelled { claims }))
     }
 
     /// Steps 6 to 9 of everything that ends a claim: append, write records, and only then give the units back.
     // rule: JNL-1 capacity is given back after the entry has its number
-    fn give_back(
+    pub(super) fn give_back(
         &self,
-        first: BookingNumber,
         mut able: Able<'_>,
         event: Event,
         remembered: Remembered,
@@ -90,8 +114,8 @@ impl Engine {
         }
         let appended = context.append(event);
         let seq = appended.seq;
-        let len = u8::try_from(able.group.len()).expect("a group is at most GROUP_CLAIMS_MAX");
-        self.inventory.record_step(first, len, able.to, &mut able.locked, seq);
+        let numbers = able.group.iter().map(|numbered| numbered.number);
+        self.inventory.record_steps(numbers, able.to, &mut able.locked, seq);
         appended.keep(remembered);
         if !cfg!(berth_fault = "give_before_append") {
             self.inventory.change_words(&demand, give);
@@ -101,7 +125,7 @@ impl Engine {
 
     /// Takes the new slot before it gives the old one back, as one entry.
     // rule: BKG-2 a move never leaves the party without a unit
-    pub(super) fn move_booking(&self, booking: BookingNumber, to: SlotId, context: Context<'_>) -> Answer {
+    pub(super) fn move_booking(&self, booking: BookingNumber, to: SlotId, by: By, context: Context<'_>) -> Answer {
         let word = self.inventory.slots.word(to).ok_or(Refusal::UnknownSlot { slot: to })?;
         let mut able = self.able_booking(booking, Step::Move)?;
         let claim = Claim { slot: to, ..able.view.claim };
@@ -109,8 +133,12 @@ impl Engine {
         if to == able.view.claim.slot {
             return Err(resting(Refusal::SameSlot { booking, slot: to }));
         }
-        self.judge_leaving(&able, context.now)?;
-        self.judge_policy(&claim, context.now, &mut able.locked)?;
+        self.judge_leaving(&able, by, context.now)?;
+        let (policy, now) = (&self.policy, context.now);
+        self.judge_policy(&claim, &mut able.locked, |party, slot| match by {
+            By::Holder => policy.may_claim(party, slot, claim.dose, now),
+            By::Administration => policy.may_be_moved(party, slot, claim.dose, now),
+        })?;
         self.judge_uniqueness(&claim, Some(booking), &mut able.locked)?;
         match word.book(Units::ONE) {
             Take::Taken(_) => {}
@@ -120,7 +148,7 @@ impl Engine {
         let taken: Demand = [(to, 1)].into_iter().collect();
         let number = self.number(1).inspect_err(|_| self.inventory.change_words(&taken, SlotWord::cancel))?;
         let moved = NumberedClaim { number, claim };
-        let appended = context.append(Event::Moved { from: booking, to: moved });
+        let appended = context.append(Event::Moved { from: booking, to: moved, by });
         let seq = appended.seq;
         self.inventory.record_move(booking, number, claim, &mut able.locked, seq);
         appended.keep(Remembered::Moved { from: booking });
@@ -165,7 +193,7 @@ impl Engine {
     }
 
     /// Steps 3 and 4 for one booking.
-    fn able_booking(&self, booking: BookingNumber, step: Step) -> Result<Able<'_>, No> {
+    pub(super) fn able_booking(&self, booking: BookingNumber, step: Step) -> Result<Able<'_>, No> {
         let unknown = Refusal::UnknownBooking { booking };
         let cell = self.inventory.bookings.get(booking).ok_or_else(|| unknown.clone())?;
         let party = cell.party();
@@ -180,16 +208,64 @@ impl Engine {
         Ok(Able { view, group, locked, to })
     }
 
-    /// May this booking's slot still be left?
-    fn judge_leaving(&self, able: &Able<'_>, now: TimestampMs) -> Result<(), No> {
-        let Claim { party, slot, .. } = able.view.claim;
-        let facts = self.inventory.slots.facts(slot).ok_or(Refusal::UnknownSlot { slot })?;
-        self.policy.may_leave(&facts, now).map_err(|no| {
-            No::resting_on(able.view.seq, Refusal::NotEligible { party, slot, rule: no.rule, from: no.from })
-        })
+    /// Steps 3 and 4 for several bookings of one group, 1 to [`GROUP_CLAIMS_MAX`](crate::command::GROUP_CLAIMS_MAX).
+    fn able_group(&self, bookings: &[BookingNumber], step: Step) -> Result<Able<'_>, No> {
+        let table = &self.inventory.bookings;
+        let mut numbers: ArrayVec<BookingNumber, GROUP_CLAIMS_MAX> = bookings.iter().copied().collect();
+        numbers.sort_unstable();
+        let view = |booking| table.get(booking).and_then(|cell| cell.view(booking));
+        // What never changes, before the lock: who it is, and which group it is of.
+        let mut group = Group::new();
+        let mut hold = None;
+        for number in &numbers {
+            let born = view(*number).ok_or(Refusal::UnknownBooking { booking: *number })?;
+            group.push(NumberedClaim { number: *number, claim: born.claim });
+            hold = hold.or(Some(born.hold));
+        }
+        for number in &numbers {
+            let born = view(*number).ok_or(Refusal::UnknownBooking { booking: *number })?;
+            if let Some(hold) = hold.filter(|hold| *hold != born.hold) {
+                return Err(No::resting_on(born.seq, Refusal::NotOfGroup { booking: *number, hold }));
+            }
+        }
+        let locked =
+            Locked::lock(&self.inventory.parties, parties(&group)).map_err(|party| Refusal::UnknownParty { party })?;
+        let mut first = None;
+        let mut to = step.row().1;
+        for number in &numbers {
+            let view = view(*number).ok_or(Refusal::UnknownBooking { booking: *number })?;
+            to = view.state.after(step).ok_or_else(|| {
+                No::resting_on(view.seq, Refusal::WrongState { booking: *number, from: view.state, to })
+            })?;
+            first = first.or(Some(view));
+        }
+        let view = first.ok_or(Refusal::GroupSize { found: 0, max: GROUP_CLAIMS_MAX })?;
+        Ok(Able { view, group, locked, to })
+    }
+
+    /// May these bookings' slots still be left? The administration may always.
+    fn judge_leaving(&self, able: &Able<'_>, by: By, now: TimestampMs) -> Result<(), No> {
+        if by == By::Administration {
+            return Ok(());
+        }
+        for NumberedClaim { claim: Claim { party, slot, .. }, .. } in &able.group {
+            let (party, slot) = (*party, *slot);
+            let facts = self.inventory.slots.facts(slot).ok_or(Refusal::UnknownSlot { slot })?;
+            self.policy.may_leave(&facts, now).map_err(|no| {
+                let refusal = Refusal::NotEligible { party, slot, rule: no.rule, from: no.from };
+                No::resting_on(able.locked.newest().max(able.view.seq), refusal)
+            })?;
+        }
+        Ok(())
     }
 }
 
-fn group_demand(group: &Group) -> Demand {
+/// The places of these claims in their group.
+fn places(hold: BookingNumber, group: &Group) -> Places {
+    let numbers = group.iter().map(|numbered| numbered.number);
+    Places::of(hold, numbers).expect("the records say that these are of the hold's group")
+}
+
+pub(super) fn group_demand(group: &Group) -> Demand {
     demand(group.iter().map(|numbered| numbered.claim.slot))
 }

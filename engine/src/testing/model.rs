@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::booking::{State, Step};
-use crate::command::{Claim, Command, GROUP_CLAIMS_MAX, NumberedClaim, Outcome, PartyFacts, Request, SlotFacts};
+use crate::command::{By, Claim, Command, GROUP_CLAIMS_MAX, NumberedClaim, Outcome, PartyFacts, Request, SlotFacts};
 use crate::error::Refusal;
 use crate::ids::{BookingNumber, Dose, Idempotency, IdempotencyKey, PartyId, ProgrammeId, SlotId};
 use crate::party::LIVE_CLAIMS_MAX;
-use crate::policy::Policy;
+use crate::policy::{Policy, PolicyRefusal};
 use crate::units::TimestampMs;
 
 #[derive(Clone, Debug)]
@@ -102,11 +102,12 @@ impl Model {
     /// Capacity, held and booked of a slot.
     #[must_use]
     pub fn counts(&self, slot: SlotId) -> (u32, u32, u32) {
-        let of = |state| {
-            let here = self.bookings.iter().filter(|booking| booking.claim.slot == slot && booking.state == state);
-            u32::try_from(here.count()).expect("a model is small")
+        let of = |states: &[State]| {
+            let here = |booking: &&ModelBooking| booking.claim.slot == slot && states.contains(&booking.state);
+            u32::try_from(self.bookings.iter().filter(here).count()).expect("a model is small")
         };
-        (self.slots[&slot].capacity, of(State::Held), of(State::Booked))
+        let booked = of(&[State::Booked, State::CheckedIn, State::Completed]);
+        (self.slots[&slot].capacity, of(&[State::Held]), booked)
     }
 
     /// Whether a slot takes new claims.
@@ -144,6 +145,12 @@ impl Model {
         self.keys.iter().map(|(key, (_, outcome))| (*key, outcome))
     }
 
+    /// What the policy knows of a party.
+    #[must_use]
+    pub fn facts(&self, party: PartyId) -> PartyFacts {
+        self.parties[party.0 as usize]
+    }
+
     /// The live claims of a party, in ascending number.
     #[must_use]
     pub fn live(&self, party: PartyId) -> Vec<(BookingNumber, State)> {
@@ -155,6 +162,16 @@ impl Model {
     }
 
     fn shape(command: &Command<'_>) -> Result<(), Refusal> {
+        if let Command::CancelGroup { bookings, .. } = command {
+            if bookings.is_empty() || bookings.len() > GROUP_CLAIMS_MAX {
+                return Err(Refusal::GroupSize { found: bookings.len(), max: GROUP_CLAIMS_MAX });
+            }
+            for (index, booking) in bookings.iter().enumerate() {
+                if bookings[..index].contains(booking) {
+                    return Err(Refusal::BookingRepeated { booking: *booking });
+                }
+            }
+        }
         if let Command::Hold { claims, .. } | Command::Book { claims } = command {
             if claims.is_empty() || claims.len() > GROUP_CLAIMS_MAX {
                 return Err(Refusal::GroupSize { found: claims.len(), max: GROUP_CLAIMS_MAX });
@@ -198,13 +215,33 @@ impl Model {
                 let claims = self.resolve(hold, Step::Expire, now)?;
                 Ok(Outcome::Expired { claims: claims.into_iter().collect() })
             }
-            Command::Cancel { booking } => {
-                let claim = self.leave(booking, Step::Cancel)?;
-                self.may_leave(&claim, now)?;
-                self.bookings[index(booking)].state = State::Cancelled;
-                Ok(Outcome::Cancelled { claim: NumberedClaim { number: booking, claim } })
+            Command::Cancel { booking, by } => self.cancel(&[booking], by, now),
+            Command::CancelGroup { bookings, by } => self.cancel(bookings, by, now),
+            Command::Move { booking, to, by } => self.move_booking(booking, to, by, now),
+            Command::CheckIn { booking } => {
+                let claim = self.leave(booking, Step::CheckIn)?;
+                self.allowed(&claim, |policy, _, slot| policy.may_check_in(slot, now))?;
+                self.bookings[index(booking)].state = State::CheckedIn;
+                Ok(Outcome::CheckedIn { claim: NumberedClaim { number: booking, claim } })
             }
-            Command::Move { booking, to } => self.move_booking(booking, to, now),
+            Command::Complete { booking } => {
+                let claim = self.leave(booking, Step::Complete)?;
+                let slot = self.slots[&claim.slot].facts;
+                let party = &mut self.parties[claim.party.0 as usize];
+                *party = party.after(self.policy.given(party, &slot, claim.dose, now));
+                self.bookings[index(booking)].state = State::Completed;
+                Ok(Outcome::Completed { claim: NumberedClaim { number: booking, claim } })
+            }
+            Command::NoShow { booking } => {
+                let claim = self.leave(booking, Step::NoShow)?;
+                self.allowed(&claim, |policy, _, slot| policy.may_be_no_show(slot, now))?;
+                self.bookings[index(booking)].state = State::NoShow;
+                Ok(Outcome::NoShow { claim: NumberedClaim { number: booking, claim } })
+            }
+            Command::WalkIn { claim } => {
+                let claims = self.claim(&[claim], State::CheckedIn, TimestampMs(0), now)?;
+                Ok(Outcome::WalkedIn { claim: claims[0] })
+            }
             Command::Resize { slot, capacity } => {
                 if !self.slots.contains_key(&slot) {
                     return Err(Refusal::UnknownSlot { slot }.into());
@@ -244,7 +281,10 @@ impl Model {
             }
         }
         for claim in &sorted {
-            self.eligible(claim, now)?;
+            self.allowed(claim, |policy, party, slot| match state {
+                State::CheckedIn => policy.may_walk_in(party, slot, claim.dose, now),
+                _ => policy.may_claim(party, slot, claim.dose, now),
+            })?;
         }
         for claim in &sorted {
             self.unclaimed(claim, None)?;
@@ -272,10 +312,13 @@ impl Model {
             .collect())
     }
 
-    fn eligible(&self, claim: &Claim, now: TimestampMs) -> Result<(), ModelRefusal> {
+    fn allowed(
+        &self,
+        claim: &Claim,
+        ask: impl FnOnce(&dyn Policy, &PartyFacts, &SlotFacts) -> Result<(), PolicyRefusal>,
+    ) -> Result<(), ModelRefusal> {
         let facts = self.slots[&claim.slot].facts;
-        let decision = self.policy.may_claim(&self.parties[claim.party.0 as usize], &facts, claim.dose, now);
-        decision.map_err(|no| {
+        ask(&*self.policy, &self.parties[claim.party.0 as usize], &facts).map_err(|no| {
             Refusal::NotEligible { party: claim.party, slot: claim.slot, rule: no.rule, from: no.from }.into()
         })
     }
@@ -344,14 +387,47 @@ impl Model {
         Ok(found.claim)
     }
 
-    fn may_leave(&self, claim: &Claim, now: TimestampMs) -> Result<(), ModelRefusal> {
-        let decision = self.policy.may_leave(&self.slots[&claim.slot].facts, now);
-        decision.map_err(|no| {
-            Refusal::NotEligible { party: claim.party, slot: claim.slot, rule: no.rule, from: no.from }.into()
+    /// Several of one group, all or none.
+    fn cancel(&mut self, bookings: &[BookingNumber], by: By, now: TimestampMs) -> Result<Outcome, ModelRefusal> {
+        let mut bookings = bookings.to_vec();
+        bookings.sort_unstable();
+        if let Some(booking) = bookings.iter().copied().find(|number| index(*number) >= self.bookings.len()) {
+            return Err(Refusal::UnknownBooking { booking }.into());
+        }
+        let hold = self.bookings[index(bookings[0])].hold;
+        if let Some(booking) = bookings.iter().copied().find(|number| self.bookings[index(*number)].hold != hold) {
+            return Err(Refusal::NotOfGroup { booking, hold: BookingNumber(hold) }.into());
+        }
+        let mut claims = Vec::new();
+        for number in bookings {
+            claims.push(NumberedClaim { number, claim: self.leave(number, Step::Cancel)? });
+        }
+        for NumberedClaim { claim, .. } in &claims {
+            self.may_leave(claim, by, now)?;
+        }
+        for NumberedClaim { number, .. } in &claims {
+            self.bookings[index(*number)].state = State::Cancelled;
+        }
+        Ok(match claims[..] {
+            [claim] => Outcome::Cancelled { claim },
+            _ => Outcome::GroupCancelled { claims: claims.into_iter().collect() },
         })
     }
 
-    fn move_booking(&mut self, booking: BookingNumber, to: SlotId, now: TimestampMs) -> Result<Outcome, ModelRefusal> {
+    fn may_leave(&self, claim: &Claim, by: By, now: TimestampMs) -> Result<(), ModelRefusal> {
+        self.allowed(claim, |policy, _, slot| match by {
+            By::Holder => policy.may_leave(slot, now),
+            By::Administration => Ok(()),
+        })
+    }
+
+    fn move_booking(
+        &mut self,
+        booking: BookingNumber,
+        to: SlotId,
+        by: By,
+        now: TimestampMs,
+    ) -> Result<Outcome, ModelRefusal> {
         if !self.slots.contains_key(&to) {
             return Err(Refusal::UnknownSlot { slot: to }.into());
         }
@@ -359,9 +435,12 @@ impl Model {
         if old.slot == to {
             return Err(Refusal::SameSlot { booking, slot: to }.into());
         }
-        self.may_leave(&old, now)?;
+        self.may_leave(&old, by, now)?;
         let claim = Claim { slot: to, ..old };
-        self.eligible(&claim, now)?;
+        self.allowed(&claim, |policy, party, slot| match by {
+            By::Holder => policy.may_claim(party, slot, claim.dose, now),
+            By::Administration => policy.may_be_moved(party, slot, claim.dose, now),
+        })?;
         self.unclaimed(&claim, Some(booking))?;
         self.room(to, 1)?;
         self.bookings[index(booking)].state = State::Moved;

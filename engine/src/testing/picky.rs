@@ -7,6 +7,11 @@ use crate::ids::Dose;
 use crate::policy::{Policy, PolicyRefusal};
 use crate::units::TimestampMs;
 
+/// Before its start a slot's doors open so early.
+const DOORS_OPEN_MS: u64 = 1000;
+/// Nobody is a no-show sooner after the start.
+const GRACE_MS: u64 = 50;
+
 /// A programme with a rule about parties, one about doses and one about time.
 #[derive(Clone, Copy, Debug)]
 pub struct Picky {
@@ -25,6 +30,9 @@ impl Policy for Picky {
         if slot.dose != Dose(0) && slot.dose != dose {
             return Err(PolicyRefusal { rule: "dose", from: None });
         }
+        if dose.0 <= party.doses {
+            return Err(PolicyRefusal { rule: "given", from: None });
+        }
         if party.birth_year > 2010 && now < slot.starts_at {
             return Err(PolicyRefusal { rule: "age", from: Some(slot.starts_at) });
         }
@@ -33,6 +41,37 @@ impl Policy for Picky {
 
     fn may_leave(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
         if now >= slot.starts_at { Err(PolicyRefusal { rule: "cut_off", from: None }) } else { Ok(()) }
+    }
+
+    fn may_be_moved(
+        &self,
+        party: &PartyFacts,
+        slot: &SlotFacts,
+        dose: Dose,
+        _: TimestampMs,
+    ) -> Result<(), PolicyRefusal> {
+        self.may_claim(party, slot, dose, slot.starts_at)
+    }
+
+    fn may_walk_in(
+        &self,
+        party: &PartyFacts,
+        slot: &SlotFacts,
+        dose: Dose,
+        now: TimestampMs,
+    ) -> Result<(), PolicyRefusal> {
+        self.may_check_in(slot, now)?;
+        self.may_claim(party, slot, dose, slot.starts_at)
+    }
+
+    fn may_check_in(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
+        let from = TimestampMs(slot.starts_at.0.saturating_sub(DOORS_OPEN_MS));
+        if now < from { Err(PolicyRefusal { rule: "early", from: Some(from) }) } else { Ok(()) }
+    }
+
+    fn may_be_no_show(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
+        let from = TimestampMs(slot.starts_at.0 + GRACE_MS);
+        if now < from { Err(PolicyRefusal { rule: "grace", from: Some(from) }) } else { Ok(()) }
     }
 
     fn hold_ttl_max(&self) -> Duration {

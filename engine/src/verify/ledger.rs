@@ -3,6 +3,8 @@
 //! Begun empty, or with a snapshot's records. Those are fuzzy: up to S1 each record says for itself whether it has seen an
 //! entry, and units and live claims are counted when S1 has been passed; until then CAP-1 and PTY-1 are not judged.
 
+mod door;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -66,6 +68,7 @@ struct SlotAccount {
     booked: u64,
     open: bool,
     programme: ProgrammeId,
+    starts_at: TimestampMs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,7 +267,12 @@ impl Ledger {
             Event::Released { hold, len } => self.resolve(seq, *hold, *len, State::Released, entry.at),
             Event::Expired { hold, len } => self.resolve(seq, *hold, *len, State::Expired, entry.at),
             Event::Cancelled { booking } => self.leave(seq, *booking, State::Cancelled, None),
-            Event::Moved { from, to } => self.moved(seq, *from, to),
+            Event::GroupCancelled { hold, places, .. } => self.group_cancelled(seq, *hold, *places),
+            Event::Moved { from, to, .. } => self.moved(seq, *from, to),
+            Event::CheckedIn { booking } => drop(self.serve(seq, *booking, State::Booked, State::CheckedIn)),
+            Event::Completed { booking, given } => self.completed(seq, *booking, *given),
+            Event::NoShow { booking } => self.no_show(seq, *booking, entry.at),
+            Event::WalkedIn { claim } => self.walked_in(seq, claim),
             Event::HoldsGraced { from, until } => self.graced(seq, *from, *until),
             Event::SlotChanged { slot, capacity, open } => {
                 let account = self.slots.entry(*slot).or_default();
@@ -301,6 +309,7 @@ impl Ledger {
             let account = SlotAccount {
                 capacity: u64::from(slot.capacity.get()),
                 programme: slot.facts.programme,
+                starts_at: slot.facts.starts_at,
                 open: true,
                 ..SlotAccount::default()
             };
@@ -351,11 +360,14 @@ impl Ledger {
         self.count(seq, number, account);
     }
 
-    /// Adds a live claim to its slot's count and its party's claims.
+    /// Adds a claim that has its unit to its slot's count, and if it is live to its party's claims.
     fn count(&mut self, seq: Seq, number: BookingNumber, account: ClaimAccount) {
         let ClaimAccount { claim, programme, .. } = account;
         let slot = self.slots.entry(claim.slot).or_default();
         *(if account.state == State::Held { &mut slot.held } else { &mut slot.booked }) += 1;
+        if account.state == State::Completed {
+            return;
+        }
         self.judged.pty_1 += 1;
         if let Some(other) = self.live.insert((claim.party, programme, claim.dose), number) {
             let detail = format!(
@@ -495,7 +507,8 @@ impl Ledger {
 
     /// Counts units and live claims from the records, once all of them have come to the same entry.
     fn settle(&mut self, seq: Seq) {
-        let live = self.claims.iter().filter(|(_, account)| matches!(account.state, State::Held | State::Booked));
+        let with_unit = [State::Held, State::Booked, State::CheckedIn, State::Completed];
+        let live = self.claims.iter().filter(|(_, account)| with_unit.contains(&account.state));
         let mut live: Vec<_> = live.map(|(number, account)| (number, *account)).collect();
         live.sort_unstable_by_key(|(number, _)| *number);
         for (number, account) in live {

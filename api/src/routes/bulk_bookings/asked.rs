@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use berth_engine::{BookingNumber, Claim, Command, Idempotency, IdempotencyKey, SlotId};
+use berth_engine::{BookingNumber, By, Claim, Command, Idempotency, IdempotencyKey, SlotId};
 use serde::Deserialize;
 
 use super::super::{claims_of, parse, with_claims};
@@ -203,8 +203,8 @@ impl Asked {
             What::Hold(claims, ttl) => Command::Hold { claims, ttl: *ttl },
             What::Confirm(hold) => Command::Confirm { hold: *hold },
             What::Release(hold) => Command::Release { hold: *hold },
-            What::Cancel(booking) => Command::Cancel { booking: *booking },
-            What::Move(booking, to) => Command::Move { booking: *booking, to: *to },
+            What::Cancel(booking) => Command::Cancel { booking: *booking, by: By::Holder },
+            What::Move(booking, to) => Command::Move { booking: *booking, to: *to, by: By::Holder },
         }
     }
 }

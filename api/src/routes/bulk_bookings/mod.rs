@@ -244,6 +244,11 @@ impl Bulk {
             | Outcome::Published { .. }
             | Outcome::Noted
             | Outcome::Expired { .. }
+            | Outcome::GroupCancelled { .. }
+            | Outcome::CheckedIn { .. }
+            | Outcome::Completed { .. }
+            | Outcome::NoShow { .. }
+            | Outcome::WalkedIn { .. }
             | Outcome::SlotChanged { .. } => done,
         };
         self.lines.push(&done, submitted.seq);

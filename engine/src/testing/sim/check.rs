@@ -96,8 +96,14 @@ pub(super) fn state(engine: &Engine, model: &Model, history: &History) -> Result
         return broken("JNL-1", format!("{parties} parties where there were {}", model.parties()));
     }
     for party in (0..model.parties()).map(PartyId) {
-        let view = engine.party_bookings(party).map(|view| view.bookings).unwrap_or_default();
-        let mut found: Vec<_> = view.iter().map(|booking| (booking.number, booking.state)).collect();
+        let Some(view) = engine.party_bookings(party) else {
+            return broken("JNL-1", format!("party {party} is gone"));
+        };
+        if view.facts != model.facts(party) {
+            let (found, expected) = (view.facts, model.facts(party));
+            return broken("BKG-1", format!("party {party} is {found:?}, and should be {expected:?}"));
+        }
+        let mut found: Vec<_> = view.bookings.iter().map(|booking| (booking.number, booking.state)).collect();
         found.sort_unstable_by_key(|(number, _)| *number);
         if found != model.live(party) {
             return broken("PTY-1", format!("party {party} has {found:?}, and should have {:?}", model.live(party)));

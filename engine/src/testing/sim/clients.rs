@@ -9,7 +9,7 @@ use super::load::index;
 use super::world::World;
 use super::{Broken, broken};
 use crate::booking::State;
-use crate::command::{Claim, Outcome, Request};
+use crate::command::{By, Claim, Outcome, Request};
 use crate::engine::Engine;
 use crate::error::Refusal;
 use crate::ids::{BookingNumber, Idempotency, PartyId, SlotId};
@@ -102,7 +102,8 @@ impl World {
         let deed = match state {
             State::Held if expires_at <= now => Deed::Expire(number),
             State::Held => Deed::Release(number),
-            _ => Deed::Cancel(number),
+            State::Booked if self.random.chance(30) => Deed::NoShow(number),
+            _ => Deed::Cancel(number, By::Holder),
         };
         let asked = prepare(&life.engine, deed.clone(), None);
         let engine = Arc::clone(&life.engine);
@@ -120,7 +121,9 @@ impl World {
     pub(super) fn beside_a_caller(&mut self, life: &mut Life) -> Result<(), Broken> {
         let Some((caller, asked)) = life.caller.take() else { return Ok(()) };
         if !caller.is_over() && self.random.chance(60) {
-            let (Deed::Cancel(number) | Deed::Release(number) | Deed::Expire(number)) = asked.deed else {
+            let (Deed::Cancel(number, _) | Deed::NoShow(number) | Deed::Release(number) | Deed::Expire(number)) =
+                asked.deed
+            else {
                 unreachable!("a second caller ends a claim")
             };
             let rival = self.rival(number);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::{Claim, Command, Outcome, PartyFacts, Request, SlotSpec};
+use crate::command::{By, Claim, Command, Outcome, PartyFacts, Request, SlotSpec};
 use crate::ids::{BookingNumber, Idempotency, Seq, SlotId};
 use crate::testing::{Model, ModelRefusal, Picky};
 use crate::units::{TimestampMs, Units};
@@ -23,8 +23,13 @@ pub(super) enum Deed {
     Confirm(BookingNumber),
     Release(BookingNumber),
     Expire(BookingNumber),
-    Cancel(BookingNumber),
-    Move(BookingNumber, SlotId),
+    Cancel(BookingNumber, By),
+    CancelGroup(Vec<BookingNumber>, By),
+    Move(BookingNumber, SlotId, By),
+    CheckIn(BookingNumber),
+    Complete(BookingNumber),
+    NoShow(BookingNumber),
+    WalkIn(Claim),
     Resize(SlotId, Units),
     Open(SlotId),
     Close(SlotId),
@@ -43,8 +48,13 @@ impl Deed {
             Deed::Confirm(hold) => Command::Confirm { hold: *hold },
             Deed::Release(hold) => Command::Release { hold: *hold },
             Deed::Expire(hold) => Command::Expire { hold: *hold },
-            Deed::Cancel(booking) => Command::Cancel { booking: *booking },
-            Deed::Move(booking, to) => Command::Move { booking: *booking, to: *to },
+            Deed::Cancel(booking, by) => Command::Cancel { booking: *booking, by: *by },
+            Deed::CancelGroup(bookings, by) => Command::CancelGroup { bookings, by: *by },
+            Deed::Move(booking, to, by) => Command::Move { booking: *booking, to: *to, by: *by },
+            Deed::CheckIn(booking) => Command::CheckIn { booking: *booking },
+            Deed::Complete(booking) => Command::Complete { booking: *booking },
+            Deed::NoShow(booking) => Command::NoShow { booking: *booking },
+            Deed::WalkIn(claim) => Command::WalkIn { claim: *claim },
             Deed::Resize(slot, capacity) => Command::Resize { slot: *slot, capacity: *capacity },
             Deed::Open(slot) => Command::Open { slot: *slot },
             Deed::Close(slot) => Command::Close { slot: *slot },
@@ -56,7 +66,13 @@ impl Deed {
     pub(super) fn takes_more(&self) -> bool {
         matches!(
             self,
-            Deed::AddParties(..) | Deed::Publish(..) | Deed::Note(_) | Deed::Hold(..) | Deed::Book(_) | Deed::Move(..)
+            Deed::AddParties(..)
+                | Deed::Publish(..)
+                | Deed::Note(_)
+                | Deed::Hold(..)
+                | Deed::Book(_)
+                | Deed::WalkIn(_)
+                | Deed::Move(..)
         )
     }
 }

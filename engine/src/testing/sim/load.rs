@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::history::{Deed, History};
 use crate::booking::State;
-use crate::command::{Claim, PartyFacts, SlotFacts, SlotSpec};
+use crate::command::{By, Claim, PartyFacts, SlotFacts, SlotSpec};
 use crate::ids::{
     BookingNumber, CentreKey, Dose, Idempotency, IdempotencyKey, PartyId, PoolId, ProductId, ProgrammeId, SlotId,
 };
@@ -47,7 +47,7 @@ fn fresh(random: &mut Random, history: &History, now: TimestampMs) -> Deed {
     }
     let slot = slots[index(random, slots.len())];
     match random.below(100) {
-        0..40 => {
+        0..36 => {
             let claims = claims(random, parties, &slots);
             if random.chance(60) {
                 Deed::Hold(claims, Duration::from_millis(random.below(40_000)))
@@ -55,11 +55,16 @@ fn fresh(random: &mut Random, history: &History, now: TimestampMs) -> Deed {
                 Deed::Book(claims)
             }
         }
-        40..56 => Deed::Confirm(booking(random, history, State::Held)),
-        56..63 => Deed::Release(booking(random, history, State::Held)),
-        63..66 => Deed::Expire(booking(random, history, State::Held)),
-        66..74 => Deed::Cancel(booking(random, history, State::Booked)),
-        74..82 => Deed::Move(booking(random, history, State::Booked), slot),
+        36..50 => Deed::Confirm(booking(random, history, State::Held)),
+        50..56 => Deed::Release(booking(random, history, State::Held)),
+        56..59 => Deed::Expire(booking(random, history, State::Held)),
+        59..64 => Deed::Cancel(booking(random, history, State::Booked), by(random)),
+        64..68 => Deed::CancelGroup(group(random, history), by(random)),
+        68..74 => Deed::Move(booking(random, history, State::Booked), slot, by(random)),
+        74..76 => Deed::CheckIn(booking(random, history, State::Booked)),
+        76..78 => Deed::Complete(booking(random, history, State::CheckedIn)),
+        78..80 => Deed::NoShow(booking(random, history, State::Booked)),
+        80..82 => Deed::WalkIn(claims(random, parties, &slots)[0]),
         82..85 => Deed::Resize(slot, Units::new(small(random, 5)).unwrap_or(Units::ONE)),
         85..86 => Deed::Close(slot),
         86..88 => Deed::Open(slot),
@@ -70,12 +75,15 @@ fn fresh(random: &mut Random, history: &History, now: TimestampMs) -> Deed {
 }
 
 fn spec(random: &mut Random, now: TimestampMs) -> SlotSpec {
+    // Some begin while the run goes on, so that there is somebody at the door.
+    let soon = if random.chance(50) { 3_000 } else { 900_000 };
+    let starts_at = now.plus(Duration::from_millis(random.below(soon)));
     let facts = SlotFacts {
         programme: ProgrammeId(1 + u16::from(random.chance(20))),
         dose: Dose(u8::from(random.chance(30))),
         product: ProductId(1),
         pool: PoolId(1),
-        starts_at: now.plus(Duration::from_millis(random.below(900_000))),
+        starts_at,
     };
     let capacity = Units::new(1 + small(random, 4)).unwrap_or(Units::ONE);
     SlotSpec { centre: CentreKey(small(random, 3)), capacity, facts }
@@ -105,6 +113,29 @@ fn booking(random: &mut Random, history: &History, state: State) -> BookingNumbe
         return BookingNumber(random.below(history.model.bookings().count() as u64 + 1));
     }
     fit[index(random, fit.len())]
+}
+
+fn by(random: &mut Random) -> By {
+    if random.chance(30) { By::Administration } else { By::Holder }
+}
+
+/// Some bookings of one group; now and then one of another, or one twice.
+fn group(random: &mut Random, history: &History) -> Vec<BookingNumber> {
+    let one = booking(random, history, State::Booked);
+    let rows: Vec<_> = history.model.bookings().map(|row| (row.0, row.1, row.2)).collect();
+    let hold = rows.iter().find(|row| row.0 == one).map(|row| row.1);
+    let same = rows.iter().filter(|row| Some(row.1) == hold && (row.2 == State::Booked || random.chance(5)));
+    let mut numbers: Vec<_> = same.map(|row| row.0).collect();
+    if numbers.is_empty() || random.chance(8) {
+        numbers.push(booking(random, history, State::Booked));
+    }
+    if random.chance(50) {
+        numbers.reverse();
+    }
+    if random.chance(30) && numbers.len() > 1 {
+        numbers.pop();
+    }
+    numbers
 }
 
 pub(super) fn index(random: &mut Random, end: usize) -> usize {
