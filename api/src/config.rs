@@ -100,9 +100,9 @@ pub(crate) struct SnapshotsEntry {
 pub(crate) struct LimitsEntry {
     /// 48 bytes each. Default 300 million.
     pub(crate) parties_max: Option<u32>,
-    /// 24 bytes each and 12 in the catalogue. Default 50 million.
+    /// 32 bytes each and 12 in the catalogue. Default 50 million.
     pub(crate) slots_max: Option<u32>,
-    /// Holds and bookings ever made; 40 bytes each. Default 1 thousand million.
+    /// Holds and bookings ever made; 48 bytes each. Default 1 thousand million.
     pub(crate) bookings_max: Option<u64>,
     /// Default 32 million.
     pub(crate) idempotency_keys_max: Option<usize>,
@@ -309,7 +309,7 @@ impl Faults {
         Limits {
             parties_max: self.within("limits.parties_max", entry.parties_max, or.parties_max, 1, u32::MAX - 1),
             slots_max: self.within("limits.slots_max", entry.slots_max, or.slots_max, 1, u32::MAX - 1),
-            bookings_max: self.within("limits.bookings_max", entry.bookings_max, or.bookings_max, 1, (1 << 40) - 1),
+            bookings_max: self.within("limits.bookings_max", entry.bookings_max, or.bookings_max, 1, (1 << 39) - 2),
             idempotency_keys_max: self.within(
                 "limits.idempotency_keys_max",
                 entry.idempotency_keys_max,

@@ -73,6 +73,7 @@ codes! {
     SlotClosed CONFLICT "slot_closed" "The slot is closed",
     AlreadyClaimed CONFLICT "already_claimed" "The party already has a live claim for this dose",
     TooManyClaims CONFLICT "too_many_claims" "The party has too many live claims",
+    Hoarding CONFLICT "hoarding" "The party holds too much or lets too much expire",
     HoldExpired CONFLICT "hold_expired" "The hold has expired",
     WrongState CONFLICT "wrong_state" "The hold or booking is in another state",
     NotTheHold CONFLICT "not_the_hold" "The code is not that of the hold",
@@ -276,6 +277,15 @@ pub(crate) fn refused(refusal: &Refusal, names: &Names<'_>) -> Problem {
             Problem::new(Code::TooManyClaims, format!("party {party} has {max} live claims, the most it may have"))
                 .with("party", party)
                 .with("max", max)
+        }
+        Refusal::Hoarding { party, limit, max, from } => {
+            let (party, from) = (names.party(party), names.time(from));
+            let detail = format!("party {party} is at the limit of {max} {limit}, it may hold again from {from}");
+            Problem::new(Code::Hoarding, detail)
+                .with("party", party)
+                .with("limit", limit.as_str())
+                .with("max", max)
+                .with("from", from)
         }
         Refusal::SlotClosed { slot, counts } => {
             let slot = names.slot(slot);

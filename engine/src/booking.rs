@@ -152,12 +152,16 @@ impl Step {
 pub(crate) struct BookingCell {
     /// party 32 | slot 32
     who_where: AtomicU64,
-    /// state 8 | dose 8 | index in group 8 | group length 8 | programme 16; zero: not yet written
+    /// state 8 | dose 8 | index in group 8 | group length 8 | programme 16 | low part of the party's booking before 16; zero: not
+    /// yet written
     status: AtomicU64,
     expires_at: AtomicU64,
     /// Successor of a moved booking, or predecessor; number + 1, zero for none.
     link: AtomicU64,
     seq: AtomicU64,
+    /// The slot's booking before 40 | high part of the party's booking before 24. The slot's is number + 2, 1 for none, 0 while it is
+    /// not written yet; the party's number + 1, 0 for none.
+    chain: AtomicU64,
 }
 
 impl Default for BookingCell {
@@ -168,12 +172,20 @@ impl Default for BookingCell {
             expires_at: AtomicU64::new(0),
             link: AtomicU64::new(0),
             seq: AtomicU64::new(0),
+            chain: AtomicU64::new(0),
         }
     }
 }
 
-/// Words of a record, in a snapshot too.
+/// Words of a record in a snapshot, which has no chains: a start makes them anew.
 pub(crate) const CELL_WORDS: usize = 5;
+/// What of the status a snapshot keeps.
+const STATUS_MASK: u64 = (1 << 48) - 1;
+/// Bits of the slot's booking before.
+const CHAIN_BITS: u32 = 40;
+const CHAIN_MASK: u64 = (1 << CHAIN_BITS) - 1;
+/// Numbers end below this, so that one fits a chain and a party's place, with what else stands there.
+pub(crate) const NUMBER_BITS: u32 = 39;
 
 /// What is written when a claim gets its number.
 #[derive(Clone, Copy, Debug)]
@@ -189,9 +201,11 @@ pub(crate) struct Birth {
 
 impl BookingCell {
     /// Writes a new record. The number was given out once, so nobody else writes this cell before the
-    /// record is visible.
-    pub(crate) fn create(&self, birth: &Birth, seq: Seq) {
+    /// record is visible. `before` is the party's booking before, and the slot's is told with [`BookingCell::join_slot`].
+    pub(crate) fn create(&self, birth: &Birth, before: Option<BookingNumber>, seq: Seq) {
         let Birth { claim, .. } = birth;
+        let before = before.map_or(0, |number| number.0 + 1);
+        self.chain.store(before >> 16 << CHAIN_BITS, Relaxed);
         self.who_where.store(u64::from(claim.party.0) | u64::from(claim.slot.0) << 32, Relaxed);
         self.expires_at.store(birth.expires_at.0, Relaxed);
         self.link.store(birth.link.map_or(0, |n| n.0 + 1), Relaxed);
@@ -203,11 +217,42 @@ impl BookingCell {
             birth.group_len,
             birth.programme.0.to_le_bytes()[0],
             birth.programme.0.to_le_bytes()[1],
-            0,
-            0,
+            before.to_le_bytes()[0],
+            before.to_le_bytes()[1],
         ];
         // Release pairs with the Acquire in `is_written`: who sees a state sees the rest of the record.
         self.status.store(u64::from_le_bytes(status), Release);
+    }
+
+    /// Tells which booking of the slot comes behind this one, once its record is written and the slot names it.
+    pub(crate) fn join_slot(&self, before: Option<BookingNumber>) {
+        let chain = self.chain.load(Relaxed) | before.map_or(1, |number| number.0 + 2);
+        // Nobody else writes this word. Release orders nothing that `create` has not: the record before is found by its own status.
+        self.chain.store(chain, Release);
+    }
+
+    /// The slot's booking before; `None` while another thread is about to tell it.
+    pub(crate) fn before_in_slot(&self) -> Option<Option<BookingNumber>> {
+        let code = (self.chain.load(Acquire) & CHAIN_MASK).checked_sub(1)?;
+        Some(code.checked_sub(1).map(BookingNumber))
+    }
+
+    /// The party's booking before. Only under the party's lock.
+    pub(crate) fn before_of_party(&self) -> Option<BookingNumber> {
+        let (status, chain) = (self.status.load(Relaxed), self.chain.load(Relaxed));
+        (status >> 48 | chain >> CHAIN_BITS << 16).checked_sub(1).map(BookingNumber)
+    }
+
+    /// As [`BookingCell::join_slot`] for a restored record: another thread may write the party's part at the same time.
+    pub(crate) fn restore_in_slot(&self, before: Option<BookingNumber>) {
+        self.chain.fetch_or(before.map_or(1, |number| number.0 + 2), Relaxed);
+    }
+
+    /// The party's booking before, of a restored record.
+    pub(crate) fn restore_of_party(&self, before: Option<BookingNumber>) {
+        let before = before.map_or(0, |number| number.0 + 1);
+        self.status.fetch_or(before << 48, Relaxed);
+        self.chain.fetch_or(before >> 16 << CHAIN_BITS, Relaxed);
     }
 
     /// Changes the state. Only under the party's lock.
@@ -230,7 +275,9 @@ impl BookingCell {
     /// The record as a snapshot keeps it. Consistent only under the party's lock.
     pub(crate) fn words(&self) -> [u64; CELL_WORDS] {
         // The Acquire of `is_written`, by which the caller found the cell, orders the others.
-        [&self.status, &self.who_where, &self.expires_at, &self.link, &self.seq].map(|word| word.load(Relaxed))
+        let [who_where, expires_at, link, seq] =
+            [&self.who_where, &self.expires_at, &self.link, &self.seq].map(|word| word.load(Relaxed));
+        [self.status.load(Relaxed) & STATUS_MASK, who_where, expires_at, link, seq]
     }
 
     /// Writes a record as a snapshot kept it. Only before anybody else looks.
@@ -239,7 +286,8 @@ impl BookingCell {
         self.expires_at.store(expires_at, Relaxed);
         self.link.store(link, Relaxed);
         self.seq.store(seq, Relaxed);
-        self.status.store(status, Release);
+        self.chain.store(0, Relaxed);
+        self.status.store(status & STATUS_MASK, Release);
     }
 
     /// The entry that last changed the record.
@@ -284,7 +332,8 @@ impl BookingCell {
 
 /// All records of a cell by booking number.
 ///
-/// Kept for the life of the process: 40 bytes for every hold ever made.
+/// Kept for the life of the process: 48 bytes for every hold ever made. Two chains go through the records, from the newest to the
+/// oldest: those of a slot and those of a party.
 #[derive(Debug)]
 pub(crate) struct BookingTable {
     cells: ChunkTable<BookingCell>,
@@ -358,6 +407,40 @@ mod tests {
     }
 
     #[test]
+    fn a_record_is_48_bytes_and_its_chains_disturb_nothing() {
+        assert_eq!(size_of::<BookingCell>(), 48);
+        let last = BookingNumber((1 << NUMBER_BITS) - 3);
+        let claim = Claim { party: PartyId(1), slot: SlotId(2), dose: Dose(255) };
+        let birth = Birth {
+            state: State::Booked,
+            claim,
+            programme: ProgrammeId(u16::MAX),
+            group_index: 0,
+            group_len: 1,
+            expires_at: TimestampMs(3),
+            link: Some(last),
+        };
+        for before in [None, Some(BookingNumber(0)), Some(last)] {
+            let cell = BookingCell::default();
+            cell.create(&birth, before, Seq(4));
+            assert_eq!((cell.before_of_party(), cell.before_in_slot()), (before, None));
+            cell.join_slot(before);
+            cell.set_state(State::CheckedIn, None, Seq(5));
+            assert_eq!((cell.before_of_party(), cell.before_in_slot()), (before, Some(before)));
+            let view = cell.view(BookingNumber(9)).unwrap();
+            assert_eq!((view.state, view.programme, view.claim), (State::CheckedIn, ProgrammeId(u16::MAX), claim));
+
+            let again = BookingCell::default();
+            again.restore(cell.words());
+            assert_eq!((again.before_of_party(), again.before_in_slot()), (None, None), "a snapshot has no chains");
+            again.restore_in_slot(before);
+            again.restore_of_party(before);
+            assert_eq!((again.before_of_party(), again.before_in_slot()), (before, Some(before)));
+            assert_eq!(again.view(BookingNumber(9)), cell.view(BookingNumber(9)));
+        }
+    }
+
+    #[test]
     fn a_record_reads_back_as_written() {
         let table = BookingTable::new(10);
         let number = BookingNumber(7);
@@ -373,7 +456,7 @@ mod tests {
             link: None,
         };
         let cell = table.blank(number).unwrap();
-        cell.create(&birth, Seq(5));
+        cell.create(&birth, None, Seq(5));
         let view = table.get(number).unwrap().view(number).unwrap();
         assert_eq!((view.claim, view.programme, view.hold), (claim, ProgrammeId(0xABCD), BookingNumber(5)));
         assert_eq!((view.state, view.seq, view.link), (State::Held, Seq(5), None));

@@ -20,6 +20,8 @@ const DOMAIN_BITS: u32 = 55;
 const HALF_BITS: u32 = 28;
 const HALF_MASK: u64 = (1 << HALF_BITS) - 1;
 const ROUNDS: u64 = 8;
+/// What sets a check-in code apart from all else that is hashed with the key.
+const CHECK_IN: &[u8] = b"berth check-in code";
 /// Symbols of a code without its dashes.
 const CODE_SYMBOLS: usize = 14;
 
@@ -122,6 +124,16 @@ impl BookingCodes {
         Some(BookingNumber(value))
     }
 
+    /// The four digits said at the door, 0 to 9999. They follow from the number and the key as the code does, and not from the code: who
+    /// has read one knows nothing of the other.
+    pub(crate) fn check_in(&self, number: BookingNumber) -> u16 {
+        let mut hasher = SipHasher24::new_with_key(&self.key);
+        // Longer than what a round hashes, so that no round's answer is this one.
+        hasher.write(CHECK_IN);
+        hasher.write_u64(number.0);
+        u16::try_from(hasher.finish() % 10_000).expect("below 10000")
+    }
+
     fn permute(&self, value: u64) -> u64 {
         let (mut left, mut right) = (value >> HALF_BITS, value & HALF_MASK);
         for round in 0..ROUNDS {
@@ -179,6 +191,19 @@ mod tests {
         fn any_text_is_a_code_or_is_not_and_never_panics(text in ".{0,24}") {
             let _ = codes().decode(&text);
         }
+    }
+
+    #[test]
+    fn check_in_codes_are_spread_over_all_four_digits_and_are_the_keys() {
+        let mut seen = vec![0u32; 10_000];
+        for number in 0..100_000 {
+            seen[usize::from(codes().check_in(BookingNumber(number)))] += 1;
+        }
+        // Ten each on average: of ten thousand none stays out, and none comes up much too often.
+        assert!(seen.iter().all(|times| (1..40).contains(times)), "{:?}", seen.iter().max());
+        let other = BookingCodes::new(CellId(37), *b"fedcba9876543210");
+        let same = (0..1000).filter(|n| codes().check_in(BookingNumber(*n)) == other.check_in(BookingNumber(*n)));
+        assert!(same.count() < 10);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use arrayvec::ArrayVec;
 use parking_lot::Mutex;
 
 use crate::booking::State;
+use crate::check_in::CodeTries;
 use crate::clock::Clock;
 use crate::code::BookingCodes;
 use crate::command::{BookingView, Claim, Command, PartyFacts, Request, SlotFacts, Submitted};
@@ -104,6 +105,7 @@ pub struct Engine {
     pub(crate) marks: Arc<Watermark>,
     pub(crate) clock: Clock,
     codes: BookingCodes,
+    pub(crate) code_tries: CodeTries,
     cell: CellId,
     pub(crate) epoch: Epoch,
     pub(crate) threads: Mutex<Vec<JoinHandle<()>>>,
@@ -180,6 +182,7 @@ impl Engine {
             marks,
             clock: Clock::start(TimestampMs(0)),
             codes: BookingCodes::new(cell, code_key),
+            code_tries: CodeTries::default(),
             cell,
             epoch: Epoch(1),
             threads: Mutex::new(Vec::new()),

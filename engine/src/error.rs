@@ -5,6 +5,32 @@ use crate::ids::{BookingNumber, Dose, PartyId, ProgrammeId, SlotId};
 use crate::slot::Counts;
 use crate::units::{TimestampMs, Units};
 
+/// A limit on what one party may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoardingLimit {
+    /// Live holds at once.
+    Live,
+    /// Holds that expired within an hour.
+    ExpiredPerHour,
+}
+
+impl HoardingLimit {
+    /// The name used on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            HoardingLimit::Live => "holds_live",
+            HoardingLimit::ExpiredPerHour => "holds_expired_per_hour",
+        }
+    }
+}
+
+impl std::fmt::Display for HoardingLimit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// The rules say no. Nothing was changed and nothing was journaled.
 ///
 /// **Precedence.** When several are true at once, the answer is always the variant that stands first
@@ -143,6 +169,18 @@ pub enum Refusal {
         party: PartyId,
         /// The limit.
         max: usize,
+    },
+    /// The party holds too much, or let too many holds expire.
+    #[error("party {party} is at its limit of {max} {limit}, until {} ms", from.0)]
+    Hoarding {
+        /// The party.
+        party: PartyId,
+        /// Which limit.
+        limit: HoardingLimit,
+        /// The programme's number for it.
+        max: u16,
+        /// From when it may hold again, if nothing else happens.
+        from: TimestampMs,
     },
     /// The slot takes no new claims at present.
     #[error("slot {slot} is closed")]

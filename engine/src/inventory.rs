@@ -28,9 +28,9 @@ const BLOCK_SLOTS: u32 = 64;
 pub struct Limits {
     /// Parties; 48 bytes each. Default 300 million.
     pub parties_max: u32,
-    /// Slots; 24 bytes each. Default 50 million.
+    /// Slots; 32 bytes each. Default 50 million.
     pub slots_max: u32,
-    /// Holds and bookings ever made; 40 bytes each, kept for the life of the process. Default 1 thousand million.
+    /// Holds and bookings ever made; 48 bytes each, kept for the life of the process. Default 1 thousand million.
     pub bookings_max: u64,
     /// Idempotency keys kept. Default 32 million.
     pub idempotency_keys_max: usize,
@@ -241,10 +241,11 @@ impl Inventory {
         seq: Seq,
     ) {
         let cell = self.bookings.blank(number).expect("a number below len_max, as was checked when it was given out");
-        cell.create(birth, seq);
         let record = locked.of(birth.claim.party);
+        cell.create(birth, record.newest(), seq);
         record.add(number, birth.programme, birth.claim.dose);
         record.set_seq(seq);
+        cell.join_slot(self.slots.push(birth.claim.slot, number));
     }
 
     /// Reads the records of claims that are about to be written, one table after the other, so that the cache misses of all overlap.

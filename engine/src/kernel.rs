@@ -12,6 +12,7 @@ mod admin;
 mod claim;
 mod door;
 mod grace;
+mod hoard;
 mod resolve;
 
 use arrayvec::ArrayVec;

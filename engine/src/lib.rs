@@ -58,8 +58,10 @@ pub mod config;
 pub mod journal;
 
 pub mod backup;
+pub mod check_in;
 pub mod engine;
 mod kernel;
+pub mod listing;
 mod open;
 pub mod progress;
 mod readahead;
@@ -73,6 +75,7 @@ pub mod testing;
 pub mod verify;
 
 pub use booking::State;
+pub use check_in::{CodeTry, WRONG_CODES_MAX};
 pub use clock::Clock;
 pub use code::{BookingCode, BookingCodes};
 pub use command::{
@@ -81,14 +84,15 @@ pub use command::{
 };
 pub use config::{Config, JournalConfig, RedisConfig, RedisTls};
 pub use engine::{Engine, Note, PartyView, Stats};
-pub use error::{Failure, Refusal};
+pub use error::{Failure, HoardingLimit, Refusal};
 pub use ids::*;
 pub use inventory::Limits;
 pub use journal::directory::{CodeKey, JournalFiles, OpenError};
 pub use journal::{Ack, Ticket};
+pub use listing::BookingPage;
 pub use open::ReplayReport;
 pub use party::LIVE_CLAIMS_MAX;
-pub use policy::{AllowAll, Policy, PolicyRefusal};
+pub use policy::{AllowAll, HoldLimits, Policy, PolicyRefusal};
 pub use slot::Counts;
 pub use snapshot::{SnapshotReport, TakeError};
 pub use snapshots::SnapshotStats;

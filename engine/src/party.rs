@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayVec;
 
+use crate::booking::NUMBER_BITS;
 use crate::command::PartyFacts;
 use crate::ids::{BookingNumber, Dose, PartyId, ProgrammeId, Seq};
 use crate::slot::ChunkTable;
@@ -26,31 +27,47 @@ impl Packed {
     }
 }
 
-/// A live claim: booking number + 1, 40 bits | programme 16 | dose 8. Zero: none.
+/// A live claim, or the newest one though it has ended: booking number + 1, 39 bits | ended 1 | programme 16 | dose 8. Zero: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct LiveClaim(Packed);
+struct Place(Packed);
 
-const NUMBER_BITS: u32 = 40;
+const ENDED: u64 = 1 << NUMBER_BITS;
+const PROGRAMME_SHIFT: u32 = NUMBER_BITS + 1;
 
-impl LiveClaim {
+impl Place {
     fn new(number: BookingNumber, programme: ProgrammeId, dose: Dose) -> Self {
         assert!(number.0 + 1 < 1 << NUMBER_BITS, "booking number {number} does not fit a claim");
-        Self(Packed::new((number.0 + 1) | u64::from(programme.0) << NUMBER_BITS | u64::from(dose.0) << 56))
+        Self(Packed::new((number.0 + 1) | u64::from(programme.0) << PROGRAMME_SHIFT | u64::from(dose.0) << 56))
     }
 
+    /// What is left of a claim that has ended while it is the party's newest.
+    fn ended(number: BookingNumber) -> Self {
+        Self(Packed::new((number.0 + 1) | ENDED))
+    }
+
+    const fn is_ended(self) -> bool {
+        self.0.get() & ENDED != 0
+    }
+
+    /// The number, of one that has ended too.
     fn number(self) -> Option<BookingNumber> {
-        (self.0.get() & ((1 << NUMBER_BITS) - 1)).checked_sub(1).map(BookingNumber)
+        (self.0.get() & (ENDED - 1)).checked_sub(1).map(BookingNumber)
+    }
+
+    fn live(self) -> Option<BookingNumber> {
+        if self.is_ended() { None } else { self.number() }
     }
 
     const fn is_for(self, programme: ProgrammeId, dose: Dose) -> bool {
-        self.0.get() != 0 && self.0.get() >> NUMBER_BITS == (programme.0 as u64) | (dose.0 as u64) << 16
+        self.0.get() & (ENDED - 1) != 0
+            && self.0.get() >> NUMBER_BITS == (programme.0 as u64) << 1 | (dose.0 as u64) << 17
     }
 }
 
 /// One party. 48 bytes with its lock.
 #[derive(Debug, Default)]
 pub(crate) struct PartyRecord {
-    claims: [LiveClaim; LIVE_CLAIMS_MAX],
+    places: [Place; LIVE_CLAIMS_MAX],
     pub(crate) facts: PartyFacts,
     /// The entry that last changed this record or a booking of its.
     seq: Packed,
@@ -68,28 +85,47 @@ impl PartyRecord {
     /// The live claim for this dose, if there is one.
     // rule: PTY-1 at most one live claim per (party, programme, dose)
     pub(crate) fn live_claim(&self, programme: ProgrammeId, dose: Dose) -> Option<BookingNumber> {
-        self.claims.iter().find(|claim| claim.is_for(programme, dose))?.number()
+        self.places.iter().find(|place| place.is_for(programme, dose))?.live()
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.claims.iter().all(|claim| claim.number().is_some())
+        self.places.iter().all(|place| place.live().is_some())
     }
 
-    /// Adds a live claim. The caller has checked [`PartyRecord::live_claim`] and [`PartyRecord::is_full`].
+    /// The newest booking, live or not: the chain of all others begins there. A party's numbers ascend, for each is given out under
+    /// the party's lock.
+    pub(crate) fn newest(&self) -> Option<BookingNumber> {
+        self.places.iter().filter_map(|place| place.number()).max()
+    }
+
+    /// Adds a live claim, the newest. The caller has checked [`PartyRecord::live_claim`] and [`PartyRecord::is_full`].
     pub(crate) fn add(&mut self, number: BookingNumber, programme: ProgrammeId, dose: Dose) {
-        let free = self.claims.iter_mut().find(|claim| claim.number().is_none());
-        *free.expect("the caller checked is_full") = LiveClaim::new(number, programme, dose);
+        *self.free().expect("the caller checked is_full") = Place::new(number, programme, dose);
     }
 
-    /// Drops the claim of `number`; false if it was not live.
+    /// Notes a booking that has ended, the newest, where records come back in the order of their numbers. False if there is no
+    /// place: three live claims before it leave none, and whoever has three makes no fourth.
+    pub(crate) fn add_ended(&mut self, number: BookingNumber) -> bool {
+        self.free().map(|place| *place = Place::ended(number)).is_some()
+    }
+
+    /// The place of the one that had ended and is now not the newest any more, or an empty one.
+    fn free(&mut self) -> Option<&mut Place> {
+        let ended = self.places.iter().position(|place| place.is_ended());
+        let free = ended.or_else(|| self.places.iter().position(|place| place.number().is_none()));
+        free.map(|at| &mut self.places[at])
+    }
+
+    /// Drops the claim of `number`; false if it was not live. The newest stays as a mark.
     pub(crate) fn remove(&mut self, number: BookingNumber) -> bool {
-        let found = self.claims.iter_mut().find(|claim| claim.number() == Some(number));
-        found.map(|claim| *claim = LiveClaim::default()).is_some()
+        let left = if self.newest() == Some(number) { Place::ended(number) } else { Place::default() };
+        let found = self.places.iter_mut().find(|place| place.live() == Some(number));
+        found.map(|place| *place = left).is_some()
     }
 
     /// The live claims' numbers.
     pub(crate) fn numbers(&self) -> ArrayVec<BookingNumber, LIVE_CLAIMS_MAX> {
-        self.claims.iter().filter_map(|claim| claim.number()).collect()
+        self.places.iter().filter_map(|place| place.live()).collect()
     }
 }
 
@@ -172,5 +208,30 @@ mod tests {
         assert!(record.remove(big));
         assert!(!record.remove(big));
         assert_eq!(record.live_claim(ProgrammeId(u16::MAX), Dose(255)), None);
+        assert_eq!(record.newest(), Some(big), "it is the newest all the same");
+    }
+
+    /// Whatever begins and ends: the newest is known, and no live claim is lost to its mark.
+    #[test]
+    fn the_newest_booking_is_known_though_it_has_ended() {
+        let mut random = crate::testing::random::Random::new(7);
+        for _ in 0..200 {
+            let (mut record, mut live, mut newest) = (PartyRecord::default(), Vec::new(), None);
+            for number in (0..30).map(BookingNumber) {
+                if live.len() < LIVE_CLAIMS_MAX && random.chance(60) {
+                    record.add(number, ProgrammeId(1), Dose(u8::try_from(number.0).unwrap()));
+                    live.push(number);
+                    newest = Some(number);
+                } else if !live.is_empty() {
+                    let at = usize::try_from(random.below(live.len() as u64)).unwrap();
+                    assert!(record.remove(live.swap_remove(at)));
+                }
+                assert_eq!((record.newest(), record.is_full()), (newest, live.len() == LIVE_CLAIMS_MAX));
+                let mut found = record.numbers();
+                found.sort_unstable();
+                live.sort_unstable();
+                assert_eq!(found[..], live[..]);
+            }
+        }
     }
 }

@@ -16,6 +16,15 @@ pub struct PolicyRefusal {
     pub from: Option<TimestampMs>,
 }
 
+/// How much one party may hold, in one programme. 0: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HoldLimits {
+    /// Live holds at once.
+    pub live_max: u16,
+    /// Holds that expired within the last hour.
+    pub expired_per_hour_max: u16,
+}
+
 /// The programme's rules as pure functions of what they are given.
 ///
 /// Called with party locks held: an implementation must not block, must not call the engine and must
@@ -92,6 +101,12 @@ pub trait Policy: Send + Sync + 'static {
     fn given(&self, party: &PartyFacts, slot: &SlotFacts, dose: Dose, now: TimestampMs) -> Given {
         let day = u16::try_from(now.0 / 86_400_000).unwrap_or(u16::MAX);
         Given { doses: party.doses.max(dose.0), product: slot.product, day }
+    }
+
+    /// How much one party may hold. Without another answer, as much as one live claim for each dose allows.
+    // rule: HLD-2
+    fn hold_limits(&self) -> HoldLimits {
+        HoldLimits::default()
     }
 
     /// The longest a hold may live. The engine caps what a caller asks for.

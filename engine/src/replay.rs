@@ -4,6 +4,7 @@
 //! an error: no crash can have written it.
 
 mod keys;
+mod settle;
 
 use arrayvec::ArrayVec;
 
@@ -184,7 +185,7 @@ impl<'a> Replayer<'a> {
         let cell = inventory.bookings.blank(number).filter(|_| number.0 < inventory.bookings.len_max());
         let cell = cell.ok_or_else(|| format!("booking {number} is over the limit"))?;
         let programme = facts.programme;
-        cell.create(&Birth { state, claim, programme, group_index, group_len, expires_at, link }, seq);
+        cell.create(&Birth { state, claim, programme, group_index, group_len, expires_at, link }, None, seq);
         inventory.next_booking.fetch_max(number.0 + 1, Relaxed);
         Ok(())
     }
@@ -202,20 +203,7 @@ impl<'a> Replayer<'a> {
 
     /// Counts the units and the parties' claims from the records, once all of them have come to the same entry.
     fn settle(&mut self) -> Result<(), String> {
-        if self.span.take().is_none() {
-            return Ok(());
-        }
-        let inventory = self.inventory;
-        let end = inventory.bookings_end();
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-        let part = end.div_ceil(threads).max(1 << 14);
-        let parts = (0..end).step_by(usize::try_from(part).map_err(|_| "too many bookings")?);
-        // Units and claims are counts: the order in which they are added does not matter.
-        std::thread::scope(|scope| {
-            let running: Vec<_> =
-                parts.map(|from| scope.spawn(move || settle_part(inventory, from..end.min(from + part)))).collect();
-            running.into_iter().try_for_each(|part| part.join().expect("counting does not panic"))
-        })
+        if self.span.take().is_none() { Ok(()) } else { settle::settle(self.inventory) }
     }
 
     fn change(&mut self, seq: Seq, change: Change<'_>) -> Result<(), String> {
@@ -462,36 +450,6 @@ impl<'a> Replayer<'a> {
             None => Err(format!("BKG-1: booking {number} is {state}, it cannot become {}", step.row().1)),
         }
     }
-}
-
-fn settle_part(inventory: &Inventory, numbers: std::ops::Range<u64>) -> Result<(), String> {
-    for number in numbers.map(BookingNumber) {
-        let Some(view) = inventory.bookings.get(number).and_then(|cell| cell.view(number)) else { continue };
-        let Claim { party, slot, dose } = view.claim;
-        let mut record = inventory.parties.lock(party).ok_or_else(|| format!("party {party} is unknown"))?;
-        let newest = record.seq().max(view.seq);
-        record.set_seq(newest);
-        if !view.state.has_unit() {
-            continue;
-        }
-        if view.state.is_live() {
-            if let Some(other) = record.live_claim(view.programme, dose) {
-                return Err(format!("PTY-1: party {party} has the live claims {other} and {number}"));
-            }
-            if record.is_full() {
-                return Err(format!("party {party} has no room for another live claim"));
-            }
-            record.add(number, view.programme, dose);
-        }
-        drop(record);
-        let word = inventory.slots.word(slot).ok_or_else(|| format!("slot {slot} is unknown"))?;
-        let units = Units::ONE;
-        let took = if view.state == State::Held { word.replay_hold(units) } else { word.replay_book(units) };
-        if let Take::Full(counts) | Take::Closed(counts) = took {
-            return Err(format!("CAP-1: slot {slot} has no room for booking {number}: {counts}"));
-        }
-    }
-    Ok(())
 }
 
 /// What a step does to the units of a slot, if anything.

@@ -6,6 +6,7 @@
 #![cfg(shuttle)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,35 @@ fn cell() -> (Arc<Engine>, Vec<SlotId>) {
     (Arc::new(engine), slots)
 }
 
+/// The numbers that a slot lists, page by page; none twice.
+fn listed(engine: &Engine, slot: SlotId) -> BTreeSet<BookingNumber> {
+    let (mut all, mut after) = (BTreeSet::new(), None);
+    loop {
+        let page = engine.slot_bookings(slot, after, 2).unwrap();
+        for view in &page.bookings {
+            assert!(view.claim.slot == slot && all.insert(view.number), "{} stands twice", view.number);
+        }
+        let Some(next) = page.next else { return all };
+        after = Some(next);
+    }
+}
+
+/// Every record is in its slot's chain and in its party's, whoever raced whom.
+fn prove_chains(engine: &Engine, slots: &[SlotId]) {
+    let (mut by_slot, mut by_party) = (BTreeSet::new(), BTreeSet::new());
+    for slot in slots {
+        by_slot.extend(listed(engine, *slot));
+    }
+    for party in (0..4).map(PartyId) {
+        let page = engine.party_history(party, None, usize::MAX).unwrap();
+        assert!(page.bookings.windows(2).all(|pair| pair[0].number > pair[1].number), "newest first");
+        by_party.extend(page.bookings.iter().map(|view| view.number));
+    }
+    let mut all = BTreeSet::new();
+    engine.for_each_booking(&mut |view| drop(all.insert(view.number)));
+    assert_eq!((&by_slot, &by_party), (&all, &all));
+}
+
 /// Proves every prefix, and that the words agree with the books at rest.
 fn prove(engine: &Engine, slots: &[SlotId]) {
     let mut ledger = Ledger::new(Duration::from_secs(60));
@@ -61,6 +91,7 @@ fn prove(engine: &Engine, slots: &[SlotId]) {
         let (capacity, held, booked) = ledger.slot(*slot).unwrap();
         assert_eq!((u64::from(found.0), u64::from(found.1), u64::from(found.2)), (capacity, held, booked), "CAP-1");
     }
+    prove_chains(engine, slots);
 }
 
 fn claim(party: u32, slot: SlotId) -> Claim {
@@ -90,7 +121,8 @@ fn act(engine: &Engine, slots: &[SlotId]) {
     let party = rng.gen_range(0..3);
     let ttl = Duration::from_secs(60);
     let claims = [claim(party, slot), claim(3, slots[0])];
-    match rng.gen_range(0..7) {
+    match rng.gen_range(0..8) {
+        4 => drop(listed(engine, slot)),
         0 => drop(submit(engine, Command::Book { claims: &claims[..1] }, NOW)),
         2 => at_the_door(engine, claims[0], rng.gen_range(0..3)),
         3 => {

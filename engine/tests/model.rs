@@ -120,6 +120,7 @@ proptest! {
     // rule: CAP-3
     // rule: PTY-1
     // rule: HLD-1
+    // rule: HLD-2
     // rule: HLD-4
     // rule: BKG-1
     // rule: BKG-2

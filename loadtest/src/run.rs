@@ -408,6 +408,8 @@ booking_horizon_days = 60
 booking_cutoff_minutes = 0
 cancel_cutoff_minutes = 0
 doses_in_order = false
+holds_live_max = 0
+holds_expired_per_hour_max = 0
 products = [
   {{ id = "covishield", name = "Covishield", doses = 2 }},
   {{ id = "covaxin", name = "Covaxin", doses = 2 }},

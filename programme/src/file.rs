@@ -37,6 +37,13 @@ pub struct ProgrammeFile {
     /// late finds the unit given away; too long and nobody is left at the door to have it.
     #[serde(default = "no_show_grace_minutes")]
     pub no_show_grace_minutes: u32,
+    /// Live holds that one party may have at once. 0 to 100; 0 for no limit but one live claim for each dose; default 2.
+    #[serde(default = "holds_live_max")]
+    pub holds_live_max: u16,
+    /// Holds that one party may let expire within an hour before it has to wait. 0 to 100; 0 for no limit; default 5. Without it
+    /// a handful of people can keep units from everybody by holding them again and again.
+    #[serde(default = "holds_expired_per_hour_max")]
+    pub holds_expired_per_hour_max: u16,
     /// Whether a dose can be claimed only by who has had the one before. Default true. A platform that keeps no record of the
     /// doses given elsewhere says false.
     #[serde(default = "doses_in_order")]
@@ -105,12 +112,21 @@ pub enum ProgrammeFileError {
 
 const WEEK_MINUTES: u32 = 7 * 24 * 60;
 const DAY_MINUTES: u32 = 24 * 60;
+const HOLDS_MAX: u64 = 100;
 const GAP_DAYS_MAX: u16 = 3650;
 const LIST_LEN_MAX: usize = 200;
 const DOSES_MAX: u8 = 10;
 
 const fn no_show_grace_minutes() -> u32 {
     30
+}
+
+const fn holds_live_max() -> u16 {
+    2
+}
+
+const fn holds_expired_per_hour_max() -> u16 {
+    5
 }
 
 const fn doses_in_order() -> bool {
@@ -151,6 +167,8 @@ impl ProgrammeFile {
         within("booking_cutoff_minutes", self.booking_cutoff_minutes.into(), 0, WEEK_MINUTES.into());
         within("cancel_cutoff_minutes", self.cancel_cutoff_minutes.into(), 0, WEEK_MINUTES.into());
         within("no_show_grace_minutes", self.no_show_grace_minutes.into(), 0, DAY_MINUTES.into());
+        within("holds_live_max", self.holds_live_max.into(), 0, HOLDS_MAX);
+        within("holds_expired_per_hour_max", self.holds_expired_per_hour_max.into(), 0, HOLDS_MAX);
         within("products", self.products.len() as u64, 1, LIST_LEN_MAX as u64);
         within("pools", self.pools.len() as u64, 1, LIST_LEN_MAX as u64);
 
@@ -236,6 +254,8 @@ mod tests {
             .replace("group_claims_max = 4", "group_claims_max = 17")
             .replace("id = \"covaxin\"", "id = \"covishield\"")
             .replace("no_show_grace_minutes = 30", "no_show_grace_minutes = 1441")
+            .replace("holds_live_max = 2", "holds_live_max = 101")
+            .replace("holds_expired_per_hour_max = 5", "holds_expired_per_hour_max = 101")
             .replace("gap_days_min = 28", "gap_days_min = 3651")
             .replace("dose = 2", "dose = 9");
         let faults = ProgrammeFile::parse(&text).unwrap().validate().unwrap_err();
@@ -245,6 +265,8 @@ mod tests {
             "hold_seconds",
             "group_claims_max",
             "no_show_grace_minutes",
+            "holds_live_max",
+            "holds_expired_per_hour_max",
             "products[0].gap_days_min",
             "products[1].id",
             "products[1].gap_days_min",

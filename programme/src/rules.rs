@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use berth_engine::{Dose, Given, PartyFacts, Policy, PolicyRefusal, ProgrammeId, SlotFacts, TimestampMs};
+use berth_engine::{Dose, Given, HoldLimits, PartyFacts, Policy, PolicyRefusal, ProgrammeId, SlotFacts, TimestampMs};
 
 use crate::programme::Programme;
 
@@ -93,6 +93,11 @@ impl Policy for Programme {
 
     fn may_leave(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
         if too_late(slot.starts_at, self.file().cancel_cutoff_minutes, now) { no(CANCEL_CUTOFF) } else { Ok(()) }
+    }
+
+    fn hold_limits(&self) -> HoldLimits {
+        let file = self.file();
+        HoldLimits { live_max: file.holds_live_max, expired_per_hour_max: file.holds_expired_per_hour_max }
     }
 
     fn hold_ttl_max(&self) -> Duration {
@@ -256,6 +261,18 @@ mod tests {
         assert_eq!(india.may_be_no_show(&slot, from), Ok(()));
         let early = PolicyRefusal { rule: NO_SHOW_GRACE, from: Some(from) };
         assert_eq!(india.may_be_no_show(&slot, TimestampMs(from.0 - 1)), Err(early));
+    }
+
+    // rule: HLD-2
+    #[test]
+    fn the_limits_on_holds_are_the_files() {
+        let limits = HoldLimits { live_max: 2, expired_per_hour_max: 5 };
+        assert_eq!(india().hold_limits(), limits);
+        let text = include_str!("../../programmes/india-2021.toml");
+        let without = text.replace("holds_live_max = 2\n", "").replace("holds_expired_per_hour_max = 5\n", "");
+        assert_eq!(Programme::from_toml(&without).unwrap().hold_limits(), limits, "the defaults");
+        let none = text.replace("holds_live_max = 2", "holds_live_max = 0");
+        assert_eq!(Programme::from_toml(&none).unwrap().hold_limits().live_max, 0);
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Engine {
                 .map_err(|party| Refusal::UnknownParty { party })
         };
         let mut locked = lock()?;
-        self.judge(claims, context.now, &mut locked)?;
+        self.judge(claims, birth, context.now, &mut locked)?;
         let demand = demand(claims.iter().map(|claim| claim.slot));
 
         if cfg!(berth_fault = "unlock_before_append") {
@@ -118,7 +118,7 @@ impl Engine {
     }
 
     /// Step 4, refusals in their documented order; within one, the lowest party number first.
-    fn judge(&self, claims: &[Claim], now: TimestampMs, locked: &mut Locked<'_>) -> Result<(), No> {
+    fn judge(&self, claims: &[Claim], birth: Birth, now: TimestampMs, locked: &mut Locked<'_>) -> Result<(), No> {
         let mut sorted: Claims = claims.iter().copied().collect();
         sorted.sort_unstable_by_key(|claim| claim.party);
         for claim in &sorted {
@@ -134,6 +134,9 @@ impl Engine {
         }
         for claim in &sorted {
             self.judge_room(claim.party, locked)?;
+        }
+        if let Birth::Held { .. } = birth {
+            sorted.iter().try_for_each(|claim| self.judge_hoarding(claim, now, locked))?;
         }
         Ok(())
     }

@@ -4,9 +4,9 @@ use std::sync::OnceLock;
 
 use super::word::{Counts, SlotWord};
 use crate::command::SlotFacts;
-use crate::ids::{Dose, PoolId, ProductId, ProgrammeId, SlotId};
+use crate::ids::{BookingNumber, Dose, PoolId, ProductId, ProgrammeId, SlotId};
 use crate::sync::atomic::AtomicU64;
-use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::units::{TimestampMs, Units};
 
 /// Elements per chunk. Tiny under a model checker, where every cell is a heavy object.
@@ -38,17 +38,19 @@ impl<T: Default> ChunkTable<T> {
     }
 }
 
-/// What is fixed about a slot, packed. Written once before its word is published.
+/// What is fixed about a slot, packed, and written once before its word is published; and where the chain of its bookings begins.
 #[derive(Debug)]
 struct FactsCell {
     /// programme 16 | dose 8 | product 8 | pool 8 | changed 1 | unused 23
     attributes: AtomicU64,
     starts_at: AtomicU64,
+    /// The newest hold or booking of the slot: number + 1, zero for none. The others are chained behind it.
+    newest: AtomicU64,
 }
 
 impl Default for FactsCell {
     fn default() -> Self {
-        Self { attributes: AtomicU64::new(0), starts_at: AtomicU64::new(0) }
+        Self { attributes: AtomicU64::new(0), starts_at: AtomicU64::new(0), newest: AtomicU64::new(0) }
     }
 }
 
@@ -117,6 +119,18 @@ impl SlotTable {
     /// Whether [`SlotTable::mark_changed`] was called. Only under the engine's administrative lock.
     pub(crate) fn is_changed(&self, slot: SlotId) -> bool {
         self.facts.get(slot.0 as usize).is_some_and(|cell| cell.attributes.load(Relaxed) & CHANGED != 0)
+    }
+
+    /// Makes `number`, whose record is written, the slot's newest; returns which was before. Nothing of a slot that was never made.
+    pub(crate) fn push(&self, slot: SlotId, number: BookingNumber) -> Option<BookingNumber> {
+        // Release: who finds the number here finds its record written. Acquire: so is that of the one before.
+        let before = self.facts.get(slot.0 as usize)?.newest.swap(number.0 + 1, AcqRel);
+        before.checked_sub(1).map(BookingNumber)
+    }
+
+    /// The newest hold or booking of the slot.
+    pub(crate) fn newest(&self, slot: SlotId) -> Option<BookingNumber> {
+        self.facts.get(slot.0 as usize)?.newest.load(Acquire).checked_sub(1).map(BookingNumber)
     }
 
     /// Makes the chunk of `slot`; false past the table's maximum.

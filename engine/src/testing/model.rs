@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::booking::{State, Step};
 use crate::command::{By, Claim, Command, GROUP_CLAIMS_MAX, NumberedClaim, Outcome, PartyFacts, Request, SlotFacts};
-use crate::error::Refusal;
+use crate::error::{HoardingLimit, Refusal};
 use crate::ids::{BookingNumber, Dose, Idempotency, IdempotencyKey, PartyId, ProgrammeId, SlotId};
 use crate::party::LIVE_CLAIMS_MAX;
 use crate::policy::{Policy, PolicyRefusal};
@@ -143,6 +143,14 @@ impl Model {
     /// Every idempotency key that has had an effect, with the outcome it stands for, in no order.
     pub fn keys(&self) -> impl Iterator<Item = (IdempotencyKey, &Outcome)> + '_ {
         self.keys.iter().map(|(key, (_, outcome))| (*key, outcome))
+    }
+
+    /// Every hold and booking ever made that `which` is about, newest first.
+    pub fn history(&self, which: impl Fn(&Claim) -> bool) -> Vec<BookingNumber> {
+        let own = (0u64..).zip(&self.bookings).filter(|(_, booking)| which(&booking.claim));
+        let mut numbers: Vec<_> = own.map(|(number, _)| BookingNumber(number)).collect();
+        numbers.reverse();
+        numbers
     }
 
     /// What the policy knows of a party.
@@ -294,6 +302,11 @@ impl Model {
                 return Err(Refusal::TooManyClaims { party: claim.party, max: LIVE_CLAIMS_MAX }.into());
             }
         }
+        if state == State::Held {
+            for claim in &sorted {
+                self.no_hoarding(claim, now)?;
+            }
+        }
         let mut wanted: BTreeMap<SlotId, u32> = BTreeMap::new();
         for claim in claims {
             *wanted.entry(claim.slot).or_default() += 1;
@@ -310,6 +323,38 @@ impl Model {
             .zip(claims)
             .map(|(number, claim)| NumberedClaim { number, claim: *claim })
             .collect())
+    }
+
+    // rule: HLD-2
+    fn no_hoarding(&self, claim: &Claim, now: TimestampMs) -> Result<(), ModelRefusal> {
+        const HOUR_MS: u64 = 3_600_000;
+        let (party, limits) = (claim.party, self.policy.hold_limits());
+        let longest = u64::try_from(self.policy.hold_ttl_max().as_millis()).expect("a model's holds are short");
+        let programme = |slot: SlotId| self.slots[&slot].facts.programme;
+        let of_party = self.bookings.iter().rev().filter(|booking| booking.claim.party == party);
+        let recent: Vec<_> = of_party
+            .take_while(|booking| booking.expires_at.0 == 0 || booking.expires_at.0 + HOUR_MS + longest >= now.0)
+            .filter(|booking| programme(booking.claim.slot) == programme(claim.slot))
+            .collect();
+        let live = recent.iter().filter(|booking| booking.state == State::Held && booking.expires_at > now);
+        let live: Vec<_> = live.map(|booking| booking.expires_at).collect();
+        if limits.live_max > 0 && live.len() >= usize::from(limits.live_max) {
+            let from = live.into_iter().min().unwrap_or_default();
+            let (limit, max) = (HoardingLimit::Live, limits.live_max);
+            return Err(Refusal::Hoarding { party, limit, max, from }.into());
+        }
+        let expired = recent.iter().filter(|booking| {
+            let over = booking.state == State::Expired || booking.state == State::Held;
+            over && booking.expires_at <= now && now.0 < booking.expires_at.0 + HOUR_MS
+        });
+        let max = usize::from(limits.expired_per_hour_max);
+        let newest: Vec<_> = expired.map(|booking| booking.expires_at.0).take(max).collect();
+        if let Some(oldest) = newest.iter().min().filter(|_| newest.len() == max) {
+            let (limit, max, from) =
+                (HoardingLimit::ExpiredPerHour, limits.expired_per_hour_max, TimestampMs(oldest + HOUR_MS));
+            return Err(Refusal::Hoarding { party, limit, max, from }.into());
+        }
+        Ok(())
     }
 
     fn allowed(

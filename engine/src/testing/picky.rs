@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::command::{PartyFacts, SlotFacts};
 use crate::ids::Dose;
-use crate::policy::{Policy, PolicyRefusal};
+use crate::policy::{HoldLimits, Policy, PolicyRefusal};
 use crate::units::TimestampMs;
 
 /// Before its start a slot's doors open so early.
@@ -72,6 +72,10 @@ impl Policy for Picky {
     fn may_be_no_show(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
         let from = TimestampMs(slot.starts_at.0 + GRACE_MS);
         if now < from { Err(PolicyRefusal { rule: "grace", from: Some(from) }) } else { Ok(()) }
+    }
+
+    fn hold_limits(&self) -> HoldLimits {
+        HoldLimits { live_max: 2, expired_per_hour_max: 3 }
     }
 
     fn hold_ttl_max(&self) -> Duration {

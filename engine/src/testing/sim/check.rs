@@ -7,12 +7,14 @@ use std::time::Duration;
 use super::history::History;
 use super::{Broken, broken};
 use crate::engine::Engine;
-use crate::ids::{CellId, PartyId, Seq, SlotId};
+use crate::error::Refusal;
+use crate::ids::{BookingNumber, CellId, PartyId, Seq, SlotId};
 use crate::journal::entry::Entry;
 use crate::journal::frame::Frame;
 use crate::journal::reader::{ReadError, Tail, log_start, read_directory, segments};
 use crate::journal::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::journal::storage::Storage;
+use crate::listing::BookingPage;
 use crate::testing::Model;
 use crate::verify::Ledger;
 
@@ -109,6 +111,7 @@ pub(super) fn state(engine: &Engine, model: &Model, history: &History) -> Result
             return broken("PTY-1", format!("party {party} has {found:?}, and should have {:?}", model.live(party)));
         }
     }
+    chains(engine, model)?;
     for (number, hold, state, claim, expires_at) in model.bookings() {
         let found = engine.booking(number).map(|view| (view.hold, view.state, view.claim, view.expires_at));
         if found != Some((hold, state, claim, expires_at)) {
@@ -127,6 +130,36 @@ pub(super) fn state(engine: &Engine, model: &Model, history: &History) -> Result
         if found != expected {
             let what = format!("key {:?} stands for {found:?}, and should for {expected:?}", idempotency.key);
             return broken("IDM-1", what);
+        }
+    }
+    Ok(())
+}
+
+/// Slots and parties list all that they ever had, newest first, whatever the length of a page.
+fn chains(engine: &Engine, model: &Model) -> Result<(), Broken> {
+    let told = |pages: &dyn Fn(Option<BookingNumber>) -> Result<BookingPage, Refusal>| {
+        let (mut numbers, mut after) = (Vec::new(), None);
+        while let Ok(page) = pages(after) {
+            numbers.extend(page.bookings.iter().map(|view| view.number));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        numbers
+    };
+    for slot in model.slots() {
+        let (found, expected) =
+            (told(&|after| engine.slot_bookings(slot, after, 3)), model.history(|claim| claim.slot == slot));
+        if found != expected {
+            return broken("BKG-1", format!("slot {slot} lists {found:?}, and should {expected:?}"));
+        }
+    }
+    for party in (0..model.parties()).map(PartyId) {
+        let (found, expected) =
+            (told(&|after| engine.party_history(party, after, 2)), model.history(|claim| claim.party == party));
+        if found != expected {
+            return broken("BKG-1", format!("party {party} lists {found:?}, and should {expected:?}"));
         }
     }
     Ok(())

@@ -67,6 +67,7 @@ impl World {
                     (Ok(_), Err(ModelRefusal::Full(..))) => "CAP-1",
                     (Err(Refusal::Full { .. }), Ok(_)) => "CAP-2",
                     (Ok(_), Err(ModelRefusal::Exactly(Refusal::AlreadyClaimed { .. }))) => "PTY-1",
+                    (Ok(_), Err(ModelRefusal::Exactly(Refusal::Hoarding { .. }))) => "HLD-2",
                     _ => "BKG-1",
                 };
                 let found = &submitted.result;
