@@ -251,8 +251,8 @@ impl Entry {
         };
         let claims = |value: &Value| serde_json::from_value::<Vec<EntryClaim>>(value.clone()).unwrap_or_default();
         match entry.kind.as_str() {
-            "held" | "booked" => entry.claims = claims(&value["claims"]),
-            "moved" => {
+            "held" | "booked" | "walked_in" => entry.claims = claims(&value["claims"]),
+            "moved" | "reassigned" => {
                 entry.claims = match &value["to"] {
                     to @ Value::Object(_) => serde_json::from_value(to.clone()).into_iter().collect(),
                     _ => claims(&value["claims"]),
@@ -275,7 +275,7 @@ impl Entry {
             "slot_changed" => entry.capacities = capacity_of(&value).into_iter().collect(),
             _ => entry.changes = codes_of(&value),
         }
-        let needs = matches!(entry.kind.as_str(), "held" | "booked" | "moved");
+        let needs = matches!(entry.kind.as_str(), "held" | "booked" | "walked_in" | "moved" | "reassigned");
         if needs && entry.claims.is_empty() {
             return Err(format!("entry {} is {} and names no claims", entry.seq, entry.kind));
         }

@@ -82,8 +82,12 @@ impl<'a> Walk<'a> {
             "confirmed" => self.turn(entry, &["held"], "booked"),
             "released" => self.turn(entry, &["held"], "released"),
             "expired" => self.turn(entry, &["held"], "expired"),
-            "cancelled" => self.turn(entry, &["booked"], "cancelled"),
-            "moved" => {
+            "cancelled" | "group_cancelled" => self.turn(entry, &["booked"], "cancelled"),
+            "no_show" => self.turn(entry, &["booked"], "no_show"),
+            "checked_in" => self.turn(entry, &["booked"], "checked_in"),
+            "completed" => self.turn(entry, &["checked_in"], "completed"),
+            "walked_in" => self.claim(entry, "checked_in", evidence),
+            "moved" | "reassigned" => {
                 // One entry, both at once: the old place is given back only because the new one is taken, and between
                 // the two the person has no second claim.
                 self.turn(entry, &["booked"], "moved");
@@ -143,19 +147,22 @@ impl<'a> Walk<'a> {
                 let what = format!("code {code} becomes {to}, having been {}", was.unwrap_or("never given out"));
                 self.findings.push((entry.seq, what));
             }
-            let live = matches!(was, Some("held" | "booked"));
+            let live = matches!(was, Some("held" | "booked" | "checked_in"));
             self.states.insert(code, (to, entry.seq));
-            if to != "booked"
+            if !matches!(to, "booked" | "checked_in")
                 && live
                 && let Some(claim) = self.claims.get(code).copied()
             {
-                self.give_back(code, claim);
+                self.end(code, claim, to);
             }
         }
     }
 
-    fn give_back(&mut self, code: &str, claim: &'a EntryClaim) {
-        if let Some(taken) = self.taken.get_mut(claim.slot.as_str()) {
+    fn end(&mut self, code: &str, claim: &'a EntryClaim, to: &str) {
+        // Who was served has used the unit up.
+        if to != "completed"
+            && let Some(taken) = self.taken.get_mut(claim.slot.as_str())
+        {
             *taken = taken.saturating_sub(1);
         }
         let person = (claim.party.as_str(), claim.dose);
@@ -215,6 +222,30 @@ mod tests {
         scene.entry_turn(3, "expired", "A");
         let found = broken(&scene, Promise::Journal);
         assert_eq!(found, ["at journal entry 2: slot s1.1 has 2 claims and a capacity of 1"]);
+    }
+
+    #[test]
+    fn at_the_door_a_unit_goes_back_or_is_used_up() {
+        let served = |scene: &mut Scene| {
+            scene.capacity("s1.1", 1).entry_held(1, "A", "p1.1", "s1.1").entry_turn(2, "confirmed", "A");
+            scene.entry_turn(3, "checked_in", "A").entry_turn(4, "completed", "A");
+        };
+        let mut scene = Scene::new();
+        served(&mut scene);
+        scene.entry_held(5, "B", "p1.1", "s1.2");
+        assert_eq!(broken(&scene, Promise::Journal), [""; 0], "it is no live claim any more");
+        let mut scene = Scene::new();
+        served(&mut scene);
+        scene.entry_held(5, "B", "p1.2", "s1.1");
+        let found = broken(&scene, Promise::Journal);
+        assert_eq!(found, ["at journal entry 5: slot s1.1 has 2 claims and a capacity of 1"]);
+
+        let mut scene = Scene::new();
+        scene.capacity("s1.1", 1).entry_held(1, "A", "p1.1", "s1.1").entry_turn(2, "confirmed", "A");
+        scene.entry_turn(3, "no_show", "A").entry_held(4, "B", "p1.2", "s1.1");
+        assert_eq!(broken(&scene, Promise::Journal), [""; 0]);
+        scene.entry_turn(5, "completed", "B");
+        assert!(broken(&scene, Promise::Journal)[0].contains("becomes completed, having been held"));
     }
 
     #[test]
