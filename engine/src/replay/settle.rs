@@ -14,7 +14,7 @@ use crate::slot::Take;
 use crate::units::Units;
 
 /// Records whose parties or slots are read together before they are changed, so that the cache misses overlap.
-const WARM: u64 = 128;
+const WARM: usize = 128;
 /// Neighbours are one thread's: they share cache lines.
 const NEIGHBOURS: u32 = 64;
 
@@ -110,13 +110,13 @@ fn scan(
     let end = inventory.bookings_end();
     let mut from = 0;
     while from < end {
-        let to = end.min(from + WARM);
+        let to = end.min(from + WARM as u64);
         let own = |number| {
             let cell = inventory.bookings.get(number)?;
             let view = cell.view(number)?;
             has(&view.claim).then_some((cell, view))
         };
-        let found: ArrayVec<_, { WARM as usize }> = (from..to).map(BookingNumber).filter_map(own).collect();
+        let found: ArrayVec<_, WARM> = (from..to).map(BookingNumber).filter_map(own).collect();
         std::hint::black_box(found.iter().fold(false, |read, (_, view)| read ^ warm(&view.claim)));
         found.iter().try_for_each(|(cell, view)| each(cell, view))?;
         from = to;
