@@ -9,13 +9,15 @@ use berth_engine::{CellId, Epoch};
 use berth_programme::Campaign;
 use tokio::sync::{Semaphore, watch};
 
-use crate::access::Access;
+use crate::access::{Access, Accounts, AccountsConfig};
 use crate::ack::AckMode;
 use crate::admission::{Admission, Settings as AdmissionSettings};
+use crate::audit::Audit;
 use crate::events::Events;
 use crate::log::AccessLog;
 use crate::metrics::Metrics;
 use crate::openapi::{self, Document};
+use crate::rates::{Rates, RatesConfig};
 use crate::snapshots::SnapshotPolicy;
 use crate::trace::Traces;
 use crate::wire::Names;
@@ -66,6 +68,12 @@ pub(crate) struct App {
     pub(crate) campaign: Campaign,
     /// Who asks, and what they may do.
     pub(crate) access: Access,
+    /// How often they may.
+    pub(crate) rates: Rates,
+    /// What each account has set aside.
+    pub(crate) accounts: Accounts,
+    /// The audit log, if there is one.
+    pub(crate) audit: Option<Audit>,
     pub(crate) cell: CellId,
     pub(crate) epoch: Epoch,
     pub(crate) limits: HttpLimits,
@@ -103,6 +111,9 @@ impl App {
         App {
             campaign,
             access,
+            rates: Rates::new(RatesConfig::default()),
+            accounts: Accounts::new(AccountsConfig::default()),
+            audit: None,
             cell,
             epoch,
             admission: Admission::new(limits.admission.clone()),

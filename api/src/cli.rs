@@ -12,13 +12,17 @@ use berth_engine::{Limits, ReplayReport, Seq};
 use berth_programme::{Campaign, KeyFault, Programme};
 use clap::{Args, Parser, Subcommand};
 
-use crate::access::{Access, KeyEntry, Role};
+use crate::access::key_command::{self, KeyCommand};
+use crate::access::{Access, Accounts, KeyEntry, Role, reload};
 use crate::ack::AckMode;
 use crate::app::App;
+use crate::audit::Audit;
+use crate::audit::command::{self as audit_command, AuditArgs};
 use crate::config::{ConfigFile, RedisEntry, Settings, effective, environment};
 use crate::events::Events;
 use crate::log::{self, LogFormat};
 use crate::progress::Teller;
+use crate::rates::Rates;
 use crate::snapshots::{Asker, Snapshots};
 use crate::{backup, demo, descriptors, dump, handover, offline, openapi, recover, server};
 
@@ -43,6 +47,19 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Make, list and revoke the keys of those who may ask.
+    ///
+    /// Keys lie in a file beside the configuration, by their SHA-256 alone. docs/access.md tells more.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Print the lines of an audit log that fit: who read whom, and what admins and operators did.
+    ///
+    /// What is said narrows the lines, all of it together. Those set aside are read, too, with --config.
+    ///
+    ///   berth audit --config berth.toml --party p1.17 --text
+    ///   berth audit audit.ndjson --who web --from 2026-11-26T09:00:00Z
+    #[command(verbatim_doc_comment)]
+    Audit(AuditArgs),
     /// Rebuild a lost data directory from Redis alone, and fence its old owner.
     Recover(recover::RecoverArgs),
     /// Print the OpenAPI 3.1 document of the HTTP API, as `GET /openapi.json` serves it.
@@ -157,6 +174,8 @@ pub fn run() -> ExitCode {
             serve(settings)
         }),
         Command::Check { config } => check(&config),
+        Command::Key(command) => key_command::run(&command),
+        Command::Audit(args) => audit_command::run(&args),
         Command::Recover(args) => recover::run(args),
         Command::Openapi => print(&openapi::text(&openapi::document())),
         Command::Demo(args) => demo::run(&args),
@@ -314,9 +333,24 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
     // Before anything trims the log that it has not told.
     let events = settings.events.clone().map(|events| Events::start(events, &campaign)).transpose();
     let events = events.map_err(|error| format!("cannot start the events stream: {error}"))?;
-    let mut app = App::new(campaign, Access::new(settings.keys.clone()), cell, epoch, http, settings.snapshots);
+    let access = Access::open(&settings.access, campaign.engine.now());
+    // They were right when the configuration was checked: a file has changed since.
+    let access = access.map_err(|faults| sentence("who may ask", &faults))?;
+    tracing::info!(
+        keys = access.key_count(),
+        tokens = access.tokens.is_some(),
+        audited = settings.audit.is_some(),
+        "who may ask"
+    );
+    let mut app = App::new(campaign, access, cell, epoch, http, settings.snapshots);
     app.events = events;
     app.data_dir.clone_from(&settings.engine.journal.dir);
+    app.rates = Rates::new(settings.rates.clone());
+    app.accounts = Accounts::new(settings.accounts);
+    if let Some(audit) = settings.audit.clone() {
+        let file = audit.file.display().to_string();
+        app.audit = Some(Audit::start(audit).map_err(|error| format!("audit log {file}: {error}"))?);
+    }
     Ok(Arc::new(app))
 }
 
@@ -362,6 +396,7 @@ pub(crate) fn run_server(
         let snapshots = Snapshots::start(Arc::clone(&app.campaign.engine), app.snapshots)
             .map_err(|error| format!("cannot start the thread of the snapshots: {error}"))?;
         signals.ask_on_usr1(snapshots.asker());
+        reload::follow(Arc::clone(&app)).map_err(|error| format!("cannot listen for signals: {error}"))?;
         ready()?;
         let stop = async {
             signals.next().await;

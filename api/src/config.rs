@@ -9,18 +9,26 @@ use berth_engine::{CellId, Config, JournalConfig, Limits, RedisConfig};
 use berth_programme::{KeyFault, toml_fault};
 use serde::Deserialize;
 
-use crate::access::{KeyEntry, KeyRing};
+use crate::access::{AccessConfig, AccountsConfig, KeyEntry};
 use crate::ack::AckMode;
 use crate::admission;
 use crate::app::HttpLimits;
+use crate::audit::AuditConfig;
 use crate::events::EventsConfig;
 use crate::log::{LogEntry, LogFormat};
+use crate::rates::RatesConfig;
 use crate::snapshots::SnapshotPolicy;
 
+pub(crate) use self::access::TokensEntry;
+pub(crate) use self::audit::AuditEntry;
+pub(crate) use self::rates::{AccountsEntry, RatesEntry};
 pub(crate) use self::redis::{EventsEntry, RedisEntry};
 
+mod access;
+mod audit;
 pub(crate) mod effective;
 pub(crate) mod environment;
+mod rates;
 mod redis;
 
 /// The configuration file. Everything is optional here, because a flag may say it instead.
@@ -35,9 +43,21 @@ pub(crate) struct ConfigFile {
     pub(crate) data_dir: Option<PathBuf>,
     /// The programme file. Required.
     pub(crate) programme: Option<PathBuf>,
-    /// Who may ask. At least one; without an admin nothing can be published.
+    /// Who may ask. At least one, here or in `keys_file`; without an admin nothing can be published.
     #[serde(default)]
     pub(crate) keys: Vec<KeyEntry>,
+    /// More keys, made and revoked by `berth key`; taken up again when it changes, and on SIGHUP. Default none.
+    pub(crate) keys_file: Option<PathBuf>,
+    /// Signed tokens. Default none are taken.
+    pub(crate) tokens: Option<TokensEntry>,
+    /// How often who may ask. Default no limits.
+    #[serde(default)]
+    pub(crate) rates: RatesEntry,
+    /// What one account may set aside.
+    #[serde(default)]
+    pub(crate) accounts: AccountsEntry,
+    /// Who read whom, and what admins and operators did. Default no audit log.
+    pub(crate) audit: Option<AuditEntry>,
     /// Which cell this is, 0 to 1023. Default 1. Part of every name on the wire: never change it.
     pub(crate) cell: Option<u16>,
     /// How safe an effect must be before its answer is shown, where a request's `Berth-Ack` does not say: `memory`,
@@ -141,7 +161,13 @@ pub(crate) struct Settings {
     /// The programme file.
     pub(crate) programme: PathBuf,
     /// Who may ask.
-    pub(crate) keys: KeyRing,
+    pub(crate) access: AccessConfig,
+    /// How often they may.
+    pub(crate) rates: RatesConfig,
+    /// What one account may set aside.
+    pub(crate) accounts: AccountsConfig,
+    /// The audit log, if there is one.
+    pub(crate) audit: Option<AuditConfig>,
     /// What the engine is opened with.
     pub(crate) engine: Config,
     /// Limits of the HTTP side.
@@ -192,8 +218,11 @@ impl ConfigFile {
         }
         let data_dir = faults.required("data_dir", self.data_dir);
         let programme = faults.required("programme", self.programme);
-        let keys = faults.keys(&self.keys);
         let cell = CellId(faults.within("cell", self.cell, 1, 0, CellId::MAX.0));
+        let access = faults.who_may_ask(self.keys, self.keys_file, self.tokens, cell);
+        let rates = faults.rates(self.rates);
+        let accounts = faults.accounts(self.accounts);
+        let audit = self.audit.map(|entry| faults.audit(entry));
         let segment_mib = faults.within("segment_mib", self.segment_mib, 64, 1, 4096);
         let buffer_mib = faults.within("buffer_mib", self.buffer_mib, 16, 1, 1024);
         if segment_mib <= buffer_mib as u64 {
@@ -227,7 +256,10 @@ impl ConfigFile {
                 Ok(Settings {
                     listen,
                     programme,
-                    keys,
+                    access,
+                    rates,
+                    accounts,
+                    audit,
                     engine: Config { cell, limits, journal, hold_grace: grace, lock_wait },
                     http,
                     log,
@@ -291,16 +323,6 @@ impl Faults {
 
     fn millis(&mut self, key: &str, value: Option<u64>, or: u64, min: u64, max: u64) -> Duration {
         Duration::from_millis(self.within(key, value, or, min, max))
-    }
-
-    fn keys(&mut self, entries: &[KeyEntry]) -> KeyRing {
-        if entries.is_empty() {
-            self.push("keys", "there are none, so nobody could publish or book");
-        }
-        KeyRing::new(entries, "keys").unwrap_or_else(|faults| {
-            self.0.extend(faults);
-            KeyRing::default()
-        })
     }
 
     fn limits(&mut self, entry: &LimitsEntry) -> Limits {
@@ -435,9 +457,9 @@ mod tests {
             keys_of(&text),
             [
                 "listen",
+                "cell",
                 "keys[1].name",
                 "keys[1].sha256",
-                "cell",
                 "segment_mib",
                 "limits.idempotency_window_hours",
                 "http.body_time_ms",

@@ -7,6 +7,7 @@
 //! Nor has hyper a limit for a client that does not take its answers, or for an HTTP/2 connection on which nothing
 //! is asked: [`Traffic`] knows, and here it is looked at now and then.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,9 +50,11 @@ pub(crate) async fn serve(app: Arc<App>, stream: TcpStream, watcher: Watcher) {
     let _ = stream.set_nodelay(true);
     let Some(protocol) = detect(&app, &stream).await else { return };
     let traffic = Traffic::new();
+    // Whoever is gone already is nobody's address.
+    let peer = stream.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
     let service = {
         let (app, traffic) = (Arc::clone(&app), Arc::clone(&traffic));
-        service_fn(move |request| router::answer(Arc::clone(&app), Arc::clone(&traffic), request))
+        service_fn(move |request| router::answer(Arc::clone(&app), Arc::clone(&traffic), peer, request))
     };
     let io = TokioIo::new(stream);
     match protocol {

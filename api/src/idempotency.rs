@@ -123,7 +123,7 @@ mod tests {
     use crate::access::{Role, Scope};
 
     fn caller(role: Role, name: &str) -> Caller {
-        Caller { role, name: name.to_owned(), scope: Scope::Everything }
+        Caller::of_key(role, name, Scope::Everything)
     }
 
     #[test]
@@ -133,6 +133,8 @@ mod tests {
         assert_ne!(mine, scoped("k", &caller(Role::Platform, "b")));
         assert_ne!(mine, scoped("k", &caller(Role::Admin, "a")));
         assert_ne!(mine, scoped("k2", &caller(Role::Platform, "a")));
+        let account = Caller::of_account(Role::Platform, "a", Scope::Everything);
+        assert_ne!(mine, scoped("k", &account), "a token's account never passes for a key");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The HTTP API of Berth, version 1 (`docs/http-api.md` is the contract), and the commands of its binary.
 //!
 //! Life of a request: [`server`] accepts, [`connection`] tells HTTP/1.1 from HTTP/2, [`router`] finds the
-//! endpoint, asks [`admission`] whether it may enter now, checks who asks ([`access`]) and calls one function of [`routes`]; that reads the body within its
+//! endpoint, asks [`admission`] whether it may enter now, [`gate`] says who asks and whether they may ([`access`], [`rates`], [`audit`]),
+//! and it calls one function of [`routes`]; that reads the body within its
 //! limits ([`body`]), turns it into one engine command ([`wire`], [`idempotency`]), submits it, waits until
 //! what the answer rests on is as safe as was asked ([`ack`]), and renders. Every refusal becomes a status and a code in [`problem`],
 //! and nowhere else.
@@ -24,13 +25,16 @@ mod snapshots;
 
 mod connection;
 mod descriptors;
+mod gate;
 mod openapi;
+mod rates;
 mod router;
 mod traffic;
 
 mod access;
 mod ack;
 mod admission;
+mod audit;
 mod body;
 mod idempotency;
 mod log;

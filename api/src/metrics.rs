@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
+use crate::access::Access;
 use crate::ack::AckMode;
 use crate::admission::{Class, Reason};
 use crate::app::App;
+use crate::audit::AuditStats;
 use crate::events::EventsStats;
 use crate::problem::Code;
+use crate::rates::{self, Payer, Rates};
 use crate::router::{Endpoint, TABLE};
 
 mod host;
@@ -23,7 +26,7 @@ const BUCKETS_SECONDS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// Every status an answer of ours can have.
-const STATUSES: [u16; 15] = [200, 201, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 422, 500, 503];
+const STATUSES: [u16; 16] = [200, 201, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 422, 429, 500, 503];
 
 /// What can become of a line of a bulk request.
 const BULK_OUTCOMES: [&str; 3] = ["done", "replayed", "refused"];
@@ -183,6 +186,11 @@ pub(crate) fn page(app: &App) -> String {
     page.gauge("berth_catalogue_sessions", "Sessions published.", catalogue.session_count() as u64);
 
     admission(&mut page, app);
+    access(&mut page, &app.access);
+    limits_of_rate(&mut page, &app.rates);
+    if let Some(audit) = &app.audit {
+        audit_log(&mut page, audit.stats());
+    }
     engine(&mut page, app);
     host::process(&mut page);
     host::disk(&mut page, &app.data_dir);
@@ -194,6 +202,53 @@ pub(crate) fn page(app: &App) -> String {
     let fault = berth_engine::FAULT.unwrap_or("");
     page.sample("berth_build_info", &format!("version=\"{}\",fault=\"{fault}\"", env!("CARGO_PKG_VERSION")), 1);
     page.0
+}
+
+fn access(page: &mut Page, access: &Access) {
+    page.gauge(
+        "berth_access_keys",
+        "Keys of those who may ask, those past their end included.",
+        access.key_count() as u64,
+    );
+    let stats = &access.stats;
+    let reloads = stats.reloads.load(Relaxed);
+    page.counter("berth_access_reloads_total", "Files of who may ask, taken up while serving.", reloads);
+    let failures = stats.reload_failures.load(Relaxed);
+    page.counter("berth_access_reload_failures_total", "Such files that were wrong; what was there goes on.", failures);
+    let Some(tokens) = &access.tokens else { return };
+    let stats = &tokens.stats;
+    page.counter("berth_tokens_verified_total", "Signatures of tokens looked at.", stats.verified.load(Relaxed));
+    page.counter("berth_tokens_cached_total", "Requests whose token was known.", stats.cached.load(Relaxed));
+    page.counter("berth_tokens_refused_total", "Requests refused for their token.", stats.refused.load(Relaxed));
+    page.gauge("berth_tokens_cached", "Verified tokens kept now.", tokens.cached() as u64);
+    page.gauge("berth_tokens_revoked", "Tokens that are revoked now.", tokens.revoked.len() as u64);
+}
+
+fn limits_of_rate(page: &mut Page, limits: &Rates) {
+    if !limits.is_on() {
+        return;
+    }
+    let name = "berth_rate_limited_total";
+    page.family(name, "counter", "Requests refused for their rate, by what they were charged to and what they were.");
+    for payer in Payer::ALL {
+        for class in rates::Class::ALL {
+            let labels = format!("charged_to=\"{}\",class=\"{}\"", payer.as_str(), class.as_str());
+            page.sample(name, &labels, limits.refused(payer, class));
+        }
+    }
+    let (buckets, dropped) = limits.buckets();
+    page.gauge("berth_rate_buckets", "Token buckets kept.", buckets as u64);
+    page.counter("berth_rate_buckets_dropped_total", "Token buckets dropped to make room: full again.", dropped);
+}
+
+fn audit_log(page: &mut Page, stats: AuditStats) {
+    let AuditStats { written, refused, lost, rotated, queued, failing } = stats;
+    page.counter("berth_audit_records_total", "Lines written to the audit log.", written);
+    page.counter("berth_audit_refused_total", "Requests refused because they could not be audited.", refused);
+    page.counter("berth_audit_lost_total", "Requests that went on without their line in the audit log.", lost);
+    page.counter("berth_audit_rotations_total", "Times that the audit log was set aside for its size.", rotated);
+    page.gauge("berth_audit_queued", "Lines that wait to be written.", queued);
+    page.gauge("berth_audit_failing", "1 while the audit log cannot be written.", u64::from(failing));
 }
 
 fn http(page: &mut Page, metrics: &Metrics) {

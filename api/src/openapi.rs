@@ -9,18 +9,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use crate::access::Role;
 use crate::problem::Code;
 use crate::router::{Endpoint, TABLE};
 
 pub(crate) mod page;
 
 /// One file for each kind of thing asked: paths, and the schemas they alone use.
-const PIECES: [(&str, &str); 6] = [
+const PIECES: [(&str, &str); 7] = [
     ("search", include_str!("../openapi/search.json")),
     ("booking", include_str!("../openapi/booking.json")),
     ("sessions", include_str!("../openapi/sessions.json")),
     ("parties", include_str!("../openapi/parties.json")),
     ("catalogue", include_str!("../openapi/catalogue.json")),
+    ("access", include_str!("../openapi/access.json")),
     ("operations", include_str!("../openapi/operations.json")),
 ];
 
@@ -28,13 +30,18 @@ const PIECES: [(&str, &str); 6] = [
 const BASE: &str = include_str!("../openapi/base.json");
 
 /// What any request may be told.
-const ALWAYS: [Code; 4] = [Code::NotAcceptable, Code::MalformedRequest, Code::Overloaded, Code::Draining];
+const ALWAYS: [Code; 5] =
+    [Code::NotAcceptable, Code::MalformedRequest, Code::RateLimited, Code::Overloaded, Code::Draining];
 /// Who shows a credential, besides.
-const WITH_CREDENTIAL: [Code; 9] = [
+const WITH_CREDENTIAL: [Code; 13] = [
     Code::Unauthenticated,
     Code::InvalidKey,
     Code::KeyExpired,
+    Code::InvalidToken,
+    Code::TokenExpired,
+    Code::TokenRevoked,
     Code::Forbidden,
+    Code::AuditUnavailable,
     Code::JournalStopped,
     Code::AckUnavailable,
     Code::RedisStopped,
@@ -99,7 +106,7 @@ pub(crate) fn document() -> Value {
             }
         }
     }
-    for endpoint in &TABLE {
+    for endpoint in TABLE {
         let method = endpoint.method.as_str().to_ascii_lowercase();
         let there = paths.get(endpoint.template).is_some_and(|item| item.get(&method).is_some());
         assert!(there, "no file of api/openapi tells of {method} {}", endpoint.template);
@@ -142,6 +149,9 @@ fn complete(mut operation: Value, endpoint: &Endpoint, tag: &str) -> Value {
     }
     if !roles.is_empty() {
         shared("BerthAck");
+    }
+    if endpoint.roles.contains(&Role::Platform) {
+        shared("BerthAccount");
     }
 
     let mut codes: Vec<Code> = ALWAYS.to_vec();

@@ -4,6 +4,9 @@
 //! may change; codes and the extra members are the contract. Engine numbers never leave: parties, slots and
 //! bookings are named as the wire names them, because a dense booking number can be counted and a code cannot.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+
 use berth_engine::{Counts, Failure, Refusal};
 use berth_programme::Faults;
 use bytes::Bytes;
@@ -12,6 +15,7 @@ use hyper::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::body::ResponseBody;
+use crate::rates::Charged;
 use crate::wire::Names;
 
 macro_rules! codes {
@@ -54,6 +58,9 @@ codes! {
     Unauthenticated UNAUTHORIZED "unauthenticated" "A key is needed",
     InvalidKey UNAUTHORIZED "invalid_key" "The key is unknown",
     KeyExpired UNAUTHORIZED "key_expired" "The key is no longer valid",
+    InvalidToken UNAUTHORIZED "invalid_token" "The token is not one that is taken here",
+    TokenExpired UNAUTHORIZED "token_expired" "The token has expired",
+    TokenRevoked UNAUTHORIZED "token_revoked" "The token was revoked",
     Forbidden FORBIDDEN "forbidden" "The key is not for this",
     NotFound NOT_FOUND "not_found" "There is nothing here",
     UnknownParty NOT_FOUND "unknown_party" "There is no such party",
@@ -73,7 +80,7 @@ codes! {
     SlotClosed CONFLICT "slot_closed" "The slot is closed",
     AlreadyClaimed CONFLICT "already_claimed" "The party already has a live claim for this dose",
     TooManyClaims CONFLICT "too_many_claims" "The party has too many live claims",
-    Hoarding CONFLICT "hoarding" "The party holds too much or lets too much expire",
+    Hoarding CONFLICT "hoarding" "Too much is set aside",
     HoldExpired CONFLICT "hold_expired" "The hold has expired",
     WrongState CONFLICT "wrong_state" "The hold or booking is in another state",
     NotTheHold CONFLICT "not_the_hold" "The code is not that of the hold",
@@ -83,12 +90,15 @@ codes! {
     IdempotencyInFlight CONFLICT "idempotency_in_flight" "The first request with this key is still running",
     IdempotencyConflict UNPROCESSABLE_ENTITY "idempotency_conflict" "The key was used for another request",
     InvalidLines UNPROCESSABLE_ENTITY "invalid_lines" "Lines of the body are wrong",
+    RateLimited TOO_MANY_REQUESTS "rate_limited" "Too many requests",
     JournalFull SERVICE_UNAVAILABLE "journal_full" "The journal has no room now",
     Overloaded SERVICE_UNAVAILABLE "overloaded" "The server is busy",
     Draining SERVICE_UNAVAILABLE "draining" "The server is stopping",
     JournalStopped SERVICE_UNAVAILABLE "journal_stopped" "The journal has stopped",
     AckUnavailable SERVICE_UNAVAILABLE "ack_unavailable" "The acknowledgement asked for cannot be had",
     RedisStopped SERVICE_UNAVAILABLE "redis_stopped" "Redis takes nothing more",
+    RevocationNotKept SERVICE_UNAVAILABLE "revocation_not_kept" "In force, and not written down",
+    AuditUnavailable SERVICE_UNAVAILABLE "audit_unavailable" "The audit log cannot be written",
     RedisLate SERVICE_UNAVAILABLE "redis_late" "On disk, and not yet in Redis",
 }
 
@@ -99,11 +109,12 @@ pub(crate) struct Problem {
     detail: String,
     members: Map<String, Value>,
     allow: Option<String>,
+    limited: Option<Charged>,
 }
 
 impl Problem {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Problem {
-        Problem { code, detail: detail.into(), members: Map::new(), allow: None }
+        Problem { code, detail: detail.into(), members: Map::new(), allow: None, limited: None }
     }
 
     pub(crate) fn code(&self) -> Code {
@@ -116,9 +127,21 @@ impl Problem {
         self
     }
 
-    fn with(mut self, member: &str, value: impl Into<Value>) -> Problem {
+    pub(crate) fn with(mut self, member: &str, value: impl Into<Value>) -> Problem {
         self.members.insert(member.to_owned(), value.into());
         self
+    }
+
+    /// The limit that was met, for a 429.
+    pub(crate) fn limited(mut self, by: Charged) -> Problem {
+        self.limited = Some(by);
+        self
+    }
+
+    /// A member beside the usual ones.
+    #[cfg(test)]
+    pub(crate) fn member(&self, name: &str) -> Option<&Value> {
+        self.members.get(name)
     }
 
     fn with_counts(self, counts: Counts) -> Problem {
@@ -142,7 +165,7 @@ impl Problem {
 
     /// The answer to a request for `path`.
     pub(crate) fn into_response(self, path: &str) -> Response<ResponseBody> {
-        let Problem { code, detail, members, allow } = self;
+        let Problem { code, detail, members, allow, limited } = self;
         let status = code.status();
         let mut body = Map::new();
         body.insert("type".to_owned(), format!("urn:berth:problem:{}", code.as_str()).into());
@@ -159,20 +182,36 @@ impl Problem {
         if let Some(seconds) = retry_after_seconds(code) {
             headers.insert(RETRY_AFTER, seconds.into());
         }
+        if let Some(charged) = limited {
+            charged.tell(headers);
+            headers.insert(RETRY_AFTER, charged.retry_after(jitter()).into());
+        }
         if let Some(value) = allow.and_then(|methods| methods.try_into().ok()) {
             headers.insert(ALLOW, value);
         }
         if status == StatusCode::UNAUTHORIZED {
-            headers.insert(hyper::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            // RFC 6750: an error is told only to who has sent a credential.
+            let challenge = if code == Code::Unauthenticated { "Bearer" } else { "Bearer error=\"invalid_token\"" };
+            headers.insert(hyper::header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
     }
 }
 
+/// Any number, another one each time.
+fn jitter() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
 /// When asking again may help, and how soon.
 fn retry_after_seconds(code: Code) -> Option<u16> {
     match code {
-        Code::JournalFull | Code::Overloaded | Code::IdempotencyInFlight | Code::RedisLate => Some(1),
+        Code::JournalFull
+        | Code::Overloaded
+        | Code::IdempotencyInFlight
+        | Code::RevocationNotKept
+        | Code::AuditUnavailable
+        | Code::RedisLate => Some(1),
         // Another server, or this one restarted, takes a little longer.
         Code::Draining | Code::JournalStopped => Some(5),
         _ => None,

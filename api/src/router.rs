@@ -1,10 +1,12 @@
 //! From a request to the one function that answers it.
 //!
 //! The table below is the whole surface. For every request, in this order: is there such a path (404) and
-//! method (405 with `Allow`), is there room for it (503), is the server still taking requests (503), does the key carry the role (401, 403), can the
+//! method (405 with `Allow`), is there room for it (503), is the server still taking requests (503), does the key carry the role (401, 403),
+//! is it within its rate (429) and can it be audited (503), can the
 //! answer be of an accepted type (406), is the body of the right type (415), can it be as safe as was asked (503); the rest is the route's.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,11 +15,12 @@ use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response};
 
-use crate::access::{Caller, NOBODY, Role};
+use crate::access::{AccountId, Caller, NOBODY, Role};
 use crate::ack::{self, AckMode};
 use crate::admission::{self, Class, Place, Rank, Reason, Shed};
 use crate::app::{App, Phase};
 use crate::body::ResponseBody;
+use crate::gate::{Asked, Gate, Who};
 use crate::problem::{Code, Problem};
 use crate::routes;
 use crate::trace::{self, Trace};
@@ -49,6 +52,7 @@ pub(crate) enum Route {
     ReadSlot,
     PartyBookings,
     Outcome,
+    RevokeToken,
     Export,
     ReadAdmission,
     ChangeAdmission,
@@ -142,7 +146,7 @@ const SEES: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator];
 const POSTS: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator, Role::Admin];
 
 /// Every endpoint. What is asked most often stands first.
-pub(crate) static TABLE: [Endpoint; 32] = [
+pub(crate) static TABLE: &[Endpoint] = &[
     get("/v1/availability", ANYBODY, Route::Availability, Media::Json),
     post("/v1/holds", CLAIMS, Route::Hold, Media::Json),
     post("/v1/holds/{hold}/confirm", CLAIMS, Route::Confirm, Media::Json),
@@ -166,6 +170,7 @@ pub(crate) static TABLE: [Endpoint; 32] = [
     post("/v1/centres", ADMIN, Route::PublishCentres, Media::Ndjson),
     post("/v1/sessions", ADMIN, Route::PublishSessions, Media::Ndjson),
     post("/v1/parties", ADMIN, Route::AddParties, Media::Json),
+    post("/v1/admin/revocations", ADMIN, Route::RevokeToken, Media::Json),
     get("/v1/export", ADMIN, Route::Export, Media::Ndjson),
     get("/v1/admin/admission", ADMIN, Route::ReadAdmission, Media::Json),
     patch("/v1/admin/admission", ADMIN, Route::ChangeAdmission),
@@ -184,15 +189,14 @@ pub(crate) struct Call {
     /// What stands at the template's parameter, as sent; of two, the first.
     pub(crate) parameter: String,
     /// What stands at the template's second parameter.
-    #[expect(dead_code, reason = "asked by the list of a centre's day")]
     pub(crate) parameter2: String,
     /// What the answer is to be, of what the endpoint gives.
     pub(crate) gives: Media,
     pub(crate) query: Option<String>,
     /// How safe what the answer rests on must be; the server's default until the router has read the header.
     pub(crate) ack: AckMode,
-    /// Who asks, once the router has checked it; nobody where no key is needed.
-    caller: Option<Arc<Caller>>,
+    /// Who asks, once they are through the gate; nobody where no key is needed.
+    who: Who,
     /// Whose trace it belongs to.
     pub(crate) trace: Trace,
     pub(crate) headers: HeaderMap,
@@ -200,9 +204,14 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Who asks. The router has checked that the role may; the route checks whom and where it reaches.
+    /// Who asks. The gate has checked that the role may; the route checks whom and where it reaches.
     pub(crate) fn caller(&self) -> &Caller {
-        self.caller.as_deref().unwrap_or(&NOBODY)
+        self.who.caller.as_deref().unwrap_or(&NOBODY)
+    }
+
+    /// The account it is for, if there is one.
+    pub(crate) fn account(&self) -> Option<&AccountId> {
+        self.who.account.as_ref()
     }
 }
 
@@ -210,6 +219,7 @@ impl Call {
 pub(crate) async fn answer(
     app: Arc<App>,
     traffic: Arc<Traffic>,
+    peer: IpAddr,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let running = traffic.request();
@@ -222,6 +232,7 @@ pub(crate) async fn answer(
     // Probes and scrapes neither take room nor need any.
     let entered = endpoint.is_none_or(|e| !is_probe(e)).then(|| app.enter());
     let (inflight, room) = entered.map_or((None, true), |(inflight, room)| (Some(inflight), room));
+    let mut gate = Gate::default();
     let answered = match found {
         Err(problem) => Err(problem),
         Ok((endpoint, [parameter, parameter2])) => {
@@ -235,7 +246,7 @@ pub(crate) async fn answer(
                 Ok(place) => {
                     let call = Call {
                         ack: app.limits.ack,
-                        caller: None,
+                        who: Who::default(),
                         trace,
                         app: Arc::clone(&app),
                         endpoint,
@@ -246,15 +257,18 @@ pub(crate) async fn answer(
                         headers: head.headers,
                         body,
                     };
-                    enter(call, place, &running).await
+                    let gated = Gated { app: &app, peer, now: started, gate: &mut gate };
+                    enter(call, place, &running, gated).await
                 }
             }
         }
     };
+    let refused = answered.as_ref().err().map(Problem::code);
     let mut response = answered.unwrap_or_else(|problem| {
         app.metrics.refused(problem.code());
         problem.into_response(path)
     });
+    gate.tell(&mut response, refused);
     if head.method == Method::HEAD {
         without_body(&mut response);
     }
@@ -268,15 +282,24 @@ pub(crate) async fn answer(
     Ok(response.map(|body| body.of(inflight, running)))
 }
 
+/// What a request brings to the gate.
+struct Gated<'a, 'g> {
+    app: &'a App,
+    peer: IpAddr,
+    now: Instant,
+    gate: &'g mut Gate<'a>,
+}
+
 /// Runs a request in its place.
 async fn enter(
     call: Call,
     place: Option<(Place, Class)>,
     running: &Running,
+    gated: Gated<'_, '_>,
 ) -> Result<Response<ResponseBody>, Problem> {
-    let Some((place, class)) = place else { return dispatch(call).await };
+    let Some((place, class)) = place else { return dispatch(call, gated).await };
     let _counted = call.app.admission.running(class);
-    let answered = place.run(dispatch(call)).await;
+    let answered = place.run(dispatch(call, gated)).await;
     if class <= Class::Claim && answered.as_ref().is_ok_and(|answer| answer.status().is_success()) {
         running.traffic().know();
     }
@@ -300,15 +323,16 @@ async fn admit(
     app.admission.enter(rank).await.map(|place| Some((place, class)))
 }
 
-async fn dispatch(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
+async fn dispatch(mut call: Call, gated: Gated<'_, '_>) -> Result<Response<ResponseBody>, Problem> {
     let endpoint = call.endpoint;
     if call.app.phase() == Phase::Draining && !is_probe(endpoint) {
         return Err(Problem::new(Code::Draining, "this server is stopping: ask another, or again soon"));
     }
-    if !endpoint.roles.is_empty() {
-        let now = call.app.campaign.engine.now();
-        call.caller = Some(call.app.access.identify(&call.headers, endpoint.roles, now)?);
-    }
+    let parameters = [call.parameter.as_str(), call.parameter2.as_str()];
+    let Gated { app, peer, now, gate } = gated;
+    let (headers, trace) = (&call.headers, &call.trace);
+    let asked = Asked { endpoint, parameters: &parameters, headers, trace, peer, now };
+    call.who = gate.pass(app, &asked).await?;
     call.gives = accepted(&call.headers, endpoint.gives, endpoint.also)?;
     is_of_type(&call.headers, endpoint)?;
     // Who needs no key is shown no claim.
@@ -337,6 +361,7 @@ async fn dispatch(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
         Route::Cancel => routes::bookings::cancel(call).await,
         Route::Move => routes::bookings::move_to(call).await,
         Route::Outcome => routes::outcomes::read(call).await,
+        Route::RevokeToken => routes::revocations::revoke(call).await,
         Route::Export => Ok(routes::export::export(&call)),
         Route::ReadAdmission => Ok(routes::admission::read(&call.app)),
         Route::ChangeAdmission => routes::admission::change(call).await,
@@ -359,7 +384,7 @@ fn find<'p>(method: &Method, path: &'p str) -> Result<(&'static Endpoint, [&'p s
     // HEAD is GET without the body.
     let method = if method == Method::HEAD { &Method::GET } else { method };
     let mut allowed: Vec<&str> = Vec::new();
-    for endpoint in &TABLE {
+    for endpoint in TABLE {
         if let Some(parameters) = matches(endpoint.template, path) {
             if endpoint.method == method {
                 return Ok((endpoint, parameters));

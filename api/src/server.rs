@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::admission::{self, Gate};
 use crate::app::{App, Phase};
+use crate::audit::Audit;
 use crate::connection;
 use crate::events::Events;
 use crate::panics::OnPanic;
@@ -95,6 +96,7 @@ pub(crate) async fn serve(
         let journal = closing.campaign.engine.close();
         // After the journal: what became durable last is told, too.
         closing.events.iter().for_each(Events::close);
+        closing.audit.iter().for_each(Audit::close);
         closing.campaign.engine.leave();
         journal
     };

@@ -95,7 +95,7 @@ fn malformed(text: &str, what: &str) -> Problem {
 }
 
 /// `p1.17`: letter, cell, number, each number in its one shortest spelling.
-fn numbered<N: FromStr>(text: &str, letter: char) -> Option<(CellId, N)> {
+pub(crate) fn numbered<N: FromStr>(text: &str, letter: char) -> Option<(CellId, N)> {
     let (cell, number) = text.strip_prefix(letter)?.split_once('.')?;
     let plain = |t: &str| t.bytes().all(|b| b.is_ascii_digit()) && (t == "0" || !t.starts_with('0'));
     if !plain(cell) || !plain(number) {
@@ -194,6 +194,14 @@ pub(crate) struct ResizeRequest {
 pub(crate) struct PartiesRequest {
     pub(crate) count: u32,
     pub(crate) birth_year: Option<u16>,
+}
+
+/// `POST /v1/admin/revocations`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RevocationRequest<'a> {
+    #[serde(borrow)]
+    pub(crate) jti: Cow<'a, str>,
 }
 
 /// A hold or booking, as every answer shows it.

@@ -30,6 +30,10 @@ fn every_line_of_the_sample_configuration_is_understood() {
     // The files that it names are the operator's to make.
     let secret = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(secret.path(), "a secret\n").unwrap();
+    let keys = tempfile::NamedTempFile::new().unwrap();
+    let jwks = tempfile::NamedTempFile::new().unwrap();
+    let key = r#"{"kty":"OKP","crv":"Ed25519","kid":"1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    std::fs::write(jwks.path(), format!("{{\"keys\":[{key}]}}")).unwrap();
     let mut hash = 0u8;
     let whole: String = sample
         .lines()
@@ -41,6 +45,9 @@ fn every_line_of_the_sample_configuration_is_understood() {
                 return format!("sha256 = \"{}\"\n", format!("{hash:02x}").repeat(32));
             }
             match line.split_once("_file = ") {
+                Some(("keys", _)) => format!("keys_file = {:?}\n", keys.path()),
+                Some(("jwks", _)) => format!("jwks_file = {:?}\n", jwks.path()),
+                Some(("revocations", _)) => String::new(),
                 Some((field, _)) => format!("{field}_file = {:?}\n", secret.path()),
                 None => format!("{line}\n"),
             }

@@ -5,8 +5,9 @@
 
 use berth_engine::{BookingNumber, Claim, PartyId, Refusal, SlotId};
 use berth_programme::Catalogue;
+use sha2::{Digest, Sha256};
 
-use super::Role;
+use super::{AccountId, Role};
 use crate::app::App;
 use crate::problem::{self, Code, Problem};
 use crate::wire::Names;
@@ -16,10 +17,12 @@ use crate::wire::Names;
 pub(crate) struct Caller {
     /// What they may ask.
     pub(crate) role: Role,
-    /// The key's name, or the token's account. Role and name scope idempotency keys, and stand in the audit log.
+    /// The key's name, or `account:` and the token's account. Role and name scope idempotency keys, and stand in the audit log.
     pub(crate) name: String,
     /// Whom and where it reaches.
     pub(crate) scope: Scope,
+    /// A citizen's account, or else the key's role and name, by a digest: what it is charged under.
+    id: AccountId,
 }
 
 /// Whom and where a caller's role reaches.
@@ -35,9 +38,45 @@ pub(crate) enum Scope {
 
 /// Who comes without a key, to a route that needs none.
 pub(crate) static NOBODY: Caller =
-    Caller { role: Role::Public, name: String::new(), scope: Scope::Parties(Vec::new()) };
+    Caller { role: Role::Public, name: String::new(), scope: Scope::Parties(Vec::new()), id: [0; 16] };
+
+/// Before the account in the name of who comes with a token.
+const OF_ACCOUNT: &str = "account:";
+
+/// What an account is charged under, whether it comes with a token or a platform names it.
+pub(crate) fn account_id(account: &str) -> AccountId {
+    id_of(OF_ACCOUNT, account)
+}
+
+fn id_of(kind: &str, name: &str) -> AccountId {
+    let digest = Sha256::new().chain_update(kind).chain_update([0]).chain_update(name).finalize();
+    let mut first = [0; 16];
+    first.copy_from_slice(&digest[..16]);
+    first
+}
 
 impl Caller {
+    /// Who comes with a key of this name.
+    pub(crate) fn of_key(role: Role, name: &str, scope: Scope) -> Caller {
+        Caller { role, name: name.to_owned(), scope, id: id_of(role.as_str(), name) }
+    }
+
+    /// Who comes with a token of this account.
+    pub(crate) fn of_account(role: Role, account: &str, scope: Scope) -> Caller {
+        // No key's name has a colon, so an account can never pass for a key of its role.
+        Caller { role, name: format!("{OF_ACCOUNT}{account}"), scope, id: account_id(account) }
+    }
+
+    /// Whether it came with a token: then its name is an account's.
+    pub(crate) fn is_account(&self) -> bool {
+        self.name.starts_with(OF_ACCOUNT)
+    }
+
+    /// What it is charged under.
+    pub(crate) fn id(&self) -> &AccountId {
+        &self.id
+    }
+
     /// Whether they may hold, book and read for this party; if not, it is unknown to them.
     pub(crate) fn may_act_for(&self, party: PartyId, names: &Names<'_>) -> Result<(), Problem> {
         match &self.scope {
@@ -127,7 +166,7 @@ mod tests {
     use super::*;
 
     fn caller(role: Role, scope: Scope) -> Caller {
-        Caller { role, name: "test".to_owned(), scope }
+        Caller::of_key(role, "test", scope)
     }
 
     fn citizen(parties: &[u32]) -> Caller {

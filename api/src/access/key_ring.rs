@@ -60,7 +60,7 @@ impl KeyEntry {
             Role::Public | Role::Citizen => Scope::Parties(Vec::new()),
             Role::Platform | Role::Admin => Scope::Everything,
         };
-        Caller { role: self.role, name: self.name.clone(), scope }
+        Caller::of_key(self.role, &self.name, scope)
     }
 }
 
@@ -106,6 +106,11 @@ impl KeyRing {
         let expires = entry.expires.map(|at| TimestampMs(u64::try_from(at.as_millisecond()).unwrap_or(0)));
         let credential = Credential { caller: Arc::new(entry.caller()), expires, hash };
         self.0.entry(prefix(&hash)).or_default().push(credential);
+    }
+
+    /// How many keys there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.values().map(Vec::len).sum()
     }
 
     /// The key of this hash.

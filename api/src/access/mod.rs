@@ -1,61 +1,170 @@
-//! Who asks, and what they may do: keys, the roles and scopes they carry, and how both change while serving.
+//! Who asks, and what they may do: keys and tokens, the roles and scopes they carry, and how all of it changes while serving.
 //!
 //! The router asks once for each request ([`Access::identify`]) and hands the [`Caller`] to the route, which asks it about
 //! parties, bookings and centres. docs/access.md is the operator's page.
 
+mod accounts;
 mod caller;
+mod generations;
+pub(crate) mod key_command;
 mod key_ring;
+mod keys_file;
+pub(crate) mod reload;
 mod role;
 mod secret;
+mod tokens;
 
-pub(crate) use caller::{Caller, NOBODY, Scope};
+pub(crate) use accounts::{AccountId, Accounts, AccountsConfig, RECENT_MAX};
+pub(crate) use caller::{Caller, NOBODY, Scope, account_id};
+pub(crate) use generations::Generations;
 pub(crate) use key_ring::{KeyEntry, KeyRing};
+use keys_file::KeysFile;
 pub(crate) use role::Role;
 use secret::parse_hash;
 pub(crate) use secret::{hash, hex, new_key};
+use tokens::TokenFault;
+pub(crate) use tokens::{NotKept, Rules, Tokens, TokensConfig};
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use berth_engine::TimestampMs;
+use berth_programme::KeyFault;
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use parking_lot::RwLock;
 
 use crate::problem::{Code, Problem};
 
+/// The longest key. A token may be longer, where there are tokens.
+const KEY_BYTES_MAX: usize = 512;
+
+/// What the configuration says of who may ask.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AccessConfig {
+    /// Keys in the configuration itself.
+    pub(crate) inline: Vec<KeyEntry>,
+    /// More keys, that may change while serving.
+    pub(crate) keys_file: Option<PathBuf>,
+    pub(crate) tokens: Option<TokensConfig>,
+}
+
 /// Everything that says who asks. Shared by all requests.
 #[derive(Debug, Default)]
 pub(crate) struct Access {
+    inline: Vec<KeyEntry>,
+    keys_file: Option<PathBuf>,
     /// Replaced as a whole, so that no request sees half of a new set.
     keys: RwLock<Arc<KeyRing>>,
+    pub(crate) tokens: Option<Tokens>,
+    pub(crate) stats: AccessStats,
+}
+
+/// Counters for the metrics page.
+#[derive(Debug, Default)]
+pub(crate) struct AccessStats {
+    /// Files taken up again.
+    pub(crate) reloads: AtomicU64,
+    /// Files that were wrong.
+    pub(crate) reload_failures: AtomicU64,
 }
 
 impl Access {
-    pub(crate) fn new(keys: KeyRing) -> Access {
-        Access { keys: RwLock::new(Arc::new(keys)) }
+    /// Reads the files, too.
+    ///
+    /// # Errors
+    /// Every fault by its key.
+    pub(crate) fn open(config: &AccessConfig, now: TimestampMs) -> Result<Access, Vec<KeyFault>> {
+        let mut faults = Vec::new();
+        let keys = key_ring(&config.inline, config.keys_file.as_ref()).unwrap_or_else(|found| {
+            faults.extend(found);
+            KeyRing::default()
+        });
+        let tokens = config.tokens.clone().map(|tokens| Tokens::open(tokens, now)).transpose();
+        let tokens = tokens.unwrap_or_else(|(field, reason)| {
+            faults.push(KeyFault { key: format!("tokens.{field}"), reason });
+            None
+        });
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        Ok(Access {
+            inline: config.inline.clone(),
+            keys_file: config.keys_file.clone(),
+            keys: RwLock::new(Arc::new(keys)),
+            tokens,
+            stats: AccessStats::default(),
+        })
     }
 
-    /// Who a request comes from, if they have one of `roles`.
-    pub(crate) fn identify(
+    /// Reads the keys file again. On a fault the keys stay as they are.
+    fn reload_keys(&self) -> Result<usize, String> {
+        let keys = key_ring(&self.inline, self.keys_file.as_ref()).map_err(|faults| {
+            let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+            faults.join("; ")
+        })?;
+        let len = keys.len();
+        *self.keys.write() = Arc::new(keys);
+        Ok(len)
+    }
+
+    /// Keys there are.
+    pub(crate) fn key_count(&self) -> usize {
+        self.keys.read().len()
+    }
+
+    /// Who a request comes from. `may_verify` is asked before a signature is looked at.
+    pub(crate) async fn identify(
         &self,
         headers: &HeaderMap,
-        roles: &[Role],
         now: TimestampMs,
+        may_verify: impl FnOnce() -> Result<(), Problem>,
     ) -> Result<Arc<Caller>, Problem> {
         let secret = bearer(headers)?;
-        let keys = Arc::clone(&self.keys.read());
-        let Some(found) = keys.find(&hash(secret)) else {
-            return Err(Problem::new(Code::InvalidKey, "the key is not known here"));
-        };
-        if found.expires.is_some_and(|at| now >= at) {
-            return Err(Problem::new(Code::KeyExpired, "the key is no longer valid: ask for a new one"));
+        let longest = self.tokens.as_ref().map_or(KEY_BYTES_MAX, |tokens| tokens.bytes_max().max(KEY_BYTES_MAX));
+        if secret.len() > longest {
+            if let Some(tokens) = &self.tokens {
+                tokens.stats.refused.fetch_add(1, Relaxed);
+            }
+            return Err(TokenFault::Oversized.problem());
         }
-        let caller = Arc::clone(&found.caller);
-        if roles.contains(&caller.role) { Ok(caller) } else { Err(wrong_role(caller.role, roles)) }
+        let digest = hash(secret);
+        let keys = Arc::clone(&self.keys.read());
+        match (keys.find(&digest), &self.tokens) {
+            (Some(found), _) if found.expires.is_some_and(|at| now >= at) => {
+                Err(Problem::new(Code::KeyExpired, "the key is no longer valid: ask for a new one"))
+            }
+            (Some(found), _) => Ok(Arc::clone(&found.caller)),
+            // A key has no dots: what has is meant as a token.
+            (None, Some(tokens)) if secret.contains('.') => tokens.identify(secret, digest, now, may_verify).await,
+            (None, _) => Err(Problem::new(Code::InvalidKey, "the key is not known here")),
+        }
     }
 }
 
-fn wrong_role(role: Role, needed: &[Role]) -> Problem {
+/// The keys of the configuration and of the file, checked together.
+fn key_ring(inline: &[KeyEntry], file: Option<&PathBuf>) -> Result<KeyRing, Vec<KeyFault>> {
+    let Some(path) = file else { return KeyRing::new(inline, "keys") };
+    let file = KeysFile::read(path).map_err(|reason| {
+        vec![KeyFault { key: "keys_file".to_owned(), reason: format!("{}: {reason}", path.display()) }]
+    })?;
+    // A fault in the file is told by its place there.
+    let in_file = |mut fault: KeyFault| {
+        let index = fault.key.strip_prefix("keys[").and_then(|rest| rest.split_once(']'));
+        if let Some((index, field)) = index.and_then(|(i, field)| Some((i.parse::<usize>().ok()?, field)))
+            && let Some(index) = index.checked_sub(inline.len())
+        {
+            fault.key = format!("keys_file: {}: keys[{index}]{field}", path.display());
+        }
+        fault
+    };
+    let all = [inline, &file.keys].concat();
+    KeyRing::new(&all, "keys").map_err(|faults| faults.into_iter().map(in_file).collect())
+}
+
+/// The answer to who has another role than is needed.
+pub(crate) fn wrong_role(role: Role, needed: &[Role]) -> Problem {
     let needed: Vec<_> = needed.iter().map(ToString::to_string).collect();
     Problem::new(Code::Forbidden, format!("the key is for {role}, this needs {}", needed.join(" or ")))
 }
@@ -85,27 +194,29 @@ mod tests {
         let entry = |role, key: &str| KeyEntry::new(role, "test", hash(key));
         let passing = KeyEntry { expires: Some("1970-01-01T00:00:01Z".parse().unwrap()), ..entry(Role::Platform, "x") };
         let entries = [entry(Role::Admin, "a"), entry(Role::Platform, "p"), passing];
-        Access::new(KeyRing::new(&entries, "keys").unwrap())
+        Access::open(&AccessConfig { inline: entries.to_vec(), ..AccessConfig::default() }, TimestampMs(0)).unwrap()
     }
 
-    fn ask(values: &[&str], role: Role) -> Result<Role, Code> {
+    async fn ask(values: &[&str]) -> Result<Role, Code> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(AUTHORIZATION, value.parse().unwrap());
         }
-        access().identify(&headers, &[role], TimestampMs(1000)).map(|c| c.role).map_err(|p| p.code())
+        let found = access().identify(&headers, TimestampMs(1000), || Ok(())).await;
+        found.map(|caller| caller.role).map_err(|p| p.code())
     }
 
-    #[test]
-    fn a_key_opens_its_role_and_no_other() {
-        assert_eq!(ask(&["Bearer a"], Role::Admin), Ok(Role::Admin));
-        assert_eq!(ask(&["bearer  p "], Role::Platform), Ok(Role::Platform));
-        assert_eq!(ask(&["Bearer a"], Role::Platform), Err(Code::Forbidden));
-        assert_eq!(ask(&["Bearer b"], Role::Admin), Err(Code::InvalidKey));
-        assert_eq!(ask(&["Bearer x"], Role::Platform), Err(Code::KeyExpired));
+    #[tokio::test]
+    async fn a_key_says_who_asks_and_nothing_else_does() {
+        assert_eq!(ask(&["Bearer a"]).await, Ok(Role::Admin));
+        assert_eq!(ask(&["bearer  p "]).await, Ok(Role::Platform));
+        assert_eq!(ask(&["Bearer b"]).await, Err(Code::InvalidKey));
+        assert_eq!(ask(&["Bearer x"]).await, Err(Code::KeyExpired));
+        assert_eq!(ask(&[&format!("Bearer {}", "a".repeat(513))]).await, Err(Code::InvalidToken));
+        assert_eq!(ask(&["Bearer a.b.c"]).await, Err(Code::InvalidKey), "there are no tokens here");
         let nothing: [&[&str]; 6] = [&[], &["a"], &["Basic a"], &["Bearer"], &["Bearer  "], &["Bearer a", "Bearer a"]];
         for values in nothing {
-            assert_eq!(ask(values, Role::Admin), Err(Code::Unauthenticated), "{values:?}");
+            assert_eq!(ask(values).await, Err(Code::Unauthenticated), "{values:?}");
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use berth_engine::Command;
+use berth_engine::{Command, Outcome};
 use hyper::Response;
 
-use super::{claims_of, execute, fingerprint, key, parse, read_json, read_nothing, with_claims};
+use super::{answer, apply, claims_of, execute, fingerprint, key, parse, read_json, read_nothing, with_claims};
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::problem::{Code, Problem};
@@ -20,7 +20,19 @@ pub(crate) async fn hold(mut call: Call) -> Result<Response<ResponseBody>, Probl
     let (ttl, asked) = ttl(&call.app, ttl_seconds)?;
     let claims = claims_of(&call.app, call.caller(), &claims)?;
     let idempotency = with_claims(fingerprint(&call).number(asked), &claims).under(key);
-    execute(&call.app, call.ack, Command::Hold { claims: &claims, ttl }, idempotency).await
+    let app = &call.app;
+    // A repeat is answered as the first time, whatever the account holds by now.
+    let first = call.account().filter(|_| app.campaign.engine.repeat_of(idempotency).is_none());
+    let now = app.campaign.engine.now();
+    let admitted = first.map(|account| app.accounts.admit(*account, &app.campaign.engine, &app.names(), now));
+    let admitted = admitted.transpose()?.flatten();
+    let submitted = apply(app, Command::Hold { claims: &claims, ttl }, idempotency)?;
+    if let (Some(admitted), Ok(Outcome::Held { claims, .. })) = (admitted, &submitted.result)
+        && let Some(first) = claims.first().filter(|_| !submitted.replayed)
+    {
+        admitted.made(first.number);
+    }
+    answer(app, call.ack, submitted).await
 }
 
 /// How long a hold is to live, and what of that its fingerprint sees.

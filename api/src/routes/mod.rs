@@ -12,6 +12,7 @@ pub(crate) mod holds;
 pub(crate) mod operations;
 pub(crate) mod outcomes;
 pub(crate) mod parties;
+pub(crate) mod revocations;
 pub(crate) mod sessions;
 
 mod lines;
@@ -84,17 +85,16 @@ fn key(call: &Call) -> Result<berth_engine::IdempotencyKey, Problem> {
     idempotency::key_of(&call.headers, call.caller())
 }
 
-/// Submits a command and waits until its answer may be shown.
-// rule: IDM-2 no answer shows what is not yet as safe as was asked, refusals and repeats included
-async fn submit(
-    app: &App,
-    mode: AckMode,
-    command: Command<'_>,
-    idempotency: Idempotency,
-) -> Result<Submitted, Problem> {
+/// Submits a command. What came of it is not to be shown yet.
+fn apply(app: &App, command: Command<'_>, idempotency: Idempotency) -> Result<Submitted, Problem> {
     let engine = &app.campaign.engine;
     let request = Request { command, idempotency: Some(idempotency) };
-    let submitted = engine.submit(&request, engine.now()).map_err(|failure| problem::failed(&failure))?;
+    engine.submit(&request, engine.now()).map_err(|failure| problem::failed(&failure))
+}
+
+/// Waits until what was submitted may be shown.
+// rule: IDM-2 no answer shows what is not yet as safe as was asked, refusals and repeats included
+async fn settled(app: &App, mode: AckMode, submitted: Submitted) -> Result<Submitted, Problem> {
     safe(app, mode, submitted.seq).await?;
     if submitted.replayed {
         app.metrics.replayed();
@@ -120,7 +120,12 @@ async fn execute(
     command: Command<'_>,
     idempotency: Idempotency,
 ) -> Result<Response<ResponseBody>, Problem> {
-    let submitted = submit(app, mode, command, idempotency).await?;
+    answer(app, mode, apply(app, command, idempotency)?).await
+}
+
+/// Waits until what was submitted may be shown, and renders it.
+async fn answer(app: &App, mode: AckMode, submitted: Submitted) -> Result<Response<ResponseBody>, Problem> {
+    let submitted = settled(app, mode, submitted).await?;
     let mut response = outcomes::render(app, &submitted).await?;
     if submitted.replayed {
         mark_replayed(&mut response);

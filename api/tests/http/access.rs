@@ -50,7 +50,7 @@ fn a_key_past_its_end_opens_nothing() {
     let read = |secret: &str| ask(&server, secret, "GET", "/v1/bookings/x", &Value::Null);
     let gone = read("old");
     gone.expect_problem(401, "key_expired");
-    assert_eq!(gone.header("www-authenticate"), Some("Bearer"));
+    assert_eq!(gone.header("www-authenticate"), Some("Bearer error=\"invalid_token\""));
     read("new").expect_problem(400, "malformed_id");
 }
 
@@ -61,7 +61,7 @@ fn each_route_takes_its_roles_and_no_others() {
     let config = key("public", "x", "public", "") + &key("operator", "x", "operator", "centres = ['c1']");
     let server = Server::start_with(&config);
     let keys = [("public", "public"), ("platform", "platform-key"), ("operator", "operator"), ("admin", "admin-key")];
-    let table: [(&str, &str, &[&str]); 17] = [
+    let table: [(&str, &str, &[&str]); 25] = [
         ("POST", "/v1/holds", &["platform"]),
         ("POST", "/v1/holds/x/confirm", &["platform"]),
         ("POST", "/v1/holds/x/release", &["platform"]),
@@ -77,6 +77,14 @@ fn each_route_takes_its_roles_and_no_others() {
         ("POST", "/v1/sessions", &["admin"]),
         ("POST", "/v1/parties", &["admin"]),
         ("GET", "/v1/export", &["admin"]),
+        ("POST", "/v1/bulk/bookings", &["platform"]),
+        ("POST", "/v1/sessions/x/close", &["admin"]),
+        ("POST", "/v1/sessions/x/open", &["admin"]),
+        ("POST", "/v1/sessions/x/resize", &["admin"]),
+        ("GET", "/v1/sessions/x", &["public", "platform", "operator", "admin"]),
+        ("GET", "/v1/centres/x", &["public", "platform", "operator", "admin"]),
+        ("GET", "/v1/slots/x", &["public", "platform", "operator", "admin"]),
+        ("POST", "/v1/admin/revocations", &["admin"]),
         ("GET", "/v1/regions", &["public", "platform", "operator", "admin"]),
         ("GET", "/v1/availability", &["public", "platform", "operator", "admin"]),
     ];

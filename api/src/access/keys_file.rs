@@ -1,0 +1,144 @@
+//! The keys file: what `berth key` writes and the server reads, beside the keys in its configuration.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use berth_programme::toml_fault;
+use serde::{Deserialize, Serialize};
+
+use super::KeyEntry;
+
+/// Bits of a file's mode that let others than its owner write.
+const OTHERS_WRITE: u32 = 0o022;
+
+const HEAD: &str = "# Keys of a Berth server, by their SHA-256. Written by `berth key`; a running server takes changes up by itself.\n";
+
+/// The file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeysFile {
+    #[serde(default)]
+    pub(crate) keys: Vec<KeyEntry>,
+}
+
+impl KeysFile {
+    /// Reads a file that a server is to go by.
+    ///
+    /// # Errors
+    /// Why not, in one sentence, without the path.
+    pub(crate) fn read(path: &Path) -> Result<KeysFile, String> {
+        let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
+        if metadata.mode() & OTHERS_WRITE != 0 {
+            return Err("others than its owner may write it, and so make themselves keys: chmod 600".to_owned());
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        toml::from_str(&text).map_err(|error: toml::de::Error| toml_fault(&text, error.message(), error.span()))
+    }
+}
+
+/// A keys file that this process alone changes, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Locked {
+    path: PathBuf,
+    /// The lock is on the folder: the file itself is replaced by every change.
+    folder: File,
+    pub(crate) file: KeysFile,
+}
+
+impl Locked {
+    /// Waits for others who change it. A file that is not there is empty.
+    ///
+    /// # Errors
+    /// Why not, in one sentence, with the path.
+    pub(crate) fn open(path: &Path) -> Result<Locked, String> {
+        let place = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = File::open(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
+        folder.lock().map_err(|error| place(&error))?;
+        let there = path.try_exists().map_err(|error| place(&error))?;
+        let file = if there { KeysFile::read(path).map_err(|fault| place(&fault))? } else { KeysFile::default() };
+        Ok(Locked { path: path.to_owned(), folder, file })
+    }
+
+    /// Puts the file in the place of the one before, whole: readers see the old one or the new one. For its owner alone.
+    ///
+    /// # Errors
+    /// Why not, in one sentence, with the path. The old file is still there.
+    pub(crate) fn write(&self) -> Result<(), String> {
+        let text = toml::to_string(&self.file).map_err(|error| format!("{}: {error}", self.path.display()))?;
+        let mut name = self.path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".new-{}", std::process::id()));
+        let new = self.path.with_file_name(name);
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+            file.write_all(HEAD.as_bytes())?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&new, &self.path)?;
+            self.folder.sync_all()
+        };
+        write().map_err(|error: std::io::Error| {
+            // What was half written is nobody's.
+            let _ = std::fs::remove_file(&new);
+            format!("{}: {error}", self.path.display())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::super::{Role, hash};
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.toml");
+        let mut locked = Locked::open(&path).unwrap();
+        let entry = KeyEntry {
+            districts: vec!["395".to_owned()],
+            expires: Some("2999-01-01T00:00:00Z".parse().unwrap()),
+            ..KeyEntry::new(Role::Operator, "mumbai", hash("k"))
+        };
+        locked.file.keys.push(entry);
+        locked.file.keys.push(KeyEntry::new(Role::Admin, "ops", hash("l")));
+        locked.write().unwrap();
+        assert_eq!(KeysFile::read(&path), Ok(locked.file));
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left over");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o620)).unwrap();
+        assert!(KeysFile::read(&path).unwrap_err().contains("chmod 600"));
+    }
+
+    #[test]
+    fn a_fault_of_shape_says_where() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.toml");
+        std::fs::write(&path, "[[keys]]\nrole = 'king'\n").unwrap();
+        let fault = KeysFile::read(&path).unwrap_err();
+        assert!(fault.starts_with("line 2, column 8: "), "{fault}");
+        assert!(Locked::open(&path).unwrap_err().contains("keys.toml: line 2"));
+    }
+
+    #[test]
+    fn two_who_change_it_at_once_lose_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.toml");
+        std::thread::scope(|scope| {
+            for i in 0..8 {
+                let path = &path;
+                scope.spawn(move || {
+                    let mut locked = Locked::open(path).unwrap();
+                    locked.file.keys.push(KeyEntry::new(Role::Platform, &format!("p{i}"), hash(&i.to_string())));
+                    locked.write().unwrap();
+                });
+            }
+        });
+        assert_eq!(KeysFile::read(&path).unwrap().keys.len(), 8);
+    }
+}

@@ -1,0 +1,198 @@
+//! Tokens that open nothing any more though they are signed and have not expired: their ids, in memory and in a file.
+//!
+//! An id is kept until no token of that name could be valid any more; so the list is as long as the tokens revoked within the
+//! longest life of one.
+
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use berth_engine::TimestampMs;
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Ids kept: 24 bytes each.
+const REVOKED_MAX: usize = 1_000_000;
+
+/// First bytes of the digest of an id.
+type IdHash = [u8; 16];
+
+/// A line of the file.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    jti: String,
+    /// When no token of this id can be valid any more.
+    until: jiff::Timestamp,
+}
+
+/// The list.
+#[derive(Debug)]
+pub(crate) struct Revoked {
+    file: Option<PathBuf>,
+    by_id: RwLock<HashMap<IdHash, TimestampMs>>,
+    /// What could not be written down: a reload must not forget it. Also the lock on the file.
+    unwritten: Mutex<HashMap<IdHash, TimestampMs>>,
+    /// So that who has revoked nothing pays nothing.
+    len: AtomicUsize,
+}
+
+/// Why an id is not on the list, or not in the file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NotKept {
+    /// There are too many.
+    Full,
+    /// It is in force until the server stops; the file could not be written.
+    InMemoryOnly(String),
+}
+
+impl Revoked {
+    /// The list in this file, which may not be there yet; without one, an empty list in memory.
+    ///
+    /// # Errors
+    /// What is wrong with the file, in one sentence.
+    pub(crate) fn open(file: Option<PathBuf>, now: TimestampMs) -> Result<Revoked, String> {
+        let revoked = Revoked { file, by_id: RwLock::default(), unwritten: Mutex::default(), len: AtomicUsize::new(0) };
+        revoked.reload(now)?;
+        Ok(revoked)
+    }
+
+    /// Reads the file again. On a fault the list stays as it is.
+    ///
+    /// # Errors
+    /// What is wrong with the file, in one sentence.
+    pub(crate) fn reload(&self, now: TimestampMs) -> Result<usize, String> {
+        let unwritten = self.unwritten.lock();
+        let mut by_id = unwritten.clone();
+        if let Some(path) = &self.file {
+            let text = match std::fs::read_to_string(path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+                read => read.map_err(|error| error.to_string())?,
+            };
+            for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+                let Line { jti, until } =
+                    serde_json::from_str(line).map_err(|error| format!("line {}: {error}", i + 1))?;
+                let until = TimestampMs(u64::try_from(until.as_millisecond()).unwrap_or(0));
+                if until > now {
+                    by_id.insert(id_hash(&jti), until);
+                }
+            }
+        }
+        if by_id.len() > REVOKED_MAX {
+            return Err(format!("has {} ids, more than {REVOKED_MAX}", by_id.len()));
+        }
+        let len = by_id.len();
+        *self.by_id.write() = by_id;
+        self.len.store(len, Relaxed);
+        drop(unwritten);
+        Ok(len)
+    }
+
+    /// Whether the token of this id opens nothing any more.
+    pub(crate) fn has(&self, id: &IdHash) -> bool {
+        // Relaxed: who revokes is answered after the id is in the map, and who asks after that finds the count changed; a
+        // request that runs at the same time may be judged either way.
+        self.len.load(Relaxed) != 0 && self.by_id.read().contains_key(id)
+    }
+
+    /// Puts an id on the list; in force when this returns, also where it could not be written down. Blocks on the file.
+    pub(crate) fn revoke(&self, jti: &str, until: TimestampMs, now: TimestampMs) -> Result<(), NotKept> {
+        let mut unwritten = self.unwritten.lock();
+        {
+            let mut by_id = self.by_id.write();
+            if by_id.len() >= REVOKED_MAX {
+                by_id.retain(|_, until| *until > now);
+            }
+            if by_id.len() >= REVOKED_MAX {
+                return Err(NotKept::Full);
+            }
+            by_id.insert(id_hash(jti), until);
+            self.len.store(by_id.len(), Relaxed);
+        }
+        self.write(jti, until).map_err(|error| {
+            unwritten.insert(id_hash(jti), until);
+            NotKept::InMemoryOnly(error)
+        })
+    }
+
+    fn write(&self, jti: &str, until: TimestampMs) -> Result<(), String> {
+        let Some(path) = &self.file else { return Ok(()) };
+        let until = i64::try_from(until.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        let line = Line { jti: jti.to_owned(), until: until.unwrap_or(jiff::Timestamp::MAX) };
+        let mut line = serde_json::to_string(&line).map_err(|error| error.to_string())?;
+        line.push('\n');
+        let append = || {
+            let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+            file.write_all(line.as_bytes())?;
+            file.sync_data()
+        };
+        append().map_err(|error: std::io::Error| error.to_string())
+    }
+
+    /// The file, to see whether it has changed.
+    pub(crate) fn file(&self) -> Option<&PathBuf> {
+        self.file.as_ref()
+    }
+
+    /// How many ids are on the list.
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Relaxed)
+    }
+}
+
+/// What is kept of an id.
+pub(crate) fn id_hash(jti: &str) -> IdHash {
+    let mut first = [0; 16];
+    first.copy_from_slice(&Sha256::digest(jti.as_bytes())[..16]);
+    first
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: TimestampMs = TimestampMs(1000);
+    const LATER: TimestampMs = TimestampMs(9000);
+
+    #[test]
+    fn what_is_revoked_is_so_at_once_and_after_a_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("revoked.ndjson");
+        let list = Revoked::open(Some(path.clone()), NOW).unwrap();
+        assert!(!list.has(&id_hash("a")));
+        assert_eq!(list.revoke("a", LATER, NOW), Ok(()));
+        assert_eq!(list.revoke("b\"\n", TimestampMs(2000), NOW), Ok(()));
+        assert!(list.has(&id_hash("a")) && list.has(&id_hash("b\"\n")) && !list.has(&id_hash("c")));
+        let again = Revoked::open(Some(path), TimestampMs(2000)).unwrap();
+        assert!(again.has(&id_hash("a")));
+        assert!(!again.has(&id_hash("b\"\n")), "no token of that id can be valid any more");
+    }
+
+    #[test]
+    fn a_bad_line_leaves_the_list_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("revoked.ndjson");
+        std::fs::write(&path, "{\"jti\":\"a\",\"until\":\"1970-01-01T00:00:09Z\"}\n\n").unwrap();
+        let list = Revoked::open(Some(path.clone()), NOW).unwrap();
+        std::fs::write(&path, "{\"jti\":\"b\",\"until\":\"1970-01-01T00:00:09Z\"}\n{\"jti\":").unwrap();
+        assert!(list.reload(NOW).unwrap_err().starts_with("line 2: "));
+        assert!(list.has(&id_hash("a")) && !list.has(&id_hash("b")));
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(list.reload(NOW), Ok(0), "what is taken out of the file is valid again");
+        assert!(!list.has(&id_hash("a")));
+    }
+
+    #[test]
+    fn what_could_not_be_written_down_is_in_force_and_no_reload_forgets_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = Revoked::open(Some(dir.path().join("no/such/folder")), NOW).unwrap();
+        assert!(matches!(list.revoke("a", LATER, NOW), Err(NotKept::InMemoryOnly(_))));
+        assert!(list.has(&id_hash("a")));
+        assert_eq!(list.reload(NOW), Ok(1));
+        assert!(list.has(&id_hash("a")));
+    }
+}
