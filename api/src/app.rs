@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use berth_engine::{CellId, Epoch};
 use berth_programme::Campaign;
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use crate::access::{Access, Accounts, AccountsConfig};
@@ -15,10 +16,11 @@ use crate::admission::{Admission, Settings as AdmissionSettings};
 use crate::audit::Audit;
 use crate::events::Events;
 use crate::log::AccessLog;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::openapi::{self, Document};
 use crate::rates::{Rates, RatesConfig};
 use crate::snapshots::SnapshotPolicy;
+use crate::tls::Tls;
 use crate::trace::Traces;
 use crate::wire::Names;
 
@@ -48,6 +50,8 @@ pub(crate) struct HttpLimits {
     pub(crate) inflight_requests_max: usize,
     /// How requests are admitted, until somebody changes it at run time.
     pub(crate) admission: AdmissionSettings,
+    /// With less room on the disk `/readyz` says so.
+    pub(crate) disk_low_bytes: u64,
     /// One request in so many is told of in the log; 0: none.
     pub(crate) access_one_in: u64,
     /// How safe an effect must be before its answer is shown, where the request does not say.
@@ -89,6 +93,10 @@ pub(crate) struct App {
     pub(crate) streams: Arc<Semaphore>,
     /// Where the journal lies; its filesystem is looked at.
     pub(crate) data_dir: PathBuf,
+    /// TLS on the main listener, if it is configured.
+    pub(crate) tls: Option<Tls>,
+    /// The listener for probes, until the server takes it.
+    pub(crate) probes: Mutex<Option<std::net::TcpListener>>,
     /// The events stream, if there is one.
     pub(crate) events: Option<Events>,
     document: OnceLock<Document>,
@@ -126,6 +134,8 @@ impl App {
             bulk: Arc::new(Semaphore::new(BULK_CONCURRENCY)),
             streams: Arc::new(Semaphore::new(BULK_CONCURRENCY)),
             data_dir: PathBuf::new(),
+            tls: None,
+            probes: Mutex::new(None),
             events: None,
             document: OnceLock::new(),
             inflight: AtomicUsize::new(0),
@@ -151,6 +161,11 @@ impl App {
         } else {
             None
         }
+    }
+
+    /// Whether the disk has little room left. Serving goes on.
+    pub(crate) fn disk_is_low(&self) -> bool {
+        metrics::room(&self.data_dir).is_some_and(|(free, _)| free < self.limits.disk_low_bytes)
     }
 
     /// How things are named on the wire.
@@ -210,6 +225,7 @@ impl App {
             connections_max: 1,
             inflight_requests_max: 1,
             admission: AdmissionSettings::default(),
+            disk_low_bytes: 0,
             access_one_in: 0,
             ack: AckMode::Disk,
             ack_redis_time: time,

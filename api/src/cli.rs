@@ -24,6 +24,7 @@ use crate::log::{self, LogFormat};
 use crate::progress::Teller;
 use crate::rates::Rates;
 use crate::snapshots::{Asker, Snapshots};
+use crate::tls::{self, Tls};
 use crate::{backup, demo, descriptors, dump, handover, offline, openapi, recover, server};
 
 /// Berth: a booking core for mass appointment campaigns.
@@ -316,8 +317,14 @@ fn serve(mut settings: Settings) -> Result<ExitCode, String> {
     let programme = read_programme(&settings.programme)?;
     // What can fail without writing comes first.
     let (listener, address) = handover::bind(&settings.listen, &mut settings.engine.lock_wait)?;
+    let probes = settings.probes.as_deref().map(server::bind).transpose()?;
     let app = open(&settings, programme)?;
-    run_server(app, listener, || say(&format!("berth listening on http://{address}")))
+    if let Some((listener, address)) = probes {
+        tracing::info!(%address, "probes and metrics are answered here, too");
+        *app.probes.lock() = Some(listener);
+    }
+    let scheme = if app.tls.is_some() { "https" } else { "http" };
+    run_server(app, listener, || say(&format!("berth listening on {scheme}://{address}")))
 }
 
 /// Opens the campaign and tells what was replayed.
@@ -351,6 +358,7 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
         let file = audit.file.display().to_string();
         app.audit = Some(Audit::start(audit).map_err(|error| format!("audit log {file}: {error}"))?);
     }
+    app.tls = settings.tls.clone().map(Tls::new).transpose()?;
     Ok(Arc::new(app))
 }
 
@@ -397,6 +405,7 @@ pub(crate) fn run_server(
             .map_err(|error| format!("cannot start the thread of the snapshots: {error}"))?;
         signals.ask_on_usr1(snapshots.asker());
         reload::follow(Arc::clone(&app)).map_err(|error| format!("cannot listen for signals: {error}"))?;
+        signals.reload_on_hup(&app);
         ready()?;
         let stop = async {
             signals.next().await;
@@ -425,11 +434,12 @@ pub(crate) fn run_server(
     }
 }
 
-/// SIGTERM and SIGINT to stop, SIGUSR1 for a snapshot.
+/// SIGTERM and SIGINT to stop, SIGUSR1 for a snapshot, SIGHUP to take files up again.
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     snapshot: Option<tokio::signal::unix::Signal>,
+    hang_up: Option<tokio::signal::unix::Signal>,
 }
 
 impl Signals {
@@ -439,7 +449,20 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             snapshot: Some(signal(SignalKind::user_defined1())?),
+            // Also where there is nothing to take up: without a handler it would end the process.
+            hang_up: Some(signal(SignalKind::hangup())?),
         })
+    }
+
+    /// From now on SIGHUP takes up the certificate again, as does a change of its files.
+    fn reload_on_hup(&mut self, app: &Arc<App>) {
+        let Some(hang_up) = self.hang_up.take() else { return };
+        let app = Arc::clone(app);
+        tokio::spawn(async move {
+            if let Some(tls) = &app.tls {
+                tls::watch(tls, hang_up).await;
+            }
+        });
     }
 
     /// From now on each SIGUSR1 asks for a snapshot.

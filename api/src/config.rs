@@ -18,6 +18,7 @@ use crate::events::EventsConfig;
 use crate::log::{LogEntry, LogFormat};
 use crate::rates::RatesConfig;
 use crate::snapshots::SnapshotPolicy;
+use crate::tls::TlsFiles;
 
 pub(crate) use self::access::TokensEntry;
 pub(crate) use self::audit::AuditEntry;
@@ -93,12 +94,27 @@ pub(crate) struct ConfigFile {
     /// Who is refused when more come than can be served.
     #[serde(default)]
     pub(crate) admission: admission::Entry,
+    /// With less than so many MiB free on the data directory's disk `/readyz` says `disk_low`, and goes on saying yes. 0 to 1048576.
+    /// Default 1024.
+    pub(crate) disk_low_mib: Option<u64>,
+    /// TLS on `listen`. Default none.
+    pub(crate) tls: Option<TlsEntry>,
     /// What is told on standard error.
     #[serde(default)]
     pub(crate) log: LogEntry,
     /// Which fields the environment said, and by which variable.
     #[serde(skip)]
     pub(crate) said: environment::Said,
+}
+
+/// TLS on `listen`, by files that are taken up again when they change and on SIGHUP.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsEntry {
+    /// The certificate's chain as PEM, the server's own first. Required.
+    pub(crate) cert_file: Option<PathBuf>,
+    /// Its key as PEM. Required.
+    pub(crate) key_file: Option<PathBuf>,
 }
 
 /// When snapshots are taken while serving. The log is trimmed behind the older of the newest two.
@@ -141,6 +157,8 @@ pub(crate) struct HttpEntry {
     pub(crate) body_time_ms: Option<u64>,
     /// An answer must be taken this long after it was made, or its connection is cut. 100 to 600000. Default 30000.
     pub(crate) send_time_ms: Option<u64>,
+    /// `HOST:PORT` of a second listener, without TLS, that answers probes and `/metrics` alone and is never gated. Default none.
+    pub(crate) probes_listen: Option<String>,
     /// Connections open at once. 1 to 1000000. Default 20000, but at most the file
     /// descriptors of the process less 64.
     pub(crate) connections_max: Option<usize>,
@@ -172,6 +190,10 @@ pub(crate) struct Settings {
     pub(crate) engine: Config,
     /// Limits of the HTTP side.
     pub(crate) http: HttpLimits,
+    /// TLS, if there is any.
+    pub(crate) tls: Option<TlsFiles>,
+    /// `HOST:PORT` of the listener for probes.
+    pub(crate) probes: Option<String>,
     /// How the log is written.
     pub(crate) log: LogFormat,
     /// When snapshots are taken.
@@ -211,11 +233,7 @@ impl ConfigFile {
     fn checked(self) -> Result<Settings, Vec<KeyFault>> {
         let mut faults = Faults::default();
         let listen = faults.required("listen", self.listen);
-        if let Some(listen) = &listen
-            && listen.to_socket_addrs().is_err()
-        {
-            faults.push("listen", format!("{listen:?} is not HOST:PORT, or the host is unknown"));
-        }
+        let listen = faults.address("listen", listen);
         let data_dir = faults.required("data_dir", self.data_dir);
         let programme = faults.required("programme", self.programme);
         let cell = CellId(faults.within("cell", self.cell, 1, 0, CellId::MAX.0));
@@ -243,6 +261,9 @@ impl ConfigFile {
             faults.push("ack", "is redis, and there is no [redis]");
         }
         http.access_one_in = faults.within("log.access_one_in", self.log.access_one_in, 0, 0, 1_000_000);
+        http.disk_low_bytes = faults.within("disk_low_mib", self.disk_low_mib, 1024, 0, 1 << 20) << 20;
+        let tls = self.tls.and_then(|entry| faults.tls(entry));
+        let probes = faults.address("http.probes_listen", self.http.probes_listen);
         let log = self.log.format.unwrap_or_default();
         match (listen, data_dir, programme) {
             (Some(listen), Some(data_dir), Some(programme)) if faults.0.is_empty() => {
@@ -262,6 +283,8 @@ impl ConfigFile {
                     audit,
                     engine: Config { cell, limits, journal, hold_grace: grace, lock_wait },
                     http,
+                    tls,
+                    probes,
                     log,
                     snapshots,
                     events,
@@ -307,6 +330,24 @@ impl Faults {
             self.push(key, format!("must be from {min} to {max}, is {value}"));
         }
         value
+    }
+
+    /// `HOST:PORT`.
+    fn address(&mut self, key: &str, address: Option<String>) -> Option<String> {
+        if let Some(address) = address.as_ref().filter(|address| address.to_socket_addrs().is_err()) {
+            self.push(key, format!("{address:?} is not HOST:PORT, or the host is unknown"));
+        }
+        address
+    }
+
+    fn tls(&mut self, entry: TlsEntry) -> Option<TlsFiles> {
+        let cert = self.required("tls.cert_file", entry.cert_file);
+        let key = self.required("tls.key_file", entry.key_file);
+        let files = TlsFiles { cert: cert?, key: key? };
+        if let Err(why) = files.load() {
+            self.push("tls", why);
+        }
+        Some(files)
     }
 
     /// The bytes of a file that a field names.
@@ -386,6 +427,7 @@ impl Faults {
                 1_000_000,
             ),
             admission: admission::Settings::default(),
+            disk_low_bytes: 0,
             access_one_in: 0,
             ack: AckMode::Disk,
             ack_redis_time: Duration::ZERO,

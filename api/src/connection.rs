@@ -1,4 +1,4 @@
-//! One connection: which HTTP it speaks, and its limits of time.
+//! One connection: TLS or not, which HTTP it speaks, and its limits of time.
 //!
 //! hyper's own detection of the protocol has no limit of time, so a client that sends half an HTTP/2 preface
 //! and stops would keep its connection for ever. Here the first bytes are looked at, without taking them, until
@@ -16,11 +16,14 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::Watcher;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::app::{App, Phase};
 use crate::router;
-use crate::traffic::{Traffic, Verdict};
+use crate::tls::Tls;
+use crate::traffic::{Door, Traffic, Verdict};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How soon to look again while a preface is incomplete; its bytes are in the buffer, so waiting for
@@ -45,18 +48,52 @@ enum Protocol {
 }
 
 /// Serves a connection until it ends, is given up or the server drains. `watcher` is how the server knows that.
-pub(crate) async fn serve(app: Arc<App>, stream: TcpStream, watcher: Watcher) {
+pub(crate) async fn serve(app: Arc<App>, stream: TcpStream, door: Door, watcher: Watcher) {
     // Answers are small and waited for: better a packet too many than 40 ms too late.
     let _ = stream.set_nodelay(true);
-    let Some(protocol) = detect(&app, &stream).await else { return };
-    let traffic = Traffic::new();
     // Whoever is gone already is nobody's address.
     let peer = stream.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
+    let traffic = Traffic::new(door);
+    match app.tls.as_ref().filter(|_| door == Door::Main) {
+        None => {
+            let Some(protocol) = detect(&app, &stream).await else { return };
+            speak(app, TokioIo::new(stream), protocol, traffic, peer).await;
+        }
+        Some(tls) => {
+            let Some(stream) = shake_hands(&app, tls, stream).await else { return };
+            let protocol = match stream.get_ref().1.alpn_protocol() {
+                Some(b"h2") => Protocol::Http2,
+                _ => Protocol::Http1,
+            };
+            speak(app, TokioIo::new(stream), protocol, traffic, peer).await;
+        }
+    }
+    drop(watcher);
+}
+
+/// `None` if the client took too long, spoke no TLS, left, or the server drains.
+async fn shake_hands(app: &App, tls: &Tls, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
+    let mut phase = app.phase.subscribe();
+    tokio::select! {
+        shaken = tokio::time::timeout(app.limits.head_time, tls.acceptor().accept(stream)) => {
+            let shaken = shaken.ok().and_then(Result::ok);
+            if shaken.is_none() {
+                app.metrics.handshake_failed();
+            }
+            shaken
+        }
+        _ = phase.wait_for(|phase| *phase == Phase::Draining) => None,
+    }
+}
+
+async fn speak<S>(app: Arc<App>, io: TokioIo<S>, protocol: Protocol, traffic: Arc<Traffic>, peer: IpAddr)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = {
         let (app, traffic) = (Arc::clone(&app), Arc::clone(&traffic));
         service_fn(move |request| router::answer(Arc::clone(&app), Arc::clone(&traffic), peer, request))
     };
-    let io = TokioIo::new(stream);
     match protocol {
         Protocol::Http1 => {
             let mut builder = http1::Builder::new();
@@ -85,7 +122,6 @@ pub(crate) async fn serve(app: Arc<App>, stream: TcpStream, watcher: Watcher) {
             drive(&app, &traffic, builder.serve_connection(io, service), leave).await;
         }
     }
-    drop(watcher);
 }
 
 /// Runs a connection. `leave` tells it to take no more requests and to end after those it has.

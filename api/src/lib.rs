@@ -29,6 +29,7 @@ mod gate;
 mod openapi;
 mod rates;
 mod router;
+mod tls;
 mod traffic;
 
 mod access;

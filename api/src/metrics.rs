@@ -19,6 +19,8 @@ use crate::problem::Code;
 use crate::rates::{self, Payer, Rates};
 use crate::router::{Endpoint, TABLE};
 
+pub(crate) use self::host::room;
+
 mod host;
 
 /// Upper bounds of the latency buckets: bookings take a disk sync, searches microseconds.
@@ -45,6 +47,7 @@ pub(crate) struct Metrics {
     acks: [AtomicU64; AckMode::ALL.len()],
     connections: AtomicU64,
     connections_total: AtomicU64,
+    handshakes_failed: AtomicU64,
 }
 
 #[derive(Default)]
@@ -81,6 +84,7 @@ impl Metrics {
             acks: std::array::from_fn(|_| AtomicU64::new(0)),
             connections: AtomicU64::new(0),
             connections_total: AtomicU64::new(0),
+            handshakes_failed: AtomicU64::new(0),
         }
     }
 
@@ -126,6 +130,11 @@ impl Metrics {
         }
     }
 
+    /// A client did not come through its TLS handshake.
+    pub(crate) fn handshake_failed(&self) {
+        self.handshakes_failed.fetch_add(1, Relaxed);
+    }
+
     /// A connection was accepted; it is closed when the guard is dropped.
     pub(crate) fn connection(&self) -> OpenConnection<'_> {
         self.connections.fetch_add(1, Relaxed);
@@ -169,6 +178,11 @@ pub(crate) fn page(app: &App) -> String {
         page.sample(name, &format!("outcome=\"{outcome}\""), count.load(Relaxed));
     }
     page.counter("berth_http_connections_total", "Connections accepted.", metrics.connections_total.load(Relaxed));
+    page.counter(
+        "berth_tls_handshake_failures_total",
+        "TLS handshakes that failed, took too long or were broken off.",
+        metrics.handshakes_failed.load(Relaxed),
+    );
     page.gauge("berth_http_connections", "Connections open now.", metrics.connections.load(Relaxed));
     page.gauge(
         "berth_http_connections_max",

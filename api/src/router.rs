@@ -24,7 +24,7 @@ use crate::gate::{Asked, Gate, Who};
 use crate::problem::{Code, Problem};
 use crate::routes;
 use crate::trace::{self, Trace};
-use crate::traffic::{Running, Traffic};
+use crate::traffic::{Door, Running, Traffic};
 
 /// What answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,7 @@ pub(crate) enum Route {
     ReadAdmission,
     ChangeAdmission,
     Healthz,
+    Livez,
     Readyz,
     Metrics,
     Version,
@@ -175,6 +176,7 @@ pub(crate) static TABLE: &[Endpoint] = &[
     get("/v1/admin/admission", ADMIN, Route::ReadAdmission, Media::Json),
     patch("/v1/admin/admission", ADMIN, Route::ChangeAdmission),
     get("/healthz", ANYBODY, Route::Healthz, Media::Json),
+    get("/livez", ANYBODY, Route::Livez, Media::Json),
     get("/readyz", ANYBODY, Route::Readyz, Media::Json),
     get("/metrics", ANYBODY, Route::Metrics, Media::Text),
     get("/version", ANYBODY, Route::Version, Media::Json),
@@ -227,7 +229,12 @@ pub(crate) async fn answer(
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let trace = app.traces.of(&head.headers);
-    let found = find(&head.method, path);
+    let found = find(&head.method, path).and_then(|found| {
+        let answered_here = running.traffic().door == Door::Main || is_probe(found.0);
+        answered_here
+            .then_some(found)
+            .ok_or_else(|| Problem::new(Code::NotFound, "this listener answers probes and metrics, and nothing else"))
+    });
     let endpoint = found.as_ref().ok().map(|(endpoint, _)| *endpoint);
     // Probes and scrapes neither take room nor need any.
     let entered = endpoint.is_none_or(|e| !is_probe(e)).then(|| app.enter());
@@ -365,7 +372,7 @@ async fn dispatch(mut call: Call, gated: Gated<'_, '_>) -> Result<Response<Respo
         Route::Export => Ok(routes::export::export(&call)),
         Route::ReadAdmission => Ok(routes::admission::read(&call.app)),
         Route::ChangeAdmission => routes::admission::change(call).await,
-        Route::Healthz => Ok(routes::operations::healthz()),
+        Route::Healthz | Route::Livez => Ok(routes::operations::healthz()),
         Route::Readyz => Ok(routes::operations::readyz(&call.app)),
         Route::Metrics => Ok(routes::operations::metrics(&call.app)),
         Route::Version => Ok(routes::operations::version(&call.app)),
@@ -376,7 +383,7 @@ async fn dispatch(mut call: Call, gated: Gated<'_, '_>) -> Result<Response<Respo
 
 /// Probes and metrics answer whatever the load and to the last moment.
 fn is_probe(endpoint: &Endpoint) -> bool {
-    matches!(endpoint.route, Route::Healthz | Route::Readyz | Route::Metrics | Route::Version)
+    matches!(endpoint.route, Route::Healthz | Route::Livez | Route::Readyz | Route::Metrics | Route::Version)
 }
 
 /// The endpoint of a path and method, with what stands at the template's parameters.

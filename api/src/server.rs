@@ -18,6 +18,7 @@ use crate::audit::Audit;
 use crate::connection;
 use crate::events::Events;
 use crate::panics::OnPanic;
+use crate::traffic::Door;
 
 /// How often due holds are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_millis(20);
@@ -56,6 +57,7 @@ pub(crate) async fn serve(
 
     // Among the other tasks of the runtime, so that it waits as they do.
     let looking = tokio::spawn(admission::control(Arc::clone(&app.admission)));
+    let probing = probes(&app)?;
     let accepting = async {
         let mut gate = Gate::default();
         loop {
@@ -65,7 +67,7 @@ pub(crate) async fn serve(
             tokio::spawn(async move {
                 let _permit = permit;
                 let _open = app.metrics.connection();
-                connection::serve(Arc::clone(&app), stream, watcher).await;
+                connection::serve(Arc::clone(&app), stream, Door::Main, watcher).await;
             });
         }
     };
@@ -88,7 +90,9 @@ pub(crate) async fn serve(
         app.bulk_ended().await;
     };
     let in_time = tokio::time::timeout(app.limits.drain_time, drained).await.is_ok();
-    looking.abort();
+    for task in std::iter::once(looking).chain(probing) {
+        task.abort();
+    }
     let cut_off = if in_time { 0 } else { app.inflight() };
     expiry.stop();
     let closing = Arc::clone(&app);
@@ -102,6 +106,30 @@ pub(crate) async fn serve(
     };
     let journal = tokio::task::spawn_blocking(close).await.expect("closing does not panic");
     Ok(Ended { cut_off, journal })
+}
+
+/// Connections to the listener for probes that may be open at once.
+const PROBES_MAX: usize = 64;
+
+/// Answers on the listener for probes, if there is one, to the last moment; it is not gated.
+fn probes(app: &Arc<App>) -> io::Result<Option<tokio::task::JoinHandle<()>>> {
+    let Some(listener) = app.probes.lock().take() else { return Ok(None) };
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let app = Arc::clone(app);
+    let room = Arc::new(Semaphore::new(PROBES_MAX));
+    Ok(Some(tokio::spawn(async move {
+        // Nobody waits for these connections at the end.
+        let graceful = GracefulShutdown::new();
+        loop {
+            let (stream, permit) = accept(&listener, &room).await;
+            let (app, watcher) = (Arc::clone(&app), graceful.watcher());
+            tokio::spawn(async move {
+                let _permit = permit;
+                connection::serve(app, stream, Door::Probes, watcher).await;
+            });
+        }
+    })))
 }
 
 /// The next connection, once there is room for it.

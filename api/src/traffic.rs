@@ -11,11 +11,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+/// Where a connection came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    Main,
+    /// The listener for probes and scrapes, which answers nothing else.
+    Probes,
+}
+
 /// One connection's requests and answers.
 pub(crate) struct Traffic {
     state: Mutex<State>,
     /// A claim was made or settled here: whoever is on the other side is one of those who are inside.
     known: AtomicBool,
+    pub(crate) door: Door,
 }
 
 struct State {
@@ -39,9 +48,9 @@ pub(crate) enum Verdict {
 }
 
 impl Traffic {
-    pub(crate) fn new() -> Arc<Traffic> {
+    pub(crate) fn new(door: Door) -> Arc<Traffic> {
         let state = State { running: 0, changed: Instant::now(), next: 0, unsent: BTreeMap::new() };
-        Arc::new(Traffic { state: Mutex::new(state), known: AtomicBool::new(false) })
+        Arc::new(Traffic { state: Mutex::new(state), known: AtomicBool::new(false), door })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -142,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_idle_when_nothing_runs_and_stuck_when_an_answer_stays() {
-        let traffic = Traffic::new();
+        let traffic = Traffic::new(Door::Main);
         let after = |seconds| traffic.verdict(Instant::now() + Duration::from_secs(seconds), IDLE, SEND);
         assert_eq!((after(29), after(31)), (Keep, Idle));
         let request = traffic.request();

@@ -34,6 +34,12 @@ fn every_line_of_the_sample_configuration_is_understood() {
     let jwks = tempfile::NamedTempFile::new().unwrap();
     let key = r#"{"kty":"OKP","crv":"Ed25519","kid":"1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
     std::fs::write(jwks.path(), format!("{{\"keys\":[{key}]}}")).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let (cert, cert_key) = (home.path().join("berth.pem"), home.path().join("berth.key"));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=berth", "-x509", "-days", "2", "-keyout"]);
+    let made = openssl.arg(&cert_key).arg("-out").arg(&cert).output().expect("openssl is on the path");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let mut hash = 0u8;
     let whole: String = sample
         .lines()
@@ -48,6 +54,8 @@ fn every_line_of_the_sample_configuration_is_understood() {
                 Some(("keys", _)) => format!("keys_file = {:?}\n", keys.path()),
                 Some(("jwks", _)) => format!("jwks_file = {:?}\n", jwks.path()),
                 Some(("revocations", _)) => String::new(),
+                Some(("cert", _)) => format!("cert_file = {cert:?}\n"),
+                Some(("key", _)) => format!("key_file = {cert_key:?}\n"),
                 Some((field, _)) => format!("{field}_file = {:?}\n", secret.path()),
                 None => format!("{line}\n"),
             }

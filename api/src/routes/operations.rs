@@ -21,6 +21,7 @@ pub(crate) fn readyz(app: &App) -> Response<ResponseBody> {
         None if app.campaign.engine.stats().journal_starved != 0 => {
             respond(StatusCode::OK, Media::Json, r#"{"status":"ready","reason":"journal_starved"}"#)
         }
+        None if app.disk_is_low() => respond(StatusCode::OK, Media::Json, r#"{"status":"ready","reason":"disk_low"}"#),
         None => respond(StatusCode::OK, Media::Json, r#"{"status":"ready"}"#),
         Some(reason) => {
             let body = json!({"status": "not ready", "reason": reason}).to_string();

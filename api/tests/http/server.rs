@@ -88,7 +88,8 @@ impl Home {
         let process = Process(child);
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("berth listening on http://").and_then(|a| a.parse().ok());
+        let address =
+            line.trim().strip_prefix("berth listening on ").and_then(|url| url.split_once("://")?.1.parse().ok());
         let Some(address) = address else {
             panic!("{line:?} {}", std::fs::read_to_string(self.path("stderr.log")).unwrap());
         };

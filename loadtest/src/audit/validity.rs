@@ -289,7 +289,9 @@ fn refused_for_nothing(evidence: &Evidence, facts: &GeneratorFacts) -> Option<St
         let code = operation.code.as_deref().unwrap_or("no code");
         // When these are in order is the business of the promise `full-disk`.
         let full_disk = code == "journal_full" && disk_fills;
-        if !EXPECTED.contains(&code) && !full_disk {
+        // And these of the promise `overload`.
+        let too_many = code == "overloaded" && facts.overload.is_some();
+        if !EXPECTED.contains(&code) && !full_disk && !too_many {
             *strange.entry(code).or_default() += 1;
         }
     }
