@@ -222,7 +222,7 @@ impl World {
     fn dies_in_a_rare_call(&mut self, life: &Life) -> bool {
         let within = *life.line.within.lock();
         within.is_some_and(|call| !["redis take", "redis append", "redis put_piece"].contains(&call))
-            && self.random.chance(if within == Some("redis install") { 60 } else { 20 })
+            && self.random.chance(if within == Some("redis install") { 95 } else { 20 })
     }
 
     /// Whether the power went in what was done, or the journal stopped and the process with it.
