@@ -142,7 +142,7 @@ impl World {
                 let turn = move |shipper: &mut crate::journal::shipper::Shipper| {
                     if look { shipper.look() } else { shipper.turn() }
                 };
-                if self.random.chance(70) {
+                if self.random.chance(50) {
                     let mut turns = self.random.below(5);
                     while turns > 0 && shipper.turn() == ShipTurn::Shipped {
                         turns -= 1;
