@@ -45,6 +45,7 @@ mod problem;
 mod progress;
 mod recover;
 mod routes;
+mod table;
 mod trace;
 mod wire;
 

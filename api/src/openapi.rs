@@ -16,11 +16,15 @@ use crate::router::{Endpoint, TABLE};
 pub(crate) mod page;
 
 /// One file for each kind of thing asked: paths, and the schemas they alone use.
-const PIECES: [(&str, &str); 7] = [
+const PIECES: [(&str, &str); 11] = [
     ("search", include_str!("../openapi/search.json")),
     ("booking", include_str!("../openapi/booking.json")),
     ("sessions", include_str!("../openapi/sessions.json")),
+    ("sessions", include_str!("../openapi/session-bookings.json")),
+    ("booking", include_str!("../openapi/group.json")),
     ("parties", include_str!("../openapi/parties.json")),
+    ("parties", include_str!("../openapi/history.json")),
+    ("door", include_str!("../openapi/door.json")),
     ("catalogue", include_str!("../openapi/catalogue.json")),
     ("access", include_str!("../openapi/access.json")),
     ("operations", include_str!("../openapi/operations.json")),

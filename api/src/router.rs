@@ -43,7 +43,15 @@ pub(crate) enum Route {
     ReadReference,
     Cancel,
     Move,
+    CancelGroup,
     BulkBookings,
+    Complete,
+    NoShow,
+    WalkIn,
+    DayBookings,
+    PartyHistory,
+    MoveSessionBookings,
+    CancelSessionBookings,
     CloseSession,
     OpenSession,
     ResizeSession,
@@ -70,7 +78,6 @@ pub(crate) enum Route {
 pub(crate) enum Media {
     Json,
     Ndjson,
-    #[cfg_attr(not(test), expect(dead_code, reason = "given by the list of a centre's day"))]
     Csv,
     Text,
     Html,
@@ -127,6 +134,12 @@ const fn post(template: &'static str, roles: &'static [Role], route: Route, take
     Endpoint { route, method: Method::POST, template, roles, takes, gives: Media::Json, also: None }
 }
 
+/// What can be had as a table, too.
+const fn list(template: &'static str, roles: &'static [Role], route: Route) -> Endpoint {
+    let (method, also) = (Method::GET, Some(Media::Csv));
+    Endpoint { route, method, template, roles, takes: Media::Json, gives: Media::Json, also }
+}
+
 /// Lines in, a result for each out.
 const fn stream(template: &'static str, roles: &'static [Role], route: Route, takes: Media) -> Endpoint {
     Endpoint { route, method: Method::POST, template, roles, takes, gives: Media::Ndjson, also: None }
@@ -143,6 +156,8 @@ const PLATFORM: &[Role] = &[Role::Platform];
 const CLAIMS: &[Role] = &[Role::Platform, Role::Citizen];
 /// Who may see a booking: a citizen its own, an operator those at its centres.
 const SEES: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator];
+/// Who works at the door of a centre: an operator at its own.
+const DOOR: &[Role] = &[Role::Operator, Role::Platform];
 /// Everybody who has a key for anything that is posted.
 const POSTS: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator, Role::Admin];
 
@@ -156,6 +171,14 @@ pub(crate) static TABLE: &[Endpoint] = &[
     get("/v1/bookings/{booking}", SEES, Route::ReadBooking, Media::Json),
     post("/v1/bookings/{booking}/cancel", CLAIMS, Route::Cancel, Media::Json),
     post("/v1/bookings/{booking}/move", CLAIMS, Route::Move, Media::Json),
+    post("/v1/bookings/cancel", CLAIMS, Route::CancelGroup, Media::Json),
+    post("/v1/bookings/{booking}/complete", DOOR, Route::Complete, Media::Json),
+    post("/v1/bookings/{booking}/no-show", DOOR, Route::NoShow, Media::Json),
+    post("/v1/walk-ins", DOOR, Route::WalkIn, Media::Json),
+    list("/v1/centres/{centre}/days/{date}/bookings", DOOR, Route::DayBookings),
+    get("/v1/parties/{party}/history", CLAIMS, Route::PartyHistory, Media::Json),
+    stream("/v1/sessions/{session}/move-bookings", ADMIN, Route::MoveSessionBookings, Media::Json),
+    stream("/v1/sessions/{session}/cancel-bookings", ADMIN, Route::CancelSessionBookings, Media::Json),
     stream("/v1/bulk/bookings", PLATFORM, Route::BulkBookings, Media::Ndjson),
     get("/v1/sessions/{session}", ANYBODY, Route::ReadSession, Media::Json),
     post("/v1/sessions/{session}/close", ADMIN, Route::CloseSession, Media::Json),
@@ -351,6 +374,13 @@ async fn dispatch(mut call: Call, gated: Gated<'_, '_>) -> Result<Response<Respo
         Route::PublishRegions | Route::PublishCentres | Route::PublishSessions => routes::bulk::publish(call).await,
         Route::AddParties => routes::parties::add(call).await,
         Route::BulkBookings => routes::bulk_bookings::stream(call).await,
+        Route::CancelGroup => routes::bookings::cancel_group(call).await,
+        Route::Complete | Route::NoShow => routes::door::step(call).await,
+        Route::WalkIn => routes::door::walk_in(call).await,
+        Route::DayBookings => routes::listing::day(call).await,
+        Route::PartyHistory => routes::listing::history(call).await,
+        Route::MoveSessionBookings => routes::session_bookings::move_all(call).await,
+        Route::CancelSessionBookings => routes::session_bookings::cancel_all(call).await,
         Route::CloseSession | Route::OpenSession => routes::sessions::set_open(call).await,
         Route::ResizeSession => routes::sessions::resize(call).await,
         Route::ReadSession => routes::catalogue::session(&call),

@@ -3,6 +3,7 @@
 //! cannot be scheduled: closed, too late, too early).
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
@@ -175,6 +176,49 @@ pub(crate) struct BookRequest<'a> {
 pub(crate) struct MoveRequest<'a> {
     #[serde(borrow)]
     pub(crate) slot: Cow<'a, str>,
+}
+
+/// `POST /v1/bookings/cancel`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CancelRequest {
+    pub(crate) bookings: Vec<String>,
+}
+
+/// `POST /v1/sessions/{session}/move-bookings`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MoveBookingsRequest {
+    /// The session to go to.
+    pub(crate) to: String,
+    #[serde(default)]
+    pub(crate) windows: Windows,
+    /// Which pool of the other session takes the place of which; else each its own.
+    #[serde(default)]
+    pub(crate) pools: BTreeMap<String, String>,
+}
+
+/// Which windows a moved booking may go to, by the time of day at which they open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Windows {
+    /// Its own time only.
+    Same,
+    /// Its own time or the next with room.
+    #[default]
+    Later,
+    /// And then earlier ones, the latest first.
+    Any,
+}
+
+impl Windows {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Windows::Same => "same",
+            Windows::Later => "later",
+            Windows::Any => "any",
+        }
+    }
 }
 
 /// `POST /v1/sessions/{session}/resize`: a slot by its name or by its window and pool.

@@ -38,6 +38,12 @@ impl Calendar {
         from_jiff(ambiguous.compatible().ok()?.timestamp())
     }
 
+    /// The time on the wall at an instant.
+    #[must_use]
+    pub fn time(&self, at: TimestampMs) -> Time {
+        to_jiff(at).to_zoned_datetime(self.zone.clone()).time()
+    }
+
     /// The date on the wall at an instant.
     #[must_use]
     pub fn date(&self, at: TimestampMs) -> Date {
@@ -97,7 +103,7 @@ mod tests {
         let india = Calendar::new("Asia/Kolkata").unwrap();
         let at = india.instant(date(2026, 11, 24), time(9, 0, 0, 0)).unwrap();
         assert_eq!(india.rfc3339(at), "2026-11-24T09:00:00+05:30");
-        assert_eq!(india.date(at), date(2026, 11, 24));
+        assert_eq!((india.date(at), india.time(at)), (date(2026, 11, 24), time(9, 0, 0, 0)));
         let berlin = Calendar::new("Europe/Berlin").unwrap();
         let winter = berlin.instant(date(2026, 1, 5), time(9, 0, 0, 0)).unwrap();
         let summer = berlin.instant(date(2026, 7, 5), time(9, 0, 0, 0)).unwrap();

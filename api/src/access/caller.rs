@@ -93,7 +93,6 @@ impl Caller {
     }
 
     /// Whether they may work at this centre.
-    #[cfg_attr(not(test), expect(dead_code, reason = "asked by the routes of a centre's day"))]
     pub(crate) fn may_work_at(&self, centre: &str, catalogue: &Catalogue) -> Result<(), Problem> {
         if self.works_at(centre, catalogue) {
             return Ok(());

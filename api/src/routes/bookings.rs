@@ -6,13 +6,16 @@ use berth_engine::{BookingNumber, BookingView, By, Command, NumberedClaim, SlotI
 use berth_programme::SlotPlace;
 use hyper::{Response, StatusCode};
 
-use super::{claims_of, execute, fingerprint, key, parse, read_json, read_nothing, safe, with_claims};
+use super::{
+    claims_of, execute, fingerprint, key, mark_replayed, outcomes, parse, read_json, read_nothing, safe, submit,
+    with_claims,
+};
 use crate::ack::AckMode;
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::problem::{self, Code, Problem};
 use crate::router::{Call, Media, respond};
-use crate::wire::{BookRequest, BookingAnswer, MoveRequest};
+use crate::wire::{BookRequest, BookingAnswer, CancelRequest, MoveRequest};
 
 /// `POST /v1/bookings`
 pub(crate) async fn book(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
@@ -58,6 +61,29 @@ pub(crate) async fn cancel(mut call: Call) -> Result<Response<ResponseBody>, Pro
     call.caller().may_touch(booking, &call.app)?;
     let idempotency = fingerprint(&call).number(booking.0).under(key);
     execute(&call.app, call.ack, Command::Cancel { booking, by: By::Holder }, idempotency).await
+}
+
+/// `POST /v1/bookings/cancel`
+pub(crate) async fn cancel_group(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
+    let key = key(&call)?;
+    let body = read_json(&mut call).await?;
+    let CancelRequest { bookings } = parse(&body)?;
+    let names = call.app.names();
+    let bookings: Vec<_> = bookings.iter().map(|code| names.parse_booking(code)).collect::<Result<_, _>>()?;
+    for booking in &bookings {
+        call.caller().may_touch(*booking, &call.app)?;
+    }
+    // What is to be given up is the same in whatever order.
+    let mut sorted = bookings.clone();
+    sorted.sort_unstable();
+    let idempotency = sorted.iter().fold(fingerprint(&call), |print, booking| print.number(booking.0)).under(key);
+    let command = Command::CancelGroup { bookings: &bookings, by: By::Holder };
+    let submitted = submit(&call.app, call.ack, command, idempotency).await?;
+    let mut response = outcomes::given_up(&call.app, &submitted).await?;
+    if submitted.replayed {
+        mark_replayed(&mut response);
+    }
+    Ok(response)
 }
 
 /// `POST /v1/bookings/{booking}/move`

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use berth_engine::Seq;
+use berth_engine::{Command, Failure, Idempotency, Refusal, Request, Seq, Submitted};
 use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -19,7 +19,7 @@ use super::safe;
 use crate::ack::AckMode;
 use crate::app::App;
 use crate::body::{CutShort, ResponseBody};
-use crate::problem::{Code, Problem};
+use crate::problem::{self, Code, Problem};
 use crate::router::Media;
 
 /// Bytes of a piece, about.
@@ -30,9 +30,30 @@ const PIECES_AHEAD: usize = 64;
 /// everything gets far.
 const PIECES_SHOWN: usize = 192;
 
+/// How often a step is tried while the journal's buffer is full, each time after the disk has taken what was in it.
+const JOURNAL_FULL_TRIES: usize = 5;
+
 /// Nobody takes the answer any more, or nothing more of it may be shown.
 #[derive(Debug)]
 pub(super) struct Gone;
+
+/// Why no more lines are made.
+pub(super) enum Stop {
+    Gone,
+    Problem(Problem),
+}
+
+impl From<Gone> for Stop {
+    fn from(_: Gone) -> Stop {
+        Stop::Gone
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        Stop::Problem(problem::failed(&failure))
+    }
+}
 
 /// Where the lines of an answer go.
 pub(super) struct Lines {
@@ -82,6 +103,26 @@ impl Lines {
         let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE_BYTES));
         let seq = std::mem::take(&mut self.seq);
         self.ahead.send((piece, seq)).await.map_err(|_| Gone)
+    }
+
+    /// Submits one step. A journal's buffer that these very steps have filled is waited for, not refused.
+    pub(super) async fn submit(
+        &mut self,
+        app: &App,
+        command: Command<'_>,
+        idempotency: Idempotency,
+    ) -> Result<Submitted, Stop> {
+        let engine = &app.campaign.engine;
+        let request = Request { command, idempotency: Some(idempotency) };
+        for _ in 1..JOURNAL_FULL_TRIES {
+            let submitted = engine.submit(&request, engine.now())?;
+            if submitted.result != Err(Refusal::JournalFull) {
+                return Ok(submitted);
+            }
+            self.flush().await?;
+            safe(app, AckMode::Disk, engine.appended()).await.map_err(Stop::Problem)?;
+        }
+        Ok(engine.submit(&request, engine.now())?)
     }
 
     /// The last line: what `summary` says, and what ended the answer before its time.

@@ -7,15 +7,19 @@ pub(crate) mod bookings;
 pub(crate) mod bulk;
 pub(crate) mod bulk_bookings;
 pub(crate) mod catalogue;
+pub(crate) mod door;
 pub(crate) mod export;
 pub(crate) mod holds;
+pub(crate) mod listing;
 pub(crate) mod operations;
 pub(crate) mod outcomes;
 pub(crate) mod parties;
 pub(crate) mod revocations;
+pub(crate) mod session_bookings;
 pub(crate) mod sessions;
 
 mod lines;
+mod scan;
 
 use berth_engine::{Claim, Command, Idempotency, Request, Seq, Submitted};
 use bytes::Bytes;

@@ -83,12 +83,21 @@ async fn one(
     Ok(respond(status, Media::Json, json(&answer)))
 }
 
+/// In these states nobody says the code at the door any more.
 async fn ended(app: &App, claim: &NumberedClaim, state: State) -> Result<BookingAnswer, Problem> {
     let mut answer = of_claim(app, claim, hold_of(app, claim.number), state).await?;
     // A booking that is checked in can be moved no more, either.
     let from = app.campaign.engine.booking(claim.number).and_then(|view| view.link);
     answer.moved_from = from.map(|from| app.names().booking(from));
     Ok(answer)
+}
+
+/// The answer to a list of bookings given up, of one also.
+pub(super) async fn given_up(app: &App, submitted: &Submitted) -> Result<Response<ResponseBody>, Problem> {
+    match &submitted.result {
+        Ok(Outcome::Cancelled { claim }) => gone(app, &std::iter::once(*claim).collect()).await,
+        _ => render(app, submitted).await,
+    }
 }
 
 /// Several bookings of one group that were given up together.

@@ -8,24 +8,19 @@ mod input;
 
 use std::sync::Arc;
 
-use berth_engine::{Failure, Group, Outcome, Refusal, Request, Seq, State, Submitted};
+use berth_engine::{Group, Outcome, Seq, State, Submitted};
 use hyper::Response;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use self::asked::{Asked, Keys, LineRequest, Prints};
+use self::asked::{Keys, LineRequest, Prints};
 use self::input::{Input, Line};
-use super::lines::{Gone, Lines, turn};
-use super::safe;
-use crate::ack::AckMode;
+use super::lines::{Lines, Stop, turn};
 use crate::app::App;
 use crate::body::{JSON_BYTES_MAX, ResponseBody};
 use crate::idempotency::{self, KeySpace};
 use crate::problem::{self, Code, Problem};
 use crate::router::Call;
-
-/// How often a line is tried while the journal's buffer is full, each time after the disk has taken what was in it.
-const JOURNAL_FULL_TRIES: usize = 5;
 
 /// `POST /v1/bulk/bookings`
 pub(crate) async fn stream(call: Call) -> Result<Response<ResponseBody>, Problem> {
@@ -100,24 +95,6 @@ struct Refused<'a> {
     problem: Value,
 }
 
-/// Why no more lines are answered.
-enum Stop {
-    Gone,
-    Problem(Problem),
-}
-
-impl From<Gone> for Stop {
-    fn from(_: Gone) -> Stop {
-        Stop::Gone
-    }
-}
-
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Stop {
-        Stop::Problem(problem::failed(&failure))
-    }
-}
-
 impl Bulk {
     async fn run(mut self, mut input: Input) {
         let stopped = self.answer_all(&mut input).await.err();
@@ -176,7 +153,8 @@ impl Bulk {
         match request.check(&self.app, &self.prints, &self.keys, self.tally.lines) {
             Err(problem) => self.refuse(key, problem, Seq(0)),
             Ok(asked) => {
-                let submitted = self.submit(&asked).await?;
+                let app = Arc::clone(&self.app);
+                let submitted = self.lines.submit(&app, asked.command(), asked.idempotency()).await?;
                 match &submitted.result {
                     Ok(outcome) => self.done(key, outcome, &submitted),
                     Err(refusal) => {
@@ -187,22 +165,6 @@ impl Bulk {
             }
         }
         Ok(())
-    }
-
-    /// Submits. A journal's buffer that these lines themselves have filled is waited for, not refused.
-    async fn submit(&mut self, asked: &Asked) -> Result<Submitted, Stop> {
-        let app = Arc::clone(&self.app);
-        let engine = &app.campaign.engine;
-        let request = Request { command: asked.command(), idempotency: Some(asked.idempotency()) };
-        for _ in 1..JOURNAL_FULL_TRIES {
-            let submitted = engine.submit(&request, engine.now())?;
-            if submitted.result != Err(Refusal::JournalFull) {
-                return Ok(submitted);
-            }
-            self.lines.flush().await?;
-            safe(&app, AckMode::Disk, engine.appended()).await.map_err(Stop::Problem)?;
-        }
-        Ok(engine.submit(&request, engine.now())?)
     }
 
     fn refuse(&mut self, key: Option<&str>, problem: Problem, seq: Seq) {
