@@ -89,8 +89,10 @@ pub(crate) struct App {
     pub(crate) traces: Traces,
     /// Permits for bulk bodies.
     pub(crate) bulk: Arc<Semaphore>,
-    /// Permits for requests of many steps: bulk bookings, a session's bookings moved.
+    /// Permits for bulk bookings.
     pub(crate) streams: Arc<Semaphore>,
+    /// Permits for what is done to all bookings of a session: no stream of a platform keeps an administrator waiting.
+    pub(crate) session_jobs: Arc<Semaphore>,
     /// Where the journal lies; its filesystem is looked at.
     pub(crate) data_dir: PathBuf,
     /// TLS on the main listener, if it is configured.
@@ -133,6 +135,7 @@ impl App {
             phase: watch::Sender::new(Phase::Serving),
             bulk: Arc::new(Semaphore::new(BULK_CONCURRENCY)),
             streams: Arc::new(Semaphore::new(BULK_CONCURRENCY)),
+            session_jobs: Arc::new(Semaphore::new(BULK_CONCURRENCY)),
             data_dir: PathBuf::new(),
             tls: None,
             probes: Mutex::new(None),
@@ -195,6 +198,7 @@ impl App {
         // All permits back means that nobody holds one; the semaphores are never closed.
         let _ = self.bulk.acquire_many(BULK_CONCURRENCY_PERMITS).await;
         let _ = self.streams.acquire_many(BULK_CONCURRENCY_PERMITS).await;
+        let _ = self.session_jobs.acquire_many(BULK_CONCURRENCY_PERMITS).await;
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 
-use berth_engine::{Counts, Failure, Refusal};
+use berth_engine::{Counts, Failure, Refusal, TimestampMs};
 use berth_programme::Faults;
 use bytes::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -62,6 +62,8 @@ codes! {
     TokenExpired UNAUTHORIZED "token_expired" "The token has expired",
     TokenRevoked UNAUTHORIZED "token_revoked" "The token was revoked",
     Forbidden FORBIDDEN "forbidden" "The key is not for this",
+    WrongCheckIn FORBIDDEN "wrong_check_in_code" "The code is not the booking's",
+    TooManyCodes TOO_MANY_REQUESTS "too_many_codes" "Too many wrong codes were tried",
     NotFound NOT_FOUND "not_found" "There is nothing here",
     UnknownParty NOT_FOUND "unknown_party" "There is no such party",
     UnknownSlot NOT_FOUND "unknown_slot" "There is no such slot",
@@ -214,6 +216,8 @@ fn retry_after_seconds(code: Code) -> Option<u16> {
         | Code::RedisLate => Some(1),
         // Another server, or this one restarted, takes a little longer.
         Code::Draining | Code::JournalStopped => Some(5),
+        // The hour in which wrong codes are counted; `until` says it exactly.
+        Code::TooManyCodes => Some(3600),
         _ => None,
     }
 }
@@ -367,6 +371,25 @@ pub(crate) fn failed(failure: &Failure) -> Problem {
 pub(crate) fn redis_late() -> Problem {
     let detail = "it is on the server's disk and not yet in Redis: repeat with the same key, or ask for its outcome";
     Problem::new(Code::RedisLate, detail)
+}
+
+/// `already_claimed` for whom the other booking is none of their business: all but its code.
+pub(crate) fn claimed_elsewhere(refusal: &Refusal, names: &Names<'_>) -> Problem {
+    let mut problem = refused(refusal, names);
+    problem.members.remove("booking");
+    "the party already has a live claim for this dose, elsewhere".clone_into(&mut problem.detail);
+    problem
+}
+
+/// What was said at the door is not the booking's code.
+pub(crate) fn wrong_check_in_code(tries_left: u8) -> Problem {
+    Problem::new(Code::WrongCheckIn, "these are not the booking's four digits").with("tries_left", tries_left)
+}
+
+/// After too many wrong codes none is looked at for a while.
+pub(crate) fn codes_locked(until: TimestampMs, names: &Names<'_>) -> Problem {
+    let detail = "too many wrong codes were tried for this booking: none is looked at until the hour is over";
+    Problem::new(Code::TooManyCodes, detail).with("until", names.time(until))
 }
 
 /// Lines of a bulk body are wrong.

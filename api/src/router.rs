@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response};
 
-use crate::access::{AccountId, Caller, NOBODY, Role};
+use crate::access::{AccountId, Caller, NOBODY, Role, Sight};
 use crate::ack::{self, AckMode};
 use crate::admission::{self, Class, Place, Rank, Reason, Shed};
 use crate::app::{App, Phase};
@@ -45,6 +45,7 @@ pub(crate) enum Route {
     Move,
     CancelGroup,
     BulkBookings,
+    CheckIn,
     Complete,
     NoShow,
     WalkIn,
@@ -172,6 +173,7 @@ pub(crate) static TABLE: &[Endpoint] = &[
     post("/v1/bookings/{booking}/cancel", CLAIMS, Route::Cancel, Media::Json),
     post("/v1/bookings/{booking}/move", CLAIMS, Route::Move, Media::Json),
     post("/v1/bookings/cancel", CLAIMS, Route::CancelGroup, Media::Json),
+    post("/v1/bookings/{booking}/check-in", DOOR, Route::CheckIn, Media::Json),
     post("/v1/bookings/{booking}/complete", DOOR, Route::Complete, Media::Json),
     post("/v1/bookings/{booking}/no-show", DOOR, Route::NoShow, Media::Json),
     post("/v1/walk-ins", DOOR, Route::WalkIn, Media::Json),
@@ -237,6 +239,11 @@ impl Call {
     /// The account it is for, if there is one.
     pub(crate) fn account(&self) -> Option<&AccountId> {
         self.who.account.as_ref()
+    }
+
+    /// What they may be shown of a booking.
+    pub(crate) fn sight(&self) -> Sight {
+        self.caller().sight()
     }
 }
 
@@ -375,6 +382,7 @@ async fn dispatch(mut call: Call, gated: Gated<'_, '_>) -> Result<Response<Respo
         Route::AddParties => routes::parties::add(call).await,
         Route::BulkBookings => routes::bulk_bookings::stream(call).await,
         Route::CancelGroup => routes::bookings::cancel_group(call).await,
+        Route::CheckIn => routes::door::check_in(call).await,
         Route::Complete | Route::NoShow => routes::door::step(call).await,
         Route::WalkIn => routes::door::walk_in(call).await,
         Route::DayBookings => routes::listing::day(call).await,

@@ -185,6 +185,14 @@ pub(crate) struct CancelRequest {
     pub(crate) bookings: Vec<String>,
 }
 
+/// `POST /v1/bookings/{booking}/check-in`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CheckInRequest<'a> {
+    #[serde(borrow)]
+    pub(crate) code: Cow<'a, str>,
+}
+
 /// `POST /v1/sessions/{session}/move-bookings`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -267,6 +275,9 @@ pub(crate) struct BookingAnswer {
     pub(crate) moved_to: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) moved_from: Option<String>,
+    /// Four digits, for its holder to say at the door.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) check_in_code: Option<String>,
 }
 
 /// A claim of a hold.

@@ -36,6 +36,15 @@ pub(crate) enum Scope {
     Centres { centres: Vec<String>, districts: Vec<String> },
 }
 
+/// How much of a booking an answer may show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// All of it, the four digits that its holder says at the door too.
+    Holder,
+    /// All but those: whoever works at the door is told them by the person.
+    Door,
+}
+
 /// Who comes without a key, to a route that needs none.
 pub(crate) static NOBODY: Caller =
     Caller { role: Role::Public, name: String::new(), scope: Scope::Parties(Vec::new()), id: [0; 16] };
@@ -56,6 +65,14 @@ fn id_of(kind: &str, name: &str) -> AccountId {
 }
 
 impl Caller {
+    /// How much of a booking they may be shown.
+    pub(crate) fn sight(&self) -> Sight {
+        match self.role {
+            Role::Platform | Role::Citizen => Sight::Holder,
+            Role::Operator | Role::Admin | Role::Public => Sight::Door,
+        }
+    }
+
     /// Who comes with a key of this name.
     pub(crate) fn of_key(role: Role, name: &str, scope: Scope) -> Caller {
         Caller { role, name: name.to_owned(), scope, id: id_of(role.as_str(), name) }

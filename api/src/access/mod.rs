@@ -15,7 +15,7 @@ mod secret;
 mod tokens;
 
 pub(crate) use accounts::{AccountId, Accounts, AccountsConfig, RECENT_MAX};
-pub(crate) use caller::{Caller, NOBODY, Scope, account_id};
+pub(crate) use caller::{Caller, NOBODY, Scope, Sight, account_id};
 pub(crate) use generations::Generations;
 pub(crate) use key_ring::{KeyEntry, KeyRing};
 use keys_file::KeysFile;

@@ -7,9 +7,10 @@ use berth_programme::SlotPlace;
 use hyper::{Response, StatusCode};
 
 use super::{
-    claims_of, execute, fingerprint, key, mark_replayed, outcomes, parse, read_json, read_nothing, safe, submit,
-    with_claims,
+    apply, claims_of, execute, fingerprint, key, mark_replayed, outcomes, parse, read_json, read_nothing, safe,
+    settled, with_claims,
 };
+use crate::access::Sight;
 use crate::ack::AckMode;
 use crate::app::App;
 use crate::body::ResponseBody;
@@ -24,14 +25,14 @@ pub(crate) async fn book(mut call: Call) -> Result<Response<ResponseBody>, Probl
     let BookRequest { claims } = parse(&body)?;
     let claims = claims_of(&call.app, call.caller(), &claims)?;
     let idempotency = with_claims(fingerprint(&call), &claims).under(key);
-    execute(&call.app, call.ack, Command::Book { claims: &claims }, idempotency).await
+    execute(&call.app, call.ack, call.sight(), Command::Book { claims: &claims }, idempotency).await
 }
 
 /// `GET /v1/bookings/{booking}`
 pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> {
     let booking = call.app.names().parse_booking(&call.parameter)?;
     call.caller().may_touch(booking, &call.app)?;
-    shown(&call.app, call.ack, booking).await
+    shown(&call.app, call.ack, call.sight(), booking).await
 }
 
 /// `GET /v1/booking-references/{reference}`
@@ -41,15 +42,20 @@ pub(crate) async fn read_reference(call: Call) -> Result<Response<ResponseBody>,
     if call.app.campaign.engine.booking(booking).is_none() {
         return Err(unknown());
     }
-    shown(&call.app, call.ack, booking).await
+    shown(&call.app, call.ack, call.sight(), booking).await
 }
 
-async fn shown(app: &App, ack: AckMode, booking: BookingNumber) -> Result<Response<ResponseBody>, Problem> {
+async fn shown(
+    app: &App,
+    ack: AckMode,
+    sight: Sight,
+    booking: BookingNumber,
+) -> Result<Response<ResponseBody>, Problem> {
     let Some(view) = app.campaign.engine.booking(booking) else {
         return Err(problem::refused(&berth_engine::Refusal::UnknownBooking { booking }, &app.names()));
     };
     safe(app, ack, view.seq).await?;
-    let answer = of_view(app, &view).await?;
+    let answer = of_view(app, sight, &view).await?;
     Ok(respond(StatusCode::OK, Media::Json, json(&answer)))
 }
 
@@ -60,7 +66,7 @@ pub(crate) async fn cancel(mut call: Call) -> Result<Response<ResponseBody>, Pro
     let booking = call.app.names().parse_booking(&call.parameter)?;
     call.caller().may_touch(booking, &call.app)?;
     let idempotency = fingerprint(&call).number(booking.0).under(key);
-    execute(&call.app, call.ack, Command::Cancel { booking, by: By::Holder }, idempotency).await
+    execute(&call.app, call.ack, call.sight(), Command::Cancel { booking, by: By::Holder }, idempotency).await
 }
 
 /// `POST /v1/bookings/cancel`
@@ -78,8 +84,8 @@ pub(crate) async fn cancel_group(mut call: Call) -> Result<Response<ResponseBody
     sorted.sort_unstable();
     let idempotency = sorted.iter().fold(fingerprint(&call), |print, booking| print.number(booking.0)).under(key);
     let command = Command::CancelGroup { bookings: &bookings, by: By::Holder };
-    let submitted = submit(&call.app, call.ack, command, idempotency).await?;
-    let mut response = outcomes::given_up(&call.app, &submitted).await?;
+    let submitted = settled(&call.app, call.ack, apply(&call.app, command, idempotency)?).await?;
+    let mut response = outcomes::given_up(&call.app, call.sight(), &submitted).await?;
     if submitted.replayed {
         mark_replayed(&mut response);
     }
@@ -95,13 +101,13 @@ pub(crate) async fn move_to(mut call: Call) -> Result<Response<ResponseBody>, Pr
     let (booking, to) = (names.parse_booking(&call.parameter)?, names.parse_slot(&slot)?);
     call.caller().may_touch(booking, &call.app)?;
     let idempotency = fingerprint(&call).number(booking.0).number(to.0.into()).under(key);
-    execute(&call.app, call.ack, Command::Move { booking, to, by: By::Holder }, idempotency).await
+    execute(&call.app, call.ack, call.sight(), Command::Move { booking, to, by: By::Holder }, idempotency).await
 }
 
 /// A hold or booking as it stands.
-pub(crate) async fn of_view(app: &App, view: &BookingView) -> Result<BookingAnswer, Problem> {
+pub(crate) async fn of_view(app: &App, sight: Sight, view: &BookingView) -> Result<BookingAnswer, Problem> {
     let claim = NumberedClaim { number: view.number, claim: view.claim };
-    let mut answer = of_claim(app, &claim, view.hold, view.state).await?;
+    let mut answer = of_claim(app, sight, &claim, view.hold, view.state).await?;
     let names = app.names();
     // What was booked in one step never had a deadline; a booking's has no meaning any more.
     if matches!(view.state, State::Held | State::Expired) {
@@ -118,6 +124,7 @@ pub(crate) async fn of_view(app: &App, view: &BookingView) -> Result<BookingAnsw
 /// A claim as an outcome tells of it: nothing in it changes later, so a repeat gets the same answer.
 pub(crate) async fn of_claim(
     app: &App,
+    sight: Sight,
     claim: &NumberedClaim,
     hold: BookingNumber,
     state: State,
@@ -139,6 +146,8 @@ pub(crate) async fn of_claim(
         expires_at: None,
         moved_to: None,
         moved_from: None,
+        check_in_code: (sight == Sight::Holder && state == State::Booked)
+            .then(|| format!("{:04}", app.campaign.engine.check_in_code(*number))),
     })
 }
 

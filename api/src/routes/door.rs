@@ -1,13 +1,27 @@
-//! At the door of a centre: the person was served, did not come, or came without a booking.
+//! At the door of a centre: the person is there, was served, did not come, or came without a booking.
 
-use berth_engine::{BookingNumber, Command};
+use berth_engine::{BookingNumber, CodeTry, Command, Refusal, State};
 use hyper::Response;
 
-use super::{execute, fingerprint, key, parse, read_json, read_nothing, with_claims};
+use super::{apply, execute, fingerprint, key, parse, read_json, read_nothing, safe, settled, told, with_claims};
+use crate::ack::AckMode;
+use crate::app::App;
 use crate::body::ResponseBody;
-use crate::problem::{Code, Problem};
+use crate::problem::{self, Code, Problem};
 use crate::router::{Call, Route};
-use crate::wire::{ClaimRequest, Object};
+use crate::wire::{CheckInRequest, ClaimRequest, Object};
+
+/// `POST /v1/bookings/{booking}/check-in`
+pub(crate) async fn check_in(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
+    let key = key(&call)?;
+    let body = read_json(&mut call).await?;
+    let CheckInRequest { code } = parse(&body)?;
+    let said = four_digits(&code)?;
+    let booking = booking(&call)?;
+    let idempotency = fingerprint(&call).number(booking.0).number(said.into()).under(key);
+    judge_code(&call.app, call.ack, booking, said).await?;
+    execute(&call.app, call.ack, call.sight(), Command::CheckIn { booking }, idempotency).await
+}
 
 /// `POST /v1/bookings/{booking}/complete` and `/no-show`
 pub(crate) async fn step(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
@@ -19,7 +33,7 @@ pub(crate) async fn step(mut call: Call) -> Result<Response<ResponseBody>, Probl
         Route::Complete => Command::Complete { booking },
         _ => Command::NoShow { booking },
     };
-    execute(&call.app, call.ack, command, idempotency).await
+    execute(&call.app, call.ack, call.sight(), command, idempotency).await
 }
 
 /// `POST /v1/walk-ins`
@@ -32,11 +46,24 @@ pub(crate) async fn walk_in(mut call: Call) -> Result<Response<ResponseBody>, Pr
         return Err(Problem::new(Code::MalformedRequest, "a walk-in is one claim"));
     };
     // Whoever stands at the door may name any party, at its own door.
-    if let Some(place) = call.app.campaign.catalogue.slot(claim.slot) {
-        call.caller().may_work_at(&place.session.centre, &call.app.campaign.catalogue)?;
+    let (app, catalogue) = (&call.app, &call.app.campaign.catalogue);
+    match catalogue.slot(claim.slot) {
+        Some(place) => call.caller().may_work_at(&place.session.centre, catalogue)?,
+        // Not shown yet, so nobody knows whose it is: only who works everywhere may try.
+        None if !call.caller().works_at_slot(claim.slot, catalogue) => {
+            return Err(problem::refused(&Refusal::UnknownSlot { slot: claim.slot }, &app.names()));
+        }
+        None => {}
     }
     let idempotency = with_claims(fingerprint(&call), &claims).under(key);
-    execute(&call.app, call.ack, Command::WalkIn { claim }, idempotency).await
+    let submitted = settled(app, call.ack, apply(app, Command::WalkIn { claim }, idempotency)?).await?;
+    if let Err(refusal @ Refusal::AlreadyClaimed { booking, .. }) = &submitted.result
+        && call.caller().may_touch(*booking, app).is_err()
+    {
+        // A code opens its booking, and that one is another centre's business.
+        return Err(problem::claimed_elsewhere(refusal, &app.names()));
+    }
+    told(app, call.sight(), &submitted).await
 }
 
 /// The booking of the path, which the caller may work on.
@@ -44,4 +71,26 @@ fn booking(call: &Call) -> Result<BookingNumber, Problem> {
     let booking = call.app.names().parse_booking(&call.parameter)?;
     call.caller().may_touch(booking, &call.app)?;
     Ok(booking)
+}
+
+/// A check-in code as it is said.
+fn four_digits(code: &str) -> Result<u16, Problem> {
+    let digits = code.len() == 4 && code.bytes().all(|byte| byte.is_ascii_digit());
+    let code = digits.then(|| code.parse().ok()).flatten();
+    code.ok_or_else(|| Problem::new(Code::MalformedRequest, "code: must be four digits, as \"0417\""))
+}
+
+/// Whether the code is the booking's, where the booking is one to be checked in. What else there is to say the engine says, the
+/// first answer to a repeat too.
+// rule: IDM-2 a no that tells of a booking waits for it
+async fn judge_code(app: &App, ack: AckMode, booking: BookingNumber, said: u16) -> Result<(), Problem> {
+    let engine = &app.campaign.engine;
+    let Some(view) = engine.booking(booking).filter(|view| view.state == State::Booked) else { return Ok(()) };
+    let tried = engine.try_check_in_code(booking, said, engine.now());
+    safe(app, ack, view.seq).await?;
+    match tried {
+        CodeTry::Right => Ok(()),
+        CodeTry::Wrong { tries_left } => Err(problem::wrong_check_in_code(tries_left)),
+        CodeTry::Locked { until } => Err(problem::codes_locked(until, &app.names())),
+    }
 }

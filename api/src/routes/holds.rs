@@ -5,7 +5,7 @@ use std::time::Duration;
 use berth_engine::{Command, Outcome};
 use hyper::Response;
 
-use super::{answer, apply, claims_of, execute, fingerprint, key, parse, read_json, read_nothing, with_claims};
+use super::{apply, claims_of, execute, fingerprint, key, parse, read_json, read_nothing, settled, told, with_claims};
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::problem::{Code, Problem};
@@ -32,7 +32,8 @@ pub(crate) async fn hold(mut call: Call) -> Result<Response<ResponseBody>, Probl
     {
         admitted.made(first.number);
     }
-    answer(app, call.ack, submitted).await
+    let submitted = settled(app, call.ack, submitted).await?;
+    told(app, call.sight(), &submitted).await
 }
 
 /// How long a hold is to live, and what of that its fingerprint sees.
@@ -53,7 +54,7 @@ pub(crate) async fn confirm(mut call: Call) -> Result<Response<ResponseBody>, Pr
     let hold = call.app.names().parse_booking(&call.parameter)?;
     call.caller().may_touch_hold(hold, &call.app)?;
     let idempotency = fingerprint(&call).number(hold.0).under(key);
-    execute(&call.app, call.ack, Command::Confirm { hold }, idempotency).await
+    execute(&call.app, call.ack, call.sight(), Command::Confirm { hold }, idempotency).await
 }
 
 /// `POST /v1/holds/{hold}/release`
@@ -63,5 +64,5 @@ pub(crate) async fn release(mut call: Call) -> Result<Response<ResponseBody>, Pr
     let hold = call.app.names().parse_booking(&call.parameter)?;
     call.caller().may_touch_hold(hold, &call.app)?;
     let idempotency = fingerprint(&call).number(hold.0).under(key);
-    execute(&call.app, call.ack, Command::Release { hold }, idempotency).await
+    execute(&call.app, call.ack, call.sight(), Command::Release { hold }, idempotency).await
 }

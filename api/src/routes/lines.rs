@@ -13,7 +13,7 @@ use hyper::Response;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::safe;
 use crate::ack::AckMode;
@@ -63,10 +63,10 @@ pub(super) struct Lines {
     ahead: mpsc::Sender<(Vec<u8>, Seq)>,
 }
 
-/// A turn among the requests of many steps.
-pub(super) async fn turn(app: &App) -> Result<OwnedSemaphorePermit, Problem> {
+/// A turn among the requests of many steps of one kind.
+pub(super) async fn turn(app: &App, turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
     let busy = || Problem::new(Code::Overloaded, "too many bulk requests are waiting for their turn");
-    let wait = Arc::clone(&app.streams).acquire_owned();
+    let wait = Arc::clone(turns).acquire_owned();
     tokio::time::timeout(app.limits.body_time, wait).await.map_err(|_| busy())?.map_err(|_| busy())
 }
 

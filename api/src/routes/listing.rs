@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::bookings::{json, of_view};
 use super::catalogue::unknown_centre;
-use super::{safe, scan};
+use super::safe;
 use crate::app::App;
 use crate::body::ResponseBody;
 
@@ -41,16 +41,15 @@ pub(crate) async fn history(call: Call) -> Result<Response<ResponseBody>, Proble
     call.caller().may_act_for(party, &names)?;
     let asked = Asked::parse(call.query.as_deref().unwrap_or(""), false)?;
     let after = asked.cursor.as_deref().map(|code| names.parse_booking(code).map_err(|_| bad_cursor())).transpose()?;
-    let page =
-        scan::party_history(&call.app.campaign.engine, party, after, asked.limit).map_err(|refusal| match refusal {
-            Refusal::UnknownBooking { .. } => bad_cursor(),
-            refusal => problem::refused(&refusal, &names),
-        })?;
+    let page = call.app.campaign.engine.party_history(party, after, asked.limit).map_err(|refusal| match refusal {
+        Refusal::UnknownBooking { .. } => bad_cursor(),
+        refusal => problem::refused(&refusal, &names),
+    })?;
     safe(&call.app, call.ack, page.seq).await?;
     let next = page.next.map(|next| names.booking(next));
     let mut bookings = Vec::with_capacity(page.bookings.len());
     for view in &page.bookings {
-        bookings.push(of_view(&call.app, view).await?);
+        bookings.push(of_view(&call.app, call.sight(), view).await?);
     }
     let link = next.as_deref().map(|next| asked.link(&format!("/v1/parties/{}/history", call.parameter), next));
     let answer = Answer { party: names.party(party), bookings, next };
@@ -83,7 +82,7 @@ pub(crate) async fn day(call: Call) -> Result<Response<ResponseBody>, Problem> {
     let date = date.ok_or_else(|| Problem::new(Code::MalformedRequest, "the date must be as 2026-11-24"))?;
     let asked = Asked::parse(call.query.as_deref().unwrap_or(""), true)?;
     let mut day = Day { app, asked: &asked, rows: Vec::new(), seq: Seq(0), looks: 0 };
-    let next = day.read(&places(&centre, date))?;
+    let next = day.read(&places(&centre, date)).await?;
     let Day { rows, seq, .. } = day;
     safe(app, call.ack, seq).await?;
     let path = format!("/v1/centres/{}/days/{date}/bookings", centre.id);
@@ -141,7 +140,7 @@ struct Day<'a> {
 
 impl Day<'_> {
     /// Reads the page; where the next one begins, if there is one.
-    fn read(&mut self, places: &[Place<'_>]) -> Result<Option<String>, Problem> {
+    async fn read(&mut self, places: &[Place<'_>]) -> Result<Option<String>, Problem> {
         let names = self.app.names();
         let (mut at, mut after) = (0, None);
         if let Some(cursor) = &self.asked.cursor {
@@ -157,6 +156,8 @@ impl Day<'_> {
             if let Some(next) = self.read_slot(place, after.take())? {
                 return Ok(Some(next));
             }
+            // A day may have a thousand slots, and others have requests, too.
+            tokio::task::yield_now().await;
         }
         Ok(None)
     }
@@ -165,7 +166,7 @@ impl Day<'_> {
     fn read_slot(&mut self, place: &Place<'_>, mut after: Option<BookingNumber>) -> Result<Option<String>, Problem> {
         let names = self.app.names();
         loop {
-            let page = scan::slot_bookings(&self.app.campaign.engine, place.slot, after, LIMIT_MAX);
+            let page = self.app.campaign.engine.slot_bookings(place.slot, after, LIMIT_MAX);
             // The slot is in the catalogue, so it can only be the cursor.
             let page = page.map_err(|_| bad_cursor())?;
             self.seq = self.seq.max(page.seq);

@@ -19,7 +19,6 @@ pub(crate) mod session_bookings;
 pub(crate) mod sessions;
 
 mod lines;
-mod scan;
 
 use berth_engine::{Claim, Command, Idempotency, Request, Seq, Submitted};
 use bytes::Bytes;
@@ -27,7 +26,7 @@ use hyper::Response;
 use hyper::header::HeaderValue;
 use serde::Deserialize;
 
-use crate::access::Caller;
+use crate::access::{Caller, Sight};
 use crate::ack::{self, AckMode, Unsafe};
 use crate::app::App;
 use crate::body::{self, ResponseBody};
@@ -103,10 +102,7 @@ async fn settled(app: &App, mode: AckMode, submitted: Submitted) -> Result<Submi
     if submitted.replayed {
         app.metrics.replayed();
     }
-    match &submitted.result {
-        Ok(_) => Ok(submitted),
-        Err(refusal) => Err(problem::refused(refusal, &app.names())),
-    }
+    Ok(submitted)
 }
 
 /// Waits until entries up to this one are as safe as was asked.
@@ -121,16 +117,17 @@ async fn safe(app: &App, mode: AckMode, seq: Seq) -> Result<(), Problem> {
 async fn execute(
     app: &App,
     mode: AckMode,
+    sight: Sight,
     command: Command<'_>,
     idempotency: Idempotency,
 ) -> Result<Response<ResponseBody>, Problem> {
-    answer(app, mode, apply(app, command, idempotency)?).await
+    let submitted = settled(app, mode, apply(app, command, idempotency)?).await?;
+    told(app, sight, &submitted).await
 }
 
-/// Waits until what was submitted may be shown, and renders it.
-async fn answer(app: &App, mode: AckMode, submitted: Submitted) -> Result<Response<ResponseBody>, Problem> {
-    let submitted = settled(app, mode, submitted).await?;
-    let mut response = outcomes::render(app, &submitted).await?;
+/// The answer to what is settled.
+async fn told(app: &App, sight: Sight, submitted: &Submitted) -> Result<Response<ResponseBody>, Problem> {
+    let mut response = outcomes::render(app, sight, submitted).await?;
     if submitted.replayed {
         mark_replayed(&mut response);
     }

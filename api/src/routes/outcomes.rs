@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::bookings::{json, of_claim, place};
 use super::safe;
+use crate::access::Sight;
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::idempotency;
@@ -23,11 +24,11 @@ pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> 
     let key = idempotency::scoped(&key, call.caller());
     let submitted = call.app.campaign.engine.outcome(key).ok_or_else(unknown)?;
     safe(&call.app, call.ack, submitted.seq).await?;
-    render(&call.app, &submitted).await
+    render(&call.app, call.sight(), &submitted).await
 }
 
 /// The answer to the first request. Its ticket must have resolved.
-pub(crate) async fn render(app: &App, submitted: &Submitted) -> Result<Response<ResponseBody>, Problem> {
+pub(crate) async fn render(app: &App, sight: Sight, submitted: &Submitted) -> Result<Response<ResponseBody>, Problem> {
     let names = app.names();
     // A refusal leaves its key free, so of outcomes only one can be: the first request is still running.
     let outcome = submitted.result.as_ref().map_err(|refusal| problem::refused(refusal, &names))?;
@@ -45,8 +46,8 @@ pub(crate) async fn render(app: &App, submitted: &Submitted) -> Result<Response<
             });
             (StatusCode::CREATED, answer)
         }
-        Outcome::Booked { claims } => return booked(app, claims, StatusCode::CREATED).await,
-        Outcome::Confirmed { claims } => return booked(app, claims, StatusCode::OK).await,
+        Outcome::Booked { claims } => return booked(app, sight, claims, StatusCode::CREATED).await,
+        Outcome::Confirmed { claims } => return booked(app, sight, claims, StatusCode::OK).await,
         Outcome::Released { claims } => {
             (StatusCode::OK, json!({"hold": hold_code(app, claims), "state": State::Released.as_str()}))
         }
@@ -60,7 +61,7 @@ pub(crate) async fn render(app: &App, submitted: &Submitted) -> Result<Response<
         Outcome::NoShow { claim } => return one(app, claim, State::NoShow, StatusCode::OK).await,
         Outcome::WalkedIn { claim } => return one(app, claim, State::CheckedIn, StatusCode::CREATED).await,
         Outcome::Moved { from, to } => {
-            let mut answer = of_claim(app, to, hold_of(app, to.number), State::Booked).await?;
+            let mut answer = of_claim(app, sight, to, hold_of(app, to.number), State::Booked).await?;
             answer.moved_from = Some(names.booking(*from));
             return Ok(respond(StatusCode::OK, Media::Json, json(&answer)));
         }
@@ -85,7 +86,7 @@ async fn one(
 
 /// In these states nobody says the code at the door any more.
 async fn ended(app: &App, claim: &NumberedClaim, state: State) -> Result<BookingAnswer, Problem> {
-    let mut answer = of_claim(app, claim, hold_of(app, claim.number), state).await?;
+    let mut answer = of_claim(app, Sight::Door, claim, hold_of(app, claim.number), state).await?;
     // A booking that is checked in can be moved no more, either.
     let from = app.campaign.engine.booking(claim.number).and_then(|view| view.link);
     answer.moved_from = from.map(|from| app.names().booking(from));
@@ -93,10 +94,14 @@ async fn ended(app: &App, claim: &NumberedClaim, state: State) -> Result<Booking
 }
 
 /// The answer to a list of bookings given up, of one also.
-pub(super) async fn given_up(app: &App, submitted: &Submitted) -> Result<Response<ResponseBody>, Problem> {
+pub(super) async fn given_up(
+    app: &App,
+    sight: Sight,
+    submitted: &Submitted,
+) -> Result<Response<ResponseBody>, Problem> {
     match &submitted.result {
         Ok(Outcome::Cancelled { claim }) => gone(app, &std::iter::once(*claim).collect()).await,
-        _ => render(app, submitted).await,
+        _ => render(app, sight, submitted).await,
     }
 }
 
@@ -117,11 +122,16 @@ struct Answer {
     bookings: Vec<BookingAnswer>,
 }
 
-async fn booked(app: &App, claims: &Group, status: StatusCode) -> Result<Response<ResponseBody>, Problem> {
+async fn booked(
+    app: &App,
+    sight: Sight,
+    claims: &Group,
+    status: StatusCode,
+) -> Result<Response<ResponseBody>, Problem> {
     let mut bookings = Vec::with_capacity(claims.len());
     let hold = claims.first().map(|c| c.number).unwrap_or_default();
     for claim in claims {
-        bookings.push(of_claim(app, claim, hold, State::Booked).await?);
+        bookings.push(of_claim(app, sight, claim, hold, State::Booked).await?);
     }
     Ok(respond(status, Media::Json, json(&Answer { hold: hold_code(app, claims), bookings })))
 }
@@ -166,7 +176,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let app = App::for_test(dir.path());
         let running = Submitted { result: Err(Refusal::IdempotencyInFlight), seq: Seq(0), replayed: false };
-        let Err(problem) = render(&app, &running).await else { panic!("there is no outcome yet") };
+        let Err(problem) = render(&app, Sight::Holder, &running).await else { panic!("there is no outcome yet") };
         assert_eq!(problem.code(), Code::IdempotencyInFlight);
         app.campaign.engine.close().unwrap();
     }

@@ -27,7 +27,7 @@ pub(crate) async fn add(mut call: Call) -> Result<Response<ResponseBody>, Proble
     }
     let facts = PartyFacts { birth_year: birth_year.unwrap_or(0), ..PartyFacts::default() };
     let idempotency = fingerprint(&call).number(count.into()).number(facts.birth_year.into()).under(key);
-    execute(&call.app, call.ack, Command::AddParties { count, facts }, idempotency).await
+    execute(&call.app, call.ack, call.sight(), Command::AddParties { count, facts }, idempotency).await
 }
 
 /// `GET /v1/parties/{party}/bookings`
@@ -48,7 +48,7 @@ pub(crate) async fn bookings(call: Call) -> Result<Response<ResponseBody>, Probl
     views.sort_by_key(|view| view.number);
     let mut bookings = Vec::with_capacity(views.len());
     for view in &views {
-        bookings.push(of_view(&call.app, view).await?);
+        bookings.push(of_view(&call.app, call.sight(), view).await?);
     }
     Ok(respond(StatusCode::OK, Media::Json, json(&Answer { party: names.party(party), bookings })))
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::lines::{Lines, Stop, turn};
 use super::sessions::session;
-use super::{fingerprint, parse, read_json, read_nothing, scan};
+use super::{fingerprint, parse, read_json, read_nothing};
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::idempotency::{self, Fingerprint, KeySpace};
@@ -113,7 +113,7 @@ async fn start(
     kind: Kind,
 ) -> Result<Response<ResponseBody>, Problem> {
     let space = KeySpace::of(call.caller());
-    let permit = turn(&call.app).await?;
+    let permit = turn(&call.app, &call.app.session_jobs).await?;
     let (lines, response) = Lines::start(&call.app, call.ack);
     let work = Work { app: call.app, space, key, print, kind, lines, tally: Tally::default() };
     // A task of its own, as with bulk bookings; draining waits for it.
@@ -181,21 +181,21 @@ impl Work {
         let app = Arc::clone(&self.app);
         let mut after = None;
         loop {
-            let page = scan::slot_bookings(&app.campaign.engine, slot, after, LOOK_AT);
+            let page = app.campaign.engine.slot_bookings(slot, after, LOOK_AT);
             let page = page.map_err(|refusal| Stop::Problem(problem::refused(&refusal, &app.names())))?;
             for view in &page.bookings {
                 self.one(view, targets).await?;
             }
             self.lines.flush().await?;
-            after = page.next;
-            if after.is_none() {
-                return Ok(());
-            }
             if app.phase() == crate::app::Phase::Draining {
                 let detail = "this server is stopping: repeat with the same key to go on";
                 return Err(Stop::Problem(Problem::new(Code::Draining, detail)));
             }
             tokio::task::yield_now().await;
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
         }
     }
 

@@ -74,7 +74,7 @@ pub(crate) async fn resize(mut call: Call) -> Result<Response<ResponseBody>, Pro
         Problem::new(Code::MalformedRequest, format!("capacity: must be at most {}", Units::MAX.get()))
     })?;
     let idempotency = fingerprint(&call).number(slot.0.into()).number(asked.capacity.into()).under(key);
-    execute(&call.app, call.ack, Command::Resize { slot, capacity }, idempotency).await
+    execute(&call.app, call.ack, call.sight(), Command::Resize { slot, capacity }, idempotency).await
 }
 
 /// The slot that is meant, by its name or by its window and pool.

@@ -1,4 +1,4 @@
-//! At the door of a centre: served, did not come, came without a booking.
+//! At the door of a centre: check in by code, served, did not come, came without a booking.
 
 use jiff::ToSpan;
 use serde_json::{Value, json};
@@ -55,6 +55,76 @@ fn text<'v>(value: &'v Value, member: &str) -> &'v str {
 }
 
 #[test]
+fn a_party_is_checked_in_by_its_code_and_served_once() {
+    let server = server();
+    let booked = booked_today(&server, &["p1.0"]);
+    let (booking, code) = (text(&booked[0], "booking"), text(&booked[0], "check_in_code"));
+    let path = format!("/v1/bookings/{booking}/check-in");
+    let wrong = format!("{:04}", (code.parse::<u32>().unwrap() + 1) % 10_000);
+    at_the_door(&server, "c1", "w", &path, &json!({"code": wrong})).expect_problem(403, "wrong_check_in_code");
+    for (body, problem) in [
+        (Value::Null, "malformed_json"),
+        (json!({}), "malformed_request"),
+        (json!({"code": 1234}), "malformed_request"),
+        (json!({"code": "123"}), "malformed_request"),
+        (json!({"code": "12 4"}), "malformed_request"),
+        (json!({"code": code, "by": "me"}), "malformed_request"),
+    ] {
+        at_the_door(&server, "c1", "k", &path, &body).expect_problem(400, problem);
+    }
+    let complete = format!("/v1/bookings/{booking}/complete");
+    let early = at_the_door(&server, "c1", "e", &complete, &Value::Null).expect_problem(409, "wrong_state");
+    assert_eq!((&early["from"], &early["to"]), (&json!("booked"), &json!("completed")));
+    // A key of another centre knows of no such booking.
+    at_the_door(&server, "c2", "k", &path, &json!({"code": code})).expect_problem(404, "unknown_booking");
+
+    let checked_in = at_the_door(&server, "c1", "in", &path, &json!({"code": code}));
+    assert_eq!(
+        (&checked_in.expect(200)["state"], checked_in.json().get("check_in_code")),
+        (&json!("checked_in"), None)
+    );
+    let again = at_the_door(&server, "c1", "in", &path, &json!({"code": code}));
+    assert_eq!((again.text(), again.header("idempotent-replayed")), (checked_in.text(), Some("true")));
+    at_the_door(&server, "c1", "in2", &path, &json!({"code": code})).expect_problem(409, "wrong_state");
+
+    let served = at_the_door(&server, "c1", "done", &complete, &Value::Null);
+    assert_eq!(served.expect(200)["state"], "completed");
+    at_the_door(&server, "c1", "done2", &complete, &Value::Null).expect_problem(409, "wrong_state");
+    let slots = server.add_slots("later", &[1]);
+    let had = server.post("/v1/bookings", &claims(&[claim("p1.0", &slots[0])])).expect_problem(409, "not_eligible");
+    assert_eq!(had["rule"], "dose_given");
+
+    let server = server.kill_and_restart();
+    assert_eq!(server.read(&format!("/v1/bookings/{booking}")).expect(200)["state"], "completed");
+    let again = at_the_door(&server, "c1", "done", &complete, &Value::Null);
+    assert_eq!((again.text(), again.header("idempotent-replayed")), (served.text(), Some("true")));
+}
+
+#[test]
+fn wrong_codes_are_counted_and_then_none_is_taken() {
+    let server = server();
+    let booked = booked_today(&server, &["p1.0", "p1.1"]);
+    let path = |at: usize| format!("/v1/bookings/{}/check-in", text(&booked[at], "booking"));
+    let right = |at: usize| json!({"code": text(&booked[at], "check_in_code")});
+    let wrong =
+        json!({"code": format!("{:04}", (text(&booked[0], "check_in_code").parse::<u32>().unwrap() + 1) % 10_000)});
+    let mut tries = 0;
+    let locked = loop {
+        let reply = at_the_door(&server, "c1", &format!("k{tries}"), &path(0), &wrong);
+        tries += 1;
+        assert!(tries < 20, "codes may be tried for ever");
+        if reply.status != 403 {
+            break reply;
+        }
+    };
+    locked.expect_problem(429, "too_many_codes");
+    assert!(locked.header("retry-after").is_some());
+    // Also the right one, and only for this booking.
+    at_the_door(&server, "c1", "right", &path(0), &right(0)).expect_problem(429, "too_many_codes");
+    at_the_door(&server, "c1", "other", &path(1), &right(1)).expect(200);
+}
+
+#[test]
 fn who_did_not_come_gives_the_unit_to_a_walk_in() {
     let server = server();
     let booked = booked_today(&server, &["p1.0", "p1.1"]);
@@ -74,15 +144,20 @@ fn who_did_not_come_gives_the_unit_to_a_walk_in() {
     assert_eq!((again.text(), again.header("idempotent-replayed")), (there.text(), Some("true")));
     let twice = at_the_door(&server, "c1", "w2", "/v1/walk-ins", &walk_in).expect_problem(409, "already_claimed");
     assert_eq!(twice["booking"], there.json()["booking"]);
+    // A booking at another centre is that one's business: its code opens it.
+    let centre = json!({"id": "c2", "name": "PHC Two", "district": "395", "pincode": "400001"});
+    server.publish("/v1/centres", &centre.to_string()).expect(200);
+    let windows = json!([{"start": "09:00", "end": "10:00", "pools": {"dose1": 1}}]);
+    server.publish("/v1/sessions", &session_line("two", &windows).replace("\"c1\"", "\"c2\"")).expect(200);
+    let two = server.get("/v1/sessions/two").expect(200)["slots"][0]["slot"].as_str().unwrap().to_owned();
+    let elsewhere = server.post("/v1/bookings", &claims(&[claim("p1.7", &two)])).expect(201);
+    let claimed = json!({"party": "p1.7", "slot": slot, "dose": 1});
+    let hidden = at_the_door(&server, "c1", "w5", "/v1/walk-ins", &claimed).expect_problem(409, "already_claimed");
+    assert_eq!(hidden.get("booking"), None);
+    assert!(!hidden.to_string().contains(text(&elsewhere, "hold")), "{hidden}");
+    let seen = server.post("/v1/walk-ins", &claimed).expect_problem(409, "already_claimed");
+    assert_eq!(seen["booking"], elsewhere["hold"]);
     assert_eq!(server.slot_counts(&slot), (10, 0, 2));
-
-    let complete = format!("/v1/bookings/{}/complete", text(&there.json(), "booking"));
-    let served = at_the_door(&server, "c1", "done", &complete, &Value::Null);
-    assert_eq!(served.expect(200)["state"], "completed");
-    at_the_door(&server, "c1", "done2", &complete, &Value::Null).expect_problem(409, "wrong_state");
-    let early = format!("/v1/bookings/{}/complete", text(&booked[1], "booking"));
-    let early = at_the_door(&server, "c1", "e", &early, &Value::Null).expect_problem(409, "wrong_state");
-    assert_eq!((&early["from"], &early["to"]), (&json!("booked"), &json!("completed")));
 
     let resize = json!({"slot": slot, "capacity": 2}).to_string();
     let admin = [("authorization", "Bearer admin-key"), ("idempotency-key", "less")];
@@ -106,6 +181,12 @@ fn the_door_is_for_its_own_day() {
     let booked = server.post("/v1/bookings", &claims(&[claim("p1.0", &slots[0])])).expect(201);
     let booking = &booked["bookings"][0];
     let path = |step: &str| format!("/v1/bookings/{}/{step}", text(booking, "booking"));
+    let code = json!({"code": text(booking, "check_in_code")});
+    let early = at_the_door(&server, "c1", "k", &path("check-in"), &code).expect_problem(409, "not_eligible");
+    assert_eq!(
+        (&early["rule"], &early["from"]),
+        (&json!("check_in_day"), &json!(format!("{}T00:00:00+05:30", tomorrow())))
+    );
     let early = at_the_door(&server, "c1", "k", &path("no-show"), &Value::Null).expect_problem(409, "not_eligible");
     assert_eq!(
         (&early["rule"], &early["from"]),
@@ -117,16 +198,34 @@ fn the_door_is_for_its_own_day() {
 }
 
 #[test]
+fn the_code_is_shown_to_the_holder_and_not_at_the_door() {
+    let server = server();
+    let booked = booked_today(&server, &["p1.0"]);
+    let path = format!("/v1/bookings/{}", text(&booked[0], "booking"));
+    let code = text(&booked[0], "check_in_code");
+    assert!(code.len() == 4 && code.bytes().all(|b| b.is_ascii_digit()), "{code}");
+    let shown = |key: &str| server.send("GET", &path, &[("authorization", key)], b"").expect(200);
+    assert_eq!(shown("Bearer platform-key")["check_in_code"], *code);
+    assert_eq!(shown("Bearer operator-c1").get("check_in_code"), None);
+    // A hold has none yet.
+    let slots = server.add_slots("later", &[5]);
+    let held = server.post("/v1/holds", &claims(&[claim("p1.1", &slots[0])])).expect(201);
+    let held = server.read(&format!("/v1/bookings/{}", text(&held, "hold"))).expect(200);
+    assert_eq!((&held["state"], held.get("check_in_code")), (&json!("held"), None));
+}
+
+#[test]
 fn the_routes_of_the_door_are_for_operators_and_platforms() {
     let server = server();
-    for path in ["/v1/bookings/x/complete", "/v1/bookings/x/no-show", "/v1/walk-ins"] {
+    for path in ["/v1/bookings/x/check-in", "/v1/bookings/x/complete", "/v1/bookings/x/no-show", "/v1/walk-ins"] {
         server.send("POST", path, &[("idempotency-key", "k")], b"").expect_problem(401, "unauthenticated");
         let admin = [("authorization", "Bearer admin-key"), ("idempotency-key", "k")];
         server.send("POST", path, &admin, b"").expect_problem(403, "forbidden");
         let keyless = [("authorization", "Bearer operator-c1")];
         server.send("POST", path, &keyless, b"").expect_problem(400, "idempotency_key_missing");
+        let body = if path.ends_with("check-in") { json!({"code": "0000"}) } else { Value::Null };
         if path != "/v1/walk-ins" {
-            at_the_door(&server, "c1", "k", path, &Value::Null).expect_problem(400, "malformed_id");
+            at_the_door(&server, "c1", "k", path, &body).expect_problem(400, "malformed_id");
         }
     }
 }

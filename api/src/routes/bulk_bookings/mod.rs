@@ -29,7 +29,7 @@ pub(crate) async fn stream(call: Call) -> Result<Response<ResponseBody>, Problem
         caller: call.caller().clone(),
         request: idempotency::given(&call.headers)?.map(str::to_owned),
     };
-    let permit = turn(&call.app).await?;
+    let permit = turn(&call.app, &call.app.streams).await?;
     let mut input = Input::new(call.body, &call.app);
     // The first bytes come before the head of the answer: a client that waits for a go-ahead gets it.
     input.more().await?;
