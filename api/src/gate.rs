@@ -10,7 +10,7 @@ use hyper::{HeaderMap, Method, Response, StatusCode};
 
 use crate::access::{AccountId, Caller, Role, account_id, wrong_role};
 use crate::app::App;
-use crate::audit::{Record, Reserved, Whom, who};
+use crate::audit::{Line, Record, Whom, who};
 use crate::body::ResponseBody;
 use crate::problem::{Code, Problem};
 use crate::rates::{Charged, Class};
@@ -47,7 +47,7 @@ pub(crate) struct Asked<'a> {
 #[derive(Default)]
 pub(crate) struct Gate<'a> {
     charged: Option<Charged>,
-    line: Option<(Reserved<'a>, Record)>,
+    line: Option<Line<'a>>,
 }
 
 impl<'a> Gate<'a> {
@@ -62,13 +62,14 @@ impl<'a> Gate<'a> {
             return Ok(Who::default());
         }
         let caller = identify(app, headers, peer, now).await?;
+        let account = account_of(&caller, headers)?;
+        // Before the audit log: who asks too often fills nothing.
+        if let Some(class) = class.filter(|_| app.rates.is_on()) {
+            self.charged = app.rates.charge_known(&caller, account.as_ref(), class, now)?;
+        }
         self.reserve(app, &caller, asked)?;
         if !endpoint.roles.contains(&caller.role) {
             return Err(wrong_role(caller.role, endpoint.roles));
-        }
-        let account = account_of(&caller, headers)?;
-        if let Some(class) = class.filter(|_| app.rates.is_on()) {
-            self.charged = app.rates.charge_known(&caller, account.as_ref(), class, now)?;
         }
         Ok(Who { caller: Some(caller), account })
     }
@@ -92,7 +93,7 @@ impl<'a> Gate<'a> {
             status: 0,
             outcome: "",
         };
-        self.line = Some((reserved, record));
+        self.line = Some(reserved.begin(record));
         Ok(())
     }
 
@@ -101,9 +102,8 @@ impl<'a> Gate<'a> {
         if let Some(charged) = self.charged {
             charged.tell(response.headers_mut());
         }
-        if let Some((reserved, record)) = self.line {
-            let outcome = refused.map_or("ok", Code::as_str);
-            reserved.fill(Record { status: response.status().as_u16(), outcome, ..record });
+        if let Some(line) = self.line {
+            line.end(response.status().as_u16(), refused.map_or("ok", Code::as_str));
         }
     }
 }
@@ -111,15 +111,11 @@ impl<'a> Gate<'a> {
 /// Whoever asks where nobody needs a key is charged as what they are, or else as their address.
 async fn charge_anybody(app: &App, class: Class, asked: &Asked<'_>) -> Result<Option<Charged>, Problem> {
     let Asked { headers, peer, now, .. } = *asked;
-    if app.rates.asks_who(class) && headers.contains_key(AUTHORIZATION) {
+    if headers.contains_key(AUTHORIZATION) {
         // A key that opens nothing is nobody's, and here nobody may ask, too.
-        match identify(app, headers, peer, now).await {
-            Ok(caller) => {
-                let account = account_of(&caller, headers)?;
-                return app.rates.charge_known(&caller, account.as_ref(), class, now);
-            }
-            Err(problem) if problem.code() == Code::RateLimited => return Err(problem),
-            Err(_) => {}
+        if let Ok(caller) = identify(app, headers, peer, now).await {
+            let account = account_of(&caller, headers)?;
+            return app.rates.charge_known(&caller, account.as_ref(), class, now);
         }
     }
     app.rates.charge_address(app.rates.client(peer, headers), class, now)
@@ -129,7 +125,7 @@ async fn charge_anybody(app: &App, class: Class, asked: &Asked<'_>) -> Result<Op
 async fn identify(app: &App, headers: &HeaderMap, peer: IpAddr, now: Instant) -> Result<Arc<Caller>, Problem> {
     let (rates, at) = (&app.rates, app.campaign.engine.now());
     if !rates.is_on() {
-        return app.access.identify(headers, at, || Ok(())).await;
+        return app.access.identify(headers, at, || true).await;
     }
     let client = rates.client(peer, headers);
     let found = app.access.identify(headers, at, || rates.may_try(client, now)).await;

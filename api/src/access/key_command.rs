@@ -57,13 +57,21 @@ pub(crate) struct Place {
 
 impl Place {
     fn path(&self) -> Result<PathBuf, String> {
+        self.path_and_inline().map(|(path, _)| path)
+    }
+
+    /// The file, and the keys of the configuration beside it, as far as that is known.
+    fn path_and_inline(&self) -> Result<(PathBuf, Vec<KeyEntry>), String> {
         if let Some(path) = &self.keys_file {
-            return Ok(path.clone());
+            return Ok((path.clone(), Vec::new()));
         }
         let config = self.config.as_deref();
         let file = cli::config_file(config)?;
         let place = config.unwrap_or(Path::new("")).display();
-        file.keys_file.ok_or_else(|| format!("{place}: names no keys_file: add the line keys_file = \"keys.toml\""))
+        let path = file
+            .keys_file
+            .ok_or_else(|| format!("{place}: names no keys_file: add the line keys_file = \"keys.toml\""))?;
+        Ok((path, file.keys))
     }
 }
 
@@ -99,7 +107,7 @@ pub(crate) struct RotateArgs {
     /// How long the old key goes on, as 7d or 12h.
     #[arg(long, value_name = "TIME", default_value = "7d")]
     overlap: String,
-    /// When the new key ends; as for `add`.
+    /// When the new key ends; as for `add`. Without it when the old one was to end, if it was.
     #[arg(long, value_name = "WHEN")]
     expires: Option<String>,
     #[command(flatten)]
@@ -140,7 +148,7 @@ pub(crate) fn run(command: &KeyCommand) -> Result<ExitCode, String> {
 }
 
 fn add(args: &AddArgs, now: Timestamp) -> Result<(), String> {
-    let path = args.place.path()?;
+    let (path, inline) = args.place.path_and_inline()?;
     let mut locked = Locked::open(&path)?;
     let expires = args.expires.as_deref().map(|text| instant(text, now)).transpose()?;
     let scope = KeyEntry {
@@ -149,26 +157,27 @@ fn add(args: &AddArgs, now: Timestamp) -> Result<(), String> {
         expires,
         ..KeyEntry::new(args.role, &args.name, [0; 32])
     };
-    make(&mut locked, scope, now, &path)
+    make(&mut locked, scope, now, &path, &inline)
 }
 
 fn rotate(args: &RotateArgs, now: Timestamp) -> Result<(), String> {
-    let path = args.place.path()?;
+    let (path, inline) = args.place.path_and_inline()?;
     let mut locked = Locked::open(&path)?;
     let ends = instant(&args.overlap, now)?;
     let expires = args.expires.as_deref().map(|text| instant(text, now)).transpose()?;
-    let mut scope = None;
+    let (mut scope, mut end) = (None, None);
     for entry in locked.file.keys.iter_mut().filter(|e| e.role == args.role && e.name == args.name) {
-        // What ends sooner goes on ending sooner.
+        // Who was let in for a time is not let in for good; what ends sooner goes on ending sooner.
+        end = entry.expires;
         entry.expires = Some(entry.expires.map_or(ends, |at| at.min(ends)));
         scope = Some(entry.clone());
     }
     let old = scope.ok_or_else(|| format!("{}: has no {} key {}", path.display(), args.role, args.name))?;
-    make(&mut locked, KeyEntry { expires, ..old }, now, &path)
+    make(&mut locked, KeyEntry { expires: expires.or(end), ..old }, now, &path, &inline)
 }
 
 /// Makes a key of this scope, and prints it when it is kept.
-fn make(locked: &mut Locked, scope: KeyEntry, now: Timestamp, path: &Path) -> Result<(), String> {
+fn make(locked: &mut Locked, scope: KeyEntry, now: Timestamp, path: &Path, inline: &[KeyEntry]) -> Result<(), String> {
     let key = new_key(scope.role).map_err(|error| format!("cannot make a key: {error}"))?;
     let fresh = KeyEntry::new(scope.role, &scope.name, hash(&key));
     // To the second: for people.
@@ -176,7 +185,9 @@ fn make(locked: &mut Locked, scope: KeyEntry, now: Timestamp, path: &Path) -> Re
     let entry = KeyEntry { sha256: fresh.sha256, created, ..scope };
     let (id, until) = (id(&entry).to_owned(), entry.expires.map_or("for good".to_owned(), |at| format!("until {at}")));
     locked.file.keys.push(entry);
-    KeyRing::new(&locked.file.keys, "keys").map_err(|faults| cli::sentence(&path.display().to_string(), &faults))?;
+    // As the server will: with those of its configuration.
+    let all = [inline, &locked.file.keys].concat();
+    KeyRing::new(&all, "keys").map_err(|faults| cli::sentence(&path.display().to_string(), &faults))?;
     locked.write()?;
     cli::say(&key)?;
     cli::tell(&format!(

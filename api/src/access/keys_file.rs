@@ -1,8 +1,8 @@
 //! The keys file: what `berth key` writes and the server reads, beside the keys in its configuration.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use berth_programme::toml_fault;
@@ -29,13 +29,21 @@ impl KeysFile {
     /// # Errors
     /// Why not, in one sentence, without the path.
     pub(crate) fn read(path: &Path) -> Result<KeysFile, String> {
-        let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
-        if metadata.mode() & OTHERS_WRITE != 0 {
-            return Err("others than its owner may write it, and so make themselves keys: chmod 600".to_owned());
-        }
-        let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+        let text = String::from_utf8(read_owners(path)?).map_err(|error| error.to_string())?;
         toml::from_str(&text).map_err(|error: toml::de::Error| toml_fault(&text, error.message(), error.span()))
     }
+}
+
+/// Reads a file that says who may ask, and that only its owner may therefore write.
+pub(super) fn read_owners(path: &Path) -> Result<Vec<u8>, String> {
+    let mut file = File::open(path).map_err(|error| error.to_string())?;
+    let metadata = file.metadata().map_err(|error| error.to_string())?;
+    if metadata.mode() & OTHERS_WRITE != 0 {
+        return Err("others than its owner may write it, and so let themselves in: chmod go-w".to_owned());
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    Ok(bytes)
 }
 
 /// A keys file that this process alone changes, until it is dropped.
@@ -54,6 +62,8 @@ impl Locked {
     /// Why not, in one sentence, with the path.
     pub(crate) fn open(path: &Path) -> Result<Locked, String> {
         let place = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        // A link stays one, and leads where it led.
+        let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let folder = File::open(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
         folder.lock().map_err(|error| place(&error))?;
@@ -73,6 +83,14 @@ impl Locked {
         let new = self.path.with_file_name(name);
         let write = || {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+            if let Ok(old) = std::fs::metadata(&self.path) {
+                // Whoever runs the server reads it as before, also when somebody else has changed it.
+                let now = file.metadata()?;
+                if (now.uid(), now.gid()) != (old.uid(), old.gid()) {
+                    fchown(&file, Some(old.uid()), Some(old.gid()))?;
+                }
+                file.set_permissions(Permissions::from_mode(old.mode() & 0o777 & !OTHERS_WRITE))?;
+            }
             file.write_all(HEAD.as_bytes())?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
@@ -89,8 +107,6 @@ impl Locked {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::super::{Role, hash};
     use super::*;
 
@@ -112,7 +128,22 @@ mod tests {
         assert_eq!(mode(&path), 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left over");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o620)).unwrap();
-        assert!(KeysFile::read(&path).unwrap_err().contains("chmod 600"));
+        assert!(KeysFile::read(&path).unwrap_err().contains("chmod go-w"));
+    }
+
+    #[test]
+    fn a_changed_file_stays_whose_it_was_and_where_it_lay() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real.toml"), dir.path().join("keys.toml"));
+        std::fs::write(&real, "").unwrap();
+        std::fs::set_permissions(&real, Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let mut locked = Locked::open(&link).unwrap();
+        locked.file.keys.push(KeyEntry::new(Role::Admin, "ops", hash("l")));
+        locked.write().unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(std::fs::metadata(&real).unwrap().mode() & 0o777, 0o640);
+        assert_eq!(KeysFile::read(&link).unwrap().keys.len(), 1);
     }
 
     #[test]

@@ -114,12 +114,13 @@ impl Access {
         self.keys.read().len()
     }
 
-    /// Who a request comes from. `may_verify` is asked before a signature is looked at.
+    /// Who a request comes from. `in_good_standing` is asked before a signature is looked at: who is
+    /// not waits for no turn.
     pub(crate) async fn identify(
         &self,
         headers: &HeaderMap,
         now: TimestampMs,
-        may_verify: impl FnOnce() -> Result<(), Problem>,
+        in_good_standing: impl FnOnce() -> bool,
     ) -> Result<Arc<Caller>, Problem> {
         let secret = bearer(headers)?;
         let longest = self.tokens.as_ref().map_or(KEY_BYTES_MAX, |tokens| tokens.bytes_max().max(KEY_BYTES_MAX));
@@ -137,7 +138,9 @@ impl Access {
             }
             (Some(found), _) => Ok(Arc::clone(&found.caller)),
             // A key has no dots: what has is meant as a token.
-            (None, Some(tokens)) if secret.contains('.') => tokens.identify(secret, digest, now, may_verify).await,
+            (None, Some(tokens)) if secret.contains('.') => {
+                tokens.identify(secret, digest, now, in_good_standing).await
+            }
             (None, _) => Err(Problem::new(Code::InvalidKey, "the key is not known here")),
         }
     }
@@ -202,7 +205,7 @@ mod tests {
         for value in values {
             headers.append(AUTHORIZATION, value.parse().unwrap());
         }
-        let found = access().identify(&headers, TimestampMs(1000), || Ok(())).await;
+        let found = access().identify(&headers, TimestampMs(1000), || true).await;
         found.map(|caller| caller.role).map_err(|p| p.code())
     }
 

@@ -22,6 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 struct Stamp {
     inode: u64,
     bytes: u64,
+    /// Of its last change, of its mode and owner, too: what could not be read may be readable by that.
     seconds: i64,
     nanoseconds: i64,
 }
@@ -32,8 +33,8 @@ impl Stamp {
         Some(Stamp {
             inode: metadata.ino(),
             bytes: metadata.len(),
-            seconds: metadata.mtime(),
-            nanoseconds: metadata.mtime_nsec(),
+            seconds: metadata.ctime(),
+            nanoseconds: metadata.ctime_nsec(),
         })
     }
 }

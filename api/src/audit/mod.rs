@@ -57,6 +57,8 @@ struct Shared {
     refused: AtomicU64,
     lost: AtomicU64,
     rotated: AtomicU64,
+    /// The server ends: what cannot be written now never will be.
+    stopping: AtomicBool,
 }
 
 /// Counters for the metrics page.
@@ -70,11 +72,20 @@ pub(crate) struct AuditStats {
     pub(crate) failing: bool,
 }
 
-/// Room for one line. Dropped without [`Reserved::fill`] it is given back.
+/// Room for one line. Dropped without [`Reserved::begin`] it is given back.
 pub(crate) struct Reserved<'a> {
     audit: &'a Audit,
     filled: bool,
 }
+
+/// A line whose end is not known yet. Dropped, its request was cut off, and what it did or showed nobody knows: that is its line.
+pub(crate) struct Line<'a> {
+    reserved: Reserved<'a>,
+    record: Option<Record>,
+}
+
+/// How a request ended whose client was gone before its answer.
+const CUT_OFF: &str = "cut_off";
 
 impl Audit {
     /// Opens the file and starts the thread that writes it.
@@ -115,7 +126,7 @@ impl Audit {
     }
 
     pub(crate) fn stats(&self) -> AuditStats {
-        let Shared { queued, failing, written, refused, lost, rotated } = &*self.shared;
+        let Shared { queued, failing, written, refused, lost, rotated, .. } = &*self.shared;
         AuditStats {
             written: written.load(Relaxed),
             refused: refused.load(Relaxed),
@@ -128,6 +139,7 @@ impl Audit {
 
     /// Writes and syncs what is queued, and ends the thread.
     pub(crate) fn close(&self) {
+        self.shared.stopping.store(true, Relaxed);
         let _ = self.orders.send(Order::Stop);
         if let Some(thread) = self.thread.lock().take() {
             // A panic was told of when it happened.
@@ -136,11 +148,37 @@ impl Audit {
     }
 }
 
-impl Reserved<'_> {
-    /// Puts the line in its place in the queue.
-    pub(crate) fn fill(mut self, record: Record) {
+impl<'a> Reserved<'a> {
+    /// The line of a request that is about to run.
+    pub(crate) fn begin(self, record: Record) -> Line<'a> {
+        Line { reserved: self, record: Some(record) }
+    }
+
+    fn fill(&mut self, record: Record) {
         // The writer gives the room back when the line is written.
         self.filled = self.audit.orders.send(Order::Write(Box::new(record))).is_ok();
+        if !self.filled {
+            // Its thread has died: from now on that is known before anything is done.
+            self.audit.shared.failing.store(true, Relaxed);
+            self.audit.shared.lost.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Line<'_> {
+    /// The request has ended like this.
+    pub(crate) fn end(mut self, status: u16, outcome: &'static str) {
+        if let Some(record) = self.record.take() {
+            self.reserved.fill(Record { status, outcome, ..record });
+        }
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take() {
+            self.reserved.fill(Record { outcome: CUT_OFF, ..record });
+        }
     }
 }
 

@@ -41,7 +41,7 @@ fn write(audit: &Audit, who: &str) {
         reserved = audit.reserve(Role::Platform).ok().flatten();
         reserved.is_some()
     });
-    reserved.unwrap().fill(record(who));
+    reserved.unwrap().begin(record(who)).end(200, "ok");
 }
 
 fn whos(path: &std::path::Path) -> Vec<String> {
@@ -133,4 +133,26 @@ fn a_line_that_was_cut_short_spoils_no_other() {
     audit.close();
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.starts_with("{\"at\":\"2021-04\n{\"at\":") && text.ends_with("\n"), "{text}");
+}
+
+#[test]
+fn a_request_that_was_cut_off_has_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.ndjson");
+    let audit = Audit::start(config(path.clone())).unwrap();
+    drop(audit.reserve(Role::Admin).unwrap().unwrap().begin(record("gone")));
+    audit.close();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("\"who\":\"gone\"") && text.contains("\"outcome\":\"cut_off\""), "{text}");
+}
+
+#[test]
+fn a_server_ends_though_its_log_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = dir.path().join("audit.ndjson");
+    std::os::unix::fs::symlink("/dev/full", &full).unwrap();
+    let audit = Audit::start(config(full)).unwrap();
+    write(&audit, "first");
+    wait_until(|| audit.stats().failing);
+    audit.close();
 }

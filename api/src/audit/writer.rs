@@ -77,18 +77,18 @@ impl Writer {
                 }
             }
             if count > 0 {
-                self.write_all(&lines, stopping);
+                self.write_all(&lines);
                 self.shared.written.fetch_add(count as u64, Relaxed);
                 self.shared.queued.fetch_sub(count, Relaxed);
             }
             let due = self.unsynced.is_some_and(|since| since.elapsed() >= self.config.sync_every);
             if (due || reopen || stopping) && self.unsynced.is_some() {
-                self.until_done(stopping, |writer| writer.file.sync_data());
+                self.until_done(|writer| writer.file.sync_data());
                 self.unsynced = None;
             }
             let large = self.config.rotate_bytes.is_some_and(|max| self.bytes >= max);
             if reopen {
-                self.until_done(stopping, Writer::reopen);
+                self.until_done(Writer::reopen);
             } else if large && !stopping {
                 // One that cannot be set aside grows on, and the next batch tries again.
                 if let Err(error) = self.set_aside() {
@@ -99,8 +99,8 @@ impl Writer {
     }
 
     /// Tries until it is written: meanwhile the queue fills, and who must be audited is refused.
-    fn write_all(&mut self, lines: &[u8], stopping: bool) {
-        self.until_done(stopping, |writer| {
+    fn write_all(&mut self, lines: &[u8]) {
+        self.until_done(|writer| {
             if writer.torn {
                 writer.file.write_all(b"\n")?;
                 writer.torn = false;
@@ -116,14 +116,14 @@ impl Writer {
         self.unsynced.get_or_insert_with(Instant::now);
     }
 
-    fn until_done(&mut self, stopping: bool, mut work: impl FnMut(&mut Writer) -> io::Result<()>) {
+    fn until_done(&mut self, mut work: impl FnMut(&mut Writer) -> io::Result<()>) {
         let mut tries = 0;
         while let Err(error) = work(self) {
             if !self.shared.failing.swap(true, Relaxed) {
                 tracing::error!(%error, file = %self.config.file.display(), "the audit log cannot be written");
             }
-            tries += 1;
-            if stopping && tries >= LAST_TRIES {
+            tries += u32::from(self.shared.stopping.load(Relaxed));
+            if tries >= LAST_TRIES {
                 tracing::error!("the server ends, and the last lines of the audit log are lost");
                 return;
             }

@@ -35,7 +35,7 @@ pub(crate) struct TokensEntry {
     pub(crate) districts_claim: Option<String>,
     /// How far the issuer's clock may be off. 0 to 600. Default 30.
     pub(crate) leeway_seconds: Option<u64>,
-    /// No token may be valid longer than this from now. 60 to 2678400. Default 86400.
+    /// No token may be valid longer than this from its `iat` on. 60 to 2678400. Default 86400.
     pub(crate) life_seconds_max: Option<u64>,
     /// The longest token. 256 to 32768. Default 4096.
     pub(crate) bytes_max: Option<usize>,
@@ -83,7 +83,8 @@ impl Faults {
         // Without a field there is no sense in what the files of the others say.
         let tokens = tokens.filter(|_| self.0.len() == before);
         let config = AccessConfig { inline, keys_file, tokens };
-        if let Err(faults) = Access::open(&config, TimestampMs(0)) {
+        let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
+        if let Err(faults) = Access::open(&config, TimestampMs(now)) {
             self.0.extend(faults);
         }
         config

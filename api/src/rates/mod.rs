@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 pub(crate) use self::client::{ForwardedBy, Proxies};
 use self::meter::charge;
 pub(crate) use self::meter::{Charged, Limit};
-use crate::access::{Caller, Generations, Role};
+use crate::access::{Caller, Generations};
 use crate::problem::{Code, Problem};
 
 const SHARDS: usize = 64;
@@ -115,11 +115,6 @@ impl Rates {
         self.on
     }
 
-    /// Whether it matters for this class who asks, where nobody needs to.
-    pub(crate) fn asks_who(&self, class: Class) -> bool {
-        self.on && [Payer::Account, Payer::Key].iter().any(|&payer| self.limit(payer, class).is_some())
-    }
-
     /// Who is charged for requests from this address where nobody better is known.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         self.config.proxies.client(peer, headers)
@@ -133,12 +128,20 @@ impl Rates {
         class: Class,
         now: Instant,
     ) -> Result<Option<Charged>, Problem> {
-        let account = account.map(|id| self.charge(Payer::Account, class, *id, now)).transpose()?.flatten();
-        // A citizen has no key: its account is all there is.
-        if account.is_some() && caller.role == Role::Citizen {
-            return Ok(account);
+        if caller.is_account() {
+            // It has no key: its account is all there is.
+            return self.charge(Payer::Account, class, *caller.id(), now);
         }
         let key = self.charge(Payer::Key, class, *caller.id(), now)?;
+        let account = account.map(|id| self.charge(Payer::Account, class, *id, now)).transpose();
+        let account = match account {
+            Ok(account) => account.flatten(),
+            Err(refused) => {
+                // What was not let through costs its key nothing, or one account could use up the key of all.
+                self.give_back(Payer::Key, class, *caller.id());
+                return Err(refused);
+            }
+        };
         Ok(match (account, key) {
             (Some(account), Some(key)) => Some(account.scarcer(key)),
             (account, key) => account.or(key),
@@ -155,13 +158,21 @@ impl Rates {
         self.charge(Payer::Address, class, client::bucket_of(address), now)
     }
 
-    /// Whether this address may try another key or token; refused if it has tried too many that open nothing.
-    pub(crate) fn may_try(&self, address: IpAddr, now: Instant) -> Result<(), Problem> {
-        let Some(limit) = self.limit(Payer::Address, Class::Refused) else { return Ok(()) };
+    /// Takes a charge back.
+    fn give_back(&self, payer: Payer, class: Class, who: [u8; 16]) {
+        let Some(limit) = self.limit(payer, class) else { return };
+        let key = (bucket_kind(payer, class), who);
+        if let Some(full_at) = self.shard(&key).lock().get(&key) {
+            *full_at = full_at.saturating_sub(limit.every);
+        }
+    }
+
+    /// Whether this address is in good standing: it has not tried too many keys and tokens that open nothing.
+    pub(crate) fn may_try(&self, address: IpAddr, now: Instant) -> bool {
+        let Some(limit) = self.limit(Payer::Address, Class::Refused) else { return true };
         let key = (bucket_kind(Payer::Address, Class::Refused), client::bucket_of(address));
         let full_at = self.shard(&key).lock().get(&key).copied().unwrap_or(0);
-        let charged = charge(limit, full_at, self.nanos(now)).1;
-        if charged.is_ok() { Ok(()) } else { Err(self.refuse(Payer::Address, Class::Refused, &charged)) }
+        charge(limit, full_at, self.nanos(now)).1.is_ok()
     }
 
     fn charge(&self, payer: Payer, class: Class, who: [u8; 16], now: Instant) -> Result<Option<Charged>, Problem> {
@@ -239,7 +250,7 @@ pub(crate) fn limit(per_second: f64, burst: u32) -> Option<Limit> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Scope;
+    use crate::access::{Role, Scope};
 
     fn rates(payer: Payer, class: Class, burst: u32, buckets_max: usize) -> Rates {
         let mut config = RatesConfig { buckets_max, ..RatesConfig::default() };
@@ -290,17 +301,35 @@ mod tests {
     }
 
     #[test]
+    fn what_an_account_is_refused_costs_the_key_nothing() {
+        let mut config = RatesConfig { buckets_max: 1024, ..RatesConfig::default() };
+        config.limits[Payer::Account as usize][Class::Hold as usize] = limit(1.0, 1);
+        config.limits[Payer::Key as usize][Class::Hold as usize] = limit(1.0, 2);
+        let rates = Rates::new(config);
+        let web = Caller::of_key(Role::Platform, "web", Scope::Everything);
+        let ask = |account: u8| code(rates.charge_known(&web, Some(&[account; 16]), Class::Hold, rates.started));
+        assert_eq!((ask(1), ask(1), ask(1), ask(2), ask(3)), (None, LIMITED, LIMITED, None, LIMITED));
+    }
+
+    #[test]
+    fn a_token_is_charged_to_its_account_and_never_as_a_key() {
+        let rates = rates(Payer::Key, Class::Search, 1, 1024);
+        let asha = Caller::of_account(Role::Citizen, "asha", Scope::Everything);
+        let ask = || code(rates.charge_known(&asha, Some(asha.id()), Class::Search, rates.started));
+        assert_eq!((ask(), ask()), (None, None));
+    }
+
+    #[test]
     fn who_has_tried_too_many_keys_tries_no_more_for_a_while() {
         let rates = rates(Payer::Address, Class::Refused, 2, 1024);
         let address = "2001:db8::1".parse().unwrap();
         let later = rates.started + Duration::from_secs(2);
-        assert_eq!(code(rates.may_try(address, rates.started)), None);
+        assert!(rates.may_try(address, rates.started));
         for _ in 0..5 {
             let _ = rates.charge_address(address, Class::Refused, rates.started);
         }
-        assert_eq!(code(rates.may_try(address, rates.started)), LIMITED);
-        assert_eq!(code(rates.may_try(address, rates.started)), LIMITED, "asking costs nothing");
-        assert_eq!(code(rates.may_try(address, later)), None);
+        assert!(!rates.may_try(address, rates.started));
+        assert!(!rates.may_try(address, rates.started) && rates.may_try(address, later), "asking costs nothing");
     }
 
     #[test]
@@ -321,7 +350,7 @@ mod tests {
     #[test]
     fn without_limits_nothing_is_on() {
         let rates = Rates::new(RatesConfig::default());
-        assert!(!rates.is_on() && !rates.asks_who(Class::Search));
+        assert!(!rates.is_on());
         assert!(rates.charge_address("192.0.2.1".parse().unwrap(), Class::Search, rates.started).unwrap().is_none());
         assert_eq!(rates.buckets(), (0, 0));
     }

@@ -96,6 +96,10 @@ fn keys_are_listed_without_what_would_open_anything() {
     assert!(line.contains("operator  mumbai  districts 395,396"), "{list}");
     assert!(list.lines().last().unwrap().ends_with("2999-01-01T00:00:00Z"), "{list}");
     assert!(!list.contains(&sha256(&made)) && !list.contains(&made));
+    // Who was let in for a time is not let in for good by a new key.
+    done(&key(&file, &["rotate", "--role", "admin", "--name", "ops", "--overlap", "1h"]));
+    let list = done(&key(&file, &["list"]));
+    assert!(list.lines().last().unwrap().ends_with("2999-01-01T00:00:00Z"), "{list}");
 }
 
 #[test]
@@ -127,6 +131,11 @@ fn the_configuration_says_where_the_keys_lie() {
     let config = config.to_str().unwrap().to_owned();
     let made = berth(&["key", "add", "--role", "admin", "--name", "ops", "--config", &config]).output().unwrap();
     assert!(std::fs::read_to_string(&file).unwrap().contains(&sha256(&done(&made))));
+    // What clashes with a key of the configuration itself would make the server refuse the whole file.
+    let inline = format!("[[keys]]\nrole = 'platform'\nname = 'web'\nsha256 = '{}'\n", sha256("x"));
+    std::fs::write(&config, format!("keys_file = {file:?}\n{inline}")).unwrap();
+    let clash = berth(&["key", "add", "--role", "platform", "--name", "web", "--config", &config]).output().unwrap();
+    refused(&clash, "another platform key of this name");
     std::fs::write(&config, "").unwrap();
     refused(&berth(&["key", "list", "--config", &config]).output().unwrap(), "names no keys_file");
 }

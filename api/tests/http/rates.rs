@@ -77,6 +77,14 @@ fn who_has_an_account_or_a_key_is_not_charged_for_the_address_it_shares() {
 }
 
 #[test]
+fn a_known_key_is_not_charged_to_its_address_though_it_has_no_limit_of_its_own() {
+    let server = limited(&[("address.search", 1)]);
+    let from = |more: &[(&str, &str)]| search(&server, &[&[("x-forwarded-for", "203.0.113.5")], more].concat()).status;
+    let key = [("authorization", "Bearer platform-key")];
+    assert_eq!((from(&key), from(&key), from(&[]), from(&[]), from(&key)), (200, 200, 200, 429, 200));
+}
+
+#[test]
 fn holding_is_limited_and_settling_is_not() {
     let server = limited(&[("account.hold", 2), ("account.other", 1)]);
     server.add_places();

@@ -54,7 +54,7 @@ impl Issuer {
     fn token(&self, account: &str, change: &Value) -> String {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         let mut claims = json!({"iss": "https://id.example.org", "aud": "berth", "sub": account, "jti": account,
-                                "role": "citizen", "exp": now + 3600});
+                                "role": "citizen", "iat": now, "exp": now + 3600});
         claims.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         self.sign(&json!({"alg": "EdDSA", "kid": "k1"}), &claims)
     }

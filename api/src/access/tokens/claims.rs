@@ -30,7 +30,7 @@ pub(crate) struct Rules {
     pub(crate) districts_claim: String,
     /// How far the issuer's clock may be off ours.
     pub(crate) leeway: Duration,
-    /// No token may be valid longer than this from now.
+    /// No token may be valid longer than this from when it was issued.
     pub(crate) life_max: Duration,
     /// Parties of other cells are not ours to know.
     pub(crate) cell: CellId,
@@ -127,21 +127,22 @@ impl Rules {
     }
 
     fn time(&self, claims: &Map<String, Value>, now: TimestampMs) -> Result<TimestampMs, TokenFault> {
-        let malformed = TokenFault::Claims("exp, nbf and iat are seconds since 1970, and exp must be there");
+        let malformed = TokenFault::Claims("exp, iat and nbf are seconds since 1970, and exp and iat must be there");
         let time = |name: &str| match claims.get(name) {
             None => Ok(None),
             Some(value) => numeric_date(value).map(Some).ok_or(malformed),
         };
-        let exp = time("exp")?.ok_or(malformed)?;
+        let (exp, iat) = (time("exp")?.ok_or(malformed)?, time("iat")?.ok_or(malformed)?);
         let until = exp.plus(self.leeway);
         if now >= until {
             return Err(TokenFault::Expired);
         }
         let soonest = now.plus(self.leeway);
-        if [time("nbf")?, time("iat")?].into_iter().flatten().any(|from| from > soonest) {
+        if [time("nbf")?, Some(iat)].into_iter().flatten().any(|from| from > soonest) {
             return Err(TokenFault::NotYet);
         }
-        if exp > soonest.plus(self.life_max) { Err(TokenFault::TooLong) } else { Ok(until) }
+        // From when it was issued, not from now: one that is refused today must not pass later, when its revocation is over.
+        if exp > iat.plus(self.life_max) { Err(TokenFault::TooLong) } else { Ok(until) }
     }
 
     /// Its parties of this cell, ascending.
@@ -248,8 +249,10 @@ pub(super) mod tests {
         assert_eq!(judge(&[], 969), Err(TokenFault::NotYet));
         assert_eq!(judge(&[("nbf", Value::Null)], 1500).unwrap_err().problem().code(), Code::InvalidToken);
         assert_eq!(judge(&[("iat", json!(1999.5)), ("nbf", json!(0))], 1500), Err(TokenFault::NotYet));
-        assert!(judge(&[("exp", json!(5130))], 1500).is_ok());
-        assert_eq!(judge(&[("exp", json!(5131))], 1500), Err(TokenFault::TooLong));
+        assert!(judge(&[("exp", json!(4600))], 1500).is_ok());
+        for now in [1500, 4500] {
+            assert_eq!(judge(&[("exp", json!(4601))], now), Err(TokenFault::TooLong), "today and later");
+        }
         for exp in [json!("2000"), json!(-1), json!(1e300), json!(true), Value::Null] {
             assert!(matches!(judge(&[("exp", exp.clone())], 1500), Err(TokenFault::Claims(_))), "{exp}");
         }

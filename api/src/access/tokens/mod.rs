@@ -25,6 +25,7 @@ use self::jws::Parts;
 pub(crate) use self::revoked::{NotKept, Revoked, id_hash};
 use super::Caller;
 use super::generations::Generations;
+use super::keys_file::read_owners;
 use super::secret::KeyHash;
 use crate::problem::{Code, Problem};
 
@@ -87,6 +88,11 @@ impl Tokens {
     /// The field of the configuration whose file is wrong, and why.
     pub(crate) fn open(config: TokensConfig, now: TimestampMs) -> Result<Tokens, (&'static str, String)> {
         let keys = read_keys(&config.jwks_file).map_err(|fault| ("jwks_file", fault))?;
+        if keys.len() == 0 {
+            let fault =
+                format!("{}: has no key that signs with EdDSA (Ed25519) or ES256 (P-256)", config.jwks_file.display());
+            return Err(("jwks_file", fault));
+        }
         let revoked = Revoked::open(config.revocations_file.clone(), now);
         let revoked = revoked.map_err(|fault| ("revocations_file", fault))?;
         Ok(Tokens {
@@ -111,6 +117,10 @@ impl Tokens {
     pub(crate) fn reload_keys(&self) -> Result<usize, String> {
         let keys = read_keys(&self.config.jwks_file)?;
         let len = keys.len();
+        if len == 0 {
+            // The way to stop whoever has stolen the only key.
+            tracing::warn!("the issuer has no key that signs any more: no token is taken");
+        }
         let mut keyed = self.keyed.write();
         if keyed.keys != keys {
             *keyed = Arc::new(Keyed::new(keys, self.config.cached_max));
@@ -142,9 +152,9 @@ impl Tokens {
         token: &str,
         digest: KeyHash,
         now: TimestampMs,
-        may_verify: impl FnOnce() -> Result<(), Problem>,
+        in_good_standing: impl FnOnce() -> bool,
     ) -> Result<Arc<Caller>, Problem> {
-        let found = self.find(token, digest, now, may_verify).await;
+        let found = self.find(token, digest, now, in_good_standing).await;
         if found.is_err() {
             self.stats.refused.fetch_add(1, Relaxed);
         }
@@ -156,7 +166,7 @@ impl Tokens {
         token: &str,
         digest: KeyHash,
         now: TimestampMs,
-        may_verify: impl FnOnce() -> Result<(), Problem>,
+        in_good_standing: impl FnOnce() -> bool,
     ) -> Result<Arc<Caller>, Problem> {
         let keyed = Arc::clone(&self.keyed.read());
         if let Some(verified) = keyed.cached(&digest) {
@@ -172,8 +182,14 @@ impl Tokens {
         let (parts, granted) = self.unverified(token, &keyed, now).map_err(TokenFault::problem)?;
         let kid = parts.header.kid.as_deref().unwrap_or("");
         let key = keyed.keys.get(kid).ok_or_else(|| TokenFault::KeyId.problem())?;
-        may_verify()?;
-        let turn = self.turn().await?;
+        // From where much came that opens nothing, one that may be good is verified when nobody waits: who shares that address
+        // is not locked out, and no queue is filled from there.
+        let turn = if in_good_standing() {
+            self.turn().await?
+        } else {
+            let busy = || Problem::new(Code::Overloaded, "too many new tokens are waiting to be verified");
+            self.verifying.try_acquire().map_err(|_| busy())?
+        };
         self.stats.verified.fetch_add(1, Relaxed);
         let signed = parts.is_signed_by(key);
         drop(turn);
@@ -260,7 +276,7 @@ impl Keyed {
 
 fn read_keys(path: &Path) -> Result<Jwks, String> {
     let place = |fault: &dyn std::fmt::Display| format!("{}: {fault}", path.display());
-    let json = std::fs::read(path).map_err(|error| place(&error))?;
+    let json = read_owners(path).map_err(|fault| place(&fault))?;
     Jwks::parse(&json).map_err(|fault| place(&fault))
 }
 

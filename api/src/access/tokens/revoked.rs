@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -14,6 +14,8 @@ use berth_engine::TimestampMs;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use super::super::keys_file::read_owners;
 
 /// Ids kept: 24 bytes each.
 const REVOKED_MAX: usize = 1_000_000;
@@ -66,16 +68,25 @@ impl Revoked {
     /// # Errors
     /// What is wrong with the file, in one sentence.
     pub(crate) fn reload(&self, now: TimestampMs) -> Result<usize, String> {
-        let unwritten = self.unwritten.lock();
+        let mut unwritten = self.unwritten.lock();
+        unwritten.retain(|_, until| *until > now);
         let mut by_id = unwritten.clone();
         if let Some(path) = &self.file {
-            let text = match std::fs::read_to_string(path) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-                read => read.map_err(|error| error.to_string())?,
+            // Nothing was revoked yet; but a file that is gone lifts no revocation.
+            let text = if path.try_exists().map_err(|error| error.to_string())? {
+                String::from_utf8(read_owners(path)?).map_err(|error| error.to_string())?
+            } else if self.by_id.read().len() > unwritten.len() {
+                return Err("is gone: to lift revocations, take their lines out".to_owned());
+            } else {
+                String::new()
             };
             for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-                let Line { jti, until } =
-                    serde_json::from_str(line).map_err(|error| format!("line {}: {error}", i + 1))?;
+                let Line { jti, until } = match serde_json::from_str(line) {
+                    Ok(line) => line,
+                    // A process was killed while it wrote this, and told nobody that it had.
+                    Err(error) if error.is_eof() => continue,
+                    Err(error) => return Err(format!("line {}: {error}", i + 1)),
+                };
                 let until = TimestampMs(u64::try_from(until.as_millisecond()).unwrap_or(0));
                 if until > now {
                     by_id.insert(id_hash(&jti), until);
@@ -126,7 +137,15 @@ impl Revoked {
         let mut line = serde_json::to_string(&line).map_err(|error| error.to_string())?;
         line.push('\n');
         let append = || {
-            let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+            let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+            let mut last = [b'\n'];
+            if let Some(at) = file.metadata()?.len().checked_sub(1) {
+                file.read_exact_at(&mut last, at)?;
+            }
+            if last != [b'\n'] {
+                // Half a line of another time spoils this one otherwise.
+                file.write_all(b"\n")?;
+            }
             file.write_all(line.as_bytes())?;
             file.sync_data()
         };
@@ -178,12 +197,28 @@ mod tests {
         let path = dir.path().join("revoked.ndjson");
         std::fs::write(&path, "{\"jti\":\"a\",\"until\":\"1970-01-01T00:00:09Z\"}\n\n").unwrap();
         let list = Revoked::open(Some(path.clone()), NOW).unwrap();
-        std::fs::write(&path, "{\"jti\":\"b\",\"until\":\"1970-01-01T00:00:09Z\"}\n{\"jti\":").unwrap();
+        std::fs::write(&path, "{\"jti\":\"b\",\"until\":\"1970-01-01T00:00:09Z\"}\n{\"jti\":1}\n").unwrap();
         assert!(list.reload(NOW).unwrap_err().starts_with("line 2: "));
         assert!(list.has(&id_hash("a")) && !list.has(&id_hash("b")));
         std::fs::write(&path, "").unwrap();
         assert_eq!(list.reload(NOW), Ok(0), "what is taken out of the file is valid again");
         assert!(!list.has(&id_hash("a")));
+    }
+
+    #[test]
+    fn a_line_cut_short_spoils_no_other_and_a_file_that_is_gone_lifts_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("revoked.ndjson");
+        std::fs::write(&path, "{\"jti\":\"a\",\"until\":\"1970-01-01T00:00:09Z\"}\n{\"jti\":\"b").unwrap();
+        let list = Revoked::open(Some(path.clone()), NOW).unwrap();
+        assert!(list.has(&id_hash("a")) && !list.has(&id_hash("b")));
+        assert_eq!(list.revoke("c", LATER, NOW), Ok(()));
+        assert!(std::fs::read_to_string(&path).unwrap().contains("\"b\n{\"jti\":\"c\""));
+        let again = Revoked::open(Some(path.clone()), NOW).unwrap();
+        assert!(again.has(&id_hash("a")) && again.has(&id_hash("c")));
+        std::fs::remove_file(&path).unwrap();
+        assert!(list.reload(NOW).unwrap_err().contains("is gone"));
+        assert!(list.has(&id_hash("a")) && list.has(&id_hash("c")));
     }
 
     #[test]

@@ -70,7 +70,7 @@ async fn ask(tokens: &Tokens, token: &str) -> Result<Arc<Caller>, (Code, String)
 }
 
 async fn ask_at(tokens: &Tokens, token: &str, now: TimestampMs) -> Result<Arc<Caller>, (Code, String)> {
-    tokens.identify(token, hash(token), now, || Ok(())).await.map_err(|problem| {
+    tokens.identify(token, hash(token), now, || true).await.map_err(|problem| {
         let reason = problem.member("reason").and_then(Value::as_str).unwrap_or("").to_owned();
         (problem.code(), reason)
     })
@@ -164,6 +164,14 @@ async fn what_is_kept_ends_with_the_token_its_revocation_and_the_keys() {
     issuer.publish("ed-2");
     assert_eq!(tokens.reload_keys(), Ok(2));
     assert_eq!(ask(&tokens, &token).await, refused(Code::InvalidToken, "key_id"), "its key is gone");
+    std::fs::write(tokens.jwks_file(), "{\"keys\":[]}").unwrap();
+    assert_eq!(tokens.reload_keys(), Ok(0), "the only key was stolen");
+    assert_eq!(
+        ask(&tokens, &issuer.sign(&json!({"alg": "EdDSA", "kid": "ed-2"}), &other)).await,
+        refused(Code::InvalidToken, "key_id")
+    );
+    issuer.publish("ed-2");
+    assert_eq!(tokens.reload_keys(), Ok(2));
     std::fs::write(tokens.jwks_file(), "{").unwrap();
     assert!(tokens.reload_keys().unwrap_err().contains("jwks.json: is no JSON Web Key Set"));
     let token = issuer.sign(&json!({"alg": "EdDSA", "kid": "ed-2"}), &other);
@@ -187,7 +195,13 @@ async fn the_cache_is_bounded_and_verifying_waits_its_turn() {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(waiting.iter_mut().all(|wait| wait.as_mut().poll(&mut context).is_pending()));
     assert_eq!(tokens.turn().await.map(|_| ()).map_err(|p| p.code()), Err(Code::Overloaded));
+    let mut claims = claims::tests::good();
+    claims["jti"] = json!("fresh");
+    let fresh = issuer.sign(&json!({"alg": "EdDSA", "kid": "ed"}), &claims);
+    let suspect = || async { tokens.identify(&fresh, hash(&fresh), NOW, || false).await.map_err(|p| p.code()) };
+    assert_eq!(suspect().await.map(|_| ()), Err(Code::Overloaded), "where rubbish comes from no turn is waited for");
     drop(waiting);
     drop(turn);
+    assert!(suspect().await.is_ok(), "and whoever shares that address is verified when there is one");
     assert!(tokens.turn().await.is_ok(), "who gave up waiting is not counted any more");
 }
