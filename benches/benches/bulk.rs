@@ -80,7 +80,7 @@ impl Server {
         self.post("/v1/regions", regions);
         self.post("/v1/centres", "{\"id\":\"c1\",\"name\":\"One\",\"district\":\"395\",\"pincode\":\"400001\"}");
         let zone = jiff::tz::TimeZone::get("Asia/Kolkata").expect("the zones are built in");
-        let tomorrow = jiff::Timestamp::now().to_zoned(zone).date().saturating_add(1.days());
+        let tomorrow = jiff::Timestamp::now().to_zoned_datetime(zone).date().saturating_add(1.days());
         let mut sessions = String::new();
         for session in 0..SESSIONS {
             let windows: Vec<_> = (0..WINDOWS)
