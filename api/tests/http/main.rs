@@ -26,6 +26,7 @@ mod hostile;
 mod idempotency;
 mod keys;
 mod lists;
+mod matrix;
 mod observability;
 mod openapi;
 mod operations;

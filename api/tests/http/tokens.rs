@@ -13,13 +13,13 @@ use crate::client::{PATIENCE, Reply};
 use crate::server::{Server, claim, claims};
 
 /// Whoever signs tokens; its public key lies in a file.
-struct Issuer {
+pub(crate) struct Issuer {
     dir: TempDir,
     key: Ed25519KeyPair,
 }
 
 impl Issuer {
-    fn new() -> Issuer {
+    pub(crate) fn new() -> Issuer {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).unwrap();
         let issuer =
@@ -42,7 +42,7 @@ impl Issuer {
         self.server_with("")
     }
 
-    fn server_with(&self, more: &str) -> Server {
+    pub(crate) fn server_with(&self, more: &str) -> Server {
         let (jwks, revoked) = (self.path("jwks.json"), self.path("revoked.ndjson"));
         Server::start_with(&format!(
             "[tokens]\nissuer = 'https://id.example.org'\naudience = 'berth'\njwks_file = {jwks:?}\n\
@@ -51,7 +51,7 @@ impl Issuer {
     }
 
     /// A token of the account that expires in an hour, with these claims in the place of its own.
-    fn token(&self, account: &str, change: &Value) -> String {
+    pub(crate) fn token(&self, account: &str, change: &Value) -> String {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         let mut claims = json!({"iss": "https://id.example.org", "aud": "berth", "sub": account, "jti": account,
                                 "role": "citizen", "iat": now, "exp": now + 3600});
