@@ -157,6 +157,7 @@ impl Engine {
         let Replayed { mut tail, newest, mut report, damaged } = replay(&directory, config.cell, &inventory, watch)?;
         let mut met = Met::default();
         if let Some(stream) = &mut stream {
+            stream.identify(directory::key_check(directory.code_key));
             let taken = directory.epoch_taken()?.max(tail.epoch);
             met = fence::meet(&mut **stream, &storage, &tail, taken)?;
         }

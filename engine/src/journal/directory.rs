@@ -400,7 +400,7 @@ pub(crate) fn meta(cell: CellId, code_key: [u8; 16]) -> String {
 }
 
 /// Tells a key from another and gives nothing of it away: a hash under the key itself.
-fn key_check(code_key: [u8; 16]) -> u64 {
+pub(crate) fn key_check(code_key: [u8; 16]) -> u64 {
     let mut hasher = SipHasher24::new_with_key(&code_key);
     hasher.write(b"berth code key");
     hasher.finish()

@@ -69,6 +69,7 @@ pub(crate) fn meet(
 ) -> Result<Met, OpenError> {
     let head = match ask(stream, |stream| stream.head()) {
         Ok(head) => head,
+        Err(StreamError::OtherCell) => return Err(OpenError::RedisOtherCell),
         Err(error) => return Ok(Met::nobody(&error)),
     };
     if head.epoch > taken {
@@ -88,6 +89,7 @@ pub(crate) fn take(
     match ask(stream, |stream| stream.take(epoch)) {
         Ok(head) => compare(&head, storage, tail),
         Err(StreamError::Fenced { epoch: redis }) => Err(OpenError::Fenced { redis, own: epoch }),
+        Err(StreamError::OtherCell) => Err(OpenError::RedisOtherCell),
         Err(error) => Ok(Met::nobody(&error)),
     }
 }

@@ -41,7 +41,8 @@ pub struct RedisStream {
     /// As configured, and those in force.
     configured: Timeouts,
     timeouts: Timeouts,
-    /// Tells this owner from a copy of its directory that takes the same epoch.
+    /// The identity of the cell, if it is known, a dash, and what tells this owner from a copy of its directory that takes the same
+    /// epoch.
     owner: String,
     head: String,
     stream: String,
@@ -200,6 +201,7 @@ fn verdict(said: &[String]) -> Result<(), StreamError> {
         Some("elsewhere") => Err(StreamError::Elsewhere),
         Some("diverged") => Err(StreamError::Diverged),
         Some("notwhole") => Err(StreamError::NotWhole),
+        Some("othercell") => Err(StreamError::OtherCell),
         _ => Err(StreamError::Lost("an answer that no script of ours gives".to_owned())),
     }
 }
@@ -246,6 +248,11 @@ fn hex(link: Link) -> String {
 }
 
 impl Stream for RedisStream {
+    fn identify(&mut self, identity: u64) {
+        let token = self.owner.rsplit('-').next().unwrap_or_default();
+        self.owner = format!("{identity:016x}-{token}");
+    }
+
     fn hurry(&mut self, at_most: Option<Duration>) {
         let Timeouts { connect, answer } = self.configured;
         let at_most = at_most.unwrap_or(Duration::MAX);

@@ -74,6 +74,7 @@ impl From<StreamError> for Ended {
         match error {
             StreamError::Fenced { epoch } => Ended::Fenced(epoch),
             StreamError::Diverged => Ended::Stopped(error.to_string()),
+            StreamError::OtherCell => Ended::Stopped(format!("{error}: give this one a redis.prefix of its own")),
             _ => Ended::Lost(error.to_string()),
         }
     }

@@ -112,6 +112,9 @@ pub enum StreamError {
         /// The epoch in force.
         epoch: Epoch,
     },
+    /// The stream is of another cell: of a directory with another `code.key`. Nothing was done, its owner's epoch stands.
+    #[error("the stream is of another cell")]
+    OtherCell,
     /// The stream holds another history: the frame before this one is another. Nothing was done.
     #[error("the stream holds another history than the log")]
     Diverged,
@@ -127,6 +130,10 @@ pub trait Stream: Send + fmt::Debug {
     /// From now on waits at most this long for a connection and for an answer; with `None` as long as it was configured to.
     fn hurry(&mut self, _at_most: Option<Duration>) {}
 
+    /// Says which cell asks, from now on: what copies of one directory share, and no two cells do. A stream that knows its cell
+    /// takes nothing from another ([`StreamError::OtherCell`]), and one that is not told goes by epoch and token alone.
+    fn identify(&mut self, _identity: u64) {}
+
     /// Where the stream stands. Changes nothing.
     ///
     /// # Errors
@@ -137,7 +144,7 @@ pub trait Stream: Send + fmt::Debug {
     /// again is fine for its owner. Goes through when the server is out of memory.
     ///
     /// # Errors
-    /// [`StreamError::Fenced`] if a newer one was taken, or the same by another owner.
+    /// [`StreamError::Fenced`] if a newer one was taken, or the same by another owner; [`StreamError::OtherCell`].
     fn take(&mut self, epoch: Epoch) -> Result<Head, StreamError>;
 
     /// Appends the frames, which follow each other: all or none.

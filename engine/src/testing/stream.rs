@@ -49,10 +49,18 @@ const TIMEOUT_MS: u64 = 10_000;
 /// A replica is brought up to date at one change in so many.
 const REPLICATE_ONE_IN: u64 = 4;
 
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Owner {
+    /// The cell, if it said so.
+    identity: Option<u64>,
+    token: u64,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Data {
     head: Option<(Seq, Link)>,
-    owner: Option<(Epoch, u64)>,
+    owner: Option<(Epoch, Owner)>,
     base: Seq,
     /// By the last entry of each.
     frames: BTreeMap<Seq, Arc<Shipment>>,
@@ -74,10 +82,19 @@ impl Data {
         }
     }
 
-    fn guard(&self, epoch: Epoch, token: u64) -> Result<(), StreamError> {
+    fn meet(&self, asker: Owner) -> Result<(), StreamError> {
+        let theirs = self.owner.and_then(|(_, owner)| owner.identity);
+        let other = theirs.zip(asker.identity).is_some_and(|(theirs, ours)| theirs != ours);
+        if other { Err(StreamError::OtherCell) } else { Ok(()) }
+    }
+
+    fn guard(&self, epoch: Epoch, asker: Owner) -> Result<(), StreamError> {
+        self.meet(asker)?;
         match self.owner {
             Some((newest, _)) if newest > epoch => Err(StreamError::Fenced { epoch: newest }),
-            Some((newest, owner)) if newest == epoch && owner != token => Err(StreamError::Fenced { epoch: newest }),
+            Some((newest, owner)) if newest == epoch && owner.token != asker.token => {
+                Err(StreamError::Fenced { epoch: newest })
+            }
             _ => Ok(()),
         }
     }
@@ -137,7 +154,8 @@ impl MemoryRedis {
         let mut server = self.0.lock();
         server.tokens += 1;
         let settles = server.keeps_up.is_some();
-        MemoryStream { server: self.clone(), token: server.tokens, life: server.life, settles }
+        let owner = Owner { identity: None, token: server.tokens };
+        MemoryStream { server: self.clone(), owner, life: server.life, settles }
     }
 
     /// The next call that it can happen to meets this fault. [`StreamFault::Full`] and [`StreamFault::Gone`] last until
@@ -264,7 +282,7 @@ impl Server {
 #[derive(Debug)]
 pub struct MemoryStream {
     server: MemoryRedis,
-    token: u64,
+    owner: Owner,
     life: u64,
     settles: bool,
 }
@@ -293,7 +311,7 @@ impl MemoryStream {
     fn call<T>(
         &mut self,
         needs: Needs,
-        does: impl FnOnce(&mut Data, u64) -> Result<T, StreamError>,
+        does: impl FnOnce(&mut Data, Owner) -> Result<T, StreamError>,
     ) -> Result<T, StreamError> {
         let mut guard = self.server.0.lock();
         let server = &mut *guard;
@@ -343,7 +361,7 @@ impl MemoryStream {
             server.hit(StreamFault::Full);
             return Err(StreamError::OutOfMemory);
         }
-        let done = does(&mut server.data, self.token);
+        let done = does(&mut server.data, self.owner);
         if needs != Needs::Nothing && server.random.below(REPLICATE_ONE_IN) == 0 {
             server.replica = server.data.clone();
         }
@@ -352,21 +370,25 @@ impl MemoryStream {
 }
 
 impl Stream for MemoryStream {
+    fn identify(&mut self, identity: u64) {
+        self.owner.identity = Some(identity);
+    }
+
     fn head(&mut self) -> Result<Head, StreamError> {
-        self.call(Needs::Nothing, |data, _| Ok(data.head()))
+        self.call(Needs::Nothing, |data, owner| data.meet(owner).map(|()| data.head()))
     }
 
     fn take(&mut self, epoch: Epoch) -> Result<Head, StreamError> {
-        self.call(Needs::Change, |data, token| {
-            data.guard(epoch, token)?;
-            data.owner = Some((epoch, token));
+        self.call(Needs::Change, |data, owner| {
+            data.guard(epoch, owner)?;
+            data.owner = Some((epoch, owner));
             Ok(data.head())
         })
     }
 
     fn append(&mut self, epoch: Epoch, frames: &[Shipment]) -> Result<(), StreamError> {
-        self.call(Needs::Memory, |data, token| {
-            data.guard(epoch, token)?;
+        self.call(Needs::Memory, |data, owner| {
+            data.guard(epoch, owner)?;
             let Some(first) = frames.first() else { return Ok(()) };
             let head = data.head();
             let checks = !cfg!(berth_fault = "skip_head_check");
@@ -380,7 +402,7 @@ impl Stream for MemoryStream {
                 data.frames.insert(frame.header.last(), Arc::new(frame.clone()));
                 data.head = Some((frame.header.last(), frame.link));
             }
-            data.owner = Some((epoch, token));
+            data.owner = Some((epoch, owner));
             Ok(())
         })
     }
@@ -406,8 +428,8 @@ impl Stream for MemoryStream {
     }
 
     fn put_piece(&mut self, epoch: Epoch, s0: Seq, number: u64, bytes: &[u8]) -> Result<(), StreamError> {
-        self.call(Needs::Memory, |data, token| {
-            data.guard(epoch, token)?;
+        self.call(Needs::Memory, |data, owner| {
+            data.guard(epoch, owner)?;
             let pieces = data.pieces.entry(s0).or_default();
             if number == 0 {
                 pieces.clear();
@@ -422,8 +444,8 @@ impl Stream for MemoryStream {
     }
 
     fn keep(&mut self, epoch: Epoch, snapshot: Whole) -> Result<(), StreamError> {
-        self.call(Needs::Memory, |data, token| {
-            data.guard(epoch, token)?;
+        self.call(Needs::Memory, |data, owner| {
+            data.guard(epoch, owner)?;
             if !data.is_whole(&snapshot) || data.head().last < snapshot.s1 {
                 return Err(StreamError::NotWhole);
             }
@@ -439,8 +461,8 @@ impl Stream for MemoryStream {
 
     // rule: FNC-4
     fn trim(&mut self, epoch: Epoch, behind: Seq) -> Result<(), StreamError> {
-        self.call(Needs::Change, |data, token| {
-            data.guard(epoch, token)?;
+        self.call(Needs::Change, |data, owner| {
+            data.guard(epoch, owner)?;
             let last = data.head().last;
             if !data.snapshots.iter().any(|whole| whole.s0 >= behind && whole.s1 <= last && data.is_whole(whole)) {
                 return Err(StreamError::NotWhole);
@@ -452,8 +474,8 @@ impl Stream for MemoryStream {
     }
 
     fn install(&mut self, epoch: Epoch, base: Seq, link: Link, snapshot: Option<Whole>) -> Result<(), StreamError> {
-        self.call(Needs::Change, |data, token| {
-            data.guard(epoch, token)?;
+        self.call(Needs::Change, |data, owner| {
+            data.guard(epoch, owner)?;
             if snapshot.is_some_and(|whole| !data.is_whole(&whole)) {
                 return Err(StreamError::NotWhole);
             }
@@ -462,7 +484,7 @@ impl Stream for MemoryStream {
             data.snapshots = snapshot.into_iter().collect();
             data.head = (base != Seq(0)).then_some((base, link));
             data.base = base;
-            data.owner = Some((epoch, token));
+            data.owner = Some((epoch, owner));
             Ok(())
         })
     }

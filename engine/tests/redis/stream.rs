@@ -117,6 +117,15 @@ fn the_server_refuses_another_epoch_place_or_link_and_a_snapshot_that_is_not_the
     assert_eq!(other.append(Epoch(2), &frames[2..3]), fenced, "an older epoch");
     assert_eq!(other.append(epoch, &frames[2..3]), fenced, "the same epoch of another owner");
     assert_eq!(other.take(epoch).map(|_| ()), fenced);
+    // rule: FNC-8
+    owner.identify(17);
+    owner.take(epoch).unwrap();
+    other.identify(18);
+    let other_cell = || Err(StreamError::OtherCell);
+    assert_eq!((other.take(Epoch(9)).map(|_| ()), other.head().map(|_| ())), (other_cell(), other_cell()));
+    assert_eq!(other.append(Epoch(9), &frames[2..3]), other_cell());
+    assert_eq!(owner.head().unwrap().epoch, epoch, "the owner's epoch stands");
+    assert_eq!(connect().head().unwrap().epoch, epoch, "who only looks need not say who asks");
     assert_eq!(owner.append(epoch, &frames[1..2]), Err(StreamError::Elsewhere), "a repeat");
     assert_eq!(owner.append(epoch, &frames[3..4]), Err(StreamError::Elsewhere), "a hole");
     let mut forged = frames[2].clone();

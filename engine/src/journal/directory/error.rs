@@ -159,6 +159,9 @@ pub enum OpenError {
         /// The newest entry in Redis.
         redis: Seq,
     },
+    /// Redis holds another cell under this prefix.
+    #[error("Redis holds another cell under this prefix: give this one a redis.prefix of its own")]
+    RedisOtherCell,
     /// Another owner has taken the cell over.
     #[error(
         "another owner took epoch {redis} in Redis, and this directory knows of {own}: it is an old copy, and must not \

@@ -56,6 +56,13 @@ fn run(disk: &MemoryDisk, redis: &MemoryRedis, entries: u32) {
     disk.restart(true);
 }
 
+/// A disk with the other's `code.key` and nothing else yet.
+fn of_the_same_cell(disk: &MemoryDisk, seed: u64) -> MemoryDisk {
+    let other = MemoryDisk::new(seed);
+    other.write_whole("code.key", &disk.read("code.key").unwrap()).unwrap();
+    other
+}
+
 // rule: FNC-5
 #[test]
 fn redis_ahead_of_the_log_is_an_error_that_names_recover_and_writes_nothing() {
@@ -79,7 +86,7 @@ fn redis_ahead_of_the_log_is_an_error_that_names_recover_and_writes_nothing() {
         assert_eq!(kept.is_empty(), log == 0);
     }
     // With the epochs of both alike only the entries tell.
-    let disk = MemoryDisk::new(3);
+    let disk = of_the_same_cell(&disk, 3);
     run(&disk, &MemoryRedis::new(9), 1);
     disk.write_whole("epoch", b"0000000009\n").unwrap();
     let error = open(&disk, &redis).map(|_| ()).unwrap_err();
@@ -103,11 +110,26 @@ fn an_older_copy_of_the_directory_is_fenced_at_its_start() {
 fn another_history_as_long_as_the_log_is_an_error() {
     let (disk, redis) = (MemoryDisk::new(5), MemoryRedis::new(5));
     run(&disk, &redis, 3);
-    let other = MemoryDisk::new(6);
+    let other = of_the_same_cell(&disk, 6);
     run(&other, &MemoryRedis::new(6), 2);
     run(&other, &MemoryRedis::new(6), 2);
     let error = open(&other, &redis).map(|_| ()).unwrap_err();
     assert!(matches!(error, OpenError::RedisDiverged { redis: Seq(3) }), "{error}");
+}
+
+// rule: FNC-8
+#[test]
+fn a_redis_of_another_cell_is_an_error_and_is_left_as_it_is() {
+    let (disk, redis) = (MemoryDisk::new(8), MemoryRedis::new(8));
+    run(&disk, &redis, 3);
+    let before = redis.head();
+    let other = MemoryDisk::new(9);
+    for entries in [0, 9] {
+        run(&other, &MemoryRedis::new(9), entries);
+        let error = open(&other, &redis).map(|_| ()).unwrap_err();
+        assert!(matches!(error, OpenError::RedisOtherCell), "{error}");
+        assert_eq!(redis.head(), before);
+    }
 }
 
 // rule: JNL-4

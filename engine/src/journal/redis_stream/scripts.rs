@@ -2,22 +2,23 @@
 
 use redis::Script;
 
+/// First of all: where the stream stands, and whether it is the asker's. Owners begin with the identity of their cell, if they know it.
+// rule: FNC-8 another cell than the one that a stream is of neither changes it nor fences its owner
+const MEET: &str = r"
+local at = redis.call('HMGET', KEYS[1], 'epoch', 'owner', 'last', 'link', 'length', 'base', 'snapshots')
+local theirs, ours = string.match(at[2] or '', '^(%x+)-'), string.match(ARGV[2], '^(%x+)-')
+if theirs and ours and theirs ~= ours then return {'othercell'} end
+local function pieces(s0) return redis.call('HLEN', ARGV[3] .. s0) end
+";
+
 // KEYS: head, stream. ARGV: epoch, owner, then what the script needs.
 // rule: FNC-1 an append to the stream names its epoch, its place and the link before it, and is refused otherwise
 const GUARD: &str = r"
-local at = redis.call('HMGET', KEYS[1], 'epoch', 'owner', 'last', 'link', 'length', 'base', 'snapshots')
 local epoch = tonumber(at[1] or '0')
 if epoch > tonumber(ARGV[1]) or (epoch == tonumber(ARGV[1]) and at[2] ~= ARGV[2]) then return {'fenced', at[1]} end
-local function pieces(s0) return redis.call('HLEN', ARGV[3] .. s0) end
 ";
 
-/// Says where the stream stands; for a reader that takes nothing.
-const HEAD: &str = r"
-local at = redis.call('HMGET', KEYS[1], 'epoch', 'owner', 'last', 'link', 'length', 'base', 'snapshots')
-local function pieces(s0) return redis.call('HLEN', ARGV[3] .. s0) end
-";
-
-/// The end of both: only snapshots of which every piece is there are told.
+/// The end of what tells of the head: only snapshots of which every piece is there are told.
 const TELL: &str = r"
 local length, damaged, last = redis.call('XLEN', KEYS[2]), '', at[3] or '0'
 if tostring(length) ~= (at[5] or '0') then
@@ -138,13 +139,13 @@ impl Scripts {
         let script = |parts: &[&str]| Script::new(&parts.concat());
         let check = if cfg!(berth_fault = "skip_head_check") { "" } else { APPEND_CHECK };
         Self {
-            head: script(&["#!lua flags=no-writes\n", HEAD, TELL]),
-            take: script(&[ALLOW_OOM, GUARD, TAKE, TELL]),
-            append: script(&["#!lua\n", GUARD, check, APPEND]),
-            put_piece: script(&["#!lua\n", GUARD, PUT_PIECE]),
-            keep: script(&[ALLOW_OOM, GUARD, KEEP]),
-            trim: script(&[ALLOW_OOM, GUARD, TRIM]),
-            install: script(&[ALLOW_OOM, GUARD, INSTALL]),
+            head: script(&["#!lua flags=no-writes\n", MEET, TELL]),
+            take: script(&[ALLOW_OOM, MEET, GUARD, TAKE, TELL]),
+            append: script(&["#!lua\n", MEET, GUARD, check, APPEND]),
+            put_piece: script(&["#!lua\n", MEET, GUARD, PUT_PIECE]),
+            keep: script(&[ALLOW_OOM, MEET, GUARD, KEEP]),
+            trim: script(&[ALLOW_OOM, MEET, GUARD, TRIM]),
+            install: script(&[ALLOW_OOM, MEET, GUARD, INSTALL]),
         }
     }
 }

@@ -234,48 +234,65 @@ fn of_two_copies_that_take_the_same_epoch_one_is_fenced() {
     assert!(cell.settle());
 }
 
+/// Of another cell, or of a copy of this one that went another way.
 // rule: FNC-1
+// rule: FNC-8
 #[test]
 fn another_history_is_not_mixed_in() {
-    let redis = MemoryRedis::new(6);
-    let mut cell = Cell::open(&MemoryDisk::new(6), &redis);
-    for _ in 0..3 {
-        cell.write();
-    }
-    assert!(cell.settle());
-    // It starts while Redis is away: otherwise the start itself would say so.
-    let disk = MemoryDisk::new(7);
-    drop(Cell::open(&disk, &MemoryRedis::new(7)));
-    disk.restart(true);
-    redis.arm(StreamFault::Gone);
-    let mut other = Cell::open(&disk, &redis);
-    redis.mend();
-    for _ in 0..5 {
+    for copy in [false, true] {
+        let redis = MemoryRedis::new(6);
+        let first = MemoryDisk::new(6);
+        let mut cell = Cell::open(&first, &redis);
+        for _ in 0..3 {
+            cell.write();
+        }
+        assert!(cell.settle());
+        // It starts while Redis is away: otherwise the start itself would say so.
+        let disk = MemoryDisk::new(7);
+        if copy {
+            disk.write_whole("code.key", &first.read("code.key").unwrap()).unwrap();
+        }
+        drop(Cell::open(&disk, &MemoryRedis::new(7)));
+        disk.restart(true);
+        redis.arm(StreamFault::Gone);
+        let mut other = Cell::open(&disk, &redis);
+        redis.mend();
+        for _ in 0..5 {
+            other.write();
+        }
+        assert!(!other.settle());
+        assert_eq!((other.stats().fenced, other.stats().stopped), (0, 1), "booking goes on");
         other.write();
+        cell.write();
+        // Of two copies both would go on selling; another cell is none of the owner's business.
+        assert_eq!(cell.settle(), !copy);
+        let there = if copy { Seq(3) } else { Seq(4) };
+        assert_eq!((cell.stats().fenced, redis.head().last), (u64::from(copy), there));
+        // The log is not kept for it any more: it would fill the disk.
+        let mut trimmed = 0;
+        for _ in 0..4 {
+            other.fill();
+            let taken = other.engine.begin_snapshot().unwrap().unwrap();
+            trimmed += other.engine.publish_snapshot(taken).unwrap().segments_trimmed;
+        }
+        assert!(trimmed > 0 && reader::log_start(&disk).unwrap() > there);
+        // And what cannot be compared any more is still not taken for this log's.
+        drop(other);
+        disk.restart(true);
+        let refused = Cell::try_open(&disk, &redis).map(drop).unwrap_err();
+        let said = if copy {
+            matches!(refused, OpenError::RedisDiverged { redis: Seq(3) })
+        } else {
+            matches!(refused, OpenError::RedisOtherCell)
+        };
+        assert!(said, "{refused}");
+        assert_eq!(redis.head().last, there);
+        // With a stream that is this log's it is forgotten.
+        redis.wipe();
+        let mut other = Cell::open(&disk, &redis);
+        assert!(other.settle() && other.stats().installs == 1);
+        assert!(disk.open(OTHER_HISTORY).is_err());
     }
-    assert!(!other.settle());
-    assert_eq!((other.stats().fenced, other.stats().stopped), (0, 1), "booking goes on");
-    other.write();
-    assert_eq!(redis.head().last, Seq(3));
-    // The log is not kept for it any more: it would fill the disk.
-    let mut trimmed = 0;
-    for _ in 0..4 {
-        other.fill();
-        let taken = other.engine.begin_snapshot().unwrap().unwrap();
-        trimmed += other.engine.publish_snapshot(taken).unwrap().segments_trimmed;
-    }
-    assert!(trimmed > 0 && reader::log_start(&disk).unwrap() > Seq(3));
-    // And what cannot be compared any more is still not taken for this log's.
-    drop(other);
-    disk.restart(true);
-    let refused = Cell::try_open(&disk, &redis).map(drop);
-    assert!(matches!(refused, Err(OpenError::RedisDiverged { redis: Seq(3) })), "{refused:?}");
-    assert_eq!(redis.head().last, Seq(3));
-    // With a stream that is this log's it is forgotten.
-    redis.wipe();
-    let mut other = Cell::open(&disk, &redis);
-    assert!(other.settle() && other.stats().installs == 1);
-    assert!(disk.open(OTHER_HISTORY).is_err());
 }
 
 /// Whatever a snapshot covers, Redis still needs it.
