@@ -19,6 +19,7 @@ use crate::log::AccessLog;
 use crate::metrics::{self, Metrics};
 use crate::openapi::{self, Document};
 use crate::rates::{Rates, RatesConfig};
+use crate::search::{Search, SearchConfig};
 use crate::snapshots::SnapshotPolicy;
 use crate::tls::Tls;
 use crate::trace::Traces;
@@ -62,6 +63,8 @@ pub(crate) struct HttpLimits {
     pub(crate) drain_notice: Duration,
     /// How long running requests may take to end after that.
     pub(crate) drain_time: Duration,
+    /// How searches are answered.
+    pub(crate) search: SearchConfig,
 }
 
 /// Bulk bodies in memory or waiting for their turn at once. Each is up to 8 MiB.
@@ -83,6 +86,7 @@ pub(crate) struct App {
     pub(crate) limits: HttpLimits,
     pub(crate) snapshots: SnapshotPolicy,
     pub(crate) metrics: Metrics,
+    pub(crate) search: Search,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) access_log: AccessLog,
@@ -129,6 +133,7 @@ impl App {
             admission: Admission::new(limits.admission.clone()),
             access_log: AccessLog::new(limits.access_one_in),
             traces: Traces::new(),
+            search: Search::new(limits.search),
             limits,
             snapshots,
             metrics: Metrics::new(),
@@ -235,6 +240,7 @@ impl App {
             ack_redis_time: time,
             drain_notice: time,
             drain_time: time,
+            search: SearchConfig { staleness: time, cache_bytes: 1 << 20 },
         };
         let never = SnapshotPolicy { every: None, log_bytes: None, stop_log_bytes: u64::MAX };
         Arc::new(App::new(campaign, Access::default(), CellId(1), report.epoch, limits, never))

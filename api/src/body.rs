@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -90,17 +90,20 @@ impl ResponseBody {
         ResponseBody::Whole(Some(bytes))
     }
 
+    pub(crate) fn none() -> ResponseBody {
+        ResponseBody::Whole(None)
+    }
+
     pub(crate) fn pieces(made: mpsc::Receiver<Result<Bytes, CutShort>>) -> ResponseBody {
         ResponseBody::Pieces(Pieces { made, running: None, unasked: None })
     }
 
     /// The same body; the request counts as running until its last byte is written or nobody wants it any more.
-    pub(crate) fn of(self, inflight: Option<Inflight>, running: Running) -> ResponseBody {
+    pub(crate) fn of(self, inflight: Option<Inflight>, running: Running, now: Instant) -> ResponseBody {
         match self {
-            ResponseBody::Whole(bytes) => ResponseBody::Whole(bytes.map(|bytes| {
-                let unsent = running.traffic().piece();
-                traffic::carrying(bytes, (inflight, unsent, running))
-            })),
+            ResponseBody::Whole(bytes) => {
+                ResponseBody::Whole(bytes.map(|bytes| traffic::carrying(bytes, (inflight, running.answered(now)))))
+            }
             ResponseBody::Pieces(Pieces { made, .. }) => {
                 let unasked = Some(running.traffic().piece());
                 ResponseBody::Pieces(Pieces { made, running: Some((inflight, running)), unasked })

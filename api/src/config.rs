@@ -17,6 +17,7 @@ use crate::audit::AuditConfig;
 use crate::events::EventsConfig;
 use crate::log::{LogEntry, LogFormat};
 use crate::rates::RatesConfig;
+use crate::search::SearchConfig;
 use crate::snapshots::SnapshotPolicy;
 use crate::tls::TlsFiles;
 
@@ -24,6 +25,7 @@ pub(crate) use self::access::TokensEntry;
 pub(crate) use self::audit::AuditEntry;
 pub(crate) use self::rates::{AccountsEntry, RatesEntry};
 pub(crate) use self::redis::{EventsEntry, RedisEntry};
+pub(crate) use self::search::SearchEntry;
 
 mod access;
 mod audit;
@@ -31,6 +33,7 @@ pub(crate) mod effective;
 pub(crate) mod environment;
 mod rates;
 mod redis;
+mod search;
 
 /// The configuration file. Everything is optional here, because a flag may say it instead.
 ///
@@ -105,6 +108,9 @@ pub(crate) struct ConfigFile {
     /// Which fields the environment said, and by which variable.
     #[serde(skip)]
     pub(crate) said: environment::Said,
+    /// Searching.
+    #[serde(default)]
+    pub(crate) search: SearchEntry,
 }
 
 /// TLS on `listen`, by files that are taken up again when they change and on SIGHUP.
@@ -255,6 +261,7 @@ impl ConfigFile {
         let limits = faults.limits(&self.limits);
         let mut http = faults.http(&self.http);
         http.admission = faults.admission(&self.admission, http.inflight_requests_max);
+        http.search = faults.search(&self.search);
         http.ack = self.ack.unwrap_or(AckMode::Disk);
         http.ack_redis_time = faults.millis("ack_redis_time_ms", self.ack_redis_time_ms, 5000, 1, 600_000);
         if http.ack == AckMode::Redis && redis.is_none() {
@@ -431,6 +438,7 @@ impl Faults {
             access_one_in: 0,
             ack: AckMode::Disk,
             ack_redis_time: Duration::ZERO,
+            search: SearchConfig { staleness: Duration::ZERO, cache_bytes: 0 },
             drain_notice: self.millis("http.drain_notice_ms", entry.drain_notice_ms, 500, 0, 60_000),
             drain_time: self.millis("http.drain_time_ms", entry.drain_time_ms, 30_000, 0, 600_000),
         }
@@ -463,6 +471,10 @@ mod tests {
         assert_eq!(settings.engine.journal, JournalConfig::new("data"));
         assert_eq!(settings.engine.limits, Limits::default());
         assert_eq!(settings.http.head_time, Duration::from_secs(30));
+        assert_eq!(
+            settings.http.search,
+            SearchConfig { staleness: Duration::from_millis(500), cache_bytes: 128 << 20 }
+        );
     }
 
     #[test]
@@ -494,7 +506,7 @@ mod tests {
         let entry = "[[keys]]\nrole = \"admin\"\nname = \"ministry\"\nsha256 = \"12\"\n";
         let text = GOOD.replace("listen = \"127.0.0.1:0\"", "cell = 1024\nsegment_mib = 16")
             + entry
-            + "[limits]\nidempotency_window_hours = 0\n[http]\nbody_time_ms = 1";
+            + "[limits]\nidempotency_window_hours = 0\n[http]\nbody_time_ms = 1\n[search]\nstaleness_ms = 60001\ncache_mib = 0";
         assert_eq!(
             keys_of(&text),
             [
@@ -505,6 +517,8 @@ mod tests {
                 "segment_mib",
                 "limits.idempotency_window_hours",
                 "http.body_time_ms",
+                "search.staleness_ms",
+                "search.cache_mib",
             ]
         );
         assert_eq!(keys_of(""), ["listen", "data_dir", "programme", "keys"]);

@@ -20,6 +20,7 @@ mod config;
 
 mod app;
 mod handover;
+mod search;
 mod server;
 mod snapshots;
 

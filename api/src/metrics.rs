@@ -18,6 +18,7 @@ use crate::events::EventsStats;
 use crate::problem::Code;
 use crate::rates::{self, Payer, Rates};
 use crate::router::{Endpoint, TABLE};
+use crate::search::{Search, SearchCounts};
 
 pub(crate) use self::host::room;
 
@@ -28,7 +29,7 @@ const BUCKETS_SECONDS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// Every status an answer of ours can have.
-const STATUSES: [u16; 16] = [200, 201, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 422, 429, 500, 503];
+const STATUSES: [u16; 17] = [200, 201, 304, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 422, 429, 500, 503];
 
 /// What can become of a line of a bulk request.
 const BULK_OUTCOMES: [&str; 3] = ["done", "replayed", "refused"];
@@ -208,6 +209,7 @@ pub(crate) fn page(app: &App) -> String {
     engine(&mut page, app);
     host::process(&mut page);
     host::disk(&mut page, &app.data_dir);
+    search(&mut page, &app.search);
     if let Some(events) = &app.events {
         stream(&mut page, &events.stats());
     }
@@ -418,6 +420,31 @@ fn engine(page: &mut Page, app: &App) {
         page.counter("berth_redis_errors_total", "Connections lost and failed.", redis.errors);
         page.gauge("berth_redis_stopped", "1 once shipping has stopped for good.", redis.stopped);
     }
+}
+
+fn search(page: &mut Page, search: &Search) {
+    let SearchCounts { hits, misses, waits, not_modified, renders, unchanged, render_time } = search.stats.counts();
+    page.family("berth_search_answers_total", "counter", "Searches answered, by where the answer came from.");
+    for (source, count) in [("cache", hits), ("rendered", misses), ("waited", waits)] {
+        page.sample("berth_search_answers_total", &format!("source=\"{source}\""), count);
+    }
+    page.counter("berth_search_not_modified_total", "Those that the client had already: 304.", not_modified);
+    page.family(
+        "berth_search_renders_total",
+        "counter",
+        "Answers rendered, by whether they had changed since the last time.",
+    );
+    for (changed, count) in [("yes", renders.saturating_sub(unchanged)), ("no", unchanged)] {
+        page.sample("berth_search_renders_total", &format!("changed=\"{changed}\""), count);
+    }
+    page.family("berth_search_render_seconds_total", "counter", "Time spent in rendering and compressing.");
+    page.bare("berth_search_render_seconds_total", render_time.as_secs_f64());
+    page.gauge("berth_search_cache_bytes", "Bytes of answers that are kept.", search.cache_bytes() as u64);
+    page.counter(
+        "berth_search_evictions_total",
+        "Answers and spellings of queries dropped to make room.",
+        search.evictions(),
+    );
 }
 
 fn stream(page: &mut Page, events: &EventsStats) {

@@ -123,6 +123,11 @@ impl Problem {
         self.code
     }
 
+    #[cfg(test)]
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Methods that are allowed, for a 405.
     pub(crate) fn allowing(mut self, methods: String) -> Problem {
         self.allow = Some(methods);

@@ -13,7 +13,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
-use hyper::{HeaderMap, Method, Request, Response};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 
 use crate::access::{AccountId, Caller, NOBODY, Role, Sight};
 use crate::ack::{self, AckMode};
@@ -23,6 +23,7 @@ use crate::body::ResponseBody;
 use crate::gate::{Asked, Gate, Who};
 use crate::problem::{Code, Problem};
 use crate::routes;
+use crate::search;
 use crate::trace::{self, Trace};
 use crate::traffic::{Door, Running, Traffic};
 
@@ -118,7 +119,7 @@ pub(crate) struct Endpoint {
     pub(crate) takes: Media,
     pub(crate) gives: Media,
     /// What the answer can be instead, if the client would rather have it.
-    also: Option<Media>,
+    pub(crate) also: Option<Media>,
 }
 
 impl Endpoint {
@@ -254,8 +255,8 @@ pub(crate) async fn answer(
     peer: IpAddr,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let running = traffic.request();
     let started = Instant::now();
+    let running = traffic.request(started);
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let trace = app.traces.of(&head.headers);
@@ -270,9 +271,11 @@ pub(crate) async fn answer(
     let entered = endpoint.is_none_or(|e| !is_probe(e)).then(|| app.enter());
     let (inflight, room) = entered.map_or((None, true), |(inflight, room)| (Some(inflight), room));
     let mut gate = Gate::default();
-    let answered = match found {
-        Err(problem) => Err(problem),
-        Ok((endpoint, [parameter, parameter2])) => {
+    let kept = if room { search::kept(&app, endpoint, &head, started) } else { None };
+    let answered = match (kept, found) {
+        (Some(response), _) => Ok(response),
+        (None, Err(problem)) => Err(problem),
+        (None, Ok((endpoint, [parameter, parameter2]))) => {
             // Before anything is copied or read: what is refused here must cost less than what is served.
             match admit(&app, endpoint, parameter, room).await {
                 Err(shed) => {
@@ -309,14 +312,18 @@ pub(crate) async fn answer(
     if head.method == Method::HEAD {
         without_body(&mut response);
     }
-    let (status, took) = (response.status(), started.elapsed());
+    let now = Instant::now();
+    let (status, took) = (response.status(), now.saturating_duration_since(started));
     // What is read by everybody and went well is told of its trace only if that was asked for: it is most of all answers.
-    if trace.asked || !status.is_success() || endpoint.is_none_or(|endpoint| endpoint.method != Method::GET) {
+    if trace.asked
+        || !(status.is_success() || status == StatusCode::NOT_MODIFIED)
+        || endpoint.is_none_or(|endpoint| endpoint.method != Method::GET)
+    {
         response.headers_mut().insert(trace::HEADER, trace.header());
     }
     app.metrics.answered(endpoint, status, took);
     app.access_log.request(&head.method, endpoint, status, took, &trace);
-    Ok(response.map(|body| body.of(inflight, running)))
+    Ok(response.map(|body| body.of(inflight, running, now)))
 }
 
 /// What a request brings to the gate.
@@ -395,8 +402,8 @@ async fn dispatch(mut call: Call, gated: Gated<'_, '_>) -> Result<Response<Respo
         Route::ReadCentre => routes::catalogue::centre(&call),
         Route::ReadSlot => routes::catalogue::slot(&call),
         Route::PartyBookings => routes::parties::bookings(call).await,
-        Route::ListRegions => routes::availability::regions(&call),
-        Route::Availability => routes::availability::search(&call),
+        Route::ListRegions => routes::regions::regions(&call),
+        Route::Availability => search::search(&call.app, call.query.as_deref(), &call.headers).await,
         Route::Hold => routes::holds::hold(call).await,
         Route::Confirm => routes::holds::confirm(call).await,
         Route::Release => routes::holds::release(call).await,
@@ -465,7 +472,7 @@ fn matches<'p>(mut template: &str, mut path: &'p str) -> Option<[&'p str; 2]> {
 }
 
 /// Which of these types the client would rather have. Problems are told whatever it takes.
-fn accepted(headers: &HeaderMap, gives: Media, also: Option<Media>) -> Result<Media, Problem> {
+pub(crate) fn accepted(headers: &HeaderMap, gives: Media, also: Option<Media>) -> Result<Media, Problem> {
     let given = || [Some(gives), also].into_iter().flatten();
     if !headers.contains_key(ACCEPT) {
         return Ok(gives);
@@ -522,7 +529,7 @@ fn without_body(response: &mut Response<ResponseBody>) {
 }
 
 /// A good answer.
-pub(crate) fn respond(status: hyper::StatusCode, media: Media, body: impl Into<Bytes>) -> Response<ResponseBody> {
+pub(crate) fn respond(status: StatusCode, media: Media, body: impl Into<Bytes>) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::whole(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -4,12 +4,13 @@
 //! nothing, or opens its HTTP/2 windows by a byte, keeps answers in memory, and neither writes nor pings show it.
 //! So every piece of an answer carries a guard in its bytes ([`carrying`]), wherever hyper keeps them.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 /// Where a connection came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +34,26 @@ struct State {
     /// When a request last came or went.
     changed: Instant,
     next: u64,
-    /// Pieces of answers that are not written yet, oldest first, with the time of their making.
-    unsent: BTreeMap<u64, Instant>,
+    /// Pieces of answers that are not written yet, oldest first, with the time of their making. Of HTTP/1 hardly ever
+    /// more than one; no list that allocates for each.
+    unsent: VecDeque<(u64, Instant)>,
+}
+
+impl State {
+    fn made(&mut self, now: Instant) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        self.unsent.push_back((id, now));
+        id
+    }
+
+    fn written(&mut self, id: u64) {
+        // The oldest is written first, but for streams of one connection that go at their own pace.
+        if let Some(at) = self.unsent.iter().position(|(unsent, _)| *unsent == id) {
+            self.unsent.remove(at);
+        }
+        self.changed = Instant::now();
+    }
 }
 
 /// What to do with a connection.
@@ -49,13 +68,8 @@ pub(crate) enum Verdict {
 
 impl Traffic {
     pub(crate) fn new(door: Door) -> Arc<Traffic> {
-        let state = State { running: 0, changed: Instant::now(), next: 0, unsent: BTreeMap::new() };
+        let state = State { running: 0, changed: Instant::now(), next: 0, unsent: VecDeque::new() };
         Arc::new(Traffic { state: Mutex::new(state), known: AtomicBool::new(false), door })
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing that holds the lock can leave it half changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A claim was made or settled on this connection.
@@ -68,26 +82,23 @@ impl Traffic {
         self.known.load(Relaxed)
     }
 
-    /// A request came; it is over when the guard is dropped.
-    pub(crate) fn request(self: &Arc<Self>) -> Running {
-        let mut state = self.state();
+    /// A request came at this instant; it is over when the guard is dropped.
+    pub(crate) fn request(self: &Arc<Self>, now: Instant) -> Running {
+        let mut state = self.state.lock();
         state.running += 1;
-        state.changed = Instant::now();
+        state.changed = now;
         Running(Arc::clone(self))
     }
 
     /// A piece of an answer was made; it is written when the guard is dropped.
     pub(crate) fn piece(self: &Arc<Self>) -> Unsent {
-        let mut state = self.state();
-        let id = state.next;
-        state.next += 1;
-        state.unsent.insert(id, Instant::now());
+        let id = self.state.lock().made(Instant::now());
         Unsent { traffic: Arc::clone(self), id }
     }
 
     pub(crate) fn verdict(&self, now: Instant, idle_time: Duration, send_time: Duration) -> Verdict {
-        let state = self.state();
-        let oldest = state.unsent.first_key_value().map(|(_, made)| *made);
+        let state = self.state.lock();
+        let oldest = state.unsent.front().map(|(_, made)| *made);
         if oldest.is_some_and(|made| now.saturating_duration_since(made) > send_time) {
             return Verdict::Stuck;
         }
@@ -106,13 +117,32 @@ impl Running {
     pub(crate) fn traffic(&self) -> &Arc<Traffic> {
         &self.0
     }
+
+    /// The whole answer was made at this instant; the request is over once it is written and the guard dropped. What an answer
+    /// in pieces takes two guards for, in one.
+    pub(crate) fn answered(self, now: Instant) -> Answered {
+        let id = self.0.state.lock().made(now);
+        Answered { running: self, id }
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let mut state = self.0.state();
+        let mut state = self.0.state.lock();
         state.running -= 1;
         state.changed = Instant::now();
+    }
+}
+
+/// A request whose whole answer is not written yet.
+pub(crate) struct Answered {
+    running: Running,
+    id: u64,
+}
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        self.running.0.state.lock().written(self.id);
     }
 }
 
@@ -124,9 +154,7 @@ pub(crate) struct Unsent {
 
 impl Drop for Unsent {
     fn drop(&mut self) {
-        let mut state = self.traffic.state();
-        state.unsent.remove(&self.id);
-        state.changed = Instant::now();
+        self.traffic.state.lock().written(self.id);
     }
 }
 
@@ -154,7 +182,7 @@ mod tests {
         let traffic = Traffic::new(Door::Main);
         let after = |seconds| traffic.verdict(Instant::now() + Duration::from_secs(seconds), IDLE, SEND);
         assert_eq!((after(29), after(31)), (Keep, Idle));
-        let request = traffic.request();
+        let request = traffic.request(Instant::now());
         assert_eq!(after(1000), Keep, "a long request is its own affair");
         let bytes = carrying(Bytes::from_static(b"answer"), traffic.piece());
         drop(request);
@@ -162,6 +190,23 @@ mod tests {
         drop(bytes);
         assert_eq!((after(9), after(11)), (Keep, Stuck), "half an answer is not taken yet");
         drop(rest);
+        assert_eq!((after(29), after(31)), (Keep, Idle));
+    }
+
+    #[test]
+    fn whole_answers_are_stuck_until_written_in_whatever_order() {
+        let traffic = Traffic::new(Door::Main);
+        let after = |seconds| traffic.verdict(Instant::now() + Duration::from_secs(seconds), IDLE, SEND);
+        let now = Instant::now();
+        let [first, second, third] = [0, 1, 2].map(|_| traffic.request(now).answered(now));
+        assert_eq!((after(9), after(11)), (Keep, Stuck));
+        drop(second);
+        drop(first);
+        assert_eq!(after(11), Stuck, "the third is not taken yet");
+        let fourth = traffic.request(now);
+        drop(third);
+        assert_eq!((after(11), after(1000)), (Keep, Keep), "the fourth runs");
+        drop(fourth);
         assert_eq!((after(29), after(31)), (Keep, Idle));
     }
 }

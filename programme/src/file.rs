@@ -48,6 +48,8 @@ pub struct ProgrammeFile {
     /// doses given elsewhere says false.
     #[serde(default = "doses_in_order")]
     pub doses_in_order: bool,
+    /// What fees are in: three capital letters of ISO 4217, as `INR`. Absent: no session can have a fee.
+    pub currency: Option<String>,
     /// What is given. 1 to 200 products.
     pub products: Vec<ProductFile>,
     /// Who parts of a session's capacity are for. 1 to 200 pools.
@@ -155,6 +157,11 @@ impl ProgrammeFile {
         title("name".to_owned(), &self.name, &mut fault);
         if TimeZone::get(&self.time_zone).is_err() {
             fault("time_zone".to_owned(), format!("{:?} is not the name of an IANA time zone", self.time_zone));
+        }
+        if let Some(currency) = &self.currency
+            && !(currency.len() == 3 && currency.bytes().all(|b| b.is_ascii_uppercase()))
+        {
+            fault("currency".to_owned(), format!("must be three capital letters, as INR, is {currency:?}"));
         }
         let mut within = |key: &str, value: u64, min: u64, max: u64| {
             if !(min..=max).contains(&value) {

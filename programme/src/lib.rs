@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod names;
+mod position;
 
 pub mod calendar;
 pub mod file;
@@ -28,13 +29,14 @@ pub mod availability;
 pub mod campaign;
 pub mod publish;
 
-pub use availability::{Availability, Place, Query};
+pub use availability::{Availability, CentreOffer, Cursor, NumberSet, Place, Query, SessionOffer, SlotOffer, Unknown};
 pub use calendar::Calendar;
 pub use campaign::{Campaign, CampaignError, open_read_only};
-pub use catalogue::{Catalogue, Centre, Region, RegionKind, Session, SlotPlace, SlotRef, Window};
+pub use catalogue::{Ages, Catalogue, Centre, Region, RegionKind, Session, SlotPlace, SlotRef, Window};
 pub use faults::{FAULTS_LISTED_MAX, Faults, LineFault};
 pub use file::{KeyFault, ProgrammeFile, ProgrammeFileError, toml_fault};
-pub use names::is_name;
+pub use names::{is_name, is_pincode};
+pub use position::Position;
 pub use programme::Programme;
 pub use publish::{BulkKind, PublishError, Published, Publisher};
 pub use rules::PROGRAMME;

@@ -6,21 +6,29 @@
 //!
 //! A note of sessions begins with the names of the products and pools it uses beside their numbers, because the
 //! engine's slot facts hold the numbers for ever: [`Numbering::check`] refuses a programme file that numbers them
-//! otherwise today, instead of giving people another vaccine.
+//! otherwise today, instead of giving people another vaccine. The same for the currency that fees are in.
+//!
+//! Version 1 had no positions of centres, and no age bands and fees of sessions.
 //!
 //! Adding a field: take the next version, read both, write the new one. An older Berth refuses the newer
 //! version by name.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 use berth_engine::{PoolId, ProductId, TimestampMs};
 use jiff::civil::Date;
 
-use crate::catalogue::{CentreIndex, RegionKind};
+use crate::catalogue::{Ages, CentreIndex, RegionKind};
 use crate::ndjson::{CentreLine, RegionLine, SessionLine};
+use crate::position::Position;
 use crate::programme::Programme;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The oldest that is still read.
+const VERSION_MIN: u8 = 1;
+/// No bound of an age band.
+const NO_AGE: u8 = u8::MAX;
 const REGIONS: u8 = 1;
 const CENTRES: u8 = 2;
 const SESSIONS: u8 = 3;
@@ -38,12 +46,17 @@ pub(crate) enum CatalogueNote {
 pub(crate) struct Numbering {
     pub(crate) products: BTreeMap<ProductId, String>,
     pub(crate) pools: BTreeMap<PoolId, String>,
+    /// What the fees are in, if there are any.
+    pub(crate) currency: Option<String>,
 }
 
 impl Numbering {
     /// What the programme calls the products and pools of these sessions.
     pub(crate) fn of(lines: &[SessionLine], programme: &Programme) -> Numbering {
         let mut numbering = Numbering::default();
+        if lines.iter().any(|line| line.fee.is_some()) {
+            numbering.currency.clone_from(&programme.file().currency);
+        }
         for line in lines {
             let name = || programme.product(line.product).map_or_else(String::new, |p| p.id.clone());
             numbering.products.entry(line.product).or_insert_with(name);
@@ -62,6 +75,12 @@ impl Numbering {
             let (kept, found) = (kept.to_owned(), found.to_owned());
             if kept == found { Ok(()) } else { Err(NoteError::Renumbered { what, number, kept, found }) }
         };
+        if let Some(kept) = &self.currency
+            && Some(kept) != programme.file().currency.as_ref()
+        {
+            let found = programme.file().currency.clone().unwrap_or_else(|| "nothing".to_owned());
+            return Err(NoteError::Currency { kept: kept.clone(), found });
+        }
         for (&number, kept) in &self.products {
             same("product", number.0, kept, programme.product(number).map(|p| p.id.as_str()))?;
         }
@@ -79,6 +98,8 @@ pub(crate) struct NotedSession {
     pub(crate) centre: CentreIndex,
     pub(crate) date: Date,
     pub(crate) product: ProductId,
+    pub(crate) ages: Ages,
+    pub(crate) fee: Option<NonZeroU64>,
     pub(crate) windows: Vec<NotedWindow>,
 }
 
@@ -113,6 +134,14 @@ pub enum NoteError {
         /// The name at that place in the file.
         found: String,
     },
+    /// The programme file names another currency than fees of the journal are in.
+    #[error("the journal's fees are in {kept}, but the programme file's currency is {found}")]
+    Currency {
+        /// What the journal's fees are in.
+        kept: String,
+        /// What the file says.
+        found: String,
+    },
 }
 
 /// The note of a publish of regions.
@@ -138,6 +167,11 @@ pub(crate) fn encode_centres(lines: &[CentreLine]) -> Vec<u8> {
             out.text(text);
         }
         out.text(line.address.as_deref().unwrap_or(""));
+        out.byte(line.position.is_some().into());
+        if let Some(position) = line.position {
+            out.0.extend_from_slice(&position.latitude_e6().to_le_bytes());
+            out.0.extend_from_slice(&position.longitude_e6().to_le_bytes());
+        }
     }
     out.0
 }
@@ -154,11 +188,15 @@ pub(crate) fn encode_sessions(lines: &[SessionLine], numbering: &Numbering) -> V
             out.text(name);
         }
     }
+    out.text(numbering.currency.as_deref().unwrap_or(""));
     for line in lines {
         out.text(&line.id);
         out.number(line.centre.0.into());
         out.date(line.date);
         out.byte(line.product.0);
+        out.byte(line.ages.min.unwrap_or(NO_AGE));
+        out.byte(line.ages.max.unwrap_or(NO_AGE));
+        out.number(line.fee.map_or(0, NonZeroU64::get));
         out.number(line.windows.len() as u64);
         for window in &line.windows {
             out.number(window.start.0);
@@ -174,10 +212,10 @@ pub(crate) fn encode_sessions(lines: &[SessionLine], numbering: &Numbering) -> V
 
 /// Reads a note. Never panics, whatever the bytes.
 pub(crate) fn decode(bytes: &[u8]) -> Result<CatalogueNote, NoteError> {
-    let mut input = Reader { bytes, at: 0 };
-    let version = input.byte()?;
-    if version != VERSION {
-        return Err(NoteError::Version(version));
+    let mut input = Reader { bytes, at: 0, version: 0 };
+    input.version = input.byte()?;
+    if !(VERSION_MIN..=VERSION).contains(&input.version) {
+        return Err(NoteError::Version(input.version));
     }
     let kind = input.byte()?;
     let count = input.number()?;
@@ -187,7 +225,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<CatalogueNote, NoteError> {
         SESSIONS => {
             let products = input.names()?.into_iter().map(|(n, name)| (ProductId(n), name)).collect();
             let pools = input.names()?.into_iter().map(|(n, name)| (PoolId(n), name)).collect();
-            CatalogueNote::Sessions(Numbering { products, pools }, input.records(count, Reader::session)?)
+            let currency = if input.version >= 2 { input.optional_text()? } else { None };
+            CatalogueNote::Sessions(Numbering { products, pools, currency }, input.records(count, Reader::session)?)
         }
         _ => return Err(input.malformed()),
     };
@@ -233,6 +272,7 @@ impl Writer {
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    version: u8,
 }
 
 impl Reader<'_> {
@@ -317,7 +357,28 @@ impl Reader<'_> {
             district: self.text()?,
             pincode: self.text()?,
             address: self.optional_text()?,
+            position: if self.version >= 2 { self.position()? } else { None },
         })
+    }
+
+    fn position(&mut self) -> Result<Option<Position>, NoteError> {
+        match self.byte()? {
+            0 => Ok(None),
+            1 => {
+                let (latitude_e6, longitude_e6) = (self.four_bytes()?, self.four_bytes()?);
+                Position::from_e6(latitude_e6, longitude_e6).map(Some).ok_or(self.malformed())
+            }
+            _ => Err(self.malformed()),
+        }
+    }
+
+    fn four_bytes(&mut self) -> Result<i32, NoteError> {
+        Ok(i32::from_le_bytes([self.byte()?, self.byte()?, self.byte()?, self.byte()?]))
+    }
+
+    fn ages(&mut self) -> Result<Ages, NoteError> {
+        let bound = |age| (age != NO_AGE).then_some(age);
+        Ok(Ages { min: bound(self.byte()?), max: bound(self.byte()?) })
     }
 
     fn session(&mut self) -> Result<NotedSession, NoteError> {
@@ -325,6 +386,8 @@ impl Reader<'_> {
         let centre = u32::try_from(self.number()?).map_err(|_| self.malformed())?;
         let date = self.date()?;
         let product = ProductId(self.byte()?);
+        let (ages, fee) =
+            if self.version >= 2 { (self.ages()?, NonZeroU64::new(self.number()?)) } else { (Ages::default(), None) };
         let count = self.number()?;
         let windows = self.records(count, Reader::window)?;
         // A session's windows refer to its slots by 16 bits.
@@ -332,7 +395,7 @@ impl Reader<'_> {
         if u16::try_from(slots).is_err() {
             return Err(self.malformed());
         }
-        Ok(NotedSession { id, centre: CentreIndex(centre), date, product, windows })
+        Ok(NotedSession { id, centre: CentreIndex(centre), date, product, ages, fee, windows })
     }
 
     fn window(&mut self) -> Result<NotedWindow, NoteError> {
@@ -366,6 +429,8 @@ mod tests {
             centre: CentreIndex(300),
             date: date(2026, 11, 24),
             product: ProductId(2),
+            ages: Ages { min: Some(18), max: None },
+            fee: NonZeroU64::new(25_000),
             windows: vec![window],
         }
     }
@@ -386,15 +451,17 @@ mod tests {
             district: "395".into(),
             pincode: "400001".into(),
             address: Some("x".repeat(200)),
+            position: Position::from_degrees(-19.076, 72.8777),
         }];
         assert_eq!(decode(&encode_centres(&centres)), Ok(CatalogueNote::Centres(centres)));
-        let SessionLine { id, centre, date, product, windows } = session();
+        let SessionLine { id, centre, date, product, ages, fee, windows } = session();
         let windows = windows
             .iter()
             .map(|w| NotedWindow { start: w.start, end: w.end, pools: w.pools.iter().map(|p| p.0).collect() })
             .collect();
-        let noted = NotedSession { id, centre, date, product, windows };
+        let noted = NotedSession { id, centre, date, product, ages, fee, windows };
         let numbering = Numbering::of(&[session()], &india);
+        assert_eq!(numbering.currency.as_deref(), Some("INR"));
         let note = encode_sessions(&[session()], &numbering);
         assert_eq!(decode(&note), Ok(CatalogueNote::Sessions(numbering, vec![noted])));
     }
@@ -414,7 +481,38 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_named() {
-        assert_eq!(decode(&[2, 1, 0]), Err(NoteError::Version(2)));
+        assert_eq!(decode(&[3, 1, 0]), Err(NoteError::Version(3)));
+        assert_eq!(decode(&[0, 1, 0]), Err(NoteError::Version(0)));
+    }
+
+    /// Byte by byte what the first version wrote: a journal of then is read for ever.
+    #[test]
+    fn a_note_of_version_1_is_still_read() {
+        let mut centre = vec![1, CENTRES, 1];
+        for text in ["c", "C", "395", "400001", ""] {
+            centre.push(u8::try_from(text.len()).unwrap());
+            centre.extend(text.bytes());
+        }
+        let Ok(CatalogueNote::Centres(centres)) = decode(&centre) else { panic!("{:?}", decode(&centre)) };
+        assert_eq!((centres[0].id.as_str(), centres[0].position), ("c", None));
+        let mut session = vec![1, SESSIONS, 1, 1, 2, 1, b'v', 1, 1, 2, b'd', b'1', 1, b's', 7];
+        session.extend([0xEA, 0x07, 11, 24, 2, 1, 10, 20, 1, 1]);
+        let Ok(CatalogueNote::Sessions(numbering, sessions)) = decode(&session) else {
+            panic!("{:?}", decode(&session))
+        };
+        assert_eq!((numbering.currency, numbering.products[&ProductId(2)].as_str()), (None, "v"));
+        let NotedSession { centre, ages, fee, date: on, ref windows, .. } = sessions[0];
+        assert_eq!((centre, ages, fee, on), (CentreIndex(7), Ages::default(), None, date(2026, 11, 24)));
+        assert_eq!((windows[0].end, windows[0].pools.as_slice()), (TimestampMs(30), &[PoolId(1)][..]));
+    }
+
+    #[test]
+    fn fees_in_another_currency_are_refused_by_name() {
+        let numbering = Numbering::of(&[session()], &india());
+        let other = Programme::from_toml(&INDIA.replace("\"INR\"", "\"EUR\"")).unwrap();
+        assert_eq!(numbering.check(&other), Err(NoteError::Currency { kept: "INR".into(), found: "EUR".into() }));
+        let free = SessionLine { fee: None, ..session() };
+        assert_eq!(Numbering::of(&[free], &india()).check(&other), Ok(()), "without fees nothing is in a currency");
     }
 
     #[test]
@@ -429,16 +527,18 @@ mod tests {
     proptest! {
         #[test]
         fn decoding_never_panics(kind in 0u8..5, bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let mut note = vec![VERSION, kind];
-            note.extend(bytes);
-            let _ = decode(&note);
+            for version in VERSION_MIN..=VERSION {
+                let mut note = vec![version, kind];
+                note.extend_from_slice(&bytes);
+                let _ = decode(&note);
+            }
         }
 
         #[test]
         fn numbers_read_back(number: u64) {
             let mut out = Writer(Vec::new());
             out.number(number);
-            let mut input = Reader { bytes: &out.0, at: 0 };
+            let mut input = Reader { bytes: &out.0, at: 0, version: VERSION };
             prop_assert_eq!(input.number(), Ok(number));
             prop_assert_eq!(input.at, out.0.len());
         }

@@ -184,10 +184,10 @@ impl Publisher {
 }
 
 fn noted(line: SessionLine) -> NotedSession {
-    let SessionLine { id, centre, date, product, windows } = line;
+    let SessionLine { id, centre, date, product, ages, fee, windows } = line;
     let windows = windows
         .into_iter()
         .map(|w| NotedWindow { start: w.start, end: w.end, pools: w.pools.iter().map(|p| p.0).collect() })
         .collect();
-    NotedSession { id, centre, date, product, windows }
+    NotedSession { id, centre, date, product, ages, fee, windows }
 }

@@ -32,10 +32,38 @@ fn session(id: &str, centre: &str, date: Date) -> String {
     )
 }
 
+/// Whoever asks for what is free where nothing is must not make the server read a nation.
+#[test]
+fn a_search_that_finds_nothing_ends_and_goes_on_where_it_ended() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let campaign = open(dir.path());
+    publish(&campaign, BulkKind::Regions, REGIONS).expect("good lines");
+    publish(&campaign, BulkKind::Centres, CENTRES).expect("good lines");
+    let day = today(&campaign).saturating_add(1.days());
+    let lines = [session("a", "c1", day), session("b", "c2", day)].join("\n");
+    publish(&campaign, BulkKind::Sessions, &lines).expect("good lines");
+    let mumbai = ["395".to_owned()];
+    // A fee that nothing has.
+    let nothing = Query { free_of_charge: Some(false), looked_max: 1, ..Query::all(Place::Districts(&mumbai), day, 1) };
+    let search = |query: &Query<'_>| {
+        let found = campaign.catalogue.availability(query, |_| true, |slot| campaign.engine.counts(slot));
+        found.expect("395 is there")
+    };
+    let first = search(&nothing);
+    assert!(first.centres().is_empty() && first.next().is_some(), "it has looked at one session");
+    let second = search(&Query { after: first.next(), ..nothing });
+    assert_eq!((second.centres().len(), second.next()), (0, None), "the other was the last");
+    let all = search(&Query { slots_max: 1, ..Query::all(Place::Districts(&mumbai), day, 1) });
+    assert_eq!((all.centres().len(), all.slot_count()), (1, 3), "a centre is not cut");
+    let rest = search(&Query { after: all.next(), ..Query::all(Place::Districts(&mumbai), day, 1) });
+    assert_eq!(rest.centres().iter().map(|c| &*c.centre.id).collect::<Vec<_>>(), ["c2"]);
+    campaign.engine.close().expect("the journal is whole");
+}
+
 /// `centre session slot length pool capacity` of everything in the district, in the order found.
 fn found(campaign: &Campaign, only_free: bool) -> Vec<String> {
-    let place = Place::District("395");
-    let query = Query { place, from: today(campaign), days: 28, product: None, pool: None, only_free };
+    let mumbai = ["395".to_owned()];
+    let query = Query { only_free, ..Query::all(Place::Districts(&mumbai), today(campaign), 28) };
     let now = campaign.engine.now();
     let in_time = |starts_at| campaign.programme.in_time(starts_at, now).is_ok();
     let found = campaign.catalogue.availability(&query, in_time, |slot| campaign.engine.counts(slot));

@@ -103,6 +103,11 @@ impl Admission {
         *in_force = settings;
     }
 
+    /// Whether requests of a class are taken at all.
+    pub(crate) fn takes(&self, class: Class) -> bool {
+        self.switched_off.load(Relaxed) & class.bit() == 0
+    }
+
     /// Lets a request enter, after waiting for its turn if need be.
     ///
     /// # Errors

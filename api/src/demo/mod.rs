@@ -135,13 +135,11 @@ fn something_to_book(campaign: &Campaign) -> Result<(PartyId, SlotId), String> {
         }
     };
     let now = engine.now();
+    let district = [inventory::FAVOURITE_DISTRICT.to_owned()];
     let query = Query {
-        place: Place::District(inventory::FAVOURITE_DISTRICT),
-        from: tomorrow(campaign),
-        days: 28,
-        product: None,
-        pool: campaign.programme.pool_number("dose1"),
+        pools: campaign.programme.pool_number("dose1").map(|pool| pool.0).into_iter().collect(),
         only_free: true,
+        ..Query::all(Place::Districts(&district), tomorrow(campaign), 28)
     };
     let in_time = |starts_at| campaign.programme.in_time(starts_at, now).is_ok();
     let found = campaign.catalogue.availability(&query, in_time, |slot| engine.counts(slot)).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! One centre, session or slot as it stands. Like a search these need no key and name no claim.
 
 use berth_engine::{Counts, SlotId, TimestampMs};
-use berth_programme::{Session, Window};
+use berth_programme::{Position, Session, Window};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
@@ -26,6 +26,31 @@ struct SlotAnswer {
     status: &'static str,
 }
 
+/// Whom a session is for, and what it costs.
+#[derive(Serialize)]
+struct Terms<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_age: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_age: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fee: Option<FeeAnswer<'a>>,
+}
+
+#[derive(Serialize)]
+struct FeeAnswer<'a> {
+    amount: u64,
+    currency: &'a str,
+}
+
+impl<'a> Terms<'a> {
+    fn of(app: &'a App, session: &Session) -> Terms<'a> {
+        let currency = app.campaign.programme.file().currency.as_deref().unwrap_or("");
+        let fee = session.fee.map(|amount| FeeAnswer { amount: amount.get(), currency });
+        Terms { min_age: session.ages.min, max_age: session.ages.max, fee }
+    }
+}
+
 /// `GET /v1/sessions/{session}`
 pub(crate) fn session(call: &Call) -> Result<Response<ResponseBody>, Problem> {
     #[derive(Serialize)]
@@ -35,6 +60,8 @@ pub(crate) fn session(call: &Call) -> Result<Response<ResponseBody>, Problem> {
         centre: &'a str,
         date: String,
         product: String,
+        #[serde(flatten)]
+        terms: Terms<'a>,
         slots: Vec<SlotAnswer>,
     }
     no_query(call)?;
@@ -52,6 +79,7 @@ pub(crate) fn session(call: &Call) -> Result<Response<ResponseBody>, Problem> {
         centre: &session.centre,
         date: session.date.to_string(),
         product: app.campaign.catalogue.product_name(session.product),
+        terms: Terms::of(app, &session),
         slots,
     };
     Ok(respond(StatusCode::OK, Media::Json, json(&answer)))
@@ -104,6 +132,10 @@ pub(crate) fn centre(call: &Call) -> Result<Response<ResponseBody>, Problem> {
         pincode: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         address: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lat: Option<f64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lon: Option<f64>,
         sessions: Vec<SessionRow<'a>>,
     }
     no_query(call)?;
@@ -126,6 +158,8 @@ pub(crate) fn centre(call: &Call) -> Result<Response<ResponseBody>, Problem> {
         district: &centre.district,
         pincode: &centre.pincode,
         address: centre.address.as_deref(),
+        lat: centre.position.map(Position::latitude),
+        lon: centre.position.map(Position::longitude),
         sessions,
     };
     Ok(respond(StatusCode::OK, Media::Json, json(&answer)))

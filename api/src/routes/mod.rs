@@ -2,7 +2,6 @@
 //! outcome; what they share stands here.
 
 pub(crate) mod admission;
-pub(crate) mod availability;
 pub(crate) mod bookings;
 pub(crate) mod bulk;
 pub(crate) mod bulk_bookings;
@@ -14,6 +13,7 @@ pub(crate) mod listing;
 pub(crate) mod operations;
 pub(crate) mod outcomes;
 pub(crate) mod parties;
+pub(crate) mod regions;
 pub(crate) mod revocations;
 pub(crate) mod session_bookings;
 pub(crate) mod sessions;

@@ -72,7 +72,7 @@ fn wrong_searches_are_told_what_is_wrong() {
         ("?district=395&from=tomorrow", 400, "malformed_request"),
         ("?district=395&pool=vip", 400, "malformed_request"),
         ("?district=395&product=aspirin", 400, "malformed_request"),
-        ("?district=395&limit=1", 400, "malformed_request"),
+        ("?district=395&limit=0", 400, "malformed_request"),
         ("?district=27", 404, "unknown_region"),
         ("?district=%00", 404, "unknown_region"),
         ("?centre=c9", 404, "unknown_centre"),
@@ -91,9 +91,11 @@ fn a_slot_whose_last_unit_is_held_is_busy_tentative() {
     assert_eq!(status()["status"], "free");
     let hold = server.post("/v1/holds", &claims(&[claim("p1.0", &slots[0])])).expect(201);
     assert_eq!((&status()["status"], &status()["held"]), (&json!("busy-tentative"), &json!(1)));
+    assert_eq!(status()["held_may_return"], true);
     let code = hold["hold"].as_str().unwrap();
     server.post(&format!("/v1/holds/{code}/confirm"), &json!(null)).expect(200);
     assert_eq!((&status()["status"], &status()["free"]), (&json!("busy"), &json!(0)));
+    assert!(status().get("held_may_return").is_none());
 }
 
 #[test]

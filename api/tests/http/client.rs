@@ -83,7 +83,8 @@ pub(crate) fn read_reply(stream: &mut TcpStream, head_only: bool) -> Reply {
     let headers: Vec<(String, String)> =
         lines.map(|l| l.split_once(':').unwrap()).map(|(n, v)| (n.to_owned(), v.trim().to_owned())).collect();
     let mut reply = Reply { status, headers, body: Vec::new() };
-    if head_only {
+    // Nor has a 304 a body.
+    if head_only || status == 304 {
         return reply;
     }
     if let Some(length) = reply.header("content-length") {

@@ -34,6 +34,7 @@ mod process;
 mod rates;
 mod recover;
 mod refusals;
+mod search;
 mod session_bookings;
 mod sessions;
 mod snapshots;

@@ -47,6 +47,7 @@ impl Catalogue {
                 let mut index = self.index.write();
                 index.numbering.products.extend(numbering.products);
                 index.numbering.pools.extend(numbering.pools);
+                index.numbering.currency = numbering.currency.or(index.numbering.currency.take());
                 index.add_sessions(sessions);
             }
         }
@@ -83,6 +84,8 @@ impl Catalogue {
                 centre: Arc::clone(&centre.id),
                 date: line.date,
                 product: line.product,
+                ages: line.ages,
+                fee: line.fee,
                 windows: windows.into(),
                 slots: slots.into(),
             };
@@ -117,7 +120,12 @@ impl Index {
             self.by_pincode.entry(Arc::clone(&pincode)).or_default().push(index);
             let address = line.address.map(String::into_boxed_str);
             let name = line.name.into();
-            self.centres.push(Arc::new(Centre { id, name, district, pincode, address, sessions: Vec::new() }));
+            let position = line.position;
+            if let Some(position) = position {
+                self.grid.add(position, index);
+            }
+            let centre = Centre { id, name, district, pincode, address, position, sessions: Vec::new() };
+            self.centres.push(Arc::new(centre));
         }
     }
 

@@ -8,6 +8,7 @@
 //! sessions in their places. The memory of a slot here is 8 bytes in its session and 4 in the table of slot numbers.
 
 mod apply;
+mod places;
 mod types;
 
 use std::collections::HashMap;
@@ -18,9 +19,10 @@ use parking_lot::RwLock;
 
 pub use apply::ApplyError;
 pub(crate) use types::CentreIndex;
-pub use types::{Centre, Region, RegionKind, Session, SlotPlace, SlotRef, Window};
+pub use types::{Ages, Centre, Region, RegionKind, Session, SlotPlace, SlotRef, Window};
 
 use crate::note::Numbering;
+use crate::position::Grid;
 use crate::publish::Published;
 
 /// What can be found. Shared; every method takes `&self`.
@@ -39,6 +41,8 @@ struct Index {
     /// By district id.
     by_district: HashMap<Arc<str>, Vec<CentreIndex>>,
     by_pincode: HashMap<Arc<str>, Vec<CentreIndex>>,
+    /// Those that say where they are.
+    grid: Grid,
     sessions: Vec<Arc<Session>>,
     session_by_id: HashMap<Arc<str>, u32>,
     /// Slot number to index in `sessions`; [`NO_SESSION`] where the engine's blocks have gaps.
@@ -107,20 +111,6 @@ impl Catalogue {
         index.centre_by_id.get(id).and_then(|&c| index.centres.get(c.as_usize())).map(Arc::clone)
     }
 
-    /// The centres of a district, in the order of publishing; `None` if there is no such district.
-    #[must_use]
-    pub fn centres_of_district(&self, district: &str) -> Option<Vec<Arc<Centre>>> {
-        let index = self.index.read();
-        index.by_district.get(district).map(|centres| index.shared(centres))
-    }
-
-    /// The centres of a pincode, in the order of publishing.
-    #[must_use]
-    pub fn centres_of_pincode(&self, pincode: &str) -> Vec<Arc<Centre>> {
-        let index = self.index.read();
-        index.by_pincode.get(pincode).map(|centres| index.shared(centres)).unwrap_or_default()
-    }
-
     /// What the bulk entry of this number published.
     #[must_use]
     pub fn published(&self, seq: Seq) -> Option<Published> {
@@ -141,11 +131,5 @@ impl Catalogue {
 
     pub(crate) fn centre_index(&self, id: &str) -> Option<CentreIndex> {
         self.index.read().centre_by_id.get(id).copied()
-    }
-}
-
-impl Index {
-    fn shared(&self, centres: &[CentreIndex]) -> Vec<Arc<Centre>> {
-        centres.iter().filter_map(|c| self.centres.get(c.as_usize())).map(Arc::clone).collect()
     }
 }

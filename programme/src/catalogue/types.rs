@@ -1,11 +1,14 @@
 //! What the catalogue is made of. All of it immutable once shared, but for the sessions of a centre.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::Arc;
 
 use berth_engine::{PoolId, ProductId, SlotId, TimestampMs};
 use jiff::civil::Date;
+
+use crate::position::Position;
 
 /// Dense number of a centre in the order of publishing; the engine places slots by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +64,8 @@ pub struct Centre {
     pub pincode: Arc<str>,
     /// Where it is, for people.
     pub address: Option<Box<str>>,
+    /// Where it is, for searches around a point.
+    pub position: Option<Position>,
     /// By date, then in the order of publishing.
     pub(super) sessions: Vec<Arc<Session>>,
 }
@@ -92,10 +97,31 @@ pub struct Session {
     pub date: Date,
     /// What is given.
     pub product: ProductId,
+    /// Who it is for.
+    pub ages: Ages,
+    /// What it costs, in the smallest unit of the programme's currency; `None`: nothing.
+    pub fee: Option<NonZeroU64>,
     /// Its windows, in the order of its line.
     pub windows: Box<[Window]>,
     /// Its slots, window by window.
     pub slots: Box<[SlotRef]>,
+}
+
+/// An age band in whole years, both ends in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ages {
+    /// The youngest; `None`: anybody.
+    pub min: Option<u8>,
+    /// The oldest; `None`: anybody.
+    pub max: Option<u8>,
+}
+
+impl Ages {
+    /// Whether somebody of this age is in it.
+    #[must_use]
+    pub fn fit(self, age: u8) -> bool {
+        self.min.is_none_or(|min| min <= age) && self.max.is_none_or(|max| age <= max)
+    }
 }
 
 /// A span of time in a session.

@@ -71,6 +71,11 @@ impl Fields {
         (node != Node::Null).then_some(node)
     }
 
+    /// Whether there is such a field, and not `null`.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|(k, node)| k == key && *node != Node::Null)
+    }
+
     /// A string that must be there.
     pub(super) fn take_text(&mut self, key: &str, at: &mut LineFaults<'_>) -> Option<String> {
         let node = self.take(key, at)?;
@@ -121,6 +126,36 @@ impl Fields {
             at.push(self.place(key), "must be a time of day as 09:00");
         }
         time
+    }
+
+    /// A number of degrees from `-most` to `most` that may be absent.
+    pub(super) fn take_optional_degrees(&mut self, key: &str, most: u32, at: &mut LineFaults<'_>) -> Option<f64> {
+        let degrees = match self.take_optional(key)? {
+            Node::Integer(whole) => i32::try_from(whole).ok().map(f64::from),
+            Node::OtherNumber(degrees) => Some(degrees),
+            other => {
+                at.push(self.place(key), format!("must be a number of degrees, is {}", other.kind()));
+                return None;
+            }
+        };
+        let degrees = degrees.filter(|degrees| degrees.abs() <= f64::from(most));
+        if degrees.is_none() {
+            at.push(self.place(key), format!("must be from -{most} to {most}"));
+        }
+        degrees
+    }
+
+    /// A whole number from 0 to `most` that may be absent.
+    pub(super) fn take_optional_whole(&mut self, key: &str, most: u64, at: &mut LineFaults<'_>) -> Option<u64> {
+        let node = self.take_optional(key)?;
+        let number = match node {
+            Node::Integer(number) => u64::try_from(number).ok().filter(|&number| number <= most),
+            _ => None,
+        };
+        if number.is_none() {
+            at.push(self.place(key), format!("must be a whole number from 0 to {most}"));
+        }
+        number
     }
 
     /// Every field with its place and key, for an object whose keys are the sender's to choose.

@@ -1,6 +1,7 @@
 //! Regions, centres and sessions as lines of a bulk body, checked against the catalogue and one another.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU64;
 
 use berth_engine::{PoolId, ProductId, TimestampMs, Units};
 use jiff::ToSpan;
@@ -8,8 +9,10 @@ use jiff::civil::Date;
 
 use super::fields::{Fields, LineFaults};
 use super::node::Node;
-use crate::catalogue::{CentreIndex, RegionKind};
+use crate::catalogue::{Ages, CentreIndex, RegionKind};
 use crate::faults::Faults;
+use crate::names::is_pincode;
+use crate::position::Position;
 use crate::programme::Programme;
 
 /// Windows of one session.
@@ -18,6 +21,10 @@ const WINDOWS_MAX: usize = 96;
 const SLOTS_MAX: usize = 1000;
 /// Sessions lie at most this far ahead.
 const DAYS_AHEAD_MAX: i32 = 366;
+/// Years.
+const AGE_MAX: u8 = 150;
+/// A thousand thousand million of the smallest unit: a slip of the keyboard, not a fee.
+const FEE_MAX: u64 = 1_000_000_000_000;
 
 /// A region to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +44,7 @@ pub(crate) struct CentreLine {
     pub(crate) district: String,
     pub(crate) pincode: String,
     pub(crate) address: Option<String>,
+    pub(crate) position: Option<Position>,
 }
 
 /// A session to publish.
@@ -46,6 +54,8 @@ pub(crate) struct SessionLine {
     pub(crate) centre: CentreIndex,
     pub(crate) date: Date,
     pub(crate) product: ProductId,
+    pub(crate) ages: Ages,
+    pub(crate) fee: Option<NonZeroU64>,
     pub(crate) windows: Vec<WindowLine>,
 }
 
@@ -123,6 +133,7 @@ pub(crate) fn centres(body: &[u8], checks: &Checks<'_>) -> Result<Vec<CentreLine
         let district = fields.take_text("district", at);
         let pincode = fields.take_text("pincode", at);
         let address = fields.take_optional_title("address", at);
+        let position = read_position(&mut fields, at);
         fields.finish(at);
         if let Some(district) = &district
             && !(checks.has_region)(RegionKind::District, district)
@@ -142,15 +153,10 @@ pub(crate) fn centres(body: &[u8], checks: &Checks<'_>) -> Result<Vec<CentreLine
             at.push("id", format!("stands already in line {first}"));
         }
         if let (Some(name), Some(district), Some(pincode)) = (name, district, pincode) {
-            lines.push(CentreLine { id, name, district, pincode, address });
+            lines.push(CentreLine { id, name, district, pincode, address, position });
         }
     });
     all_or_none(lines, faults)
-}
-
-/// Whether `text` can be a postal code: of any country, but harmless in a URL.
-pub(crate) fn is_pincode(text: &str) -> bool {
-    (3..=10).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// Reads a body of sessions.
@@ -184,6 +190,8 @@ pub(crate) fn sessions(body: &[u8], checks: &Checks<'_>) -> Result<Vec<SessionLi
             }
             number
         });
+        let ages = read_ages(&mut fields, at);
+        let fee = read_fee(&mut fields, checks.programme, at);
         let windows = fields.take("windows", at);
         fields.finish(at);
         let windows = windows.and_then(|node| read_windows(node, date, checks.programme, at));
@@ -195,10 +203,42 @@ pub(crate) fn sessions(body: &[u8], checks: &Checks<'_>) -> Result<Vec<SessionLi
             at.push("id", format!("stands already in line {first}"));
         }
         if let (Some(centre), Some(date), Some(product), Some(windows)) = (centre, date, product, windows) {
-            lines.push(SessionLine { id, centre, date, product, windows });
+            lines.push(SessionLine { id, centre, date, product, ages, fee, windows });
         }
     });
     all_or_none(lines, faults)
+}
+
+/// Both or neither of `lat` and `lon`.
+fn read_position(fields: &mut Fields, at: &mut LineFaults<'_>) -> Option<Position> {
+    let (north, east) = (fields.has("lat"), fields.has("lon"));
+    let latitude = fields.take_optional_degrees("lat", 90, at);
+    let longitude = fields.take_optional_degrees("lon", 180, at);
+    if north != east {
+        let (missing, other) = if north { ("lon", "lat") } else { ("lat", "lon") };
+        at.push(missing, format!("is missing: there is a {other}"));
+    }
+    Position::from_degrees(latitude?, longitude?)
+}
+
+fn read_ages(fields: &mut Fields, at: &mut LineFaults<'_>) -> Ages {
+    let mut age = |key| fields.take_optional_whole(key, AGE_MAX.into(), at).and_then(|age| u8::try_from(age).ok());
+    let ages = Ages { min: age("min_age"), max: age("max_age") };
+    if let Ages { min: Some(min), max: Some(max) } = ages
+        && min > max
+    {
+        at.push("max_age", format!("must not be below min_age, {min}"));
+    }
+    ages
+}
+
+/// 0 is as good as absent.
+fn read_fee(fields: &mut Fields, programme: &Programme, at: &mut LineFaults<'_>) -> Option<NonZeroU64> {
+    let fee = fields.take_optional_whole("fee", FEE_MAX, at).and_then(NonZeroU64::new)?;
+    if programme.file().currency.is_none() {
+        at.push("fee", "the programme names no currency");
+    }
+    Some(fee)
 }
 
 fn read_windows(

@@ -12,8 +12,8 @@ pub(super) enum Node {
     Null,
     Bool,
     Integer(i64),
-    /// A number with a fraction or exponent, or beyond 63 bits: never what a field of ours wants.
-    OtherNumber,
+    /// A number with a fraction or exponent, or beyond 63 bits: what only degrees may be.
+    OtherNumber(f64),
     Text(String),
     List(Vec<Node>),
     Object(Vec<(String, Node)>),
@@ -26,7 +26,7 @@ impl Node {
             Node::Null => "null",
             Node::Bool => "true or false",
             Node::Integer(_) => "a number",
-            Node::OtherNumber => "a number that is not whole or far too large",
+            Node::OtherNumber(_) => "a number that is not whole or far too large",
             Node::Text(_) => "a string",
             Node::List(_) => "an array",
             Node::Object(_) => "an object",
@@ -62,11 +62,12 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
-        Ok(i64::try_from(value).map_or(Node::OtherNumber, Node::Integer))
+        // Beyond 63 bits it is no number of degrees either.
+        Ok(i64::try_from(value).map_or(Node::OtherNumber(f64::INFINITY), Node::Integer))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
-        Ok(Node::OtherNumber)
+    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        Ok(Node::OtherNumber(value))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Node, E> {
@@ -104,7 +105,7 @@ mod tests {
         let Node::Object(entries) = node else { panic!("an object") };
         assert_eq!(entries[0], ("a".to_owned(), Node::Integer(1)));
         assert_eq!(entries[1], ("a".to_owned(), Node::Integer(-2)));
-        let list = [Node::Null, Node::Bool, Node::OtherNumber, Node::Text("x".to_owned())];
+        let list = [Node::Null, Node::Bool, Node::OtherNumber(1.5), Node::Text("x".to_owned())];
         assert_eq!(entries[2].1, Node::List(list.into()));
     }
 }

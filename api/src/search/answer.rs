@@ -1,0 +1,235 @@
+//! One answer in one encoding: made once, given many times.
+
+use std::hash::Hasher;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use berth_programme::{Availability, SlotRef};
+use bytes::Bytes;
+use hyper::header::{AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LINK, VARY};
+use hyper::{HeaderMap, Response, StatusCode};
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+use super::asked::Resolved;
+use super::cache::Charge;
+use super::encoding::{self, Encoding, Tail};
+use super::render;
+use crate::app::App;
+use crate::body::ResponseBody;
+use crate::problem::Problem;
+use crate::router::Media;
+
+/// The instant an answer was true, also where there is no body to say it.
+const AS_OF: HeaderName = HeaderName::from_static("berth-as-of");
+/// What a body and its headers cost beside their bytes.
+const OVERHEAD_BYTES: usize = 1024;
+
+/// An answer.
+pub(crate) struct Answer {
+    /// Just before its counts were read.
+    made: Instant,
+    /// Until when it may be given to who asks.
+    fresh_until: Instant,
+    body: Bytes,
+    tail: Tail,
+    /// Of everything but `as_of`.
+    digest: u128,
+    etag: HeaderValue,
+    /// All that a 200 has and that does not change while it is kept.
+    headers: HeaderMap,
+    /// Entries of the cache that have it.
+    pub(crate) keepers: AtomicUsize,
+    _charge: Charge,
+}
+
+/// Renders and encodes an answer; `last` is the last one to the same question in the same encoding.
+pub(crate) fn make(
+    app: &App,
+    asked: &Resolved,
+    encoding: Encoding,
+    last: Option<Arc<Answer>>,
+) -> Result<Arc<Answer>, Problem> {
+    let (engine, programme) = (&app.campaign.engine, &app.campaign.programme);
+    // Before the counts are read, so that the answer is never older than it says.
+    let made = Instant::now();
+    let as_of = engine.now();
+    let in_time = |starts_at| programme.in_time(starts_at, as_of).is_ok();
+    let found = app.campaign.catalogue.availability(&asked.query(), in_time, |slot| engine.counts(slot));
+    let found = found.map_err(|unknown| super::asked::unknown(&unknown))?;
+    let as_of = app.names().time(as_of);
+    let head = render::head(&as_of);
+    let digest = digest(app, asked, &found);
+    let last = last.filter(|last| last.digest == digest);
+    let (body, tail) = match &last {
+        Some(last) => encoding::with_head(encoding, &head, &last.body, &last.tail),
+        None => encoding::encode(&app.search.presses, encoding, &head, &render::tail(app, asked, &found)),
+    };
+    let etag = value(&format!("W/\"{digest:032x}{}\"", encoding.name().map_or("", |name| &name[..1])));
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(Media::Json.content_type()));
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    headers.insert(ETAG, etag.clone());
+    headers.insert(AS_OF, value(&as_of));
+    if let Some(name) = encoding.name() {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
+    }
+    if let Some(next) = found.next() {
+        let query = asked.next(next);
+        headers.insert(LINK, value(&format!("</v1/availability?{query}>; rel=\"next\"")));
+    }
+    let staleness = app.search.config.staleness;
+    if let Some(fixed) = fixed_cache_control(staleness) {
+        headers.insert(CACHE_CONTROL, fixed);
+    }
+    app.search.stats.rendered(made.elapsed(), last.is_some());
+    let charge = app.search.cache.charge(body.len() + OVERHEAD_BYTES);
+    let body = Bytes::from(body);
+    Ok(Arc::new(Answer {
+        made,
+        fresh_until: made + staleness,
+        body,
+        tail,
+        digest,
+        etag,
+        headers,
+        keepers: AtomicUsize::new(0),
+        _charge: charge,
+    }))
+}
+
+/// Ours all: dates, names, digits.
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("it has only visible ASCII")
+}
+
+/// Of all that an answer to one question tells, before it is written: what has not changed needs no writing. Not secret: who
+/// can change the inventory can change the answer as well.
+fn digest(app: &App, asked: &Resolved, found: &Availability) -> u128 {
+    let mut hasher = SipHasher13::new();
+    let text = |hasher: &mut SipHasher13, text: &str| {
+        hasher.write(text.as_bytes());
+        hasher.write_u8(0xFF);
+    };
+    // Another version may write the same otherwise.
+    text(&mut hasher, env!("CARGO_PKG_VERSION"));
+    text(&mut hasher, &asked.from.to_string());
+    hasher.write_u16(asked.days());
+    for offer in found.centres() {
+        text(&mut hasher, &offer.centre.id);
+        text(&mut hasher, &offer.centre.name);
+        hasher.write_u32(offer.distance_m.unwrap_or(0));
+        for offer in found.sessions(offer) {
+            text(&mut hasher, &offer.session.id);
+            text(&mut hasher, app.campaign.programme.product(offer.session.product).map_or("", |product| &product.id));
+            for offer in found.slots(offer) {
+                let (SlotRef { slot, pool }, counts) = (offer.slot, offer.counts);
+                hasher.write_u64(u64::from(slot.0) << 32 | u64::from(pool.0));
+                let flags = u64::from(counts.is_open()) << 1 | u64::from(offer.in_time);
+                let units = [counts.capacity(), counts.held(), counts.booked()].map(|units| u64::from(units.get()));
+                // Twenty bits each.
+                hasher.write_u64(units.iter().fold(flags, |word, units| word << 20 | units));
+            }
+        }
+    }
+    if let Some(next) = found.next() {
+        text(&mut hasher, &next.to_string());
+    }
+    hasher.finish128().as_u128()
+}
+
+/// Caches count in whole seconds: of less than one there is nothing to keep without asking again.
+fn fixed_cache_control(staleness: Duration) -> Option<HeaderValue> {
+    (staleness.as_secs() == 0).then(|| HeaderValue::from_static("public, max-age=0, must-revalidate"))
+}
+
+impl Answer {
+    /// Whether it may be given to who came at that instant.
+    // rule: SCH-1 no answer is older than the staleness
+    pub(crate) fn is_fresh(&self, arrived: Instant) -> bool {
+        arrived < self.fresh_until
+    }
+
+    /// Bytes it takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.body.len() + OVERHEAD_BYTES
+    }
+
+    /// A 304 for who has it, else a 200; and whether it was the latter.
+    pub(crate) fn respond(
+        &self,
+        if_none_match: Option<&HeaderValue>,
+        now: Instant,
+        staleness: Duration,
+    ) -> (Response<ResponseBody>, bool) {
+        let modified = if_none_match.is_none_or(|listed| !names(listed.as_bytes(), self.etag.as_bytes()));
+        let body = if modified { ResponseBody::whole(self.body.clone()) } else { ResponseBody::none() };
+        let mut response = Response::new(body);
+        *response.headers_mut() = self.headers.clone();
+        if !modified {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            for header in [CONTENT_TYPE, CONTENT_ENCODING] {
+                response.headers_mut().remove(header);
+            }
+        }
+        if staleness.as_secs() > 0 {
+            self.say_age(response.headers_mut(), now);
+        }
+        (response, modified)
+    }
+
+    /// A cache may keep it as long as we would: so many seconds, of which so many are over.
+    #[cold]
+    fn say_age(&self, headers: &mut HeaderMap, now: Instant) {
+        let age = now.saturating_duration_since(self.made).as_secs();
+        let left = self.fresh_until.saturating_duration_since(now).as_secs();
+        headers.insert(AGE, HeaderValue::from(age));
+        headers.insert(CACHE_CONTROL, value(&format!("public, max-age={}, must-revalidate", age + left)));
+    }
+}
+
+#[cfg(test)]
+impl Answer {
+    /// Of so many bytes, and fresh until then.
+    pub(crate) fn for_test(cache: &super::cache::Cache, bytes: usize, fresh_until: Instant) -> Arc<Answer> {
+        let body = vec![0; bytes - OVERHEAD_BYTES];
+        let (_, tail) = encoding::encode(&encoding::Presses::default(), Encoding::Identity, b"", b"");
+        Arc::new(Answer {
+            made: fresh_until,
+            fresh_until,
+            body: Bytes::from(body),
+            tail,
+            digest: 0,
+            etag: HeaderValue::from_static("W/\"0\""),
+            headers: HeaderMap::new(),
+            keepers: AtomicUsize::new(0),
+            _charge: cache.charge(bytes),
+        })
+    }
+}
+
+/// Whether a list of entity tags has this one, by weak comparison.
+fn names(listed: &[u8], etag: &[u8]) -> bool {
+    // No tag of ours has a comma in it.
+    listed.split(|&b| b == b',').map(<[u8]>::trim_ascii).any(|tag| tag == b"*" || opaque(tag) == opaque(etag))
+}
+
+fn opaque(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_found_in_a_list_by_weak_comparison() {
+        let tag = b"W/\"ab1z\"";
+        for listed in ["*", "W/\"ab1z\"", "\"ab1z\"", "\"x\", W/\"ab1z\"", "W/\"x\" ,\"ab1z\" "] {
+            assert!(names(listed.as_bytes(), tag), "{listed}");
+        }
+        for listed in ["", "ab1z", "\"ab1\"", "W/\"ab1g\"", "w/\"ab1z\"", "\"*\""] {
+            assert!(!names(listed.as_bytes(), tag), "{listed}");
+        }
+    }
+}
