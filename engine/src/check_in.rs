@@ -139,8 +139,11 @@ mod tests {
         assert_eq!(wrong(0), CodeTry::Wrong { tries_left: 0 }, "there was room for all");
         let _ = wrong(1 << 30);
         let _ = wrong((1 << 30) + 1);
-        assert_eq!(tries.wrong.lock().order.len(), tries.wrong.lock().by_booking.len());
-        assert!(tries.wrong.lock().order.len() <= KEPT_MAX);
+        {
+            let kept = tries.wrong.lock();
+            assert_eq!(kept.order.len(), kept.by_booking.len());
+            assert!(kept.order.len() <= KEPT_MAX);
+        }
         assert_eq!(wrong(0), CodeTry::Wrong { tries_left: 4 }, "its turn to be let go came");
     }
 }

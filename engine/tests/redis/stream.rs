@@ -110,6 +110,7 @@ fn the_server_refuses_another_epoch_place_or_link_and_a_snapshot_that_is_not_the
     };
     let (mut owner, mut other) = (connect(), connect());
     let epoch = Epoch(3);
+    owner.identify(17);
     owner.take(epoch).unwrap();
     owner.append(epoch, &frames[..2]).unwrap();
     let before = entries(&mut connection);
@@ -118,8 +119,6 @@ fn the_server_refuses_another_epoch_place_or_link_and_a_snapshot_that_is_not_the
     assert_eq!(other.append(epoch, &frames[2..3]), fenced, "the same epoch of another owner");
     assert_eq!(other.take(epoch).map(|_| ()), fenced);
     // rule: FNC-8
-    owner.identify(17);
-    owner.take(epoch).unwrap();
     other.identify(18);
     let other_cell = || Err(StreamError::OtherCell);
     assert_eq!((other.take(Epoch(9)).map(|_| ()), other.head().map(|_| ())), (other_cell(), other_cell()));
