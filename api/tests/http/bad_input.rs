@@ -227,3 +227,12 @@ fn methods_paths_and_types_are_checked() {
     let headers = [("authorization", "Bearer admin-key"), ("idempotency-key", "k"), ("content-type", "text/csv")];
     server.send("POST", "/v1/regions", &headers, b"a,b").expect_problem(415, "unsupported_media_type");
 }
+
+#[test]
+fn a_path_that_would_also_pass_for_a_booking_tells_its_own_methods() {
+    let server = Server::start();
+    let refused = server.send("DELETE", "/v1/bookings/cancel", &[], b"");
+    refused.expect_problem(405, "method_not_allowed");
+    assert_eq!(refused.header("allow"), Some("POST"));
+    assert_eq!(server.send("DELETE", "/v1/bookings/x", &[], b"").header("allow"), Some("GET, HEAD"));
+}
