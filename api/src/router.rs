@@ -1,9 +1,8 @@
 //! From a request to the one function that answers it.
 //!
 //! The table below is the whole surface. For every request, in this order: is there such a path (404) and
-//! method (405 with `Allow`), is there room for it (503), is the server still taking requests (503), does the key carry the role (401, 403),
-//! is it within its rate (429) and can it be audited (503), can the
-//! answer be of an accepted type (406), is the body of the right type (415), can it be as safe as was asked (503); the rest is the route's.
+//! method (405 with `Allow`), is there room for it (503), is the server still taking requests (503), does the key carry the role (401, 403), is it
+//! within its rate (429) and audited (503), can the answer be of an accepted type (406), is the body of the right type (415), can it be as safe as was asked (503).
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -17,7 +16,7 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 
 use crate::access::{AccountId, Caller, NOBODY, Role, Sight};
 use crate::ack::{self, AckMode};
-use crate::admission::{self, Class, Place, Rank, Reason, Shed};
+use crate::admission::{self, Class, Place, Reason, Shed};
 use crate::app::{App, Phase};
 use crate::body::ResponseBody;
 use crate::gate::{Asked, Gate, Who};
@@ -277,7 +276,7 @@ pub(crate) async fn answer(
         (None, Err(problem)) => Err(problem),
         (None, Ok((endpoint, [parameter, parameter2]))) => {
             // Before anything is copied or read: what is refused here must cost less than what is served.
-            match admit(&app, endpoint, parameter, room).await {
+            match admit(&app, endpoint, parameter, &head.headers, room).await {
                 Err(shed) => {
                     app.metrics.refused(Code::Overloaded);
                     let leave = app.admission.is_strained() && !running.traffic().is_known();
@@ -355,16 +354,17 @@ async fn admit(
     app: &Arc<App>,
     endpoint: &Endpoint,
     parameter: &str,
+    headers: &HeaderMap,
     room: bool,
 ) -> Result<Option<(Place, Class)>, Shed> {
     if is_probe(endpoint) {
         return Ok(None);
     }
-    let rank @ Rank { class, exempt } = admission::rank(app, endpoint, parameter);
-    if !room && !exempt {
-        return Err(app.admission.refuse(class, Reason::Running));
+    let rank = admission::rank(app, endpoint, parameter, headers);
+    if !room && !rank.exempt {
+        return Err(app.admission.refuse(rank.class, Reason::Running));
     }
-    app.admission.enter(rank).await.map(|place| Some((place, class)))
+    app.admission.enter(rank).await.map(|place| Some((place, rank.class)))
 }
 
 async fn dispatch(mut call: Call, gated: Gated<'_, '_>) -> Result<Response<ResponseBody>, Problem> {

@@ -114,6 +114,14 @@ impl Access {
         self.keys.read().len()
     }
 
+    /// Whether a request carries a key of this role: one lookup, and no signature is looked at.
+    pub(crate) fn has_key(&self, headers: &HeaderMap, role: Role, now: TimestampMs) -> bool {
+        let Some(secret) = bearer(headers).ok().filter(|secret| secret.len() <= KEY_BYTES_MAX) else { return false };
+        let keys = Arc::clone(&self.keys.read());
+        let found = keys.find(&hash(secret));
+        found.is_some_and(|found| found.caller.role == role && found.expires.is_none_or(|at| now < at))
+    }
+
     /// Who a request comes from. `in_good_standing` is asked before a signature is looked at: who is
     /// not waits for no turn.
     pub(crate) async fn identify(
