@@ -91,7 +91,13 @@ impl Admission {
 
     /// Puts other settings in force, for every request from now on.
     pub(crate) fn switch(&self, settings: Settings) {
+        let _ = self.change(|_| Ok::<_, ()>(settings));
+    }
+
+    /// Puts what `over` makes of the settings in force in their place: of two changes at once the second sees the first.
+    pub(crate) fn change<E>(&self, over: impl FnOnce(&Settings) -> Result<Settings, E>) -> Result<Settings, E> {
         let mut in_force = self.settings.write();
+        let settings = over(&in_force)?;
         let mut control = self.control.lock();
         control.reset(&settings);
         // Relaxed, all three: each is read for itself, and a request that comes beside the change may meet either.
@@ -100,7 +106,8 @@ impl Admission {
         if settings.mode != Mode::Adaptive {
             self.strained.store(false, Relaxed);
         }
-        *in_force = settings;
+        in_force.clone_from(&settings);
+        Ok(settings)
     }
 
     /// Whether requests of a class are taken at all.

@@ -177,3 +177,23 @@ fn a_refusal_says_when_to_come_again_and_not_to_all_the_same() {
         assert!(!shed.into_response("/", hyper::Version::HTTP_2, true).headers().contains_key("connection"));
     }
 }
+
+#[test]
+fn of_two_changes_at_once_both_come_into_force() {
+    let admission = fixed(8, 8);
+    let raise = |field: fn(&mut Settings) -> &mut usize| {
+        for _ in 0..10_000 {
+            let raised = admission.change(|in_force| {
+                let mut settings = in_force.clone();
+                *field(&mut settings) += 1;
+                Ok::<_, ()>(settings)
+            });
+            raised.unwrap();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| raise(|settings| &mut settings.limit_max));
+        scope.spawn(|| raise(|settings| &mut settings.queue_max));
+    });
+    assert_eq!((admission.settings().limit_max, admission.settings().queue_max), (10_008, 10_008));
+}

@@ -51,11 +51,10 @@ pub(crate) async fn change(mut call: Call) -> Result<Response<ResponseBody>, Pro
     let body = read_json(&mut call).await?;
     let entry: Entry = parse(&body)?;
     let admission = &call.app.admission;
-    let settings = entry.over(&admission.settings()).map_err(|wrong| {
+    let settings = admission.change(|in_force| entry.over(in_force)).map_err(|wrong| {
         let faults: Vec<_> = wrong.iter().map(|(field, reason)| format!("{field}: {reason}")).collect();
         Problem::new(Code::MalformedRequest, faults.join("; "))
     })?;
     tracing::info!(?settings, trace_id = %call.trace.id(), "admission was changed at run time");
-    admission.switch(settings);
     Ok(read(&call.app))
 }
