@@ -87,18 +87,23 @@ fn what_is_acknowledged_in_redis_mode_is_in_the_stream_when_the_answer_comes() {
     assert_eq!(server.export().last().unwrap()["seq"], 9);
 }
 
-/// Redis is down: whoever waits for it is told, in whatever way a claim would be shown; whoever does not goes on.
-// rule: IDM-2
-#[test]
-fn while_redis_is_down_nothing_is_shown_in_redis_mode_and_disk_goes_on() {
+/// A server whose Redis was there when the cell began and is gone from then on, the slots to book there, and that port.
+pub(crate) fn without_its_redis() -> (Server, Vec<String>, u16) {
     let port = free_port();
-    // There when the cell begins, and gone from then on.
     let redis = Redis::start(port);
     let server = Server::start_with(&with_redis(port, "ack_redis_time_ms = 50"));
     server.wait_for_metric("berth_redis_connected 1");
     drop(redis);
     server.wait_for_metric("berth_redis_connected 0");
     let slots = ready(&server);
+    (server, slots, port)
+}
+
+/// Redis is down: whoever waits for it is told, in whatever way a claim would be shown; whoever does not goes on.
+// rule: IDM-2
+#[test]
+fn while_redis_is_down_nothing_is_shown_in_redis_mode_and_disk_goes_on() {
+    let (server, slots, port) = without_its_redis();
     let body = claims(&[claim("p1.0", &slots[0])]);
     let late = |reply: Reply| {
         assert_eq!(reply.header("retry-after"), Some("1"));

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 
 use serde_json::{Value, json};
 
-use crate::acks::{Redis, free_port, ready, with_redis};
+use crate::acks::{ready, without_its_redis};
 use crate::client::{Reply, connect, read_reply, request};
 use crate::server::{Server, claim, claims, lines};
 
@@ -333,13 +333,7 @@ fn far_more_than_a_batch_goes_through_while_the_client_reads_late() {
 // rule: IDM-2
 #[test]
 fn no_line_is_shown_before_it_is_as_safe_as_was_asked() {
-    let port = free_port();
-    let redis = Redis::start(port);
-    let server = Server::start_with(&with_redis(port, "ack_redis_time_ms = 50"));
-    server.wait_for_metric("berth_redis_connected 1");
-    drop(redis);
-    server.wait_for_metric("berth_redis_connected 0");
-    let slots = ready(&server);
+    let (server, slots, _) = without_its_redis();
     let body = book("k", "p1.0", &slots[0]);
     let reply = bulk_with(&server, &[("berth-ack", "redis")], &body);
     let shown = lines(reply.text());

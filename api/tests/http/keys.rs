@@ -61,7 +61,7 @@ fn a_running_server_takes_up_keys_as_they_are_made_and_revoked() {
     let second = done(&key(&file, &["rotate", "--role", "platform", "--name", "web", "--overlap", "1h"]));
     wait_for(&server, &second, "malformed_id");
     assert_eq!(code(&server, &first), "malformed_id", "both open until the old one ends");
-    // At once, for who asks.
+    // When asked; by looking it would be found within two seconds as well.
     let id = &sha256(&first)[..8];
     assert_eq!(done(&key(&file, &["revoke", "--id", id])), format!("revoked {id} platform web"));
     server.signal("-HUP");

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::acks::{Redis, free_port, ready, with_redis};
+use crate::acks::without_its_redis;
 use crate::client::Reply;
 use crate::server::{Server, claim, claims, sha256, tomorrow};
 
@@ -173,13 +173,7 @@ fn a_partys_history_is_all_it_ever_had() {
 // rule: IDM-2
 #[test]
 fn no_list_is_shown_before_it_is_as_safe_as_was_asked() {
-    let port = free_port();
-    let redis = Redis::start(port);
-    let server = Server::start_with(&with_redis(port, "ack_redis_time_ms = 50"));
-    server.wait_for_metric("berth_redis_connected 1");
-    drop(redis);
-    server.wait_for_metric("berth_redis_connected 0");
-    let slots = ready(&server);
+    let (server, slots, _) = without_its_redis();
     book(&server, "p1.0", &slots[0]);
     let day = format!("/v1/centres/c1/days/{}/bookings", tomorrow());
     for path in [day.as_str(), "/v1/parties/p1.0/history"] {

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::client::Reply;
 use crate::redis::{Redis, free_port};
 use crate::server::{Server, claim, claims};
 
@@ -31,7 +32,7 @@ fn promtool(arguments: &[&str], input: &str) {
 }
 
 /// A page that has every family: Redis and events are there, and something was asked, booked and refused.
-fn page() -> String {
+pub(crate) fn page() -> Reply {
     let store = tempfile::tempdir().unwrap();
     let redis = Redis::start(store.path(), free_port());
     let server = Server::start_with(&format!("redis.url = '{}'\nevents.booking_codes = false", redis.url()));
@@ -40,7 +41,8 @@ fn page() -> String {
     let slots = server.add_slots("s", &[1]);
     server.post("/v1/bookings", &claims(&[claim("p1.0", &slots[0])])).expect(201);
     server.post("/v1/bookings", &claims(&[claim("p1.1", &slots[0])])).expect_problem(409, "full");
-    server.get("/metrics").text().to_owned()
+    server.get("/no/such/path/12345").expect_problem(404, "not_found");
+    server.get("/metrics")
 }
 
 /// Names of metrics in a text, as the page spells them with `_bucket` and the like.
@@ -54,7 +56,8 @@ fn named(text: &str) -> BTreeSet<String> {
 #[test]
 fn the_metrics_are_by_the_book_and_all_that_dashboard_and_alerts_name_exist() {
     let page = page();
-    promtool(&["check", "metrics"], &page);
+    let page = page.text();
+    promtool(&["check", "metrics"], page);
     // Of a family with labels a sample may be missing; its TYPE never is.
     let there: BTreeSet<&str> =
         page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();

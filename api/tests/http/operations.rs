@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use crate::redis::{Redis, free_port};
+use crate::observability::page;
 use crate::server::{Server, berth, claim, claims, lines};
 
 #[test]
@@ -119,16 +119,7 @@ fn probes_version_and_head_answer() {
 
 #[test]
 fn every_metric_has_help_and_type_and_bounded_labels() {
-    let store = tempfile::tempdir().unwrap();
-    let redis = Redis::start(store.path(), free_port());
-    let server = Server::start_with(&format!("redis.url = '{}'\nevents.booking_codes = false", redis.url()));
-    server.add_places();
-    server.add_parties(10);
-    let slots = server.add_slots("s", &[1]);
-    server.post("/v1/bookings", &claims(&[claim("p1.0", &slots[0])])).expect(201);
-    server.post("/v1/bookings", &claims(&[claim("p1.1", &slots[0])])).expect_problem(409, "full");
-    server.get("/no/such/path/12345").expect_problem(404, "not_found");
-    let reply = server.get("/metrics");
+    let reply = page();
     assert!(reply.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
     let text = reply.text();
     let mut declared = HashSet::new();
