@@ -81,8 +81,12 @@ impl Writer {
                 Turn::Ended => return,
             }
             if cfg!(berth_fault = "ack_before_durable") {
-                // The planted fault syncs lazily, as a store that acknowledges early would.
-                std::thread::park_timeout(Duration::from_millis(50));
+                // The planted fault syncs lazily, as a store that acknowledges early would. One park is not enough: each
+                // append ends it, and a power cut would seldom find anything to lose.
+                let watch = Stopwatch::start();
+                while watch.nanos() < 100_000_000 {
+                    std::thread::park_timeout(Duration::from_millis(10));
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::evidence::{BookingLine, Evidence, Export};
 use super::lives::{Life, Lives, story_of, tell};
 use super::{Finding, Promise};
-use crate::history::{Op, Operation, Outcome};
+use crate::history::{Claim, Op, Operation, Outcome};
 
 pub(crate) fn judge(evidence: &Evidence, lives: &Lives<'_>) -> (String, Vec<Finding>) {
     let mut findings = Vec::new();
@@ -11,6 +11,7 @@ pub(crate) fn judge(evidence: &Evidence, lives: &Lives<'_>) -> (String, Vec<Find
         if let Some(what) = lost(code, life, &evidence.export, "after the end")
             .or_else(|| lost(code, life, &evidence.live_export, "of the running server"))
             .or_else(|| two_ends(code, life))
+            .or_else(|| two_claims(code, life))
         {
             findings.push(finding(what, story_of(evidence, &[code, life.hold])));
         }
@@ -98,6 +99,13 @@ fn states_at(life: &Life<'_>, read: &Operation) -> Vec<&'static str> {
     }
     allowed.extend(life.ends.iter().filter(|end| end.sent_us < read.received_us).map(|end| end.state()));
     allowed
+}
+
+/// A code that was acknowledged as two claims. At most one of them is still there, whichever it is.
+fn two_claims(code: &str, life: &Life<'_>) -> Option<String> {
+    let rival = life.rival.as_ref()?;
+    let told = |claim: &Claim| format!("{} on {} for dose {}", claim.party, claim.slot, claim.dose);
+    Some(format!("{} {code} was acknowledged as {} and as {}", thing(life), told(&life.claim), told(rival)))
 }
 
 fn two_ends(code: &str, life: &Life<'_>) -> Option<String> {
@@ -190,6 +198,17 @@ mod tests {
         let mut scene = Scene::new();
         scene.hold("k1", "p1.1", "s1.1", "A").state("A", "held").hand_over("A", "p1.9");
         assert!(findings(&scene)[0].contains("p1.9"));
+    }
+
+    #[test]
+    fn one_code_acknowledged_to_two_people_is_found_whoever_has_it_in_the_end() {
+        for (first, second) in [("k1", "k2"), ("k2", "k1")] {
+            let mut scene = Scene::new();
+            scene.hold(first, "p1.1", "s1.1", "A").kill();
+            scene.hold(second, "p1.2", "s1.1", "A").state("A", "held");
+            let found = findings(&scene);
+            assert!(found[0].contains("p1.1") && found[0].contains("p1.2"), "{found:?}");
+        }
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(crate) struct Life<'a> {
     pub(crate) maybe_confirmed: bool,
     /// What may have ended it: acknowledged or open.
     pub(crate) ends: Vec<End>,
+    /// Another claim that was acknowledged under the same code: one of the two was lost, or both were never one.
+    pub(crate) rival: Option<Claim>,
 }
 
 /// A release, cancel or move that happened or may have.
@@ -187,7 +189,11 @@ fn born<'a>(bookings: &mut BTreeMap<&'a str, Life<'a>>, key: &Key<'a>, answer: &
         booked_us,
         maybe_confirmed: false,
         ends: Vec::new(),
+        rival: None,
     });
+    if life.claim != told.claim() {
+        life.rival = Some(told.claim());
+    }
     life.known_us = life.known_us.min(answer.received_us);
     if key.op == Op::Hold {
         life.deadline_us = life.deadline_us.max(answer.expires_us);
