@@ -16,7 +16,7 @@ use crate::admission::{Admission, Settings as AdmissionSettings};
 use crate::audit::Audit;
 use crate::events::Events;
 use crate::log::AccessLog;
-use crate::metrics::{self, Metrics};
+use crate::metrics::{Host, Metrics, Units};
 use crate::openapi::{self, Document};
 use crate::rates::{Rates, RatesConfig};
 use crate::search::{Search, SearchConfig};
@@ -70,6 +70,9 @@ pub(crate) struct HttpLimits {
 /// Bulk bodies in memory or waiting for their turn at once. Each is up to 8 MiB.
 const BULK_CONCURRENCY: usize = 8;
 
+/// How old the look at the disk may be that a probe goes by.
+const DISK_SEEN_AGO_MAX: Duration = Duration::from_secs(1);
+
 /// A server's state.
 pub(crate) struct App {
     pub(crate) campaign: Campaign,
@@ -86,6 +89,10 @@ pub(crate) struct App {
     pub(crate) limits: HttpLimits,
     pub(crate) snapshots: SnapshotPolicy,
     pub(crate) metrics: Metrics,
+    /// What process and disk are looked at by.
+    pub(crate) host: Host,
+    /// Who counts the units of all slots.
+    pub(crate) units: Units,
     pub(crate) search: Search,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) admission: Arc<Admission>,
@@ -137,6 +144,8 @@ impl App {
             limits,
             snapshots,
             metrics: Metrics::new(),
+            host: Host::new(),
+            units: Units::new(),
             phase: watch::Sender::new(Phase::Serving),
             bulk: Arc::new(Semaphore::new(BULK_CONCURRENCY)),
             streams: Arc::new(Semaphore::new(BULK_CONCURRENCY)),
@@ -172,8 +181,9 @@ impl App {
     }
 
     /// Whether the disk has little room left. Serving goes on.
-    pub(crate) fn disk_is_low(&self) -> bool {
-        metrics::room(&self.data_dir).is_some_and(|(free, _)| free < self.limits.disk_low_bytes)
+    pub(crate) async fn disk_is_low(&self) -> bool {
+        let seen = self.host.sample(&self.data_dir, DISK_SEEN_AGO_MAX).await;
+        seen.and_then(|sample| sample.room).is_some_and(|(free, _)| free < self.limits.disk_low_bytes)
     }
 
     /// How things are named on the wire.

@@ -147,6 +147,11 @@ where
                 leaving = true;
                 leave(connection.as_mut());
             }
+            // What it asked before is answered; a new connection waits for its turn at the listener.
+            () = traffic.asked_to_leave(), if !leaving => {
+                leaving = true;
+                leave(connection.as_mut());
+            }
             () = tokio::time::sleep(look_every) => match traffic.verdict(Instant::now(), idle_time, send_time) {
                 Verdict::Keep => {}
                 Verdict::Idle if !leaving => {
@@ -196,7 +201,99 @@ fn longer(pause: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+    use crate::admission::{Class, Settings};
+
+    /// A server that refuses all searches, under strain or not.
+    fn app(dir: &std::path::Path, strained: bool) -> Arc<App> {
+        let mut app = App::for_test(dir);
+        // None is ended for being idle.
+        Arc::get_mut(&mut app).unwrap().limits.head_time = Duration::from_secs(3600);
+        app.admission.switch(Settings { shed: vec![Class::Search], ..app.admission.settings() });
+        app.admission.strain(strained);
+        app
+    }
+
+    /// The other end of a connection that this server serves.
+    async fn connect(app: &Arc<App>) -> TcpStream {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let graceful = hyper_util::server::graceful::GracefulShutdown::new();
+        tokio::spawn(serve(Arc::clone(app), accepted.unwrap().0, Door::Main, graceful.watcher()));
+        client.unwrap()
+    }
+
+    /// The kinds of the frames that come until the connection ends, or until `last` has come.
+    async fn frames(client: &mut TcpStream, last: u8) -> Vec<u8> {
+        let mut kinds = Vec::new();
+        let mut head = [0; 9];
+        while !kinds.contains(&last) && client.read_exact(&mut head).await.is_ok() {
+            let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+            client.read_exact(&mut vec![0; length]).await.unwrap();
+            kinds.push(head[3]);
+            // What is asked of a peer: SETTINGS and PING are answered.
+            if matches!(head[3], 4 | 6) && head[4] & 1 == 0 {
+                let echo = [
+                    &[0, 0, if head[3] == 6 { 8 } else { 0 }, head[3], 1, 0, 0, 0, 0][..],
+                    &vec![0; if head[3] == 6 { 8 } else { 0 }],
+                ]
+                .concat();
+                let _ = client.write_all(&echo).await;
+            }
+        }
+        kinds
+    }
+
+    const DATA: u8 = 0;
+    const GOAWAY: u8 = 7;
+
+    #[tokio::test]
+    async fn who_is_refused_under_strain_is_told_to_leave_in_either_http() {
+        for strained in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let app = app(dir.path(), strained);
+            let mut one = connect(&app).await;
+            one.write_all(b"GET /v1/regions HTTP/1.1\r\nhost: t\r\n\r\n").await.unwrap();
+            let mut answer = vec![0; 4096];
+            let read = one.read(&mut answer).await.unwrap();
+            let answer = String::from_utf8_lossy(&answer[..read]);
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+            assert_eq!(answer.contains("connection: close\r\n"), strained, "{answer}");
+
+            let mut two = connect(&app).await;
+            let mut asked = PREFACE.to_vec();
+            asked.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+            // GET, http, :path, :authority t; the end of head and stream.
+            let block = [&[0x82, 0x86, 0x04, 11][..], b"/v1/regions", &[0x01, 1], b"t"].concat();
+            let length = u8::try_from(block.len()).unwrap();
+            asked.extend([&[0, 0, length, 1, 0x05, 0, 0, 0, 1][..], &block].concat());
+            two.write_all(&asked).await.unwrap();
+            let some = frames(&mut two, if strained { GOAWAY } else { DATA });
+            let kinds = tokio::time::timeout(Duration::from_secs(60), some).await.expect("it says so by itself");
+            assert_eq!(kinds.contains(&GOAWAY), strained, "{kinds:?}");
+            if strained {
+                // It is answered all the same, and the connection ends.
+                let rest = frames(&mut two, u8::MAX).await;
+                assert!(kinds.contains(&DATA) || rest.contains(&DATA), "{kinds:?} {rest:?}");
+            }
+            app.campaign.engine.close().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn who_bears_no_key_is_sent_away_at_once_and_leaves_under_strain() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = app(dir.path(), true);
+        let mut client = connect(&app).await;
+        client.write_all(b"POST /v1/holds HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("connection: close\r\n"), "{answer}");
+        app.campaign.engine.close().unwrap();
+    }
 
     #[test]
     fn a_preface_that_does_not_come_costs_few_looks() {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use hyper::header::AUTHORIZATION;
 use hyper::{HeaderMap, Method, Response, StatusCode};
 
-use crate::access::{AccountId, Caller, Role, account_id, wrong_role};
+use crate::access::{AccountId, Caller, Role, Seen, account_id, wrong_role};
 use crate::app::App;
 use crate::audit::{Line, Record, Whom, who};
 use crate::body::ResponseBody;
@@ -51,8 +51,8 @@ pub(crate) struct Gate<'a> {
 }
 
 impl<'a> Gate<'a> {
-    /// Lets a request through, or says why not.
-    pub(crate) async fn pass(&mut self, app: &'a App, asked: &Asked<'_>) -> Result<Who, Problem> {
+    /// Lets a request through, or says why not. `seen` is what [`recognise`] found, where a key is needed.
+    pub(crate) async fn pass(&mut self, app: &'a App, asked: &Asked<'_>, seen: Option<Seen>) -> Result<Who, Problem> {
         let Asked { endpoint, headers, peer, now, .. } = *asked;
         let class = class_of(endpoint);
         if endpoint.roles.is_empty() {
@@ -61,7 +61,11 @@ impl<'a> Gate<'a> {
             }
             return Ok(Who::default());
         }
-        let caller = identify(app, headers, peer, now).await?;
+        let caller = match seen {
+            Some(Seen::Known(caller)) => caller,
+            Some(Seen::Token) => verify(app, headers, peer, now).await?,
+            None => identify(app, headers, peer, now).await?,
+        };
         let account = account_of(&caller, headers)?;
         // Before the audit log: who asks too often fills nothing.
         if let Some(class) = class.filter(|_| app.rates.is_on()) {
@@ -87,7 +91,7 @@ impl<'a> Gate<'a> {
             trace: trace.id().to_string(),
             role: caller.role.as_str(),
             who: who(caller),
-            method: method(endpoint),
+            method: endpoint.method_name(),
             route: endpoint.template,
             whom: Whom::of(app, endpoint, parameters),
             status: 0,
@@ -121,21 +125,36 @@ async fn charge_anybody(app: &App, class: Class, asked: &Asked<'_>) -> Result<Op
     app.rates.charge_address(app.rates.client(peer, headers), class, now)
 }
 
-/// Who asks. What opens nothing is charged to the address it came from.
+/// Who asks.
 async fn identify(app: &App, headers: &HeaderMap, peer: IpAddr, now: Instant) -> Result<Arc<Caller>, Problem> {
+    match recognise(app, headers, peer, now)? {
+        Seen::Known(caller) => Ok(caller),
+        Seen::Token => verify(app, headers, peer, now).await,
+    }
+}
+
+/// What a head says of who asks, before there is a place for it: a digest and a lookup.
+pub(crate) fn recognise(app: &App, headers: &HeaderMap, peer: IpAddr, now: Instant) -> Result<Seen, Problem> {
+    let found = app.access.recognise(headers, app.campaign.engine.now());
+    found.map_err(|problem| charged(app, problem, headers, peer, now))
+}
+
+/// Who bears a token that was not verified yet.
+pub(crate) async fn verify(app: &App, headers: &HeaderMap, peer: IpAddr, now: Instant) -> Result<Arc<Caller>, Problem> {
     let (rates, at) = (&app.rates, app.campaign.engine.now());
-    if !rates.is_on() {
-        return app.access.identify(headers, at, || true).await;
+    let in_good_standing = || !rates.is_on() || rates.may_try(rates.client(peer, headers), now);
+    let found = app.access.verify(headers, at, in_good_standing).await;
+    found.map_err(|problem| charged(app, problem, headers, peer, now))
+}
+
+/// What opens nothing is charged to the address it came from; who has sent too much of it is told that instead.
+fn charged(app: &App, problem: Problem, headers: &HeaderMap, peer: IpAddr, now: Instant) -> Problem {
+    let rates = &app.rates;
+    let opens_nothing = problem.code().status() == StatusCode::UNAUTHORIZED && headers.contains_key(AUTHORIZATION);
+    if !rates.is_on() || !opens_nothing {
+        return problem;
     }
-    let client = rates.client(peer, headers);
-    let found = app.access.identify(headers, at, || rates.may_try(client, now)).await;
-    match found {
-        Err(problem) if problem.code().status() == StatusCode::UNAUTHORIZED && headers.contains_key(AUTHORIZATION) => {
-            rates.charge_address(client, Class::Refused, now)?;
-            Err(problem)
-        }
-        found => found,
-    }
+    rates.charge_address(rates.client(peer, headers), Class::Refused, now).err().unwrap_or(problem)
 }
 
 /// The account a request is for: a citizen's own, whatever else is said; a platform says for whom it asks.
@@ -145,18 +164,22 @@ fn account_of(caller: &Caller, headers: &HeaderMap) -> Result<Option<AccountId>,
         Role::Platform => {
             let mut values = headers.get_all(ACCOUNT).iter();
             let Some(value) = values.next() else { return Ok(None) };
-            let text = value.to_str().ok().filter(|text| {
-                values.next().is_none()
-                    && (1..=ACCOUNT_BYTES_MAX).contains(&text.len())
-                    && text.bytes().all(|b| b.is_ascii_graphic())
-            });
-            text.map(|text| Some(account_id(text))).ok_or_else(|| {
-                let detail = format!("Berth-Account: must be one of 1 to {ACCOUNT_BYTES_MAX} visible ASCII characters");
-                Problem::new(Code::MalformedRequest, detail)
-            })
+            let text = value.to_str().ok().filter(|text| values.next().is_none() && is_account(text));
+            text.map(|text| Some(account_id(text))).ok_or_else(|| no_account("Berth-Account"))
         }
         Role::Public | Role::Operator | Role::Admin => Ok(None),
     }
+}
+
+/// Whether `text` can name an account.
+pub(crate) fn is_account(text: &str) -> bool {
+    (1..=ACCOUNT_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// The no to what cannot name one.
+pub(crate) fn no_account(place: &str) -> Problem {
+    let detail = format!("{place}: must be one of 1 to {ACCOUNT_BYTES_MAX} visible ASCII characters");
+    Problem::new(Code::MalformedRequest, detail)
 }
 
 /// What an endpoint is, as far as rates go; `None`: it has none.
@@ -174,17 +197,6 @@ fn class_of(endpoint: &Endpoint) -> Option<Class> {
 /// Every read of a person, and everything that admins and operators do.
 fn is_audited(endpoint: &Endpoint, role: Role) -> bool {
     endpoint.method == Method::GET || matches!(role, Role::Admin | Role::Operator)
-}
-
-fn method(endpoint: &Endpoint) -> &'static str {
-    match endpoint.method {
-        Method::GET => "GET",
-        Method::POST => "POST",
-        Method::PATCH => "PATCH",
-        Method::PUT => "PUT",
-        Method::DELETE => "DELETE",
-        _ => "OTHER",
-    }
 }
 
 #[cfg(test)]

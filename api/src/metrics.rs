@@ -4,9 +4,11 @@
 //! are relaxed atomics; a scrape may see one request in a counter and not yet in its histogram.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use berth_engine::UnitTotals;
 use hyper::StatusCode;
 
 use crate::access::Access;
@@ -19,10 +21,14 @@ use crate::problem::Code;
 use crate::rates::{self, Payer, Rates};
 use crate::router::{Endpoint, TABLE};
 use crate::search::{Search, SearchCounts};
+use crate::tls::Tls;
 
-pub(crate) use self::host::room;
+pub(crate) use self::host::{Host, Sample};
+pub(crate) use self::units::Units;
 
 mod host;
+mod sampler;
+mod units;
 
 /// Upper bounds of the latency buckets: bookings take a disk sync, searches microseconds.
 const BUCKETS_SECONDS: [f64; 14] =
@@ -39,7 +45,7 @@ const CODES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// The HTTP side's counters.
 pub(crate) struct Metrics {
-    /// One per row of the route table, and one for paths that are in no row.
+    /// One per route, by its number, and one for paths that are in no row of the table.
     routes: [RouteMetrics; TABLE.len() + 1],
     refusals: [AtomicU64; Code::ALL.len()],
     replays: AtomicU64,
@@ -91,7 +97,7 @@ impl Metrics {
 
     /// A request was answered.
     pub(crate) fn answered(&self, endpoint: Option<&'static Endpoint>, status: StatusCode, took: Duration) {
-        let index = endpoint.and_then(|e| TABLE.iter().position(|row| row.route == e.route)).unwrap_or(TABLE.len());
+        let index = endpoint.map_or(TABLE.len(), |endpoint| endpoint.route as usize);
         let Some(route) = self.routes.get(index) else { return };
         let code = usize::from(status.as_u16() / 100).saturating_sub(1);
         let status = STATUSES.iter().position(|&s| s == status.as_u16());
@@ -153,8 +159,16 @@ impl Drop for OpenConnection<'_> {
     }
 }
 
+/// What takes a while to find out.
+pub(crate) struct Looked {
+    /// Of process and disk.
+    pub(crate) host: Option<Arc<Sample>>,
+    /// Of all slots.
+    pub(crate) units: Option<Arc<UnitTotals>>,
+}
+
 /// The page, in Prometheus' text format.
-pub(crate) fn page(app: &App) -> String {
+pub(crate) fn page(app: &App, looked: &Looked) -> String {
     let mut page = Page(String::with_capacity(16 << 10));
     let metrics = &app.metrics;
     http(&mut page, metrics);
@@ -207,8 +221,14 @@ pub(crate) fn page(app: &App) -> String {
         audit_log(&mut page, audit.stats());
     }
     engine(&mut page, app);
-    host::process(&mut page);
-    host::disk(&mut page, &app.data_dir);
+    if let Some(sample) = &looked.host {
+        host::process(&mut page, sample);
+        host::disk(&mut page, sample);
+    }
+    if let Some(totals) = &looked.units {
+        units::units(&mut page, totals);
+    }
+    certificate(&mut page, app.tls.as_ref());
     search(&mut page, &app.search);
     if let Some(events) = &app.events {
         stream(&mut page, &events.stats());
@@ -218,6 +238,15 @@ pub(crate) fn page(app: &App) -> String {
     let fault = berth_engine::FAULT.unwrap_or("");
     page.sample("berth_build_info", &format!("version=\"{}\",fault=\"{fault}\"", env!("CARGO_PKG_VERSION")), 1);
     page.0
+}
+
+/// Nothing where there is no TLS, or a certificate whose end cannot be read.
+fn certificate(page: &mut Page, tls: Option<&Tls>) {
+    let name = "berth_tls_certificate_expires_seconds";
+    page.family(name, "gauge", "When the certificate in force runs out, in seconds since 1970.");
+    if let Some(expires) = tls.and_then(Tls::expires) {
+        page.bare(name, expires);
+    }
 }
 
 fn access(page: &mut Page, access: &Access) {
@@ -258,35 +287,43 @@ fn limits_of_rate(page: &mut Page, limits: &Rates) {
 }
 
 fn audit_log(page: &mut Page, stats: AuditStats) {
-    let AuditStats { written, refused, lost, rotated, queued, failing } = stats;
+    let AuditStats { written, refused, lost, rotated, queued, failing, dead: _ } = stats;
     page.counter("berth_audit_records_total", "Lines written to the audit log.", written);
     page.counter("berth_audit_refused_total", "Requests refused because they could not be audited.", refused);
     page.counter("berth_audit_lost_total", "Requests that went on without their line in the audit log.", lost);
     page.counter("berth_audit_rotations_total", "Times that the audit log was set aside for its size.", rotated);
     page.gauge("berth_audit_queued", "Lines that wait to be written.", queued);
-    page.gauge("berth_audit_failing", "1 while the audit log cannot be written.", u64::from(failing));
+    page.gauge(
+        "berth_audit_failing",
+        "1 while the audit log cannot be written, and once its thread has ended.",
+        u64::from(failing),
+    );
 }
 
 fn http(page: &mut Page, metrics: &Metrics) {
-    let label = |index: usize| match TABLE.get(index) {
+    let label = |row: Option<&Endpoint>| match row {
         Some(row) => format!("method=\"{}\",route=\"{}\"", row.method, row.template),
         None => "method=\"\",route=\"\"".to_owned(),
     };
+    let rows = || {
+        let all = TABLE.iter().map(Some).chain([None]);
+        all.filter_map(|row| Some((row, metrics.routes.get(row.map_or(TABLE.len(), |row| row.route as usize))?)))
+    };
     let name = "berth_http_requests_total";
     page.family(name, "counter", "Requests answered; an empty route is a path or method that does not exist.");
-    for (index, route) in metrics.routes.iter().enumerate() {
+    for (row, route) in rows() {
         for (status, count) in STATUSES.iter().zip(&route.by_status) {
             let count = count.load(Relaxed);
             if count > 0 {
-                page.sample(name, &format!("{},status=\"{status}\"", label(index)), count);
+                page.sample(name, &format!("{},status=\"{status}\"", label(row)), count);
             }
         }
     }
     let name = "berth_http_request_duration_seconds";
     page.family(name, "histogram", "From the whole head of a request to its answer, waiting for the journal included.");
-    for (index, route) in metrics.routes.iter().enumerate() {
+    for (row, route) in rows() {
         for (code, durations) in CODES.iter().zip(&route.durations) {
-            page.durations(&format!("{},code=\"{code}\"", label(index)), durations);
+            page.durations(&format!("{},code=\"{code}\"", label(row)), durations);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! From a request to the one function that answers it.
 //!
-//! The table below is the whole surface. For every request, in this order: is there such a path (404) and
-//! method (405 with `Allow`), is there room for it (503), is the server still taking requests (503), does the key carry the role (401, 403), is it
+//! [`TABLE`] is the whole surface. For every request, in this order: is there such a path (404) and
+//! method (405 with `Allow`), does it bear a key or a token where it must (401), is there room for it (503), is the server still taking
+//! requests (503), is its token signed (401) and does it carry the role (403), is it
 //! within its rate (429) and audited (503), can the answer be of an accepted type (406), is the body of the right type (415), can it be as safe as was asked (503).
 
 use std::convert::Infallible;
@@ -11,12 +12,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 
-use crate::access::{AccountId, Caller, NOBODY, Role, Sight};
+use crate::access::{AccountId, Caller, NOBODY, Seen, Sight, Standing};
 use crate::ack::{self, AckMode};
-use crate::admission::{self, Class, Place, Reason, Shed};
+use crate::admission::{Class, Reading};
 use crate::app::{App, Phase};
 use crate::body::ResponseBody;
 use crate::gate::{Asked, Gate, Who};
@@ -26,188 +27,16 @@ use crate::search;
 use crate::trace::{self, Trace};
 use crate::traffic::{Door, Running, Traffic};
 
-/// What answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Route {
-    PublishRegions,
-    PublishCentres,
-    PublishSessions,
-    AddParties,
-    ListRegions,
-    Availability,
-    Hold,
-    Confirm,
-    Release,
-    Book,
-    ReadBooking,
-    ReadReference,
-    Cancel,
-    Move,
-    CancelGroup,
-    BulkBookings,
-    CheckIn,
-    Complete,
-    NoShow,
-    WalkIn,
-    DayBookings,
-    PartyHistory,
-    MoveSessionBookings,
-    CancelSessionBookings,
-    CloseSession,
-    OpenSession,
-    ResizeSession,
-    ReadSession,
-    ReadCentre,
-    ReadSlot,
-    PartyBookings,
-    Outcome,
-    RevokeToken,
-    Export,
-    ReadAdmission,
-    ChangeAdmission,
-    Healthz,
-    Livez,
-    Readyz,
-    Metrics,
-    Version,
-    OpenApi,
-    Docs,
-}
+pub(crate) use self::accept::accepted;
+use self::accept::is_of_type;
+use self::admit::{Admitted, Turned, admit};
+use self::find::find;
+pub(crate) use self::table::{Endpoint, Media, Route, TABLE};
 
-/// What a body is, in or out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Media {
-    Json,
-    Ndjson,
-    Csv,
-    Text,
-    Html,
-}
-
-impl Media {
-    pub(crate) fn essence(self) -> &'static str {
-        match self {
-            Media::Json => "application/json",
-            Media::Ndjson => "application/x-ndjson",
-            Media::Csv => "text/csv",
-            Media::Text => "text/plain",
-            Media::Html => "text/html",
-        }
-    }
-
-    pub(crate) fn content_type(self) -> &'static str {
-        match self {
-            Media::Json => "application/json",
-            Media::Ndjson => "application/x-ndjson",
-            Media::Csv => "text/csv; charset=utf-8; header=present",
-            Media::Text => "text/plain; version=0.0.4; charset=utf-8",
-            Media::Html => "text/html; charset=utf-8",
-        }
-    }
-}
-
-/// One row of the table.
-#[derive(Debug)]
-pub(crate) struct Endpoint {
-    pub(crate) route: Route,
-    pub(crate) method: Method,
-    /// The path, with at most two `{parameters}`; also the metrics label.
-    pub(crate) template: &'static str,
-    /// Who may ask; empty: everybody, without a key.
-    pub(crate) roles: &'static [Role],
-    pub(crate) takes: Media,
-    pub(crate) gives: Media,
-    /// What the answer can be instead, if the client would rather have it.
-    pub(crate) also: Option<Media>,
-}
-
-impl Endpoint {
-    pub(crate) fn is_for_admins_only(&self) -> bool {
-        self.roles == ADMIN
-    }
-}
-
-const fn get(template: &'static str, roles: &'static [Role], route: Route, gives: Media) -> Endpoint {
-    Endpoint { route, method: Method::GET, template, roles, takes: Media::Json, gives, also: None }
-}
-
-const fn post(template: &'static str, roles: &'static [Role], route: Route, takes: Media) -> Endpoint {
-    Endpoint { route, method: Method::POST, template, roles, takes, gives: Media::Json, also: None }
-}
-
-/// What can be had as a table, too.
-const fn list(template: &'static str, roles: &'static [Role], route: Route) -> Endpoint {
-    let (method, also) = (Method::GET, Some(Media::Csv));
-    Endpoint { route, method, template, roles, takes: Media::Json, gives: Media::Json, also }
-}
-
-/// Lines in, a result for each out.
-const fn stream(template: &'static str, roles: &'static [Role], route: Route, takes: Media) -> Endpoint {
-    Endpoint { route, method: Method::POST, template, roles, takes, gives: Media::Ndjson, also: None }
-}
-
-const fn patch(template: &'static str, roles: &'static [Role], route: Route) -> Endpoint {
-    Endpoint { route, method: Method::PATCH, template, roles, takes: Media::Json, gives: Media::Json, also: None }
-}
-
-const ANYBODY: &[Role] = &[];
-const ADMIN: &[Role] = &[Role::Admin];
-const PLATFORM: &[Role] = &[Role::Platform];
-/// Who claims for parties: a citizen for its own.
-const CLAIMS: &[Role] = &[Role::Platform, Role::Citizen];
-/// Who may see a booking: a citizen its own, an operator those at its centres.
-const SEES: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator];
-/// Who works at the door of a centre: an operator at its own.
-const DOOR: &[Role] = &[Role::Operator, Role::Platform];
-/// Everybody who has a key for anything that is posted.
-const POSTS: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator, Role::Admin];
-
-/// Every endpoint. What is asked most often stands first.
-pub(crate) static TABLE: &[Endpoint] = &[
-    get("/v1/availability", ANYBODY, Route::Availability, Media::Json),
-    post("/v1/holds", CLAIMS, Route::Hold, Media::Json),
-    post("/v1/holds/{hold}/confirm", CLAIMS, Route::Confirm, Media::Json),
-    post("/v1/holds/{hold}/release", CLAIMS, Route::Release, Media::Json),
-    post("/v1/bookings", CLAIMS, Route::Book, Media::Json),
-    get("/v1/bookings/{booking}", SEES, Route::ReadBooking, Media::Json),
-    post("/v1/bookings/{booking}/cancel", CLAIMS, Route::Cancel, Media::Json),
-    post("/v1/bookings/{booking}/move", CLAIMS, Route::Move, Media::Json),
-    post("/v1/bookings/cancel", CLAIMS, Route::CancelGroup, Media::Json),
-    post("/v1/bookings/{booking}/check-in", DOOR, Route::CheckIn, Media::Json),
-    post("/v1/bookings/{booking}/complete", DOOR, Route::Complete, Media::Json),
-    post("/v1/bookings/{booking}/no-show", DOOR, Route::NoShow, Media::Json),
-    post("/v1/walk-ins", DOOR, Route::WalkIn, Media::Json),
-    list("/v1/centres/{centre}/days/{date}/bookings", DOOR, Route::DayBookings),
-    get("/v1/parties/{party}/history", CLAIMS, Route::PartyHistory, Media::Json),
-    stream("/v1/sessions/{session}/move-bookings", ADMIN, Route::MoveSessionBookings, Media::Json),
-    stream("/v1/sessions/{session}/cancel-bookings", ADMIN, Route::CancelSessionBookings, Media::Json),
-    stream("/v1/bulk/bookings", PLATFORM, Route::BulkBookings, Media::Ndjson),
-    get("/v1/sessions/{session}", ANYBODY, Route::ReadSession, Media::Json),
-    post("/v1/sessions/{session}/close", ADMIN, Route::CloseSession, Media::Json),
-    post("/v1/sessions/{session}/open", ADMIN, Route::OpenSession, Media::Json),
-    post("/v1/sessions/{session}/resize", ADMIN, Route::ResizeSession, Media::Json),
-    get("/v1/centres/{centre}", ANYBODY, Route::ReadCentre, Media::Json),
-    get("/v1/slots/{slot}", ANYBODY, Route::ReadSlot, Media::Json),
-    get("/v1/parties/{party}/bookings", CLAIMS, Route::PartyBookings, Media::Json),
-    get("/v1/booking-references/{reference}", PLATFORM, Route::ReadReference, Media::Json),
-    get("/v1/outcomes/{key}", POSTS, Route::Outcome, Media::Json),
-    get("/v1/regions", ANYBODY, Route::ListRegions, Media::Json),
-    post("/v1/regions", ADMIN, Route::PublishRegions, Media::Ndjson),
-    post("/v1/centres", ADMIN, Route::PublishCentres, Media::Ndjson),
-    post("/v1/sessions", ADMIN, Route::PublishSessions, Media::Ndjson),
-    post("/v1/parties", ADMIN, Route::AddParties, Media::Json),
-    post("/v1/admin/revocations", ADMIN, Route::RevokeToken, Media::Json),
-    get("/v1/export", ADMIN, Route::Export, Media::Ndjson),
-    get("/v1/admin/admission", ADMIN, Route::ReadAdmission, Media::Json),
-    patch("/v1/admin/admission", ADMIN, Route::ChangeAdmission),
-    get("/healthz", ANYBODY, Route::Healthz, Media::Json),
-    get("/livez", ANYBODY, Route::Livez, Media::Json),
-    get("/readyz", ANYBODY, Route::Readyz, Media::Json),
-    get("/metrics", ANYBODY, Route::Metrics, Media::Text),
-    get("/version", ANYBODY, Route::Version, Media::Json),
-    get("/openapi.json", ANYBODY, Route::OpenApi, Media::Json),
-    get("/docs", ANYBODY, Route::Docs, Media::Html),
-];
+mod accept;
+mod admit;
+mod find;
+mod table;
 
 /// A request on its way to its route.
 pub(crate) struct Call {
@@ -228,6 +57,8 @@ pub(crate) struct Call {
     pub(crate) trace: Trace,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Incoming,
+    /// Tells its place that it waits for its body.
+    pub(crate) reading: Reading,
 }
 
 impl Call {
@@ -239,6 +70,12 @@ impl Call {
     /// The account it is for, if there is one.
     pub(crate) fn account(&self) -> Option<&AccountId> {
         self.who.account.as_ref()
+    }
+
+    /// Who asks, and what to ask again whether they still may.
+    pub(crate) fn standing(&self) -> Result<(Standing, Arc<Caller>), Problem> {
+        let caller = self.who.caller.clone().unwrap_or_default();
+        Ok((Standing::of(&self.app.access, &self.headers, Arc::clone(&caller))?, caller))
     }
 
     /// What they may be shown of a booking.
@@ -260,29 +97,35 @@ pub(crate) async fn answer(
     let path = head.uri.path();
     let trace = app.traces.of(&head.headers);
     let found = find(&head.method, path).and_then(|found| {
-        let answered_here = running.traffic().door == Door::Main || is_probe(found.0);
+        let answered_here = running.traffic().door == Door::Main || found.0.is_probe();
         answered_here
             .then_some(found)
             .ok_or_else(|| Problem::new(Code::NotFound, "this listener answers probes and metrics, and nothing else"))
     });
     let endpoint = found.as_ref().ok().map(|(endpoint, _)| *endpoint);
     // Probes and scrapes neither take room nor need any.
-    let entered = endpoint.is_none_or(|e| !is_probe(e)).then(|| app.enter());
+    let entered = endpoint.is_none_or(|e| !e.is_probe()).then(|| app.enter());
     let (inflight, room) = entered.map_or((None, true), |(inflight, room)| (Some(inflight), room));
     let mut gate = Gate::default();
     let kept = if room { search::kept(&app, endpoint, &head, started) } else { None };
+    let mut turned = false;
     let answered = match (kept, found) {
         (Some(response), _) => Ok(response),
         (None, Err(problem)) => Err(problem),
         (None, Ok((endpoint, [parameter, parameter2]))) => {
             // Before anything is copied or read: what is refused here must cost less than what is served.
-            match admit(&app, endpoint, parameter, &head.headers, room).await {
-                Err(shed) => {
-                    app.metrics.refused(Code::Overloaded);
-                    let leave = app.admission.is_strained() && !running.traffic().is_known();
-                    Ok(shed.into_response(path, head.version, leave))
+            match admit(&app, endpoint, parameter, &head.headers, (peer, started), room).await {
+                Err(turned_away) => {
+                    turned = true;
+                    match turned_away {
+                        Turned::Away(shed) => {
+                            app.metrics.refused(Code::Overloaded);
+                            Ok(shed.into_response(path))
+                        }
+                        Turned::Unknown(problem) => Err(problem),
+                    }
                 }
-                Ok(place) => {
+                Ok(admitted) => {
                     let call = Call {
                         ack: app.limits.ack,
                         who: Who::default(),
@@ -295,9 +138,10 @@ pub(crate) async fn answer(
                         query: head.uri.query().map(str::to_owned),
                         headers: head.headers,
                         body,
+                        reading: Reading::default(),
                     };
                     let gated = Gated { app: &app, peer, now: started, gate: &mut gate };
-                    enter(call, place, &running, gated).await
+                    enter(call, admitted, &running, gated).await
                 }
             }
         }
@@ -308,6 +152,9 @@ pub(crate) async fn answer(
         problem.into_response(path)
     });
     gate.tell(&mut response, refused);
+    if turned && app.admission.is_strained() && !running.traffic().is_known() {
+        running.traffic().leave(head.version, response.headers_mut());
+    }
     if head.method == Method::HEAD {
         without_body(&mut response);
     }
@@ -336,47 +183,31 @@ struct Gated<'a, 'g> {
 /// Runs a request in its place.
 async fn enter(
     call: Call,
-    place: Option<(Place, Class)>,
+    admitted: Admitted,
     running: &Running,
     gated: Gated<'_, '_>,
 ) -> Result<Response<ResponseBody>, Problem> {
-    let Some((place, class)) = place else { return dispatch(call, gated).await };
+    let Admitted { place, seen } = admitted;
+    let Some((place, class)) = place else { return dispatch(call, gated, seen).await };
     let _counted = call.app.admission.running(class);
-    let answered = place.run(dispatch(call, gated)).await;
+    let reading = call.reading.clone();
+    let answered = place.run(&reading, dispatch(call, gated, seen)).await;
     if class <= Class::Claim && answered.as_ref().is_ok_and(|answer| answer.status().is_success()) {
         running.traffic().know();
     }
     answered
 }
 
-/// A place for a request; probes need none. `room`: fewer run than may.
-async fn admit(
-    app: &Arc<App>,
-    endpoint: &Endpoint,
-    parameter: &str,
-    headers: &HeaderMap,
-    room: bool,
-) -> Result<Option<(Place, Class)>, Shed> {
-    if is_probe(endpoint) {
-        return Ok(None);
-    }
-    let rank = admission::rank(app, endpoint, parameter, headers);
-    if !room && !rank.exempt {
-        return Err(app.admission.refuse(rank.class, Reason::Running));
-    }
-    app.admission.enter(rank).await.map(|place| Some((place, rank.class)))
-}
-
-async fn dispatch(mut call: Call, gated: Gated<'_, '_>) -> Result<Response<ResponseBody>, Problem> {
+async fn dispatch(mut call: Call, gated: Gated<'_, '_>, seen: Option<Seen>) -> Result<Response<ResponseBody>, Problem> {
     let endpoint = call.endpoint;
-    if call.app.phase() == Phase::Draining && !is_probe(endpoint) {
+    if call.app.phase() == Phase::Draining && !endpoint.is_probe() {
         return Err(Problem::new(Code::Draining, "this server is stopping: ask another, or again soon"));
     }
     let parameters = [call.parameter.as_str(), call.parameter2.as_str()];
     let Gated { app, peer, now, gate } = gated;
     let (headers, trace) = (&call.headers, &call.trace);
     let asked = Asked { endpoint, parameters: &parameters, headers, trace, peer, now };
-    call.who = gate.pass(app, &asked).await?;
+    call.who = gate.pass(app, &asked, seen).await?;
     call.gives = accepted(&call.headers, endpoint.gives, endpoint.also)?;
     is_of_type(&call.headers, endpoint)?;
     // Who needs no key is shown no claim.
@@ -418,108 +249,12 @@ async fn dispatch(mut call: Call, gated: Gated<'_, '_>) -> Result<Response<Respo
         Route::ReadAdmission => Ok(routes::admission::read(&call.app)),
         Route::ChangeAdmission => routes::admission::change(call).await,
         Route::Healthz | Route::Livez => Ok(routes::operations::healthz()),
-        Route::Readyz => Ok(routes::operations::readyz(&call.app)),
-        Route::Metrics => Ok(routes::operations::metrics(&call.app)),
+        Route::Readyz => Ok(routes::operations::readyz(&call.app).await),
+        Route::Metrics => Ok(routes::operations::metrics(&call.app).await),
         Route::Version => Ok(routes::operations::version(&call.app)),
         Route::OpenApi => Ok(routes::operations::openapi(&call.app)),
         Route::Docs => Ok(routes::operations::docs(&call.app)),
     }
-}
-
-/// Probes and metrics answer whatever the load and to the last moment.
-fn is_probe(endpoint: &Endpoint) -> bool {
-    matches!(endpoint.route, Route::Healthz | Route::Livez | Route::Readyz | Route::Metrics | Route::Version)
-}
-
-/// The endpoint of a path and method, with what stands at the template's parameters.
-fn find<'p>(method: &Method, path: &'p str) -> Result<(&'static Endpoint, [&'p str; 2]), Problem> {
-    // HEAD is GET without the body.
-    let method = if method == Method::HEAD { &Method::GET } else { method };
-    let mut allowed: Vec<&str> = Vec::new();
-    for endpoint in TABLE {
-        if let Some(parameters) = matches(endpoint.template, path) {
-            if endpoint.method == method {
-                return Ok((endpoint, parameters));
-            }
-            allowed.push(endpoint.method.as_str());
-            if endpoint.method == Method::GET {
-                allowed.push("HEAD");
-            }
-        }
-    }
-    if allowed.is_empty() {
-        return Err(Problem::new(Code::NotFound, "there is no such path, see docs/http-api.md"));
-    }
-    // A path that stands in the table as it is, and would also pass for a parameter, takes what its own rows take.
-    let own: Vec<_> = TABLE.iter().filter(|e| e.template == path).map(|e| e.method.as_str()).collect();
-    let allowed = if own.is_empty() || own.contains(&"GET") { allowed } else { own }.join(", ");
-    Err(Problem::new(Code::MethodNotAllowed, format!("this path takes {allowed}")).allowing(allowed))
-}
-
-/// The texts at the parameters if `path` is of the template; empty where it has none.
-fn matches<'p>(mut template: &str, mut path: &'p str) -> Option<[&'p str; 2]> {
-    let mut found = [""; 2];
-    let mut places = found.iter_mut();
-    while let Some((before, rest)) = template.split_once('{') {
-        path = path.strip_prefix(before)?;
-        let (text, after) = path.split_at(path.find('/').unwrap_or(path.len()));
-        if text.is_empty() {
-            return None;
-        }
-        *places.next()? = text;
-        path = after;
-        template = rest.split_once('}').map_or("", |(_, after)| after);
-    }
-    (template == path).then_some(found)
-}
-
-/// Which of these types the client would rather have. Problems are told whatever it takes.
-pub(crate) fn accepted(headers: &HeaderMap, gives: Media, also: Option<Media>) -> Result<Media, Problem> {
-    let given = || [Some(gives), also].into_iter().flatten();
-    if !headers.contains_key(ACCEPT) {
-        return Ok(gives);
-    }
-    let ranges = || headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
-    let mut best = (None, 0.0);
-    for media in given() {
-        let liking = ranges().map(|range| liking(range, media.essence())).fold(0.0, f32::max);
-        if liking > best.1 {
-            best = (Some(media), liking);
-        }
-    }
-    best.0.ok_or_else(|| {
-        let given: Vec<_> = given().map(Media::essence).collect();
-        Problem::new(Code::NotAcceptable, format!("the answer is {}", given.join(" or ")))
-    })
-}
-
-/// How much a client that sends this range likes a type, from 0, not at all, to 1.
-fn liking(range: &str, essence: &str) -> f32 {
-    let mut parts = range.split(';').map(str::trim);
-    let takes = match parts.next().unwrap_or("") {
-        "" => false,
-        "*/*" => true,
-        range => match range.strip_suffix("/*") {
-            Some(kind) => essence.split('/').next().is_some_and(|k| k.eq_ignore_ascii_case(kind)),
-            None => range.eq_ignore_ascii_case(essence),
-        },
-    };
-    let quality = parts.find_map(|p| p.strip_prefix("q=")?.trim().parse().ok()).unwrap_or(1.0);
-    if takes { quality } else { 0.0 }
-}
-
-/// A body of a stated other type is refused; one of no stated type is taken for the right one.
-fn is_of_type(headers: &HeaderMap, endpoint: &Endpoint) -> Result<(), Problem> {
-    if endpoint.method != Method::POST && endpoint.method != Method::PATCH {
-        return Ok(());
-    }
-    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
-    let wanted = endpoint.takes.essence();
-    let essence = value.to_str().unwrap_or("").split(';').next().unwrap_or("").trim();
-    if essence.eq_ignore_ascii_case(wanted) {
-        return Ok(());
-    }
-    Err(Problem::new(Code::UnsupportedMediaType, format!("the body must be {wanted}")))
 }
 
 fn without_body(response: &mut Response<ResponseBody>) {
@@ -539,62 +274,4 @@ pub(crate) fn respond(status: StatusCode, media: Media, body: impl Into<Bytes>) 
     // What was true a moment ago of a slot or booking is nothing for a cache to repeat.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn templates_match_whole_paths() {
-        assert_eq!(matches("/v1/holds/{hold}/confirm", "/v1/holds/AB-1/confirm"), Some(["AB-1", ""]));
-        assert_eq!(matches("/v1/bookings/{booking}", "/v1/bookings/x"), Some(["x", ""]));
-        assert_eq!(matches("/v1/holds", "/v1/holds"), Some(["", ""]));
-        let days = "/v1/centres/{centre}/days/{date}/bookings";
-        assert_eq!(matches(days, "/v1/centres/c1/days/2026-11-24/bookings"), Some(["c1", "2026-11-24"]));
-        for path in ["/v1/centres/c1/days//bookings", "/v1/centres/c1/days/x", "/v1/centres/c1/days/x/bookings/y"] {
-            assert_eq!(matches(days, path), None, "{path}");
-        }
-        for path in ["/v1/holds//confirm", "/v1/holds/a/b/confirm", "/v1/holds/confirm", "/v1/holds/a/confirm/"] {
-            assert_eq!(matches("/v1/holds/{hold}/confirm", path), None, "{path}");
-        }
-    }
-
-    #[test]
-    fn a_path_and_method_find_their_route() {
-        let route = |method, path| find(&method, path).map(|(e, _)| e.route).map_err(|p| p.code());
-        assert_eq!(route(Method::GET, "/v1/regions"), Ok(Route::ListRegions));
-        assert_eq!(route(Method::POST, "/v1/regions"), Ok(Route::PublishRegions));
-        assert_eq!(route(Method::HEAD, "/healthz"), Ok(Route::Healthz));
-        assert_eq!(route(Method::DELETE, "/v1/regions"), Err(Code::MethodNotAllowed));
-        assert_eq!(route(Method::GET, "/v1"), Err(Code::NotFound));
-    }
-
-    #[test]
-    fn no_two_rows_of_the_table_are_the_same() {
-        for (i, a) in TABLE.iter().enumerate() {
-            for b in &TABLE[i + 1..] {
-                assert!(a.route != b.route && (a.template, &a.method) != (b.template, &b.method), "{a:?} {b:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn an_accept_header_is_honoured() {
-        let ask = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(ACCEPT, value.parse().unwrap());
-            accepted(&headers, Media::Json, Some(Media::Csv)).map_err(|p| p.code())
-        };
-        let (json, csv) = (Ok(Media::Json), Ok(Media::Csv));
-        for good in ["*/*", "application/json", "text/html, application/*;q=0.5", "Application/JSON; charset=utf-8"] {
-            assert_eq!(ask(good), json, "{good}");
-        }
-        for other in ["text/csv", "text/*", "application/json;q=0.1, text/csv", "text/csv, application/*;q=0.9"] {
-            assert_eq!(ask(other), csv, "{other}");
-        }
-        for bad in ["text/html", "application/json;q=0", "image/*", "application/xml, text/html;q=0.9"] {
-            assert_eq!(ask(bad), Err(Code::NotAcceptable), "{bad}");
-        }
-    }
 }

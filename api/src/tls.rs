@@ -14,6 +14,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
 
+mod expiry;
+
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// What may be spoken inside, the better first.
@@ -27,10 +29,17 @@ pub(crate) struct TlsFiles {
     pub(crate) key: PathBuf,
 }
 
+/// A pair that can be used.
+pub(crate) struct Loaded {
+    config: Arc<ServerConfig>,
+    /// When the server's own certificate runs out, in seconds since 1970, if that can be read.
+    expires: Option<i64>,
+}
+
 /// What is shown to who connects.
 pub(crate) struct Tls {
     files: TlsFiles,
-    in_force: RwLock<Arc<ServerConfig>>,
+    in_force: RwLock<Loaded>,
     /// When the files that were last tried were written.
     tried: Mutex<[Option<SystemTime>; 2]>,
 }
@@ -44,15 +53,20 @@ impl Tls {
     }
 
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.in_force.read()))
+        TlsAcceptor::from(Arc::clone(&self.in_force.read().config))
+    }
+
+    /// When the certificate in force runs out, in seconds since 1970.
+    pub(crate) fn expires(&self) -> Option<i64> {
+        self.in_force.read().expires
     }
 
     /// Takes the files up again.
     pub(crate) fn reload(&self) {
         *self.tried.lock() = self.files.written();
         match self.files.load() {
-            Ok(config) => {
-                *self.in_force.write() = config;
+            Ok(loaded) => {
+                *self.in_force.write() = loaded;
                 tracing::info!(cert = %self.files.cert.display(), "took up the certificate again");
             }
             Err(why) => tracing::error!(why, "cannot take up the certificate again: the one before stays in force"),
@@ -90,7 +104,7 @@ impl TlsFiles {
     ///
     /// # Errors
     /// In one sentence, with the file.
-    pub(crate) fn load(&self) -> Result<Arc<ServerConfig>, String> {
+    pub(crate) fn load(&self) -> Result<Loaded, String> {
         let at = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&self.cert)
             .map_err(|error| at(&self.cert, &error))?
@@ -99,6 +113,7 @@ impl TlsFiles {
         if chain.is_empty() {
             return Err(at(&self.cert, &"there is no certificate in it"));
         }
+        let expires = chain.first().and_then(|own| expiry::not_after(own));
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| at(&self.key, &error))?;
         let of_both = |error: rustls::Error| format!("{} and {}: {error}", self.cert.display(), self.key.display());
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -108,6 +123,6 @@ impl TlsFiles {
             .with_single_cert(chain, key)
             .map_err(of_both)?;
         config.alpn_protocols = SPOKEN.map(<[u8]>::to_vec).to_vec();
-        Ok(Arc::new(config))
+        Ok(Loaded { config: Arc::new(config), expires })
     }
 }

@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::{HeaderMap, Version};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 /// Where a connection came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub(crate) struct Traffic {
     state: Mutex<State>,
     /// A claim was made or settled here: whoever is on the other side is one of those who are inside.
     known: AtomicBool,
+    /// The client is to come again by a new connection.
+    leave: Notify,
     pub(crate) door: Door,
 }
 
@@ -69,7 +74,7 @@ pub(crate) enum Verdict {
 impl Traffic {
     pub(crate) fn new(door: Door) -> Arc<Traffic> {
         let state = State { running: 0, changed: Instant::now(), next: 0, unsent: VecDeque::new() };
-        Arc::new(Traffic { state: Mutex::new(state), known: AtomicBool::new(false), door })
+        Arc::new(Traffic { state: Mutex::new(state), known: AtomicBool::new(false), leave: Notify::new(), door })
     }
 
     /// A claim was made or settled on this connection.
@@ -80,6 +85,20 @@ impl Traffic {
 
     pub(crate) fn is_known(&self) -> bool {
         self.known.load(Relaxed)
+    }
+
+    /// Tells the client of this connection to leave it: by the answer's head in HTTP/1, by GOAWAY in HTTP/2.
+    pub(crate) fn leave(&self, version: Version, answer: &mut HeaderMap) {
+        if version <= Version::HTTP_11 {
+            answer.insert(CONNECTION, HeaderValue::from_static("close"));
+        } else {
+            self.leave.notify_one();
+        }
+    }
+
+    /// Waits until the client of this HTTP/2 connection is to be told to leave.
+    pub(crate) async fn asked_to_leave(&self) {
+        self.leave.notified().await;
     }
 
     /// A request came at this instant; it is over when the guard is dropped.

@@ -83,7 +83,7 @@ pub use command::{
     Request, SlotFacts, SlotSpec, Submitted,
 };
 pub use config::{Config, JournalConfig, RedisConfig, RedisTls};
-pub use engine::{Engine, Note, PartyView, Stats};
+pub use engine::{Engine, Note, PartyView, Stats, UnitTotals};
 pub use error::{Failure, HoardingLimit, Refusal};
 pub use ids::*;
 pub use inventory::Limits;

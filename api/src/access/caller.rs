@@ -64,6 +64,13 @@ fn id_of(kind: &str, name: &str) -> AccountId {
     first
 }
 
+impl Default for Caller {
+    /// Nobody.
+    fn default() -> Caller {
+        NOBODY.clone()
+    }
+}
+
 impl Caller {
     /// How much of a booking they may be shown.
     pub(crate) fn sight(&self) -> Sight {
@@ -175,7 +182,7 @@ fn has(sorted: &[String], name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use berth_engine::{Command, Dose, Outcome, PartyFacts, Request};
     use berth_programme::BulkKind;
 
@@ -200,7 +207,7 @@ mod tests {
     }
 
     /// Parties 0 to 3, and a hold of parties 0 and 1 at centre c1 of district 395.
-    fn held(app: &App) -> BookingNumber {
+    pub(crate) fn held(app: &App) -> BookingNumber {
         let campaign = &app.campaign;
         let now = campaign.engine.now();
         let publish = |kind, line: String| campaign.publisher.publish(kind, line.as_bytes(), None, now).unwrap();

@@ -64,9 +64,7 @@ impl Locked {
         let place = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         // A link stays one, and leads where it led.
         let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let folder = File::open(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
-        folder.lock().map_err(|error| place(&error))?;
+        let folder = lock_folder(path)?;
         let there = path.try_exists().map_err(|error| place(&error))?;
         let file = if there { KeysFile::read(path).map_err(|fault| place(&fault))? } else { KeysFile::default() };
         Ok(Locked { path: path.to_owned(), folder, file })
@@ -78,31 +76,50 @@ impl Locked {
     /// Why not, in one sentence, with the path. The old file is still there.
     pub(crate) fn write(&self) -> Result<(), String> {
         let text = toml::to_string(&self.file).map_err(|error| format!("{}: {error}", self.path.display()))?;
-        let mut name = self.path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".new-{}", std::process::id()));
-        let new = self.path.with_file_name(name);
-        let write = || {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-            if let Ok(old) = std::fs::metadata(&self.path) {
-                // Whoever runs the server reads it as before, also when somebody else has changed it.
-                let now = file.metadata()?;
-                if (now.uid(), now.gid()) != (old.uid(), old.gid()) {
-                    fchown(&file, Some(old.uid()), Some(old.gid()))?;
-                }
-                file.set_permissions(Permissions::from_mode(old.mode() & 0o777 & !OTHERS_WRITE))?;
-            }
-            file.write_all(HEAD.as_bytes())?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&new, &self.path)?;
-            self.folder.sync_all()
-        };
-        write().map_err(|error: std::io::Error| {
-            // What was half written is nobody's.
-            let _ = std::fs::remove_file(&new);
-            format!("{}: {error}", self.path.display())
-        })
+        replace(&self.path, &self.folder, format!("{HEAD}{text}").as_bytes())
     }
+}
+
+/// Waits for others who change files in the folder of this one, until the lock is dropped.
+///
+/// # Errors
+/// Why not, in one sentence, with the path.
+pub(super) fn lock_folder(path: &Path) -> Result<File, String> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let place = |error: std::io::Error| format!("{}: {error}", parent.display());
+    let folder = File::open(parent).map_err(place)?;
+    folder.lock().map_err(place)?;
+    Ok(folder)
+}
+
+/// Puts these bytes in the place of a file, whole: readers see the old one or the new one. For its owner alone, or as it was.
+///
+/// # Errors
+/// Why not, in one sentence, with the path. The old file is still there.
+pub(super) fn replace(path: &Path, folder: &File, bytes: &[u8]) -> Result<(), String> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".new-{}", std::process::id()));
+    let new = path.with_file_name(name);
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        if let Ok(old) = std::fs::metadata(path) {
+            // Whoever runs the server reads it as before, also when somebody else has changed it.
+            let now = file.metadata()?;
+            if (now.uid(), now.gid()) != (old.uid(), old.gid()) {
+                fchown(&file, Some(old.uid()), Some(old.gid()))?;
+            }
+            file.set_permissions(Permissions::from_mode(old.mode() & 0o777 & !OTHERS_WRITE))?;
+        }
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)?;
+        folder.sync_all()
+    };
+    write().map_err(|error: std::io::Error| {
+        // What was half written is nobody's.
+        let _ = std::fs::remove_file(&new);
+        format!("{}: {error}", path.display())
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Who asks, and what they may do: keys and tokens, the roles and scopes they carry, and how all of it changes while serving.
 //!
-//! The router asks once for each request ([`Access::identify`]) and hands the [`Caller`] to the route, which asks it about
+//! The router asks once for each request ([`Access::recognise`], [`Access::verify`]) and hands the [`Caller`] to the route, which asks it about
 //! parties, bookings and centres. docs/access.md is the operator's page.
 
 mod accounts;
@@ -12,16 +12,20 @@ mod keys_file;
 pub(crate) mod reload;
 mod role;
 mod secret;
+mod standing;
 mod tokens;
 
-pub(crate) use accounts::{AccountId, Accounts, AccountsConfig, RECENT_MAX};
+pub(crate) use accounts::{AccountId, Accounts, AccountsConfig, Admitted, RECENT_MAX};
+#[cfg(test)]
+pub(crate) use caller::tests::held;
 pub(crate) use caller::{Caller, NOBODY, Scope, Sight, account_id};
 pub(crate) use generations::Generations;
 pub(crate) use key_ring::{KeyEntry, KeyRing};
 use keys_file::KeysFile;
 pub(crate) use role::Role;
-use secret::parse_hash;
+use secret::{KeyHash, parse_hash};
 pub(crate) use secret::{hash, hex, new_key};
+pub(crate) use standing::Standing;
 use tokens::TokenFault;
 pub(crate) use tokens::{NotKept, Rules, Tokens, TokensConfig};
 
@@ -59,6 +63,15 @@ pub(crate) struct Access {
     keys: RwLock<Arc<KeyRing>>,
     pub(crate) tokens: Option<Tokens>,
     pub(crate) stats: AccessStats,
+}
+
+/// What the head of a request says of who asks.
+#[derive(Clone, Debug)]
+pub(crate) enum Seen {
+    /// Its key is known, or its token was verified before.
+    Known(Arc<Caller>),
+    /// It bears what may be a token. Nobody has looked at the signature.
+    Token,
 }
 
 /// Counters for the metrics page.
@@ -114,22 +127,31 @@ impl Access {
         self.keys.read().len()
     }
 
-    /// Whether a request carries a key of this role: one lookup, and no signature is looked at.
-    pub(crate) fn has_key(&self, headers: &HeaderMap, role: Role, now: TimestampMs) -> bool {
-        let Some(secret) = bearer(headers).ok().filter(|secret| secret.len() <= KEY_BYTES_MAX) else { return false };
-        let keys = Arc::clone(&self.keys.read());
-        let found = keys.find(&hash(secret));
-        found.is_some_and(|found| found.caller.role == role && found.expires.is_none_or(|at| now < at))
-    }
-
-    /// Who a request comes from. `in_good_standing` is asked before a signature is looked at: who is
+    /// Who bears a token that was not verified yet. `in_good_standing` is asked before a signature is looked at: who is
     /// not waits for no turn.
-    pub(crate) async fn identify(
+    pub(crate) async fn verify(
         &self,
         headers: &HeaderMap,
         now: TimestampMs,
         in_good_standing: impl FnOnce() -> bool,
     ) -> Result<Arc<Caller>, Problem> {
+        let secret = bearer(headers)?;
+        let Some(tokens) = &self.tokens else { return Err(unknown_key()) };
+        tokens.identify(secret, hash(secret), now, in_good_standing).await
+    }
+
+    /// What a head says of who asks, for the price of a digest and a lookup: no signature is looked at.
+    pub(crate) fn recognise(&self, headers: &HeaderMap, now: TimestampMs) -> Result<Seen, Problem> {
+        let (digest, dotted) = self.borne(headers)?;
+        let seen = self.seen(&digest, dotted, now)?;
+        if let (true, Seen::Known(_), Some(tokens)) = (dotted, &seen, &self.tokens) {
+            tokens.stats.cached.fetch_add(1, Relaxed);
+        }
+        Ok(seen)
+    }
+
+    /// The digest of what a head bears, and whether it is meant as a token: a key has no dots.
+    fn borne(&self, headers: &HeaderMap) -> Result<(KeyHash, bool), Problem> {
         let secret = bearer(headers)?;
         let longest = self.tokens.as_ref().map_or(KEY_BYTES_MAX, |tokens| tokens.bytes_max().max(KEY_BYTES_MAX));
         if secret.len() > longest {
@@ -138,20 +160,24 @@ impl Access {
             }
             return Err(TokenFault::Oversized.problem());
         }
-        let digest = hash(secret);
+        Ok((hash(secret), secret.contains('.')))
+    }
+
+    fn seen(&self, digest: &KeyHash, dotted: bool, now: TimestampMs) -> Result<Seen, Problem> {
         let keys = Arc::clone(&self.keys.read());
-        match (keys.find(&digest), &self.tokens) {
+        match (keys.find(digest), &self.tokens) {
             (Some(found), _) if found.expires.is_some_and(|at| now >= at) => {
                 Err(Problem::new(Code::KeyExpired, "the key is no longer valid: ask for a new one"))
             }
-            (Some(found), _) => Ok(Arc::clone(&found.caller)),
-            // A key has no dots: what has is meant as a token.
-            (None, Some(tokens)) if secret.contains('.') => {
-                tokens.identify(secret, digest, now, in_good_standing).await
-            }
-            (None, _) => Err(Problem::new(Code::InvalidKey, "the key is not known here")),
+            (Some(found), _) => Ok(Seen::Known(Arc::clone(&found.caller))),
+            (None, Some(tokens)) if dotted => Ok(tokens.verified(digest, now)?.map_or(Seen::Token, Seen::Known)),
+            (None, _) => Err(unknown_key()),
         }
     }
+}
+
+fn unknown_key() -> Problem {
+    Problem::new(Code::InvalidKey, "the key is not known here")
 }
 
 /// The keys of the configuration and of the file, checked together.
@@ -208,26 +234,28 @@ mod tests {
         Access::open(&AccessConfig { inline: entries.to_vec(), ..AccessConfig::default() }, TimestampMs(0)).unwrap()
     }
 
-    async fn ask(values: &[&str]) -> Result<Role, Code> {
+    fn ask(values: &[&str]) -> Result<Role, Code> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(AUTHORIZATION, value.parse().unwrap());
         }
-        let found = access().identify(&headers, TimestampMs(1000), || true).await;
-        found.map(|caller| caller.role).map_err(|p| p.code())
+        match access().recognise(&headers, TimestampMs(1000)).map_err(|p| p.code())? {
+            Seen::Known(caller) => Ok(caller.role),
+            Seen::Token => panic!("there are no tokens here"),
+        }
     }
 
-    #[tokio::test]
-    async fn a_key_says_who_asks_and_nothing_else_does() {
-        assert_eq!(ask(&["Bearer a"]).await, Ok(Role::Admin));
-        assert_eq!(ask(&["bearer  p "]).await, Ok(Role::Platform));
-        assert_eq!(ask(&["Bearer b"]).await, Err(Code::InvalidKey));
-        assert_eq!(ask(&["Bearer x"]).await, Err(Code::KeyExpired));
-        assert_eq!(ask(&[&format!("Bearer {}", "a".repeat(513))]).await, Err(Code::InvalidToken));
-        assert_eq!(ask(&["Bearer a.b.c"]).await, Err(Code::InvalidKey), "there are no tokens here");
+    #[test]
+    fn a_key_says_who_asks_and_nothing_else_does() {
+        assert_eq!(ask(&["Bearer a"]), Ok(Role::Admin));
+        assert_eq!(ask(&["bearer  p "]), Ok(Role::Platform));
+        assert_eq!(ask(&["Bearer b"]), Err(Code::InvalidKey));
+        assert_eq!(ask(&["Bearer x"]), Err(Code::KeyExpired));
+        assert_eq!(ask(&[&format!("Bearer {}", "a".repeat(513))]), Err(Code::InvalidToken));
+        assert_eq!(ask(&["Bearer a.b.c"]), Err(Code::InvalidKey), "there are no tokens here");
         let nothing: [&[&str]; 6] = [&[], &["a"], &["Basic a"], &["Bearer"], &["Bearer  "], &["Bearer a", "Bearer a"]];
         for values in nothing {
-            assert_eq!(ask(values).await, Err(Code::Unauthenticated), "{values:?}");
+            assert_eq!(ask(values), Err(Code::Unauthenticated), "{values:?}");
         }
     }
 }

@@ -45,8 +45,8 @@ pub(crate) async fn control(admission: Arc<Admission>) {
 pub(crate) struct Gate {
     /// Connections that may still be let in before the next look.
     credit: usize,
-    /// The backlog is short.
-    short: bool,
+    /// The backlog that the listener was last told; none yet, what it was bound with.
+    backlog: Option<i32>,
 }
 
 impl Gate {
@@ -55,7 +55,7 @@ impl Gate {
         let began = Instant::now();
         loop {
             let gated = admission.is_strained() && admission.settings.read().gate_connections;
-            self.set_backlog(gated, admission, listener);
+            self.set_backlog(gated.then(|| backlog(admission)), listener);
             if !gated {
                 return;
             }
@@ -71,15 +71,63 @@ impl Gate {
         }
     }
 
-    fn set_backlog(&mut self, short: bool, admission: &Admission, listener: &TcpListener) {
-        if self.short == short {
-            return;
-        }
-        self.short = short;
-        let limit = i32::try_from(admission.limit.load(Relaxed)).unwrap_or(i32::MAX);
-        let backlog = if short { limit.clamp(BACKLOG_MIN, BACKLOG) } else { BACKLOG };
+    /// `None`: what it is while nothing waits.
+    fn set_backlog(&mut self, short: Option<i32>, listener: &TcpListener) {
+        let Some(backlog) = self.next_backlog(short) else { return };
+        self.backlog = Some(backlog);
         if let Err(error) = rustix::net::listen(listener.as_fd(), backlog) {
             tracing::warn!(%error, backlog, "could not change the backlog of the listener");
         }
+    }
+
+    /// What the listener is to be told, if that is another backlog than it has. It is followed down at once and up by doubling:
+    /// a call for every step of the limit would be too many.
+    fn next_backlog(&self, short: Option<i32>) -> Option<i32> {
+        let now = self.backlog.unwrap_or(BACKLOG);
+        match short {
+            None => (self.backlog != Some(BACKLOG)).then_some(BACKLOG),
+            Some(wanted) => (wanted < now || wanted >= now.saturating_mul(2)).then_some(wanted),
+        }
+    }
+}
+
+/// The listener's backlog while requests wait: as many as could be at work, by the limit or by how many there were just now. The
+/// limit alone is no guide when a crowd has just come: it stands where it was when nobody waited.
+fn backlog(admission: &Admission) -> i32 {
+    // Relaxed: counts.
+    let there = admission.recent_most.load(Relaxed).max(admission.at_work.load(Relaxed));
+    let most = there.min(admission.limit.load(Relaxed));
+    i32::try_from(most).unwrap_or(i32::MAX).clamp(BACKLOG_MIN, BACKLOG / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Settings;
+    use super::*;
+
+    #[test]
+    fn the_backlog_is_short_from_the_first_moment_and_follows_the_limit() {
+        let admission = Admission::new(Settings { limit_min: 4, ..Settings::default() });
+        let mut gate = Gate::default();
+        let mut told = |admission: &Arc<Admission>| {
+            let next = gate.next_backlog(admission.is_strained().then(|| backlog(admission)));
+            gate.backlog = next.or(gate.backlog);
+            next
+        };
+        assert_eq!((told(&admission), told(&admission)), (Some(BACKLOG), None), "calm");
+        admission.at_work.store(40, Relaxed);
+        admission.look(Duration::from_millis(30));
+        assert!(admission.is_strained() && admission.state().limit == 20_000, "the limit has not come down yet");
+        assert_eq!(told(&admission), Some(40));
+        assert_eq!(told(&admission), None, "it is told once");
+        for _ in 0..200 {
+            admission.look(Duration::from_millis(100));
+        }
+        assert_eq!((admission.state().limit, told(&admission)), (4, Some(BACKLOG_MIN)));
+        admission.at_work.store(0, Relaxed);
+        for _ in 0..200 {
+            admission.look(Duration::ZERO);
+        }
+        assert_eq!(told(&admission), Some(BACKLOG), "calm again");
     }
 }

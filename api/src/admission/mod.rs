@@ -1,7 +1,7 @@
 //! Admission: who may enter now, in which order, and who is told to come again.
 //!
-//! A request is *at work* from the moment its head is read until it has run as far as it can without waiting for its body, the
-//! disk or Redis. How many may be at work at once is the *limit*. While requests do not wait, nothing is limited in effect.
+//! A request is *at work* from the moment its head is read until it has run as far as it can without waiting for the
+//! disk or Redis ([`place`]). How many may be at work at once is the *limit*. While requests do not wait, nothing is limited in effect.
 //! Once they do ([`control`] measures it), every request first gives way to the heads that are ready to be read, so that those
 //! who wait are counted and their class is known; whoever is over the limit waits in a short queue by class ([`queue`]), or is
 //! refused ([`shed`]). The limit follows the delay ([`limit`]).
@@ -9,14 +9,15 @@
 //! Nothing has been done for a request that is refused here: its body is not read and its key stays free.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
-pub(crate) use self::class::{Class, Rank, rank};
+pub(crate) use self::class::{Class, Rank, may_settle, rank};
 pub(crate) use self::control::{Gate, control};
 use self::limit::Limit;
+pub(crate) use self::place::{Place, Reading, RunningOfClass};
 use self::queue::Queue;
 pub(crate) use self::settings::{Entry, Mode, Settings};
 pub(crate) use self::shed::{Reason, Shed};
@@ -24,6 +25,7 @@ pub(crate) use self::shed::{Reason, Shed};
 mod class;
 mod control;
 mod limit;
+mod place;
 mod queue;
 mod settings;
 mod shed;
@@ -43,6 +45,8 @@ pub(crate) struct Admission {
     at_work: AtomicUsize,
     /// The most that were at work, or wanted to be, since the control loop last looked.
     most: AtomicUsize,
+    /// The same between its two last looks.
+    recent_most: AtomicUsize,
     queue: Mutex<Queue>,
     queued: AtomicUsize,
     /// Of requests that were counted before they ran: how long they waited, and how many they were, since the last look.
@@ -71,6 +75,7 @@ impl Admission {
             switched_off: AtomicU8::new(0),
             at_work: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
+            recent_most: AtomicUsize::new(0),
             queue: Mutex::new(Queue::default()),
             queued: AtomicUsize::new(0),
             waited_nanos: AtomicU64::new(0),
@@ -131,7 +136,7 @@ impl Admission {
         if self.most.load(Relaxed) <= others {
             self.most.fetch_max(others + 1, Relaxed);
         }
-        let place = Place(Some(Arc::clone(self)));
+        let place = Place::new(self);
         // rule: ADM-3 nobody passes those of a higher class who wait
         if !exempt && (others >= self.limit.load(Relaxed) || self.queued.load(Relaxed) > 0) {
             // Its place goes to whoever has waited longest; its own turn comes by the queue.
@@ -177,6 +182,10 @@ impl Admission {
 
     /// Gives free places to those who wait, the highest class first.
     fn hand_over(self: &Arc<Self>) {
+        // Who gives a place up counts it and then looks whether anybody waits; who joins the queue is counted there and then
+        // looks whether there is a place. Without an order of all between the two steps of each, both could see what was before,
+        // and one would wait beside a free place until its time is over.
+        fence(SeqCst);
         if self.queued.load(Relaxed) == 0 {
             return;
         }
@@ -184,7 +193,7 @@ impl Admission {
         while self.at_work.load(Relaxed) < self.limit.load(Relaxed) {
             let Some(turn) = queue.next() else { break };
             self.at_work.fetch_add(1, Relaxed);
-            if let Err(place) = turn.send(Place(Some(Arc::clone(self)))) {
+            if let Err(place) = turn.send(Place::new(self)) {
                 // Gone in this moment. Not dropped: that would come back here, under the lock.
                 place.disarm();
                 self.at_work.fetch_sub(1, Relaxed);
@@ -220,6 +229,11 @@ impl Admission {
         self.strained.load(Relaxed)
     }
 
+    #[cfg(test)]
+    pub(crate) fn strain(&self, strained: bool) {
+        self.strained.store(strained, Relaxed);
+    }
+
     /// What the metrics and the route show.
     pub(crate) fn state(&self) -> State {
         let mut waiting = [0; Class::ALL.len()];
@@ -241,7 +255,13 @@ impl Admission {
     }
 
     /// One look of the control loop: how late it was itself, beside what requests waited since the last look.
-    fn look(&self, late: Duration) {
+    fn look(self: &Arc<Self>, late: Duration) {
+        self.follow(late);
+        // The limit may have gone up, by this or by a change of the settings: nobody has given a place up for that.
+        self.hand_over();
+    }
+
+    fn follow(&self, late: Duration) {
         let settings = self.settings.read();
         if settings.mode != Mode::Adaptive {
             self.delay_nanos.store(u64::try_from(late.as_nanos()).unwrap_or(u64::MAX), Relaxed);
@@ -250,6 +270,7 @@ impl Admission {
         let (nanos, count) = (self.waited_nanos.swap(0, Relaxed), self.waited.swap(0, Relaxed));
         let waited = Duration::from_nanos(nanos.checked_div(count).unwrap_or(0));
         let most = self.most.swap(self.at_work.load(Relaxed), Relaxed);
+        self.recent_most.store(most, Relaxed);
         let mut control = self.control.lock();
         control.look(late.max(waited), most, &settings);
         self.delay_nanos.store(u64::try_from(control.delay().as_nanos()).unwrap_or(u64::MAX), Relaxed);
@@ -268,49 +289,4 @@ pub(crate) struct State {
     pub(crate) running: [u64; Class::ALL.len()],
     pub(crate) admitted: [u64; Class::ALL.len()],
     pub(crate) sheds: [[u64; Reason::ALL.len()]; Class::ALL.len()],
-}
-
-/// A place at work. Dropped, it is given to the next who waits.
-pub(crate) struct Place(Option<Arc<Admission>>);
-
-impl std::fmt::Debug for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Place")
-    }
-}
-
-impl Place {
-    /// Runs a request: the place is given up as soon as it ends, or waits for anything.
-    pub(crate) async fn run<F: Future>(self, request: F) -> F::Output {
-        let mut place = Some(self);
-        let mut request = std::pin::pin!(request);
-        std::future::poll_fn(|context| {
-            let polled = request.as_mut().poll(context);
-            drop(place.take());
-            polled
-        })
-        .await
-    }
-
-    /// Forgets the place; the count is the caller's to mend.
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let Some(admission) = self.0.take() else { return };
-        admission.at_work.fetch_sub(1, Relaxed);
-        admission.hand_over();
-    }
-}
-
-/// A request of a class, counted while it runs.
-pub(crate) struct RunningOfClass(Arc<Admission>, Class);
-
-impl Drop for RunningOfClass {
-    fn drop(&mut self) {
-        self.0.classes[self.1 as usize].running.fetch_sub(1, Relaxed);
-    }
 }

@@ -4,8 +4,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use hyper::{Response, StatusCode, Version};
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
 
 use super::class::Class;
 use crate::body::ResponseBody;
@@ -69,9 +69,9 @@ static BODIES: LazyLock<[String; Reason::ALL.len()]> = LazyLock::new(|| {
 });
 
 impl Shed {
-    /// The answer. `leave`: the connection is to be ended with it.
+    /// The answer.
     // rule: ADM-2 a refusal says why, and when to come again
-    pub(crate) fn into_response(self, path: &str, version: Version, leave: bool) -> Response<ResponseBody> {
+    pub(crate) fn into_response(self, path: &str) -> Response<ResponseBody> {
         let prepared = &BODIES[self.reason as usize];
         let mut body = Vec::with_capacity(prepared.len() + path.len() + 4);
         body.extend_from_slice(prepared.as_bytes());
@@ -89,9 +89,6 @@ impl Shed {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(RETRY_AFTER, retry_after(self.class).into());
-        if leave && version <= Version::HTTP_11 {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
         response
     }
 }

@@ -125,7 +125,7 @@ async fn whoever_waits_for_a_disk_is_not_at_work() {
     let admission = fixed(1, 1);
     let place = admission.enter(of(Class::Claim)).await.unwrap();
     let (disk, synced) = tokio::sync::oneshot::channel::<()>();
-    let booking = tokio::spawn(place.run(synced));
+    let booking = tokio::spawn(async move { place.run(&Reading::default(), synced).await });
     while admission.state().at_work == 1 {
         tokio::task::yield_now().await;
     }
@@ -133,6 +133,54 @@ async fn whoever_waits_for_a_disk_is_not_at_work() {
     disk.send(()).unwrap();
     booking.await.unwrap().unwrap();
     assert_eq!(admission.state().at_work, 0);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_body_keeps_its_place_until_it_is_there_or_a_moment_is_over() {
+    let admission = fixed(1, 1);
+    let (reading, body) = (Reading::default(), tokio::sync::Notify::new());
+    let request = async |disk: tokio::sync::oneshot::Receiver<()>| {
+        let now = reading.begin();
+        body.notified().await;
+        drop(now);
+        disk.await.unwrap();
+    };
+    let at_work = || admission.state().at_work;
+    let poll = async |running: &mut std::pin::Pin<Box<dyn Future<Output = ()> + '_>>| {
+        std::future::poll_fn(|context| std::task::Poll::Ready(running.as_mut().poll(context).is_ready())).await
+    };
+
+    let place = admission.enter(of(Class::Claim)).await.unwrap();
+    let (synced, disk) = tokio::sync::oneshot::channel();
+    let mut running: std::pin::Pin<Box<dyn Future<Output = ()> + '_>> = Box::pin(place.run(&reading, request(disk)));
+    assert!(!poll(&mut running).await);
+    assert_eq!(at_work(), 1, "its body is on its way");
+    body.notify_one();
+    assert!(!poll(&mut running).await);
+    assert_eq!(at_work(), 0, "it waits for the disk");
+    synced.send(()).unwrap();
+    running.await;
+
+    let place = admission.enter(of(Class::Claim)).await.unwrap();
+    let (_synced, disk) = tokio::sync::oneshot::channel();
+    let mut slow: std::pin::Pin<Box<dyn Future<Output = ()> + '_>> = Box::pin(place.run(&reading, request(disk)));
+    tokio::select! {
+        () = &mut slow => panic!("it has no body"),
+        () = async { while at_work() == 1 { tokio::task::yield_now().await } } => {}
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_goes_up_lets_those_in_who_wait() {
+    let admission = fixed(1, 1);
+    let _inside = admission.enter(of(Class::Claim)).await.unwrap();
+    let waiting = ask(&admission, of(Class::Claim)).await;
+    admission.switch(Settings { limit_max: 2, ..admission.settings() });
+    admission.look(Duration::ZERO);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(waiting.is_finished(), "nobody left, and yet there is a place");
 }
 
 /// With no delay nothing is limited; with one the limit comes down, and what waits is counted.
@@ -165,8 +213,7 @@ fn a_refusal_says_when_to_come_again_and_not_to_all_the_same() {
     for reason in Reason::ALL {
         let shed = Shed { class: Class::Search, reason };
         for path in ["/v1/availability", "/v1/\"\\"] {
-            let response = shed.into_response(path, hyper::Version::HTTP_11, true);
-            assert_eq!(response.headers()["connection"], "close");
+            let response = shed.into_response(path);
             let crate::body::ResponseBody::Whole(Some(bytes)) = response.into_body() else { panic!("it has a body") };
             let body: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
             assert_eq!(
@@ -174,7 +221,6 @@ fn a_refusal_says_when_to_come_again_and_not_to_all_the_same() {
                 (&"overloaded".into(), &reason.as_str().into(), &path.into())
             );
         }
-        assert!(!shed.into_response("/", hyper::Version::HTTP_2, true).headers().contains_key("connection"));
     }
 }
 

@@ -59,6 +59,8 @@ struct Shared {
     rotated: AtomicU64,
     /// The server ends: what cannot be written now never will be.
     stopping: AtomicBool,
+    /// The thread that writes has ended before its time: nothing will be written any more.
+    dead: AtomicBool,
 }
 
 /// Counters for the metrics page.
@@ -70,6 +72,7 @@ pub(crate) struct AuditStats {
     pub(crate) rotated: u64,
     pub(crate) queued: u64,
     pub(crate) failing: bool,
+    pub(crate) dead: bool,
 }
 
 /// Room for one line. Dropped without [`Reserved::begin`] it is given back.
@@ -97,7 +100,12 @@ impl Audit {
         let shared = Arc::new(Shared::default());
         let (orders, received) = mpsc::channel();
         let writer = Writer::open(config, Arc::clone(&shared))?;
-        let thread = std::thread::Builder::new().name("berth-audit".to_owned()).spawn(move || writer.run(&received))?;
+        let told = ToldOfEnd(Arc::clone(&shared));
+        let run = move || {
+            let _told = told;
+            writer.run(&received);
+        };
+        let thread = std::thread::Builder::new().name("berth-audit".to_owned()).spawn(run)?;
         Ok(Audit { refuse, queue_max, shared, orders, thread: Mutex::new(Some(thread)) })
     }
 
@@ -126,7 +134,7 @@ impl Audit {
     }
 
     pub(crate) fn stats(&self) -> AuditStats {
-        let Shared { queued, failing, written, refused, lost, rotated, .. } = &*self.shared;
+        let Shared { queued, failing, written, refused, lost, rotated, dead, .. } = &*self.shared;
         AuditStats {
             written: written.load(Relaxed),
             refused: refused.load(Relaxed),
@@ -134,6 +142,7 @@ impl Audit {
             rotated: rotated.load(Relaxed),
             queued: queued.load(Relaxed) as u64,
             failing: failing.load(Relaxed),
+            dead: dead.load(Relaxed),
         }
     }
 
@@ -161,6 +170,21 @@ impl<'a> Reserved<'a> {
             // Its thread has died: from now on that is known before anything is done.
             self.audit.shared.failing.store(true, Relaxed);
             self.audit.shared.lost.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// Tells of the end of the thread that writes, at once and not with the next line: it is for good.
+struct ToldOfEnd(Arc<Shared>);
+
+impl Drop for ToldOfEnd {
+    fn drop(&mut self) {
+        if !self.0.stopping.load(Relaxed) {
+            tracing::error!(
+                "the thread that writes the audit log has ended: nothing is audited any more; restart this server"
+            );
+            self.0.dead.store(true, Relaxed);
+            self.0.failing.store(true, Relaxed);
         }
     }
 }

@@ -147,6 +147,26 @@ fn a_request_that_was_cut_off_has_its_line() {
 }
 
 #[test]
+fn the_end_of_its_thread_is_known_before_the_next_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = Audit::start(config(dir.path().join("audit.ndjson"))).unwrap();
+    assert!(!audit.stats().dead && !audit.stats().failing);
+    let told = ToldOfEnd(Arc::clone(&audit.shared));
+    let thread = std::thread::spawn(move || {
+        let _told = told;
+        panic!("planted");
+    });
+    let _ = thread.join();
+    assert!(audit.stats().dead && audit.stats().failing);
+    assert_eq!(audit.reserve(Role::Admin).map(|_| ()).map_err(|p| p.code()), Err(Code::AuditUnavailable));
+    assert!(audit.reserve(Role::Platform).unwrap().is_none());
+    audit.close();
+    let audit = Audit::start(config(dir.path().join("audit.ndjson"))).unwrap();
+    audit.close();
+    assert!(!audit.stats().dead, "an end in its time is none to tell of");
+}
+
+#[test]
 fn a_server_ends_though_its_log_cannot_be_written() {
     let dir = tempfile::tempdir().unwrap();
     let full = dir.path().join("audit.ndjson");

@@ -1,35 +1,82 @@
 //! What the process uses, under the names that every Prometheus client has for it, and the room on its disk.
+//!
+//! A disk that does not answer, and a long list of descriptors, must not keep a thread of the runtime ([`Sampler`]).
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::Page;
+use super::sampler::Sampler;
+
+/// What was seen longer ago is told to nobody.
+const AGE_MAX: Duration = Duration::from_secs(60);
+
+/// Who looks.
+pub(crate) struct Host(Sampler<Sample>);
+
+/// What was seen.
+pub(crate) struct Sample {
+    stat: Option<Stat>,
+    open_fds: Option<u64>,
+    max_fds: Option<u64>,
+    /// Free and all bytes of the filesystem of the data directory.
+    pub(crate) room: Option<(u64, u64)>,
+}
+
+impl Host {
+    pub(crate) fn new() -> Host {
+        Host(Sampler::new(AGE_MAX))
+    }
+
+    /// What the host says, at most so old; older, if it does not say anything now; nothing, if it has not for a while.
+    pub(crate) async fn sample(&self, data_dir: &Path, age: Duration) -> Option<Arc<Sample>> {
+        let look = || {
+            let data_dir = data_dir.to_owned();
+            move || Sample::read(&data_dir)
+        };
+        self.0.sample(|_| age, look).await
+    }
+}
+
+impl Sample {
+    /// Blocks on the disk.
+    fn read(data_dir: &Path) -> Sample {
+        Sample {
+            stat: Stat::read(),
+            open_fds: std::fs::read_dir("/proc/self/fd").ok().map(|open| open.count() as u64),
+            max_fds: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
+            room: room(data_dir),
+        }
+    }
+}
 
 /// CPU, memory, descriptors, start. Nothing where `/proc` does not tell.
-pub(super) fn process(page: &mut Page) {
-    let Some(stat) = Stat::read() else { return };
+pub(super) fn process(page: &mut Page, sample: &Sample) {
+    let Some(stat) = &sample.stat else { return };
     page.family("process_cpu_seconds_total", "counter", "CPU time used, of user and system together.");
     page.bare("process_cpu_seconds_total", stat.cpu_seconds);
     page.gauge("process_resident_memory_bytes", "Memory in use.", stat.resident_bytes);
     page.family("process_start_time_seconds", "gauge", "When the process was started, in seconds since 1970.");
     page.bare("process_start_time_seconds", stat.started_seconds);
     page.gauge("process_threads", "Threads.", stat.threads);
-    if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
-        page.gauge("process_open_fds", "File descriptors open.", open.count() as u64);
+    if let Some(open) = sample.open_fds {
+        page.gauge("process_open_fds", "File descriptors open.", open);
     }
-    if let Some(most) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
+    if let Some(most) = sample.max_fds {
         page.gauge("process_max_fds", "File descriptors that may be open.", most);
     }
 }
 
 /// The filesystem of the data directory.
-pub(super) fn disk(page: &mut Page, data_dir: &Path) {
-    let Some((free, size)) = room(data_dir) else { return };
+pub(super) fn disk(page: &mut Page, sample: &Sample) {
+    let Some((free, size)) = sample.room else { return };
     page.gauge("berth_disk_free_bytes", "Bytes that may still be written to the data directory's filesystem.", free);
     page.gauge("berth_disk_size_bytes", "Bytes of that filesystem.", size);
 }
 
 /// Free and all bytes of the filesystem there.
-pub(crate) fn room(data_dir: &Path) -> Option<(u64, u64)> {
+fn room(data_dir: &Path) -> Option<(u64, u64)> {
     let stat = rustix::fs::statvfs(data_dir).ok()?;
     Some((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize)))
 }

@@ -24,7 +24,7 @@ pub(crate) async fn publish(mut call: Call) -> Result<Response<ResponseBody>, Pr
     let wait = Arc::clone(&call.app.bulk).acquire_owned();
     let permit =
         tokio::time::timeout(call.app.limits.body_time, wait).await.map_err(|_| busy())?.map_err(|_| busy())?;
-    let body = body::read(&call.headers, &mut call.body, body::BULK_BYTES_MAX, call.app.limits.body_time).await?;
+    let body = super::read_body(&mut call, body::BULK_BYTES_MAX).await?;
     // White space after the last line is no part of what is published.
     let idempotency = fingerprint(&call).piece(body.trim_ascii_end()).under(key);
     let app = Arc::clone(&call.app);

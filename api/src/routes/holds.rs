@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use berth_engine::{Command, Outcome};
+use berth_engine::{Command, Idempotency, Outcome, Submitted};
 use hyper::Response;
 
 use super::{apply, claims_of, execute, fingerprint, key, parse, read_json, read_nothing, settled, told, with_claims};
+use crate::access::{AccountId, Admitted};
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::problem::{Code, Problem};
@@ -21,19 +22,32 @@ pub(crate) async fn hold(mut call: Call) -> Result<Response<ResponseBody>, Probl
     let claims = claims_of(&call.app, call.caller(), &claims)?;
     let idempotency = with_claims(fingerprint(&call).number(asked), &claims).under(key);
     let app = &call.app;
-    // A repeat is answered as the first time, whatever the account holds by now.
-    let first = call.account().filter(|_| app.campaign.engine.repeat_of(idempotency).is_none());
-    let now = app.campaign.engine.now();
-    let admitted = first.map(|account| app.accounts.admit(*account, &app.campaign.engine, &app.names(), now));
-    let admitted = admitted.transpose()?.flatten();
+    let admitted = admitted(app, call.account(), idempotency)?;
     let submitted = apply(app, Command::Hold { claims: &claims, ttl }, idempotency)?;
+    made(admitted, &submitted);
+    let submitted = settled(app, call.ack, submitted).await?;
+    told(app, call.sight(), &submitted).await
+}
+
+/// Lets an account hold once more, if the hold is for one.
+pub(super) fn admitted<'a>(
+    app: &'a App,
+    account: Option<&AccountId>,
+    idempotency: Idempotency,
+) -> Result<Option<Admitted<'a>>, Problem> {
+    let engine = &app.campaign.engine;
+    // A repeat is answered as the first time, whatever the account holds by now.
+    let first = account.filter(|_| engine.repeat_of(idempotency).is_none());
+    first.map_or(Ok(None), |account| app.accounts.admit(*account, engine, &app.names(), engine.now()))
+}
+
+/// Tells the account what came of the hold that it was let make.
+pub(super) fn made(admitted: Option<Admitted<'_>>, submitted: &Submitted) {
     if let (Some(admitted), Ok(Outcome::Held { claims, .. })) = (admitted, &submitted.result)
         && let Some(first) = claims.first().filter(|_| !submitted.replayed)
     {
         admitted.made(first.number);
     }
-    let submitted = settled(app, call.ack, submitted).await?;
-    told(app, call.sight(), &submitted).await
 }
 
 /// How long a hold is to live, and what of that its fingerprint sees.

@@ -37,7 +37,13 @@ use crate::wire::{ClaimRequest, Object};
 
 /// Reads the JSON body of a call.
 async fn read_json(call: &mut Call) -> Result<Bytes, Problem> {
-    body::read(&call.headers, &mut call.body, body::JSON_BYTES_MAX, call.app.limits.body_time).await
+    read_body(call, body::JSON_BYTES_MAX).await
+}
+
+/// Reads the body of a call, which keeps its place for a moment meanwhile.
+async fn read_body(call: &mut Call, bytes_max: usize) -> Result<Bytes, Problem> {
+    let _reading = call.reading.begin();
+    body::read(&call.headers, &mut call.body, bytes_max, call.app.limits.body_time).await
 }
 
 /// A JSON body as the shape it must have, which is an object.

@@ -1,12 +1,15 @@
 //! Probes, metrics, version: answered whatever the load and to the last moment.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
 use crate::app::App;
 use crate::body::ResponseBody;
-use crate::metrics;
+use crate::metrics::{self, Looked};
 use crate::router::{Media, respond};
 
 /// `GET /healthz`: the process answers.
@@ -15,13 +18,19 @@ pub(crate) fn healthz() -> Response<ResponseBody> {
 }
 
 /// `GET /readyz`: send requests here. No when stopping, and no when the journal or the expiry of holds has stopped.
-pub(crate) fn readyz(app: &App) -> Response<ResponseBody> {
+pub(crate) async fn readyz(app: &App) -> Response<ResponseBody> {
     match app.not_ready() {
         // Reads, cancellations and releases are still served.
         None if app.campaign.engine.stats().journal_starved != 0 => {
             respond(StatusCode::OK, Media::Json, r#"{"status":"ready","reason":"journal_starved"}"#)
         }
-        None if app.disk_is_low() => respond(StatusCode::OK, Media::Json, r#"{"status":"ready","reason":"disk_low"}"#),
+        // Who must be audited is refused, and the others are served.
+        None if app.audit.as_ref().is_some_and(|audit| audit.stats().dead) => {
+            respond(StatusCode::OK, Media::Json, r#"{"status":"ready","reason":"audit_stopped"}"#)
+        }
+        None if app.disk_is_low().await => {
+            respond(StatusCode::OK, Media::Json, r#"{"status":"ready","reason":"disk_low"}"#)
+        }
         None => respond(StatusCode::OK, Media::Json, r#"{"status":"ready"}"#),
         Some(reason) => {
             let body = json!({"status": "not ready", "reason": reason}).to_string();
@@ -31,8 +40,10 @@ pub(crate) fn readyz(app: &App) -> Response<ResponseBody> {
 }
 
 /// `GET /metrics`
-pub(crate) fn metrics(app: &App) -> Response<ResponseBody> {
-    let mut response = respond(StatusCode::OK, Media::Text, metrics::page(app));
+pub(crate) async fn metrics(app: &Arc<App>) -> Response<ResponseBody> {
+    let host = app.host.sample(&app.data_dir, Duration::ZERO).await;
+    let looked = Looked { host, units: app.units.totals(app).await };
+    let mut response = respond(StatusCode::OK, Media::Text, metrics::page(app, &looked));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Media::Text.content_type()));
     response
 }

@@ -23,8 +23,35 @@ pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> 
     let key = key.ok_or_else(|| Problem::new(Code::IdempotencyKeyMalformed, "this cannot be an Idempotency-Key"))?;
     let key = idempotency::scoped(&key, call.caller());
     let submitted = call.app.campaign.engine.outcome(key).ok_or_else(unknown)?;
+    // Whom a caller reaches is judged when it asks, not as of when it asked first: a party may have gone to others since.
+    if let Ok(outcome) = &submitted.result
+        && claimed(outcome).iter().any(|number| call.caller().may_touch(*number, &call.app).is_err())
+    {
+        return Err(unknown());
+    }
     safe(&call.app, call.ack, submitted.seq).await?;
     render(&call.app, call.sight(), &submitted).await
+}
+
+/// The holds and bookings that an outcome tells of.
+fn claimed(outcome: &Outcome) -> Vec<BookingNumber> {
+    match outcome {
+        Outcome::PartiesAdded { .. } | Outcome::Published { .. } | Outcome::Noted | Outcome::SlotChanged { .. } => {
+            Vec::new()
+        }
+        Outcome::Held { claims, .. }
+        | Outcome::Booked { claims }
+        | Outcome::Confirmed { claims }
+        | Outcome::Released { claims }
+        | Outcome::Expired { claims }
+        | Outcome::GroupCancelled { claims } => claims.iter().map(|claim| claim.number).collect(),
+        Outcome::Cancelled { claim }
+        | Outcome::CheckedIn { claim }
+        | Outcome::Completed { claim }
+        | Outcome::NoShow { claim }
+        | Outcome::WalkedIn { claim } => vec![claim.number],
+        Outcome::Moved { from, to } => vec![*from, to.number],
+    }
 }
 
 /// The answer to the first request. Its ticket must have resolved.

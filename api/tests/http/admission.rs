@@ -1,8 +1,10 @@
 //! Admission: what is refused and what never is, and how an operator sees and changes it.
 
+use std::io::Write as _;
+
 use serde_json::{Value, json};
 
-use crate::client::Reply;
+use crate::client::{Reply, connect, request};
 use crate::server::{Server, claim, claims};
 
 fn change(server: &Server, settings: &Value) -> Reply {
@@ -61,6 +63,31 @@ fn a_live_hold_is_confirmed_where_everything_else_is_refused() {
     server.get("/v1/regions").expect(200);
     // Nothing was done for what was refused, and its key is free.
     assert_eq!(server.slot_counts(&slots[0]), (5, 1, 2));
+}
+
+// rule: ADM-1
+#[test]
+fn a_live_hold_is_confirmed_by_who_made_it_though_no_more_requests_may_run() {
+    let server = Server::start_with("http.inflight_requests_max = 1");
+    server.add_places();
+    server.add_parties(3);
+    let slots = server.add_slots("s", &[5]);
+    let held = server.post("/v1/holds", &claims(&[claim("p1.0", &slots[0])])).expect(201);
+    let confirm = format!("/v1/holds/{}/confirm", held["hold"].as_str().unwrap());
+    // Its body never comes.
+    let mut slow = connect(server.address);
+    let headers = [("authorization", "Bearer platform-key"), ("idempotency-key", "slow"), ("content-length", "100")];
+    slow.write_all(&request("POST", "/v1/bookings", &headers, b"{")).unwrap();
+    server.wait_for_metric("berth_http_inflight_requests 1");
+    is_shed(&server.post("/v1/holds", &claims(&[claim("p1.1", &slots[0])])), "too_many_running");
+    is_shed(&server.post("/v1/holds/0126-YN8ZR-4W7CK/confirm", &Value::Null), "too_many_running");
+    // Who only knows the code has no way past, and waits for nothing.
+    server.send("POST", &confirm, &[], b"").expect_problem(401, "unauthenticated");
+    let wrong = [("authorization", "Bearer wrong-key"), ("idempotency-key", "wrong")];
+    server.send("POST", &confirm, &wrong, b"").expect_problem(401, "invalid_key");
+    let admin = [("authorization", "Bearer admin-key"), ("idempotency-key", "admin")];
+    is_shed(&server.send("POST", &confirm, &admin, b""), "too_many_running");
+    server.post(&confirm, &Value::Null).expect(200);
 }
 
 #[test]

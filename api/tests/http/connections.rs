@@ -210,7 +210,7 @@ fn too_many_requests_at_once_are_told_so_but_probes_are_answered() {
     server.get("/readyz").expect(200);
     // An administrator gets in to mend it, and nobody else by the same door.
     server.send("GET", "/v1/admin/admission", &[("authorization", "Bearer admin-key")], b"").expect(200);
-    server.get("/v1/admin/admission").expect_problem(503, "overloaded");
+    server.get("/v1/admin/admission").expect_problem(401, "unauthenticated");
     let platform = [("authorization", "Bearer platform-key")];
     server.send("GET", "/v1/admin/admission", &platform, b"").expect_problem(503, "overloaded");
     slow.write_all(&line[10..]).unwrap();

@@ -96,6 +96,38 @@ fn a_citizen_does_for_its_own_parties_what_a_platform_does_for_all() {
     me("POST", "/v1/bookings", &claims(&[claim("p1.1", &slots[0])])).expect(201);
 }
 
+/// A token that nobody has looked at yet goes before nothing that anybody may ask, but it locks nobody out.
+// rule: ADM-1
+#[test]
+fn a_fresh_token_confirms_a_live_hold_and_is_let_in_where_searches_are_not() {
+    let issuer = Issuer::new();
+    let server = issuer.server();
+    server.add_places();
+    server.add_parties(10);
+    let slots = server.add_slots("s", &[9]);
+    let fresh = |jti: &str| issuer.token("asha", &json!({"parties": ["p1.1"], "jti": jti}));
+    let hold = claims(&[claim("p1.1", &slots[0])]);
+    let held = ask(&server, &fresh("a"), "POST", "/v1/holds", &hold).expect(201);
+    let confirm = format!("/v1/holds/{}/confirm", held["hold"].as_str().unwrap());
+    let shed = |classes: Value| {
+        let headers = [("authorization", "Bearer admin-key"), ("content-type", "application/json")];
+        server
+            .send("PATCH", "/v1/admin/admission", &headers, json!({"shed": classes}).to_string().as_bytes())
+            .expect(200);
+    };
+    shed(json!(["settle", "claim", "search"]));
+    let forged = fresh("b").replace('.', ".AA");
+    ask(&server, &forged, "POST", &confirm, &Value::Null).expect_problem(401, "invalid_token");
+    let others = issuer.token("ravi", &json!({"parties": ["p1.2"], "jti": "c"}));
+    ask(&server, &others, "POST", "/v1/holds", &hold).expect_problem(503, "overloaded");
+    ask(&server, &others, "POST", &confirm, &Value::Null).expect_problem(503, "overloaded");
+    ask(&server, &fresh("d"), "POST", &confirm, &Value::Null).expect(200);
+    shed(json!(["search"]));
+    let read = "/v1/parties/p1.1/bookings";
+    ask(&server, &fresh("e"), "GET", read, &Value::Null).expect(200);
+    server.get("/v1/regions").expect_problem(503, "overloaded");
+}
+
 #[test]
 fn what_is_anothers_is_unknown_to_a_citizen() {
     let issuer = Issuer::new();

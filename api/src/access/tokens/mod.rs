@@ -146,6 +146,19 @@ impl Tokens {
         keyed.cache.iter().map(|shard| shard.lock().len()).sum()
     }
 
+    /// Who bears the token of this digest, if it was verified before.
+    pub(crate) fn verified(&self, digest: &KeyHash, now: TimestampMs) -> Result<Option<Arc<Caller>>, Problem> {
+        let keyed = Arc::clone(&self.keyed.read());
+        let Some(verified) = keyed.cached(digest) else { return Ok(None) };
+        if now >= verified.until {
+            return Err(TokenFault::Expired.problem());
+        }
+        if self.revoked.has(&verified.jti) {
+            return Err(TokenFault::Revoked.problem());
+        }
+        Ok(Some(verified.caller))
+    }
+
     /// Who bears this token; `digest` is its SHA-256.
     pub(crate) async fn identify(
         &self,
@@ -168,17 +181,11 @@ impl Tokens {
         now: TimestampMs,
         in_good_standing: impl FnOnce() -> bool,
     ) -> Result<Arc<Caller>, Problem> {
-        let keyed = Arc::clone(&self.keyed.read());
-        if let Some(verified) = keyed.cached(&digest) {
-            if now >= verified.until {
-                return Err(TokenFault::Expired.problem());
-            }
-            if self.revoked.has(&verified.jti) {
-                return Err(TokenFault::Revoked.problem());
-            }
+        if let Some(caller) = self.verified(&digest, now)? {
             self.stats.cached.fetch_add(1, Relaxed);
-            return Ok(verified.caller);
+            return Ok(caller);
         }
+        let keyed = Arc::clone(&self.keyed.read());
         let (parts, granted) = self.unverified(token, &keyed, now).map_err(TokenFault::problem)?;
         let kid = parts.header.kid.as_deref().unwrap_or("");
         let key = keyed.keys.get(kid).ok_or_else(|| TokenFault::KeyId.problem())?;

@@ -4,14 +4,16 @@
 //! request, a request as a line, and the outcome of either is found under its key.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_engine::{BookingNumber, By, Claim, Command, Idempotency, IdempotencyKey, SlotId};
 use serde::Deserialize;
 
 use super::super::{claims_of, parse, with_claims};
-use crate::access::Caller;
+use crate::access::{AccountId, Caller, account_id};
 use crate::app::App;
+use crate::gate::{is_account, no_account};
 use crate::idempotency::{self, Fingerprint, KeySpace};
 use crate::problem::{Code, Problem};
 use crate::wire::{ClaimRequest, Object};
@@ -44,6 +46,9 @@ pub(super) struct LineRequest<'a> {
     #[serde(borrow)]
     claims: Option<Vec<Object<ClaimRequest<'a>>>>,
     ttl_seconds: Option<u32>,
+    /// For whom it holds: in the place of the request's `Berth-Account`.
+    #[serde(borrow)]
+    account: Option<Text<'a>>,
     #[serde(borrow)]
     hold: Option<Text<'a>>,
     #[serde(borrow)]
@@ -56,6 +61,8 @@ pub(super) struct LineRequest<'a> {
 pub(super) struct Asked {
     what: What,
     idempotency: Idempotency,
+    /// The account that a hold is for, if there is one.
+    account: Option<AccountId>,
 }
 
 enum What {
@@ -94,7 +101,9 @@ impl Prints {
 /// Under whose and which keys the lines are.
 pub(super) struct Keys {
     pub(super) scope: KeySpace,
-    pub(super) caller: Caller,
+    pub(super) caller: Arc<Caller>,
+    /// The request's account, for lines that name none.
+    pub(super) account: Option<AccountId>,
     /// The request's own key, for lines that have none.
     pub(super) request: Option<String>,
 }
@@ -126,7 +135,12 @@ impl<'a> LineRequest<'a> {
     pub(super) fn check(&self, app: &App, prints: &Prints, keys: &Keys, line: u64) -> Result<Asked, Problem> {
         let key = keys.of(self.key(), line)?;
         self.check_members()?;
-        let (names, caller) = (app.names(), &keys.caller);
+        let (names, caller) = (app.names(), &*keys.caller);
+        let account = match &self.account {
+            Some(Text(account)) if is_account(account) => Some(account_id(account)),
+            Some(_) => return Err(no_account("account")),
+            None => keys.account,
+        };
         let (what, print) = match self.op {
             Op::Book => {
                 let claims = claims_of(app, caller, self.claims()?)?;
@@ -161,7 +175,8 @@ impl<'a> LineRequest<'a> {
                 (What::Move(booking, to), prints.move_to.clone().number(booking.0).number(to.0.into()))
             }
         };
-        Ok(Asked { what, idempotency: print.under(key) })
+        let account = account.filter(|_| self.op == Op::Hold);
+        Ok(Asked { what, idempotency: print.under(key), account })
     }
 
     fn claims(&self) -> Result<&[Object<ClaimRequest<'a>>], Problem> {
@@ -176,6 +191,7 @@ impl<'a> LineRequest<'a> {
         for (name, stands, takes) in [
             ("claims", self.claims.is_some(), claims),
             ("ttl_seconds", self.ttl_seconds.is_some(), op == Op::Hold),
+            ("account", self.account.is_some(), op == Op::Hold),
             ("hold", self.hold.is_some(), !claims && !booking),
             ("booking", self.booking.is_some(), booking),
             ("slot", self.slot.is_some(), op == Op::Move),
@@ -195,6 +211,10 @@ fn needed<'t>(name: &str, text: Option<&'t Text<'_>>) -> Result<&'t str, Problem
 impl Asked {
     pub(super) fn idempotency(&self) -> Idempotency {
         self.idempotency
+    }
+
+    pub(super) fn account(&self) -> Option<&AccountId> {
+        self.account.as_ref()
     }
 
     pub(super) fn command(&self) -> Command<'_> {

@@ -15,7 +15,9 @@ use serde_json::{Value, json};
 
 use self::asked::{Keys, LineRequest, Prints};
 use self::input::{Input, Line};
+use super::holds::{admitted, made};
 use super::lines::{Lines, Stop, turn};
+use crate::access::Standing;
 use crate::app::App;
 use crate::body::{JSON_BYTES_MAX, ResponseBody};
 use crate::idempotency::{self, KeySpace};
@@ -24,9 +26,11 @@ use crate::router::Call;
 
 /// `POST /v1/bulk/bookings`
 pub(crate) async fn stream(call: Call) -> Result<Response<ResponseBody>, Problem> {
+    let (standing, caller) = call.standing()?;
     let keys = Keys {
-        scope: KeySpace::of(call.caller()),
-        caller: call.caller().clone(),
+        scope: KeySpace::of(&caller),
+        caller,
+        account: call.account().copied(),
         request: idempotency::given(&call.headers)?.map(str::to_owned),
     };
     let permit = turn(&call.app, &call.app.streams).await?;
@@ -34,7 +38,7 @@ pub(crate) async fn stream(call: Call) -> Result<Response<ResponseBody>, Problem
     // The first bytes come before the head of the answer: a client that waits for a go-ahead gets it.
     input.more().await?;
     let (lines, response) = Lines::start(&call.app, call.ack);
-    let bulk = Bulk { app: call.app, keys, prints: Prints::new(), lines, tally: Tally::default() };
+    let bulk = Bulk { app: call.app, standing, keys, prints: Prints::new(), lines, tally: Tally::default() };
     // A task of its own, which nobody cancels: it ends with its input or when nobody takes its answers. The permit goes with
     // it, so that draining waits for it.
     tokio::spawn(async move {
@@ -54,6 +58,8 @@ struct Tally {
 
 struct Bulk {
     app: Arc<App>,
+    /// Whether whoever sends the lines may still.
+    standing: Standing,
     keys: Keys,
     prints: Prints,
     lines: Lines,
@@ -119,7 +125,12 @@ impl Bulk {
                 self.tally.lines += 1;
                 match line {
                     Line::Whole(line) if line.trim_ascii().is_empty() => {}
-                    Line::Whole(line) => self.answer(&line).await?,
+                    Line::Whole(line) => {
+                        // A stream may be long, and a key that is revoked meanwhile opens nothing more.
+                        let (access, now) = (&self.app.access, self.app.campaign.engine.now());
+                        self.standing.check(access, now).await.map_err(Stop::Problem)?;
+                        self.answer(&line).await?;
+                    }
                     Line::TooLong => {
                         let detail = format!("the line is longer than {JSON_BYTES_MAX} bytes");
                         self.refuse(None, Problem::new(Code::BodyTooLarge, detail), Seq(0));
@@ -154,7 +165,16 @@ impl Bulk {
             Err(problem) => self.refuse(key, problem, Seq(0)),
             Ok(asked) => {
                 let app = Arc::clone(&self.app);
+                // rule: HLD-6 a line holds for an account as a request does
+                let admitted = match admitted(&app, asked.account(), asked.idempotency()) {
+                    Ok(admitted) => admitted,
+                    Err(problem) => {
+                        self.refuse(key, problem, Seq(0));
+                        return Ok(());
+                    }
+                };
                 let submitted = self.lines.submit(&app, asked.command(), asked.idempotency()).await?;
+                made(admitted, &submitted);
                 match &submitted.result {
                     Ok(outcome) => self.done(key, outcome, &submitted),
                     Err(refusal) => {

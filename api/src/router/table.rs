@@ -1,0 +1,226 @@
+//! The whole surface: one row for each endpoint. From it come the routing, the metrics' labels, the OpenAPI document and the
+//! matrix of who may what.
+
+use hyper::Method;
+
+use crate::access::Role;
+
+/// What answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    PublishRegions,
+    PublishCentres,
+    PublishSessions,
+    AddParties,
+    ListRegions,
+    Availability,
+    Hold,
+    Confirm,
+    Release,
+    Book,
+    ReadBooking,
+    ReadReference,
+    Cancel,
+    Move,
+    CancelGroup,
+    BulkBookings,
+    CheckIn,
+    Complete,
+    NoShow,
+    WalkIn,
+    DayBookings,
+    PartyHistory,
+    MoveSessionBookings,
+    CancelSessionBookings,
+    CloseSession,
+    OpenSession,
+    ResizeSession,
+    ReadSession,
+    ReadCentre,
+    ReadSlot,
+    PartyBookings,
+    Outcome,
+    RevokeToken,
+    Export,
+    ReadAdmission,
+    ChangeAdmission,
+    Healthz,
+    Livez,
+    Readyz,
+    Metrics,
+    Version,
+    OpenApi,
+    Docs,
+}
+
+/// What a body is, in or out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Media {
+    Json,
+    Ndjson,
+    Csv,
+    Text,
+    Html,
+}
+
+impl Media {
+    pub(crate) fn essence(self) -> &'static str {
+        match self {
+            Media::Json => "application/json",
+            Media::Ndjson => "application/x-ndjson",
+            Media::Csv => "text/csv",
+            Media::Text => "text/plain",
+            Media::Html => "text/html",
+        }
+    }
+
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Media::Json => "application/json",
+            Media::Ndjson => "application/x-ndjson",
+            Media::Csv => "text/csv; charset=utf-8; header=present",
+            Media::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Media::Html => "text/html; charset=utf-8",
+        }
+    }
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) route: Route,
+    pub(crate) method: Method,
+    /// The path, with at most two `{parameters}`; also the metrics label.
+    pub(crate) template: &'static str,
+    /// Who may ask; empty: everybody, without a key.
+    pub(crate) roles: &'static [Role],
+    pub(crate) takes: Media,
+    pub(crate) gives: Media,
+    /// What the answer can be instead, if the client would rather have it.
+    pub(crate) also: Option<Media>,
+}
+
+impl Endpoint {
+    pub(crate) fn method_name(&self) -> &'static str {
+        match self.method {
+            Method::GET => "GET",
+            Method::POST => "POST",
+            Method::PATCH => "PATCH",
+            Method::PUT => "PUT",
+            Method::DELETE => "DELETE",
+            _ => "OTHER",
+        }
+    }
+
+    pub(crate) fn is_for_admins_only(&self) -> bool {
+        self.roles == ADMIN
+    }
+
+    /// Probes and metrics answer whatever the load and to the last moment.
+    pub(crate) fn is_probe(&self) -> bool {
+        matches!(self.route, Route::Healthz | Route::Livez | Route::Readyz | Route::Metrics | Route::Version)
+    }
+}
+
+const fn get(template: &'static str, roles: &'static [Role], route: Route, gives: Media) -> Endpoint {
+    Endpoint { route, method: Method::GET, template, roles, takes: Media::Json, gives, also: None }
+}
+
+const fn post(template: &'static str, roles: &'static [Role], route: Route, takes: Media) -> Endpoint {
+    Endpoint { route, method: Method::POST, template, roles, takes, gives: Media::Json, also: None }
+}
+
+/// What can be had as a table, too.
+const fn list(template: &'static str, roles: &'static [Role], route: Route) -> Endpoint {
+    let (method, also) = (Method::GET, Some(Media::Csv));
+    Endpoint { route, method, template, roles, takes: Media::Json, gives: Media::Json, also }
+}
+
+/// Lines in, a result for each out.
+const fn stream(template: &'static str, roles: &'static [Role], route: Route, takes: Media) -> Endpoint {
+    Endpoint { route, method: Method::POST, template, roles, takes, gives: Media::Ndjson, also: None }
+}
+
+const fn patch(template: &'static str, roles: &'static [Role], route: Route) -> Endpoint {
+    Endpoint { route, method: Method::PATCH, template, roles, takes: Media::Json, gives: Media::Json, also: None }
+}
+
+const ANYBODY: &[Role] = &[];
+const ADMIN: &[Role] = &[Role::Admin];
+const PLATFORM: &[Role] = &[Role::Platform];
+/// Who claims for parties: a citizen for its own.
+const CLAIMS: &[Role] = &[Role::Platform, Role::Citizen];
+/// Who may see a booking: a citizen its own, an operator those at its centres.
+const SEES: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator];
+/// Who works at the door of a centre: an operator at its own.
+const DOOR: &[Role] = &[Role::Operator, Role::Platform];
+/// Everybody who has a key for anything that is posted.
+const POSTS: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator, Role::Admin];
+
+/// Every endpoint. What is asked most often stands first.
+pub(crate) static TABLE: &[Endpoint] = &[
+    get("/v1/availability", ANYBODY, Route::Availability, Media::Json),
+    post("/v1/holds", CLAIMS, Route::Hold, Media::Json),
+    post("/v1/holds/{hold}/confirm", CLAIMS, Route::Confirm, Media::Json),
+    post("/v1/holds/{hold}/release", CLAIMS, Route::Release, Media::Json),
+    post("/v1/bookings", CLAIMS, Route::Book, Media::Json),
+    get("/v1/bookings/{booking}", SEES, Route::ReadBooking, Media::Json),
+    post("/v1/bookings/{booking}/cancel", CLAIMS, Route::Cancel, Media::Json),
+    post("/v1/bookings/{booking}/move", CLAIMS, Route::Move, Media::Json),
+    post("/v1/bookings/cancel", CLAIMS, Route::CancelGroup, Media::Json),
+    post("/v1/bookings/{booking}/check-in", DOOR, Route::CheckIn, Media::Json),
+    post("/v1/bookings/{booking}/complete", DOOR, Route::Complete, Media::Json),
+    post("/v1/bookings/{booking}/no-show", DOOR, Route::NoShow, Media::Json),
+    post("/v1/walk-ins", DOOR, Route::WalkIn, Media::Json),
+    list("/v1/centres/{centre}/days/{date}/bookings", DOOR, Route::DayBookings),
+    get("/v1/parties/{party}/history", CLAIMS, Route::PartyHistory, Media::Json),
+    stream("/v1/sessions/{session}/move-bookings", ADMIN, Route::MoveSessionBookings, Media::Json),
+    stream("/v1/sessions/{session}/cancel-bookings", ADMIN, Route::CancelSessionBookings, Media::Json),
+    stream("/v1/bulk/bookings", PLATFORM, Route::BulkBookings, Media::Ndjson),
+    get("/v1/sessions/{session}", ANYBODY, Route::ReadSession, Media::Json),
+    post("/v1/sessions/{session}/close", ADMIN, Route::CloseSession, Media::Json),
+    post("/v1/sessions/{session}/open", ADMIN, Route::OpenSession, Media::Json),
+    post("/v1/sessions/{session}/resize", ADMIN, Route::ResizeSession, Media::Json),
+    get("/v1/centres/{centre}", ANYBODY, Route::ReadCentre, Media::Json),
+    get("/v1/slots/{slot}", ANYBODY, Route::ReadSlot, Media::Json),
+    get("/v1/parties/{party}/bookings", CLAIMS, Route::PartyBookings, Media::Json),
+    get("/v1/booking-references/{reference}", PLATFORM, Route::ReadReference, Media::Json),
+    get("/v1/outcomes/{key}", POSTS, Route::Outcome, Media::Json),
+    get("/v1/regions", ANYBODY, Route::ListRegions, Media::Json),
+    post("/v1/regions", ADMIN, Route::PublishRegions, Media::Ndjson),
+    post("/v1/centres", ADMIN, Route::PublishCentres, Media::Ndjson),
+    post("/v1/sessions", ADMIN, Route::PublishSessions, Media::Ndjson),
+    post("/v1/parties", ADMIN, Route::AddParties, Media::Json),
+    post("/v1/admin/revocations", ADMIN, Route::RevokeToken, Media::Json),
+    get("/v1/export", ADMIN, Route::Export, Media::Ndjson),
+    get("/v1/admin/admission", ADMIN, Route::ReadAdmission, Media::Json),
+    patch("/v1/admin/admission", ADMIN, Route::ChangeAdmission),
+    get("/healthz", ANYBODY, Route::Healthz, Media::Json),
+    get("/livez", ANYBODY, Route::Livez, Media::Json),
+    get("/readyz", ANYBODY, Route::Readyz, Media::Json),
+    get("/metrics", ANYBODY, Route::Metrics, Media::Text),
+    get("/version", ANYBODY, Route::Version, Media::Json),
+    get("/openapi.json", ANYBODY, Route::OpenApi, Media::Json),
+    get("/docs", ANYBODY, Route::Docs, Media::Html),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_rows_of_the_table_are_the_same() {
+        for (i, a) in TABLE.iter().enumerate() {
+            for b in &TABLE[i + 1..] {
+                assert!(a.route != b.route && (a.template, &a.method) != (b.template, &b.method), "{a:?} {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_routes_number_is_a_place_in_a_list_of_as_many_as_there_are_rows() {
+        let mut numbers: Vec<usize> = TABLE.iter().map(|row| row.route as usize).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..TABLE.len()).collect::<Vec<_>>());
+    }
+}
