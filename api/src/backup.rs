@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use berth_engine::backup::{self, CODE_KEY, Copied};
-use berth_engine::verify::directory::{Progress, Report, verify};
+use berth_engine::backup::{self, CODE_KEY, Copied, Progress};
+use berth_engine::verify::directory::{Report, verify};
 use berth_engine::{JournalFiles, Limits};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,8 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::cli;
-use crate::offline::ProgressLine;
+use crate::meter::{Meter, Unit};
+use crate::offline;
 
 /// The manifest's file, and the version of what it says.
 const MANIFEST: &str = "backup.json";
@@ -41,6 +42,9 @@ pub(crate) struct BackupArgs {
     /// The server's configuration file, for how long it keeps idempotency keys. Without it the default is taken.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Show no progress on standard error.
+    #[arg(long)]
+    quiet: bool,
 }
 
 /// What to restore.
@@ -62,6 +66,9 @@ pub(crate) struct RestoreArgs {
     /// The server's configuration file, for how long it keeps idempotency keys. Without it the default is taken.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Show no progress on standard error.
+    #[arg(long)]
+    quiet: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -90,13 +97,13 @@ struct Listed {
 
 /// `berth backup`
 pub(crate) fn backup(args: &BackupArgs, limits: &Limits) -> Result<ExitCode, String> {
-    let BackupArgs { data_dir, into, with_code_key, .. } = args;
+    let BackupArgs { data_dir, into, with_code_key, quiet, .. } = args;
     if into.exists() {
         return Err(format!("{} exists; a backup gets a directory of its own", into.display()));
     }
     let partial = beside(into)?;
     fresh(&partial)?;
-    let made = make(data_dir, &partial, *with_code_key, limits.idempotency_window)
+    let made = make(data_dir, &partial, *with_code_key, limits.idempotency_window, &mut Meter::new(*quiet))
         .and_then(|told| name_it(&partial, into).map(|()| told));
     match made {
         Ok(manifest) => {
@@ -121,18 +128,27 @@ pub(crate) fn backup(args: &BackupArgs, limits: &Limits) -> Result<ExitCode, Str
     }
 }
 
-fn make(data_dir: &Path, partial: &Path, with_code_key: bool, window: Duration) -> Result<Manifest, String> {
+fn make(
+    data_dir: &Path,
+    partial: &Path,
+    with_code_key: bool,
+    window: Duration,
+    meter: &mut Meter,
+) -> Result<Manifest, String> {
     let taken_at = jiff::Timestamp::now().to_string();
     fs::create_dir_all(partial).map_err(|error| at(partial, &error))?;
-    let mut line = ProgressLine::default();
-    let copied = backup::copy(data_dir, partial, with_code_key, window, &mut |progress| show(&mut line, progress));
-    line.clear();
+    let copied = backup::copy(data_dir, partial, with_code_key, window, &mut |progress| show(meter, progress));
+    meter.clear();
     let copied = copied.map_err(|error| error.to_string())?;
     let Copied { cell, epoch, snapshot, snapshots_damaged, files, report } = copied;
     for (path, error) in snapshots_damaged {
         cli::tell(&format!("berth: a damaged snapshot was left out, {}: {error}", path.display()));
     }
-    let files = files.into_iter().map(|name| listed(partial, name)).collect::<Result<_, _>>()?;
+    let files = files.into_iter().map(|name| (partial.join(&name), name));
+    let files: Vec<_> = files.map(|(path, name)| (path.metadata().map_or(0, |file| file.len()), name)).collect();
+    let mut sums = Sums::new(files.iter().map(|(bytes, _)| bytes).sum(), meter);
+    let files = files.into_iter().map(|(_, name)| sums.listed(partial, name)).collect::<Result<_, _>>()?;
+    meter.clear();
     let manifest = Manifest {
         berth_backup: MANIFEST_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -158,7 +174,7 @@ fn make(data_dir: &Path, partial: &Path, with_code_key: bool, window: Duration) 
 
 /// `berth restore`
 pub(crate) fn restore(args: &RestoreArgs, limits: &Limits) -> Result<ExitCode, String> {
-    let RestoreArgs { from, into, code_key, old_owner_is_dead, .. } = args;
+    let RestoreArgs { from, into, code_key, old_owner_is_dead, quiet, .. } = args;
     if !old_owner_is_dead {
         return Err(
             "a restored copy beside its original would give the same places to different people: make sure the \
@@ -166,7 +182,8 @@ pub(crate) fn restore(args: &RestoreArgs, limits: &Limits) -> Result<ExitCode, S
                 .to_owned(),
         );
     }
-    let manifest = check(from)?;
+    let mut meter = Meter::new(*quiet);
+    let manifest = check(from, &mut meter)?;
     let key = match (code_key, manifest.code_key) {
         (Some(path), _) => path.clone(),
         (None, true) => from.join(CODE_KEY),
@@ -174,10 +191,9 @@ pub(crate) fn restore(args: &RestoreArgs, limits: &Limits) -> Result<ExitCode, S
     };
     let key = fs::read(&key).map_err(|error| at(&key, &error))?;
     let names: Vec<_> = manifest.files.iter().map(|file| file.name.clone()).collect();
-    let mut line = ProgressLine::default();
     let window = limits.idempotency_window;
-    let restored = backup::restore(from, into, &names, &key, window, &mut |progress| show(&mut line, progress));
-    line.clear();
+    let restored = backup::restore(from, into, &names, &key, window, &mut |progress| show(&mut meter, progress));
+    drop(meter);
     let report = restored.map_err(|error| error.to_string())?;
     let told = json!({
         "restored": into.display().to_string(), "cell": manifest.cell, "last": report.last.0,
@@ -192,7 +208,7 @@ pub(crate) fn restore(args: &RestoreArgs, limits: &Limits) -> Result<ExitCode, S
 }
 
 /// Reads the manifest and holds it and every file against their checksums.
-fn check(from: &Path) -> Result<Manifest, String> {
+fn check(from: &Path, meter: &mut Meter) -> Result<Manifest, String> {
     let path = from.join(MANIFEST);
     let text = fs::read(&path).map_err(|error| at(&path, &error))?;
     let sum = from.join(MANIFEST_SUM);
@@ -205,12 +221,13 @@ fn check(from: &Path) -> Result<Manifest, String> {
         let found = manifest.berth_backup;
         return Err(format!("{}: backup version {found}, this build reads {MANIFEST_VERSION}", path.display()));
     }
+    let mut sums = Sums::new(manifest.files.iter().map(|file| file.bytes).sum(), meter);
     for file in &manifest.files {
         // Names of our own making: nothing that leads out of the directory.
         if file.name.starts_with('/') || file.name.split('/').any(|part| part == "..") {
             return Err(format!("{}: {:?} is not inside the backup", path.display(), file.name));
         }
-        let found = listed(from, file.name.clone())?;
+        let found = sums.listed(from, file.name.clone())?;
         if found != *file {
             let path = from.join(&file.name);
             return Err(format!("damaged backup: {} {}", path.display(), difference(from, file, &found)));
@@ -234,19 +251,34 @@ fn difference(from: &Path, was: &Listed, found: &Listed) -> String {
     format!("is not what was backed up{place}")
 }
 
-fn listed(dir: &Path, name: String) -> Result<Listed, String> {
-    let path = dir.join(&name);
-    let mut file = File::open(&path).map_err(|error| at(&path, &error))?;
-    let (mut hash, mut bytes, mut piece) = (Sha256::new(), 0u64, vec![0; 1 << 20]);
-    loop {
-        let len = file.read(&mut piece).map_err(|error| at(&path, &error))?;
-        if len == 0 {
-            break;
-        }
-        hash.update(&piece[..len]);
-        bytes += len as u64;
+/// The checksums of many files, and how far they are.
+struct Sums<'a> {
+    bytes: u64,
+    of: u64,
+    meter: &'a mut Meter,
+}
+
+impl<'a> Sums<'a> {
+    fn new(of: u64, meter: &'a mut Meter) -> Self {
+        Self { bytes: 0, of, meter }
     }
-    Ok(Listed { name, bytes, sha256: hex(&hash.finalize()) })
+
+    fn listed(&mut self, dir: &Path, name: String) -> Result<Listed, String> {
+        let path = dir.join(&name);
+        let mut file = File::open(&path).map_err(|error| at(&path, &error))?;
+        let (mut hash, mut bytes, mut piece) = (Sha256::new(), 0u64, vec![0; 1 << 20]);
+        loop {
+            let len = file.read(&mut piece).map_err(|error| at(&path, &error))?;
+            if len == 0 {
+                break;
+            }
+            hash.update(&piece[..len]);
+            bytes += len as u64;
+            self.bytes += len as u64;
+            self.meter.show("making checksums", self.bytes, self.of, Unit::Bytes);
+        }
+        Ok(Listed { name, bytes, sha256: hex(&hash.finalize()) })
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -280,8 +312,11 @@ fn name_it(partial: &Path, dir: &Path) -> Result<(), String> {
     synced.map_err(|error| at(dir, &error))
 }
 
-fn show(line: &mut ProgressLine, progress: Progress) {
-    line.show(progress.bytes, progress.bytes_total, &format!("copied and judged {} entries", progress.entries));
+fn show(meter: &mut Meter, progress: Progress) {
+    match progress {
+        Progress::Copying { bytes, of } => meter.show("copying", bytes, of, Unit::Bytes),
+        Progress::Judging(progress) => offline::judged(meter, progress),
+    }
 }
 
 fn at(path: &Path, error: &dyn std::fmt::Display) -> String {

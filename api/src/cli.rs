@@ -78,6 +78,9 @@ enum Command {
         /// The server's configuration file, for its limits. Without it the defaults are taken.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Show no progress on standard error.
+        #[arg(long)]
+        quiet: bool,
     },
     /// Copy a data directory, beside a running server too, and prove the copy.
     ///
@@ -104,6 +107,9 @@ enum Command {
         /// defaults are taken.
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Show no progress on standard error. The summary comes all the same.
+        #[arg(long)]
+        quiet: bool,
     },
 }
 
@@ -180,14 +186,15 @@ pub fn run() -> ExitCode {
         Command::Recover(args) => recover::run(args),
         Command::Openapi => print(&openapi::text(&openapi::document())),
         Command::Demo(args) => demo::run(&args),
-        Command::Export { data_dir, entries, config } => limits(config.as_deref()).and_then(|limits| {
-            if entries { dump::run(&dump::DumpArgs::all_of(&data_dir)) } else { offline::export(&data_dir, &limits) }
-        }),
+        Command::Export { data_dir, entries: true, quiet, .. } => dump::run(&dump::DumpArgs::all_of(&data_dir, quiet)),
+        Command::Export { data_dir, config, quiet, .. } => {
+            limits(config.as_deref()).and_then(|limits| offline::export(&data_dir, &limits, quiet))
+        }
         Command::Backup(args) => limits(args.config.as_deref()).and_then(|limits| backup::backup(&args, &limits)),
         Command::Restore(args) => limits(args.config.as_deref()).and_then(|limits| backup::restore(&args, &limits)),
         Command::Journal(dump::JournalCommand::Dump(args)) => dump::run(&args),
-        Command::Verify { data_dir, config } => {
-            limits(config.as_deref()).and_then(|limits| offline::verify(&data_dir, &limits))
+        Command::Verify { data_dir, config, quiet } => {
+            limits(config.as_deref()).and_then(|limits| offline::verify(&data_dir, &limits, quiet))
         }
     };
     done.unwrap_or_else(|sentence| {

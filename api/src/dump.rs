@@ -3,21 +3,23 @@
 //! Every line about claims names them whole, also where the entry itself only says which: whoever reads the lines need not
 //! join them first. For that the live claims are kept while reading; a log that was trimmed begins with those of a snapshot.
 
-use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use berth_engine::journal::entry::{Entry, Event, PublishedSlot};
+use berth_engine::journal::entry::{Entry, Event};
 use berth_engine::verify::directory::each_record;
 use berth_engine::verify::records::Record;
-use berth_engine::{BookingNumber, Claim, Epoch, JournalFiles, PartyId, Seq, SlotId, TimestampMs};
+use berth_engine::{BookingNumber, Claim, JournalFiles, PartyId, Seq, SlotId, TimestampMs};
 use berth_programme::Calendar;
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
 
+use self::line::{Claims, EntryLines, Met};
 use crate::cli;
+use crate::meter::{Meter, Unit};
 use crate::wire::Names;
+
+mod line;
 
 /// What can be done with a journal.
 #[derive(Debug, Subcommand)]
@@ -63,13 +65,26 @@ pub(crate) struct DumpArgs {
     /// Only entries of this kind; may be given more than once.
     #[arg(long, value_name = "KIND")]
     kind: Vec<String>,
+    /// Show no progress on standard error.
+    #[arg(long)]
+    quiet: bool,
 }
 
 impl DumpArgs {
     /// Everything in a directory.
-    pub(crate) fn all_of(data_dir: &Path) -> Self {
+    pub(crate) fn all_of(data_dir: &Path, quiet: bool) -> Self {
         let data_dir = data_dir.to_owned();
-        Self { data_dir, after: 0, slot: None, party: None, booking: None, from: None, to: None, kind: Vec::new() }
+        Self {
+            data_dir,
+            after: 0,
+            slot: None,
+            party: None,
+            booking: None,
+            from: None,
+            to: None,
+            kind: Vec::new(),
+            quiet,
+        }
     }
 }
 
@@ -140,15 +155,24 @@ pub(crate) fn run(args: &DumpArgs) -> Result<ExitCode, String> {
     let names = Names { cell: files.cell(), codes, calendar: &calendar };
     let filter = Filter::new(args, &names)?;
     let (begin, known) = claims_before(&files, filter.after).map_err(|error| error.to_string())?;
-    let mut lines = EntryLines { names, known };
+    let (mut lines, mut claims) = (EntryLines::new(names, known), Met::new());
     let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
-    let mut written = Ok(());
-    let read = files.entries_after(begin, &mut |seq, epoch, entry| {
-        let claims = lines.meet(entry);
-        if written.is_ok() && filter.passes(seq, entry, &claims) {
-            written = writeln!(out, "{}", lines.line(seq, epoch, entry, &claims));
-        }
+    let of = files.log_bytes_behind(begin).map_err(|error| error.to_string())?;
+    let (mut meter, mut bytes, mut written) = (Meter::beside_output(args.quiet), 0, Ok(()));
+    let read = files.frames(begin, &mut |frame| {
+        bytes += frame.bytes.len() as u64;
+        meter.show("printing", bytes, of, Unit::Bytes);
+        frame.entries(|seq, entry| {
+            if seq <= begin {
+                return;
+            }
+            lines.meet(&entry, &mut claims);
+            if written.is_ok() && filter.passes(seq, &entry, &claims) {
+                written = out.write_all(lines.line(seq, frame.header.epoch, &entry, &claims));
+            }
+        })
     });
+    drop(meter);
     written.and_then(|()| out.flush()).map_err(|_| cli::CANNOT_WRITE.to_owned())?;
     match read {
         Ok(_) => Ok(ExitCode::SUCCESS),
@@ -159,8 +183,6 @@ pub(crate) fn run(args: &DumpArgs) -> Result<ExitCode, String> {
     }
 }
 
-type Claims = HashMap<BookingNumber, Claim>;
-
 /// Where reading can begin for entries behind `after`, and the claims that what follows may name: with the newest whole snapshot
 /// before it, with the log's own beginning, or, if that was trimmed, with the oldest snapshot's claims.
 fn claims_before(files: &JournalFiles, after: Seq) -> Result<(Seq, Claims), berth_engine::OpenError> {
@@ -170,7 +192,7 @@ fn claims_before(files: &JournalFiles, after: Seq) -> Result<(Seq, Claims), bert
     let oldest = if start > Seq(0) { snapshots.last() } else { None };
     for s0 in before.chain(oldest) {
         let begin = if *s0 <= after { *s0 } else { start };
-        let mut claims = Claims::new();
+        let mut claims = Claims::default();
         // A record that changed behind the place may have been live there.
         let read = files.snapshot(*s0).and_then(|reader| {
             each_record(&reader, &mut |record| {
@@ -186,143 +208,5 @@ fn claims_before(files: &JournalFiles, after: Seq) -> Result<(Seq, Claims), bert
             return Ok((begin, claims));
         }
     }
-    Ok((start, Claims::new()))
-}
-
-/// Journal entries as lines.
-struct EntryLines<'a> {
-    names: Names<'a>,
-    /// Claims that can still be named by an entry.
-    known: Claims,
-}
-
-impl EntryLines<'_> {
-    /// The claims that an entry is about, the one a move ends last. Of a claim that was never made, in a journal that breaks its
-    /// rules, or one from before the log's beginning, only the number is known.
-    fn meet(&mut self, entry: &Entry) -> Vec<(BookingNumber, Option<Claim>)> {
-        let group = |first: &BookingNumber, len: u8| {
-            let first = first.0;
-            (first..first.saturating_add(u64::from(len))).map(BookingNumber)
-        };
-        let mut born = |first: &BookingNumber, claims: &[Claim]| {
-            let numbered = (first.0..u64::MAX).map(BookingNumber).zip(claims.iter().copied());
-            numbered
-                .map(|(number, claim)| {
-                    self.known.insert(number, claim);
-                    (number, Some(claim))
-                })
-                .collect()
-        };
-        match &entry.event {
-            Event::Held { first, claims, .. } | Event::Booked { first, claims } => born(first, claims),
-            Event::Confirmed { hold, len } => group(hold, *len).map(|n| (n, self.known.get(&n).copied())).collect(),
-            Event::Released { hold, len } | Event::Expired { hold, len } => {
-                group(hold, *len).map(|n| (n, self.known.remove(&n))).collect()
-            }
-            Event::Cancelled { booking } | Event::Completed { booking, .. } | Event::NoShow { booking } => {
-                vec![(*booking, self.known.remove(booking))]
-            }
-            Event::GroupCancelled { hold, places, .. } => {
-                places.numbers(*hold).map(|n| (n, self.known.remove(&n))).collect()
-            }
-            Event::CheckedIn { booking } => vec![(*booking, self.known.get(booking).copied())],
-            Event::WalkedIn { claim } => born(&claim.number, &[claim.claim]),
-            Event::Moved { from, to, .. } => {
-                let mut claims: Vec<_> = born(&to.number, &[to.claim]);
-                claims.push((*from, self.known.remove(from)));
-                claims
-            }
-            Event::PartiesAdded { .. }
-            | Event::Published { .. }
-            | Event::Note { .. }
-            | Event::SlotChanged { .. }
-            | Event::HoldsGraced { .. } => Vec::new(),
-        }
-    }
-
-    fn line(&self, seq: Seq, epoch: Epoch, entry: &Entry, claims: &[(BookingNumber, Option<Claim>)]) -> Value {
-        let names = self.names;
-        let mut line = Map::new();
-        let mut put = |key: &str, value: Value| line.insert(key.to_owned(), value);
-        put("seq", seq.0.into());
-        put("at", names.time(entry.at).into());
-        put("epoch", epoch.0.into());
-        put("kind", entry.event.kind().into());
-        if let Some(idempotency) = entry.idempotency {
-            // The hash that the engine knows; the client's key is in nobody's hands but the client's.
-            put("key", format!("{:032x}", idempotency.key.0).into());
-        }
-        let all = |claims: &[(BookingNumber, Option<Claim>)]| claims.iter().map(|claim| self.claim(claim)).collect();
-        match &entry.event {
-            Event::PartiesAdded { first, count, .. } => {
-                put("first", names.party(*first).into());
-                put("count", (*count).into());
-            }
-            Event::Published { slots, note } => {
-                let slot = |s: &PublishedSlot| json!({"slot": names.slot(s.slot), "capacity": s.capacity.get()});
-                put("slots", slots.iter().map(slot).collect());
-                put("note_bytes", note.len().into());
-            }
-            Event::Note { note } => {
-                put("note_bytes", note.len().into());
-            }
-            Event::Held { first, expires_at, .. } => {
-                put("hold", self.code(*first));
-                put("expires_at", names.time(*expires_at).into());
-                put("claims", all(claims));
-            }
-            Event::Booked { first: hold, .. }
-            | Event::Confirmed { hold, .. }
-            | Event::Released { hold, .. }
-            | Event::Expired { hold, .. } => {
-                put("hold", self.code(*hold));
-                put("claims", all(claims));
-            }
-            Event::Cancelled { .. } | Event::CheckedIn { .. } | Event::NoShow { .. } | Event::WalkedIn { .. } => {
-                put("claims", all(claims));
-            }
-            Event::GroupCancelled { hold, by, .. } => {
-                put("hold", self.code(*hold));
-                put("by", by.as_str().into());
-                put("claims", all(claims));
-            }
-            Event::Completed { given, .. } => {
-                put("doses", given.doses.into());
-                put("product", given.product.0.into());
-                put("day", given.day.into());
-                put("claims", all(claims));
-            }
-            Event::Moved { from, .. } => {
-                put("from", self.code(*from));
-                put("claims", all(&claims[..1]));
-            }
-            Event::HoldsGraced { from, until } => {
-                put("from", names.time(*from).into());
-                put("until", names.time(*until).into());
-            }
-            Event::SlotChanged { slot, capacity, open } => {
-                put("slot", names.slot(*slot).into());
-                put("capacity", capacity.get().into());
-                put("open", (*open).into());
-            }
-        }
-        Value::Object(line)
-    }
-
-    fn claim(&self, (number, claim): &(BookingNumber, Option<Claim>)) -> Value {
-        match claim {
-            None => json!({"booking": self.code(*number)}),
-            Some(claim) => json!({
-                "booking": self.code(*number),
-                "party": self.names.party(claim.party),
-                "slot": self.names.slot(claim.slot),
-                "dose": claim.dose.0,
-            }),
-        }
-    }
-
-    /// Null for a number that no kernel gives out.
-    fn code(&self, number: BookingNumber) -> Value {
-        if number.0 >> 55 == 0 { self.names.booking(number).into() } else { Value::Null }
-    }
+    Ok((start, Claims::default()))
 }

@@ -15,6 +15,9 @@ pub(crate) trait Sink {
     /// Takes whole lines. An error ends the export.
     fn piece(&mut self, bytes: Vec<u8>) -> Result<(), Stopped>;
 
+    /// So many bookings are in the pieces so far and the next.
+    fn at(&mut self, _bookings: u64) {}
+
     /// Waits until what the next piece rests on may be shown: is durable, where nothing else was asked.
     fn wait(&mut self, engine: &Engine, seq: berth_engine::Seq) -> Result<(), Stopped> {
         engine.ticket(seq).wait().map_err(|_| Stopped)
@@ -27,6 +30,8 @@ pub(crate) struct Stopped;
 
 /// Bytes of one piece, about.
 const PIECE_BYTES: usize = 64 << 10;
+/// Whoever looks how far it is, is told at every so many.
+const BOOKINGS_PER_LOOK: u64 = 4096;
 
 #[derive(Serialize)]
 struct SlotLine {
@@ -78,6 +83,9 @@ pub(crate) fn everything(engine: &Engine, catalogue: &Catalogue, sink: &mut dyn 
         bookings += 1;
         export.seq = export.seq.max(view.seq);
         export.line(&booking_line(&names, &view));
+        if bookings % BOOKINGS_PER_LOOK == 0 {
+            export.sink.at(bookings);
+        }
     });
     export.seq = engine.appended();
     export.line(&EndLine { kind: "end", slots, bookings, seq: export.seq.0 });

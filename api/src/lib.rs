@@ -40,6 +40,7 @@ mod audit;
 mod body;
 mod idempotency;
 mod log;
+mod meter;
 mod metrics;
 mod panics;
 mod problem;

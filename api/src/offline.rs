@@ -1,6 +1,6 @@
 //! Reading a data directory that no server owns: `berth export` and `berth verify`.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -10,6 +10,8 @@ use serde_json::{Map, Value, json};
 
 use crate::cli;
 use crate::export::{self, Sink, Stopped};
+use crate::meter::{Meter, Unit};
+use crate::progress::doing;
 
 /// Rules that are about what a process does, or about Redis, and leave no trace in its files.
 const NOT_SHOWN: &str = "a data directory does not show it";
@@ -19,21 +21,24 @@ const NOT_SHOWN_RULES: [&str; 20] = [
 ];
 
 /// `berth export`
-pub(crate) fn export(data_dir: &Path, limits: &Limits) -> Result<ExitCode, String> {
-    let (engine, catalogue) = berth_programme::open_read_only(data_dir, limits).map_err(|error| error.to_string())?;
-    export::everything(&engine, &catalogue, &mut Stdout).map_err(|Stopped| cli::CANNOT_WRITE.to_owned())?;
+pub(crate) fn export(data_dir: &Path, limits: &Limits, quiet: bool) -> Result<ExitCode, String> {
+    let mut meter = Meter::new(quiet);
+    let opened = berth_programme::open_read_only(data_dir, limits, &mut |progress| {
+        meter.show(doing(progress.stage), progress.bytes, progress.bytes_max, Unit::Bytes);
+    });
+    drop(meter);
+    let (engine, catalogue) = opened.map_err(|error| error.to_string())?;
+    let mut stdout = Stdout { meter: Meter::beside_output(quiet), of: engine.stats().bookings };
+    export::everything(&engine, &catalogue, &mut stdout).map_err(|Stopped| cli::CANNOT_WRITE.to_owned())?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// `berth verify`
-pub(crate) fn verify(data_dir: &Path, limits: &Limits) -> Result<ExitCode, String> {
+pub(crate) fn verify(data_dir: &Path, limits: &Limits, quiet: bool) -> Result<ExitCode, String> {
     let files = JournalFiles::open(data_dir).map_err(|error| error.to_string())?;
-    let mut line = ProgressLine::default();
-    let report = directory::verify(&files, limits.idempotency_window, &mut |progress| {
-        let Progress { entries, bytes, bytes_total } = progress;
-        line.show(bytes, bytes_total, &format!("{entries} entries"));
-    });
-    line.clear();
+    let mut meter = Meter::new(quiet);
+    let report = directory::verify(&files, limits.idempotency_window, &mut |progress| judged(&mut meter, progress));
+    drop(meter);
     let told = told(&report.map_err(|error| error.to_string())?, limits);
     let held = told["verdict"] == "held";
     cli::tell(&summary(&told));
@@ -132,35 +137,23 @@ fn summary(told: &Value) -> String {
     lines.join("\n")
 }
 
-/// A line on a terminal that is written over; nothing where nobody watches.
-#[derive(Debug, Default)]
-pub(crate) struct ProgressLine {
-    shown: Option<u64>,
+/// Shows how far judging a directory is.
+pub(crate) fn judged(meter: &mut Meter, progress: Progress) {
+    let Progress { bytes, bytes_total, .. } = progress;
+    meter.show("judging", bytes, bytes_total, Unit::Bytes);
 }
 
-impl ProgressLine {
-    /// Shows how much of `total` is done, at each percent.
-    pub(crate) fn show(&mut self, done: u64, total: u64, what: &str) {
-        let percent = (done.saturating_mul(100) / total.max(1)).min(100);
-        if self.shown == Some(percent) || !std::io::stderr().is_terminal() {
-            return;
-        }
-        self.shown = Some(percent);
-        // Nobody reads standard error: then there is nobody to tell.
-        let _ = write!(std::io::stderr(), "\r{percent:3}% {what}   ");
-    }
-
-    /// Takes the line away.
-    pub(crate) fn clear(&mut self) {
-        if self.shown.take().is_some() {
-            let _ = write!(std::io::stderr(), "\r{:60}\r", "");
-        }
-    }
+struct Stdout {
+    meter: Meter,
+    /// Bookings that there are.
+    of: u64,
 }
-
-struct Stdout;
 
 impl Sink for Stdout {
+    fn at(&mut self, bookings: u64) {
+        self.meter.show("printing", bookings, self.of, Unit::Things("bookings"));
+    }
+
     fn piece(&mut self, bytes: Vec<u8>) -> Result<(), Stopped> {
         std::io::stdout().lock().write_all(&bytes).map_err(|_| Stopped)
     }

@@ -66,7 +66,8 @@ impl Drop for Teller {
     }
 }
 
-fn doing(stage: Stage) -> &'static str {
+/// What a start, or a reading of a whole directory, is doing.
+pub(crate) fn doing(stage: Stage) -> &'static str {
     match stage {
         Stage::CheckSnapshot => "checking the snapshot",
         Stage::LoadSnapshot => "loading the snapshot",

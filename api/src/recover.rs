@@ -3,17 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use berth_engine::CodeKey;
 use berth_engine::journal::redis_stream::RedisStream;
 use berth_engine::recover::{Progress, RecoverReport, Recovery, recover};
-use berth_engine::{CodeKey, Seq};
 use clap::Args;
 use serde_json::json;
 
 use crate::cli::{self, say, tell};
 use crate::config::{ConfigFile, RedisEntry};
-
-/// A line of progress at every so many entries.
-const TELL_EVERY: u64 = 1_000_000;
+use crate::meter::{Meter, Unit};
 
 /// What a recovery is told. What the configuration file says of Redis, the cell and the segments is taken from there.
 #[derive(Debug, Args)]
@@ -48,6 +46,9 @@ pub(crate) struct RecoverArgs {
     /// The server's configuration file.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Show no progress on standard error.
+    #[arg(long)]
+    quiet: bool,
 }
 
 /// `berth recover`
@@ -81,8 +82,9 @@ pub(crate) fn run(args: RecoverArgs) -> Result<ExitCode, String> {
     let (recovery, redis) =
         settings(file, entry, args.into, code_key).map_err(|faults| cli::sentence(&place, &faults))?;
     let mut stream = RedisStream::new(&redis)?;
-    let mut told = Told::default();
-    let report = recover(&mut stream, &recovery, &mut |progress| told.progress(progress));
+    let mut meter = Meter::new(args.quiet);
+    let report = recover(&mut stream, &recovery, &mut |progress| show(&mut meter, progress));
+    drop(meter);
     let report = report.map_err(|error| error.to_string())?;
     summary(&recovery, &report)?;
     Ok(ExitCode::SUCCESS)
@@ -103,33 +105,16 @@ fn read_key(path: &Path) -> Result<CodeKey, String> {
     CodeKey::from_text(&text).ok_or_else(|| format!("{}: not 32 hexadecimal digits", path.display()))
 }
 
-/// What was told so far.
-#[derive(Default)]
-struct Told {
-    entries: u64,
-    snapshot: Option<(Seq, u64)>,
-}
-
-impl Told {
-    fn progress(&mut self, progress: Progress) {
-        match progress {
-            Progress::Fenced { epoch } => {
-                tell(&format!("epoch {epoch} is taken: the old owner is refused from now on"))
-            }
-            Progress::Snapshot { s0, pieces, of } => {
-                let tenth = pieces * 10 / of.max(1);
-                if self.snapshot != Some((s0, tenth)) {
-                    self.snapshot = Some((s0, tenth));
-                    tell(&format!("snapshot {s0}: {pieces} of {of} pieces"));
-                }
-            }
-            Progress::Journal { seq, of } => {
-                if seq == of || seq.0 >= self.entries + TELL_EVERY {
-                    self.entries = seq.0;
-                    tell(&format!("journal: up to entry {seq} of {of}"));
-                }
-            }
+fn show(meter: &mut Meter, progress: Progress) {
+    match progress {
+        Progress::Fenced { epoch } => {
+            meter.clear();
+            tell(&format!("epoch {epoch} is taken: the old owner is refused from now on"));
         }
+        Progress::Snapshot { pieces, of, .. } => {
+            meter.show("bringing the snapshot", pieces, of, Unit::Things("pieces"));
+        }
+        Progress::Journal { seq, of } => meter.show("bringing the journal", seq.0, of.0, Unit::Things("entries")),
     }
 }
 

@@ -103,6 +103,7 @@ impl Snapshots {
     pub(crate) fn stop(self) {
         self.shared.stop.store(true, Relaxed);
         self.thread.thread().unpark();
+        self.shared.engine.hurry_removals();
         // A panic was told of when it happened.
         let _ = self.thread.join();
         let Shared { engine, policy, .. } = &*self.shared;
@@ -146,6 +147,7 @@ fn take(engine: &Engine, failed: &mut Option<TimestampMs>) {
                 bytes = report.bytes,
                 milliseconds = report.nanos / 1_000_000,
                 segments_trimmed = report.segments_trimmed,
+                trim_milliseconds = report.trim_nanos / 1_000_000,
                 "took a snapshot"
             );
             if report.set_aside > 0 {

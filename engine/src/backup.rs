@@ -22,7 +22,7 @@ use crate::journal::segment::{self, SEGMENT_HEADER_BYTES, SegmentHeader, fill_wi
 use crate::journal::snapshot;
 use crate::journal::storage::{Disk, Storage};
 use crate::verify::Finding;
-use crate::verify::directory::{Progress, Report, each_record, verify};
+use crate::verify::directory::{self as judging, Report, each_record, verify};
 
 /// How often a copy begins again because something was trimmed under it.
 const ATTEMPTS: u32 = 10;
@@ -77,6 +77,34 @@ pub struct Copied {
     pub report: Report,
 }
 
+/// How far a copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Files are being copied.
+    Copying {
+        /// So many bytes are.
+        bytes: u64,
+        /// Of so many that there were when it began.
+        of: u64,
+    },
+    /// The copy is being judged.
+    Judging(judging::Progress),
+}
+
+/// Counts the bytes that are copied.
+struct Count<'a> {
+    bytes: u64,
+    of: u64,
+    on_progress: &'a mut dyn FnMut(Progress),
+}
+
+impl Count<'_> {
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        (self.on_progress)(Progress::Copying { bytes: self.bytes.min(self.of), of: self.of });
+    }
+}
+
 fn io_at(storage: &dyn Storage, name: &str) -> impl Fn(io::Error) -> CopyError + use<> {
     let path = storage.path(name);
     move |error| CopyError::Io { path: path.clone(), error }
@@ -97,9 +125,9 @@ pub fn copy(
     let files = JournalFiles::open_beside(source)?;
     let to: Arc<dyn Storage> = Arc::new(Disk::new(into, false));
     empty(&*to)?;
-    let mut copied = Copy::of(&files, &to)?;
+    let mut copied = Copy::of(&files, &to, on_progress)?;
     if with_code_key {
-        if !copy_file(&**files.storage(), CODE_KEY, &*to)? {
+        if !copy_file(&**files.storage(), CODE_KEY, &*to, &mut |_| {})? {
             return Err(io_at(&**files.storage(), CODE_KEY)(io::ErrorKind::NotFound.into()));
         }
         directory::check_code_key(&*to)?;
@@ -128,9 +156,14 @@ struct Copy {
 
 impl Copy {
     /// Begins again for as long as something is trimmed before it is copied.
-    fn of(files: &JournalFiles, to: &Arc<dyn Storage>) -> Result<Copy, CopyError> {
+    fn of(
+        files: &JournalFiles,
+        to: &Arc<dyn Storage>,
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<Copy, CopyError> {
         for _ in 0..ATTEMPTS {
-            if let Some(copied) = Copy::attempt(files, &**to)? {
+            let mut count = Count { bytes: 0, of: files.log_bytes().unwrap_or_default(), on_progress };
+            if let Some(copied) = Copy::attempt(files, &**to, &mut count)? {
                 return Ok(copied);
             }
             for dir in [segment::DIR, snapshot::DIR] {
@@ -144,16 +177,23 @@ impl Copy {
     }
 
     /// The files of one consistent state; `None` if something was trimmed before it was copied.
-    fn attempt(files: &JournalFiles, to: &dyn Storage) -> Result<Option<Copy>, CopyError> {
+    fn attempt(files: &JournalFiles, to: &dyn Storage, count: &mut Count<'_>) -> Result<Option<Copy>, CopyError> {
         let from = &**files.storage();
         let mut names = Vec::new();
         let (mut newest, mut damaged) = (None, Vec::new());
         for s0 in files.snapshots()? {
-            match files.snapshot(s0).and_then(|reader| each_record(&reader, &mut |_| Ok(()))) {
-                Ok(()) => {
+            let looked = files.snapshot(s0).and_then(|reader| {
+                each_record(&reader, &mut |_| Ok(()))?;
+                Ok(reader.bytes())
+            });
+            match looked {
+                Ok(bytes) => {
                     newest = Some(s0);
+                    count.of += bytes;
                     break;
                 }
+                // Trimmed while it was read.
+                Err(_) if is_gone(from, &snapshot::name(s0)) => return Ok(None),
                 Err(error) => damaged.push((files.snapshot_path(s0), error.to_string())),
             }
         }
@@ -162,7 +202,7 @@ impl Copy {
         }
         if let Some(s0) = newest {
             let name = snapshot::name(s0);
-            if !copy_file(from, &name, to)? {
+            if !copy_file(from, &name, to, &mut |bytes| count.add(bytes))? {
                 return Ok(None);
             }
             names.push(name);
@@ -181,8 +221,11 @@ impl Copy {
         };
         let needed = used.get(begin..).unwrap_or_default();
         for (at, (name, _)) in needed.iter().enumerate() {
-            let copied =
-                if at + 1 == needed.len() { copy_growing(from, name, to)? } else { copy_file(from, name, to)? };
+            let copied = if at + 1 == needed.len() {
+                copy_growing(from, name, to)?
+            } else {
+                copy_file(from, name, to, &mut |bytes| count.add(bytes))?
+            };
             if !copied {
                 return Ok(None);
             }
@@ -190,7 +233,7 @@ impl Copy {
         }
         // After the log: no older epoch than its newest frame's.
         for name in [directory::EPOCH, directory::META] {
-            if copy_file(from, name, to)? {
+            if copy_file(from, name, to, &mut |_| {})? {
                 names.push(name.to_owned());
             }
         }
@@ -227,7 +270,7 @@ fn judged(
     idempotency_window: Duration,
     on_progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, CopyError> {
-    let report = verify(files, idempotency_window, on_progress)?;
+    let report = verify(files, idempotency_window, &mut |progress| on_progress(Progress::Judging(progress)))?;
     match report.findings.first() {
         None => Ok(report),
         Some(finding) => Err(CopyError::Broken(finding.clone())),
@@ -241,7 +284,7 @@ fn used_segments(from: &dyn Storage) -> Result<Option<Vec<(String, SegmentHeader
     for (_, name) in reader::segments(from).map_err(OpenError::from)? {
         match reader::header(from, &name).map_err(io_at(from, &name))? {
             Some(header) => used.push((name, header)),
-            None if from.open(&name).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) => return Ok(None),
+            None if is_gone(from, &name) => return Ok(None),
             // Made ahead, or torn in its first bytes.
             None => break,
         }
@@ -249,8 +292,18 @@ fn used_segments(from: &dyn Storage) -> Result<Option<Vec<(String, SegmentHeader
     Ok(Some(used))
 }
 
-/// False if it is no longer there.
-fn copy_file(from: &dyn Storage, name: &str, to: &dyn Storage) -> Result<bool, CopyError> {
+/// Whether a file was trimmed. Its name goes before it is cut shorter: what was read while it had its name is what it held.
+fn is_gone(from: &dyn Storage, name: &str) -> bool {
+    from.open(name).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// False if it is no longer there, or went while it was read.
+fn copy_file(
+    from: &dyn Storage,
+    name: &str,
+    to: &dyn Storage,
+    on_copied: &mut dyn FnMut(usize),
+) -> Result<bool, CopyError> {
     let source = match from.open(name) {
         Ok(source) => source,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -267,9 +320,10 @@ fn copy_file(from: &dyn Storage, name: &str, to: &dyn Storage) -> Result<bool, C
         }
         target.write_all_at(at, &bytes[..len]).map_err(io_at(to, name))?;
         at += len as u64;
+        on_copied(len);
     }
     target.sync().map_err(io_at(to, name))?;
-    Ok(true)
+    Ok(!is_gone(from, name))
 }
 
 /// Copies the whole frames of the segment that is being written.
@@ -282,8 +336,12 @@ fn copy_growing(from: &dyn Storage, name: &str, to: &dyn Storage) -> Result<bool
         let bytes = match from.read(name) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(_) if is_gone(from, name) => return Ok(false),
             Err(error) => return Err(io_at(from, name)(error)),
         };
+        if is_gone(from, name) {
+            return Ok(false);
+        }
         let mut end = SEGMENT_HEADER_BYTES.min(bytes.len());
         while let Ok(frame) = Frame::read(&bytes[end..]) {
             end += frame.bytes.len();
@@ -348,8 +406,12 @@ fn put(
     for dir in [segment::DIR, snapshot::DIR] {
         to.create_dir(dir).map_err(at(dir))?;
     }
+    let mut count = Count { bytes: 0, of: 0, on_progress: &mut *on_progress };
+    for name in files {
+        count.of += from.open(name).and_then(|file| file.len()).unwrap_or_default();
+    }
     for name in files.iter().filter(|name| ![directory::EPOCH, CODE_KEY].contains(&name.as_str())) {
-        if !copy_file(from, name, &**to)? {
+        if !copy_file(from, name, &**to, &mut |bytes| count.add(bytes))? {
             return Err(io_at(from, name)(io::ErrorKind::NotFound.into()));
         }
     }

@@ -31,15 +31,21 @@ const _: () = assert!(NUMBER_SYMBOLS * 5 == DOMAIN_BITS && 2 * HALF_BITS > DOMAI
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BookingCode([u8; CODE_SYMBOLS]);
 
+impl BookingCode {
+    /// What it is shown as.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; CODE_SYMBOLS + 2] {
+        let mut shown = [b'-'; CODE_SYMBOLS + 2];
+        shown[..4].copy_from_slice(&self.0[..4]);
+        shown[5..10].copy_from_slice(&self.0[4..9]);
+        shown[11..].copy_from_slice(&self.0[9..]);
+        shown
+    }
+}
+
 impl fmt::Display for BookingCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, symbol) in self.0.iter().enumerate() {
-            if index == 4 || index == 9 {
-                f.write_str("-")?;
-            }
-            fmt::Write::write_char(f, char::from(*symbol))?;
-        }
-        Ok(())
+        f.write_str(str::from_utf8(&self.to_bytes()).map_err(|_| fmt::Error)?)
     }
 }
 

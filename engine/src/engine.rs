@@ -21,6 +21,7 @@ use crate::journal::buffer::{Buffer, KindCounts, Taken, recycle};
 use crate::journal::directory::{Directory, OpenError};
 use crate::journal::entry::Entry;
 use crate::journal::frame::FRAME_HEADER_BYTES;
+use crate::journal::removal::Removal;
 use crate::journal::reserve::Reserve;
 use crate::journal::shipper::{ShipperStats, ShipperThread, Shipping};
 use crate::journal::watermark::{Ack, Ticket, Watermark};
@@ -130,6 +131,8 @@ pub struct Engine {
     pub(crate) directory: Option<Directory>,
     /// One snapshot at a time.
     pub(crate) snapshots: Snapshots,
+    /// How old snapshots and segments go.
+    pub(crate) removal: Removal,
     /// Bytes of all segments there are.
     pub(crate) log_bytes: Arc<AtomicU64>,
     /// The segments made ahead, where the journal is on a disk.
@@ -204,6 +207,7 @@ impl Engine {
             readers: Readers::default(),
             directory: None,
             snapshots: Snapshots::default(),
+            removal: Removal::default(),
             log_bytes: Arc::default(),
             reserve: None,
             between_steps: None,

@@ -15,6 +15,7 @@ use crate::journal::directory::{self, Directory, OpenError};
 use crate::journal::fence::{self, Met};
 use crate::journal::reader::{self, ReadError, Tail, Unused};
 use crate::journal::redis_stream::RedisStream;
+use crate::journal::removal;
 use crate::journal::reserve::Reserve;
 use crate::journal::segment::{self, SegmentFile};
 use crate::journal::shipper::{Shipper, ShipperThread};
@@ -170,6 +171,10 @@ impl Engine {
             directory::cut(&*storage, torn)?;
         }
         directory::settle(&*storage, &tail)?;
+        for dir in [segment::DIR, snapshot_file::DIR] {
+            // Before the reserve: on a full disk this is the room for it.
+            removal::sweep(&*storage, dir).map_err(|error| OpenError::Io { path: storage.path(dir), error })?;
+        }
         for name in &damaged {
             let io = |error| OpenError::Io { path: storage.path(name), error };
             snapshot_file::set_aside(&*storage, name).map_err(io)?;
@@ -240,10 +245,23 @@ impl Engine {
         policy: Arc<dyn Policy>,
         on_note: &mut dyn FnMut(Note<'_>),
     ) -> Result<Engine, OpenError> {
+        Self::open_read_only_watched(dir, limits, policy, on_note, &mut |_| {})
+    }
+
+    /// As [`Engine::open_read_only`]; `on_progress` is told how far it is, many times a second.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn open_read_only_watched(
+        dir: &Path,
+        limits: &Limits,
+        policy: Arc<dyn Policy>,
+        on_note: &mut dyn FnMut(Note<'_>),
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<Engine, OpenError> {
         let (directory, cell) = directory::open_existing(dir)?;
         let inventory = Inventory::new(limits);
-        let Replayed { tail, newest, .. } =
-            replay(&directory, cell, &inventory, Watch { on_note, on_progress: &mut |_| {} })?;
+        let Replayed { tail, newest, .. } = replay(&directory, cell, &inventory, Watch { on_note, on_progress })?;
         let mut engine = Self::without_writer(inventory, policy, cell, directory.code_key, tail.last, 0);
         engine.clock = Clock::start(newest);
         engine.epoch = tail.epoch;

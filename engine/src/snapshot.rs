@@ -21,6 +21,7 @@ use crate::error::Failure;
 use crate::ids::{BookingNumber, PartyId, Seq, SlotId};
 use crate::journal::entry::Event;
 use crate::journal::reader;
+use crate::journal::removal;
 use crate::journal::segment;
 use crate::journal::snapshot::{self as file, ChunkKind, SnapshotHeader, SnapshotReader, SnapshotWriter};
 use crate::journal::storage::Storage;
@@ -50,10 +51,12 @@ pub struct SnapshotReport {
     pub s1: Seq,
     /// Bytes of the file.
     pub bytes: u64,
-    /// How long it took, the wait for S1 included, in nanoseconds.
+    /// How long it took until it had its name, the wait for S1 included, in nanoseconds.
     pub nanos: u64,
     /// Segments of the log that were removed behind it.
     pub segments_trimmed: u64,
+    /// How long removing those and older snapshots took, in nanoseconds.
+    pub trim_nanos: u64,
     /// Older snapshots that could not be read, and were set aside under another name.
     pub set_aside: u64,
 }
@@ -199,21 +202,40 @@ impl Engine {
         if let Some(shipping) = &self.shipping {
             shipping.snapshot_published(s0);
         }
+        let (nanos, watch) = (watch.nanos(), Stopwatch::start());
         let segments_trimmed = self.trim(&**storage)?;
-        Ok(SnapshotReport { s0, s1, bytes, nanos: watch.nanos(), segments_trimmed, set_aside })
+        Ok(SnapshotReport { s0, s1, bytes, nanos, segments_trimmed, trim_nanos: watch.nanos(), set_aside })
     }
 
-    /// Removes all snapshots but the newest two, and the segments that neither they nor Redis nor anybody else who reads
-    /// the log needs.
+    /// Gives back at most so many bytes in one step when snapshots and segments are removed. Default 4 MiB; `u64::MAX` removes each
+    /// in one go, which holds up the log: for benches that compare the two.
+    pub fn set_removal_step(&self, bytes: u64) {
+        self.removal.set_step(bytes);
+    }
+
+    /// From now on snapshots and segments are removed in one go: somebody waits for the end of this process.
+    pub fn hurry_removals(&self) {
+        self.removal.hurry();
+    }
+
+    /// Removes all snapshots but the newest two and one that is on its way to Redis, and the segments that neither the two nor Redis
+    /// nor anybody else who reads the log needs.
     // rule: SNP-2 the log is trimmed behind the older of two snapshots, Redis's head and every reader's cursor
     pub(crate) fn trim(&self, storage: &dyn Storage) -> Result<u64, TakeError> {
+        // What an earlier one could not remove.
+        [file::DIR, segment::DIR].iter().try_for_each(|dir| removal::sweep(storage, dir))?;
         let snapshots = file::list(storage)?;
-        for old in snapshots.iter().skip(2) {
-            storage.remove(&file::name(*old))?;
-        }
-        if snapshots.len() > 2 {
+        let on_its_way = self.shipping.as_ref().and_then(|shipping| shipping.snapshot_on_its_way());
+        let old = snapshots.iter().skip(2).filter(|s0| Some(**s0) != on_its_way);
+        let gone = old.map(|s0| removal::set_aside(storage, &file::name(*s0))).collect::<Result<Vec<_>, _>>()?;
+        if !gone.is_empty() {
             storage.sync_dir(file::DIR)?;
         }
+        gone.iter().try_for_each(|gone| self.removal.remove(storage, gone))?;
+        self.trim_log(storage, &snapshots)
+    }
+
+    fn trim_log(&self, storage: &dyn Storage, snapshots: &[Seq]) -> Result<u64, TakeError> {
         let planted = cfg!(berth_fault = "trim_without_snapshot");
         let Some(behind) = snapshots.get(1).copied().or_else(|| planted.then(|| self.marks.durable())) else {
             return Ok(0);
@@ -225,21 +247,26 @@ impl Engine {
             let Some(header) = reader::header(storage, &name)? else { break };
             starts.push((name, header));
         }
-        let mut trimmed = 0;
+        let mut gone = Vec::new();
         // A segment goes when the one after it begins at or before the first entry that is needed. Oldest first: whatever a
         // crash leaves of this is a log without a hole.
         for pair in starts.windows(2) {
             if pair[1].1.first > behind.next() {
                 break;
             }
-            storage.remove(&pair[0].0)?;
-            self.log_bytes.fetch_sub(pair[0].1.segment_bytes, Relaxed);
-            trimmed += 1;
+            gone.push((removal::set_aside(storage, &pair[0].0)?, pair[0].1.segment_bytes));
         }
-        if trimmed > 0 {
+        if !gone.is_empty() {
             storage.sync_dir(segment::DIR)?;
         }
-        Ok(trimmed)
+        let mut removed = Ok(());
+        for (gone, bytes) in &gone {
+            removed = removed.and(self.removal.remove(storage, gone));
+            // Also of one that the disk does not let go: nothing waits for it, and the next trim tries again.
+            self.log_bytes.fetch_sub(*bytes, Relaxed);
+        }
+        removed?;
+        Ok(gone.len() as u64)
     }
 
     /// The catalogue's entries up to S0: those of the snapshot before, and those the log has since.

@@ -12,6 +12,7 @@ mod numbered;
 pub mod records;
 
 pub use ledger::Ledger;
+pub use numbered::Numbered;
 
 use crate::ids::Seq;
 

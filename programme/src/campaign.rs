@@ -88,11 +88,15 @@ impl Campaign {
 }
 
 /// Replays a data directory that no other process owns, to read from: its engine, which refuses every
-/// command, and its catalogue. Needs no programme file.
+/// command, and its catalogue. Needs no programme file. `on_progress` is told how far it is, many times a second.
 ///
 /// # Errors
 /// What is wrong, in one sentence.
-pub fn open_read_only(dir: &Path, limits: &Limits) -> Result<(Engine, Catalogue), CampaignError> {
+pub fn open_read_only(
+    dir: &Path,
+    limits: &Limits,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<(Engine, Catalogue), CampaignError> {
     let catalogue = Catalogue::default();
     let mut bad_note = None;
     let mut on_note = |note: Note<'_>| {
@@ -100,7 +104,7 @@ pub fn open_read_only(dir: &Path, limits: &Limits) -> Result<(Engine, Catalogue)
             bad_note = replay(&catalogue, None, &note).err();
         }
     };
-    let engine = Engine::open_read_only(dir, limits, Arc::new(AllowAll), &mut on_note)?;
+    let engine = Engine::open_read_only_watched(dir, limits, Arc::new(AllowAll), &mut on_note, on_progress)?;
     match bad_note {
         Some(error) => Err(error),
         None => Ok((engine, catalogue)),

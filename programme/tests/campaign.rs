@@ -110,7 +110,7 @@ fn the_journal_makes_the_same_catalogue_again() {
     campaign.engine.close().expect("the journal is whole");
     drop(campaign);
 
-    let (engine, catalogue) = open_read_only(dir.path(), &Limits::default()).expect("it is at rest");
+    let (engine, catalogue) = open_read_only(dir.path(), &Limits::default(), &mut |_| {}).expect("it is at rest");
     assert_eq!((catalogue.centre_count(), catalogue.session_count()), (2, 3));
     let mut slots = 0;
     engine.for_each_slot(&mut |slot, facts, _| {

@@ -31,6 +31,7 @@ impl Living {
         let (engine, parts, _) =
             Engine::assemble(Arc::new(disk.clone()), None, &config, Arc::new(AllowAll), &Clock::start, &mut |_| {})
                 .unwrap();
+        engine.set_removal_step(4096);
         Self { engine, parts }
     }
 
@@ -56,17 +57,71 @@ type When = dyn Fn(u32, &str) -> bool + Send + Sync;
 /// A disk on which something happens just before some of the calls that read it.
 struct Meanwhile {
     disk: MemoryDisk,
+    moments: Arc<Moments>,
+}
+
+struct Moments {
     calls: AtomicU32,
     when: Box<When>,
     happens: Mutex<Box<dyn FnMut() + Send>>,
 }
 
-impl Meanwhile {
+impl Moments {
     fn call(&self, name: &str) {
         let call = self.calls.fetch_add(1, Relaxed) + 1;
         if (self.when)(call, name) {
             (self.happens.lock())();
         }
+    }
+}
+
+impl Meanwhile {
+    fn new(
+        disk: MemoryDisk,
+        when: impl Fn(u32, &str) -> bool + Send + Sync + 'static,
+        happens: impl FnMut() + Send + 'static,
+    ) -> Self {
+        let happens = Mutex::new(Box::new(happens) as Box<dyn FnMut() + Send>);
+        Self { disk, moments: Arc::new(Moments { calls: AtomicU32::new(0), when: Box::new(when), happens }) }
+    }
+
+    fn calls(&self) -> u32 {
+        self.moments.calls.load(Relaxed)
+    }
+}
+
+/// An open file of it: each read is a call too.
+struct MeanwhileFile {
+    file: Arc<dyn StorageFile>,
+    moments: Arc<Moments>,
+}
+
+impl fmt::Debug for MeanwhileFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MeanwhileFile")
+    }
+}
+
+impl StorageFile for MeanwhileFile {
+    fn write_all_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        panic!("the source is written to")
+    }
+
+    fn read_at(&self, at: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        self.moments.call("read");
+        self.file.read_at(at, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        panic!("the source is written to")
+    }
+
+    fn shrink(&self, _: u64) -> io::Result<()> {
+        panic!("the source is written to")
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
     }
 }
 
@@ -82,13 +137,13 @@ impl Storage for Meanwhile {
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        self.call(dir);
+        self.moments.call(dir);
         self.disk.list(dir)
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
-        self.call(name);
-        self.disk.open(name)
+        self.moments.call(name);
+        Ok(Arc::new(MeanwhileFile { file: self.disk.open(name)?, moments: Arc::clone(&self.moments) }))
     }
 
     fn create_dir(&self, _: &str) -> io::Result<()> {
@@ -127,17 +182,12 @@ fn copy_while(
     (0..3).for_each(|_| living.grow());
     let before = living.engine.durable();
     let happens = move || (0..grows).for_each(|_| living.grow());
-    let source = Arc::new(Meanwhile {
-        disk,
-        calls: AtomicU32::new(0),
-        when: Box::new(when),
-        happens: Mutex::new(Box::new(happens)),
-    });
+    let source = Arc::new(Meanwhile::new(disk, when, happens));
     let files = JournalFiles::of(Arc::clone(&source) as _, CellId(1));
     let to: Arc<dyn Storage> = Arc::new(MemoryDisk::new(0));
     let window = Duration::from_secs(60);
-    let copied = Copy::of(&files, &to).and_then(|copy| copy.judge(&files, &to, window, &mut |_| {}));
-    (copied, before, source.calls.load(Relaxed))
+    let copied = Copy::of(&files, &to, &mut |_| {}).and_then(|copy| copy.judge(&files, &to, window, &mut |_| {}));
+    (copied, before, source.calls())
 }
 
 #[test]
@@ -185,16 +235,21 @@ fn a_growing_segment_is_copied_to_a_frame_that_was_whole_however_it_is_read() {
     };
     let copied = |views: Vec<Vec<u8>>, looks: u32| {
         let (mut views, write) = (views.into_iter(), write.clone());
-        let source = Meanwhile {
-            disk: disk.clone(),
-            calls: AtomicU32::new(0),
-            when: Box::new(|_, _| true),
-            happens: Mutex::new(Box::new(move || views.next().iter().for_each(|view| write(view)))),
+        // At each look, and not at what else is asked of the file.
+        let look = Arc::new(AtomicU32::new(0));
+        let when = |_: u32, name: &str| name == "read";
+        let happens = {
+            let look = Arc::clone(&look);
+            move || {
+                look.fetch_add(1, Relaxed);
+                views.next().iter().for_each(|view| write(view));
+            }
         };
+        let source = Meanwhile::new(disk.clone(), when, happens);
         let to = MemoryDisk::new(0);
         to.create_dir(segment::DIR).unwrap();
         assert!(copy_growing(&source, &name, &to).unwrap());
-        assert_eq!(source.calls.load(Relaxed), looks);
+        assert_eq!(look.load(Relaxed), looks);
         let mut frames = 0;
         let tail = reader::read_directory(&to, CellId(1), Seq(0), &mut |_| {
             frames += 1;

@@ -13,7 +13,7 @@ use siphasher::sip::SipHasher24;
 use super::entry::Entry;
 use super::frame::{Frame, FrameError};
 use super::lock::Lock;
-use super::reader::{FramePlace, Tail, Torn, log_start, read_directory, used_segments};
+use super::reader::{self, FramePlace, Tail, Torn, log_start, read_directory, used_segments};
 use super::segment::{self, SEGMENT_HEADER_BYTES, fill_with_zeros};
 use super::snapshot::{self, SnapshotError, SnapshotReader};
 use super::storage::{Disk, Storage};
@@ -241,6 +241,14 @@ impl JournalFiles {
     pub fn log_bytes(&self) -> Result<u64, OpenError> {
         let used = used_segments(&*self.storage)?;
         Ok(used.iter().map(|(_, header)| header.segment_bytes).sum())
+    }
+
+    /// Bytes of the segments from the one in which the entry after `from` lies, those made ahead included.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    pub fn log_bytes_behind(&self, from: Seq) -> Result<u64, OpenError> {
+        Ok(reader::bytes_behind(&*self.storage, from)?)
     }
 
     /// The snapshots there are, by their S0, newest first.

@@ -3,7 +3,7 @@
 //! The journal knows entries, never the inventory. In reading order:
 //! [`entry`] (what one line says, as bytes), `input` (its fields, read), `brief` (the commonest of them read in little), [`frame`] (how a batch of lines is framed and checked),
 //! `buffer` (where `submit` appends), [`watermark`] (who waits for what), `segment` and `reserve` (files, and
-//! those made ahead),
+//! those made ahead), `removal` (those no longer needed),
 //! [`storage`] (what is asked of a disk), `writer` (group commit), [`reader`] (files back to entries), [`snapshot`] (files that say where all
 //! entries so far lead), `tail` (frames behind
 //! the watermark while it grows), [`stream`] (what is asked of Redis), [`redis_stream`] (the real one), `shipper` (write-behind),
@@ -19,6 +19,7 @@ mod input;
 pub(crate) mod lock;
 pub mod reader;
 pub mod redis_stream;
+pub(crate) mod removal;
 pub(crate) mod reserve;
 pub(crate) mod segment;
 pub(crate) mod shipper;

@@ -12,7 +12,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use redis::{
@@ -49,6 +49,12 @@ pub struct RedisStream {
     snapshot: String,
     scripts: Scripts,
     connection: Option<Connection>,
+    /// The connection's server has the script of appends.
+    has_append: bool,
+    /// Appends that were sent on the connection and not answered.
+    unanswered: usize,
+    /// A call as it goes over the wire.
+    call: Vec<u8>,
     settles: bool,
 }
 
@@ -81,12 +87,27 @@ impl RedisStream {
             snapshot: format!("{prefix}:snapshot:"),
             scripts: Scripts::new(),
             connection: None,
+            has_append: false,
+            unanswered: 0,
+            call: Vec::new(),
             settles: false,
         })
     }
 
     /// Asks with a connection, made if there is none; gone again when it failed.
     fn ask<T>(&mut self, ask: impl FnOnce(&Self, &mut Connection) -> Result<T, RedisError>) -> Result<T, StreamError> {
+        if self.unanswered > 0 {
+            // The next answer on it is to another question.
+            self.connection = None;
+        }
+        self.ask_behind(ask)
+    }
+
+    /// As [`RedisStream::ask`], behind what was sent and not answered.
+    fn ask_behind<T>(
+        &mut self,
+        ask: impl FnOnce(&Self, &mut Connection) -> Result<T, RedisError>,
+    ) -> Result<T, StreamError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect()?,
@@ -99,6 +120,7 @@ impl RedisStream {
     }
 
     fn connect(&mut self) -> Result<Connection, StreamError> {
+        (self.has_append, self.unanswered) = (false, 0);
         let timeouts = self.timeouts;
         let connection = self.client.get_connection_with_timeout(timeouts.connect);
         let connection =
@@ -243,6 +265,36 @@ fn wait_at_most(connection: &Connection, time: Duration) -> Result<(), RedisErro
     connection.set_write_timeout(Some(time))
 }
 
+/// An append as it goes over the wire, in place of what `call` held: frames are copied once, into it.
+fn encode_append(call: &mut Vec<u8>, stream: &RedisStream, epoch: Epoch, frames: &[Shipment]) {
+    let argument = |call: &mut Vec<u8>, bytes: &[u8]| {
+        // Memory takes everything.
+        let _ = write!(call, "${}\r\n", bytes.len());
+        call.extend_from_slice(bytes);
+        call.extend_from_slice(b"\r\n");
+    };
+    let (first, last) = (frames.first().map(|frame| frame.header), frames.last().map_or(Link(0), |frame| frame.link));
+    let first = first.map_or((Seq(0), Link(0)), |header| (header.first, header.previous));
+    call.clear();
+    // EVALSHA, the script, how many keys and these two; what every script is told; the place and its links; two for each frame.
+    let _ = write!(call, "*{}\r\n", 5 + 3 + 3 + 2 * frames.len());
+    argument(call, b"EVALSHA");
+    argument(call, stream.scripts.append.get_hash().as_bytes());
+    argument(call, b"2");
+    argument(call, stream.head.as_bytes());
+    argument(call, stream.stream.as_bytes());
+    argument(call, epoch.to_string().as_bytes());
+    argument(call, stream.owner.as_bytes());
+    argument(call, stream.snapshot.as_bytes());
+    argument(call, first.0.to_string().as_bytes());
+    argument(call, hex(first.1).as_bytes());
+    argument(call, hex(last).as_bytes());
+    for frame in frames {
+        argument(call, frame.header.last().0.to_string().as_bytes());
+        argument(call, &frame.bytes);
+    }
+}
+
 fn hex(link: Link) -> String {
     format!("{:016x}", link.0)
 }
@@ -273,18 +325,41 @@ impl Stream for RedisStream {
     }
 
     // rule: FNC-2 a lost or repeated append leaves neither a hole nor a duplicate in the stream
-    fn append(&mut self, epoch: Epoch, frames: &[Shipment]) -> Result<(), StreamError> {
-        let (Some(first), Some(last)) = (frames.first(), frames.last()) else { return Ok(()) };
-        self.change(
-            |scripts| &scripts.append,
-            epoch,
-            |call| {
-                call.arg(first.header.first.0).arg(hex(first.header.previous)).arg(hex(last.link));
-                for frame in frames {
-                    call.arg(frame.header.last().0).arg(frame.bytes.as_slice());
-                }
-            },
-        )
+    fn send(&mut self, epoch: Epoch, frames: &[Shipment]) -> Result<(), StreamError> {
+        if self.connection.is_none() || !self.has_append {
+            self.ask(|this, connection| this.scripts.append.load(connection).map(drop))?;
+            self.has_append = true;
+        }
+        let mut call = std::mem::take(&mut self.call);
+        encode_append(&mut call, self, epoch, frames);
+        let sent = self.ask_behind(|_, connection| connection.send_packed_command(&call));
+        self.call = call;
+        match sent {
+            Ok(()) => self.unanswered += 1,
+            // Nobody knows how much of it the server has.
+            Err(_) => self.connection = None,
+        }
+        sent
+    }
+
+    fn appended(&mut self) -> Result<(), StreamError> {
+        if self.unanswered == 0 || self.connection.is_none() {
+            return Err(StreamError::Lost("an append that was never sent".to_owned()));
+        }
+        let said = self.ask_behind(|_, connection| {
+            redis::from_redis_value::<Vec<String>>(connection.recv_response()?.extract_error()?)
+                .map_err(RedisError::from)
+        });
+        self.unanswered -= 1;
+        let done = said.and_then(|said| verdict(&said));
+        if done.is_err() {
+            // It may be that the server has forgotten it.
+            self.has_append = false;
+            if self.unanswered > 0 {
+                self.connection = None;
+            }
+        }
+        done
     }
 
     fn settles(&self) -> bool {

@@ -7,6 +7,7 @@
 //! The shipper is turned step by step: by [`ShipperThread`] here, or by a simulator that decides when it runs. A crash
 //! loses nothing of it: where it stands is in Redis.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -15,9 +16,9 @@ use self::upload::Upload;
 use super::fence::OTHER_HISTORY;
 use super::frame::Link;
 use super::reader;
-use super::snapshot::{self, SnapshotError};
+use super::snapshot;
 use super::storage::Storage;
-use super::stream::{Head, SNAPSHOTS_KEPT, Shipment, Stream, StreamError, Whole};
+use super::stream::{Head, Stream, StreamError, Whole};
 use super::tail::{Cursor, TailError};
 use super::watermark::Watermark;
 use crate::clock::Stopwatch;
@@ -27,6 +28,7 @@ pub use self::shared::ShipperStats;
 pub(crate) use self::shared::Shipping;
 pub(crate) use self::thread::ShipperThread;
 
+mod bring;
 mod shared;
 mod thread;
 mod upload;
@@ -41,6 +43,8 @@ const BATCH_FRAMES: usize = 64;
 const BATCH_BYTES: usize = 1 << 20;
 /// One look in so many also asks how the server stands.
 const ASK_SERVER_EVERY: u32 = 25;
+/// Appends that are sent and not answered: while the server does one, the next is read and sent.
+const SENT_MAX: usize = 2;
 /// Bytes appended before the server is asked to have them on its disk, while there is more to ship.
 const SETTLE_BYTES: u64 = 64 << 20;
 /// And the time after which it is asked, whatever comes: as long as asking took, so that half of the time is for shipping.
@@ -89,10 +93,13 @@ impl From<TailError> for Ended {
     }
 }
 
-impl From<SnapshotError> for Ended {
-    fn from(error: SnapshotError) -> Self {
-        Ended::Lost(format!("the snapshot that is brought to Redis: {error}"))
-    }
+/// An append that was sent and is not answered.
+#[derive(Debug)]
+struct Sent {
+    last: Seq,
+    link: Link,
+    frames: u64,
+    bytes: u64,
 }
 
 /// Where the head of the stream was found, and how far it was brought since.
@@ -102,7 +109,9 @@ struct Place {
     link: Option<Link>,
     /// The stream has what is behind this entry.
     base: Seq,
-    /// Behind `last`; absent while the log has nothing.
+    /// Behind `last`, oldest first. Forgotten with the place, whenever something fails: the head then tells what was done of it.
+    sent: VecDeque<Sent>,
+    /// Behind all that was sent; absent while the log has nothing.
     cursor: Option<Cursor>,
     /// Bytes appended and not yet counted as there: the server is still to say that it has them on its disk.
     uncounted_bytes: u64,
@@ -110,6 +119,13 @@ struct Place {
     uncounted: Option<Stopwatch>,
     /// It was asked in vain.
     late: bool,
+}
+
+impl Place {
+    /// The newest entry that was sent.
+    fn sent_to(&self) -> Seq {
+        self.sent.back().map_or(self.last, |sent| sent.last)
+    }
 }
 
 /// The shipper of one cell, turned step by step by one thread.
@@ -129,8 +145,10 @@ pub(crate) struct Shipper {
     upload: Option<Upload>,
     /// The epoch is taken on this connection, and the stream begins anew with the snapshot on its way.
     installing: bool,
-    /// A snapshot that was found damaged here, and is not tried again.
-    damaged: Option<Seq>,
+    /// Snapshots here that could not be read, and whether they are damaged.
+    passed_over: Vec<(Seq, bool)>,
+    /// Between the newest in Redis and the newest here none can be read, while they are these.
+    nothing_between: (Seq, Seq),
     /// Looks since the server was last asked how it stands.
     looks: u32,
     /// Waited after the last failure.
@@ -162,7 +180,8 @@ impl Shipper {
             kept: Vec::new(),
             upload: None,
             installing: false,
-            damaged: None,
+            passed_over: Vec::new(),
+            nothing_between: (Seq(0), Seq(0)),
             looks: 0,
             backoff: Duration::ZERO,
             settle_time: Duration::ZERO,
@@ -183,6 +202,7 @@ impl Shipper {
     /// a Redis that was restarted empty, lost its tail or got another owner is noticed.
     pub(crate) fn look(&mut self) -> ShipTurn {
         self.run(|shipper| {
+            shipper.answer_all()?;
             shipper.looks += 1;
             if shipper.looks >= ASK_SERVER_EVERY {
                 shipper.ask_server()?;
@@ -212,7 +232,9 @@ impl Shipper {
         }
         self.shared.look();
         let frames = self.shared.frames.load(Relaxed);
-        let ended = match does(self) {
+        let came_to = does(self);
+        self.shared.snapshot_read.store(self.upload.as_ref().map_or(0, |upload| upload.s0().0), Relaxed);
+        let ended = match came_to {
             Ok(more) => {
                 if self.shared.frames.load(Relaxed) > frames {
                     self.backoff = Duration::ZERO;
@@ -262,11 +284,21 @@ impl Shipper {
             return Ok(true);
         }
         if self.looks >= ASK_SERVER_EVERY {
+            self.answer_all()?;
             self.ask_server()?;
         }
         let shipped = self.ship()?;
+        let uploads = !self.shared.is_closing() && self.has_to_bring();
+        if !uploads && !self.is_unsettled() {
+            if !self.stream.settles() {
+                self.count();
+            }
+            return Ok(shipped);
+        }
+        // Every other call has an answer of its own.
+        self.answer_all()?;
         self.settle()?;
-        let uploaded = !self.shared.is_closing() && self.upload()?;
+        let uploaded = uploads && self.upload()?;
         Ok(shipped || uploaded)
     }
 
@@ -308,7 +340,8 @@ impl Shipper {
         }
         let base = head.base.min(last);
         let uncounted = Some(Stopwatch::start());
-        self.place = Some(Place { last, link, base, cursor, uncounted_bytes: 0, uncounted, late: false });
+        let sent = VecDeque::new();
+        self.place = Some(Place { last, link, base, sent, cursor, uncounted_bytes: 0, uncounted, late: false });
         if !self.stream.settles() {
             self.count();
         }
@@ -337,159 +370,75 @@ impl Shipper {
         self.shared.snapshot_there.store(self.kept.first().map_or(0, |whole| whole.s0.0), Relaxed);
     }
 
-    /// The stream is to begin anew behind the newest snapshot that is whole here, because the log no longer reaches back to
-    /// the head. Its pieces go first; what is in Redis stays until they are all there.
-    fn begin_install(&mut self, start: Seq) -> Result<(), Ended> {
-        self.installing = true;
-        let fits = |upload: &Upload| upload.s0() >= start;
-        if self.upload.as_ref().is_some_and(fits) {
-            return self.resume_upload();
-        }
-        let found = snapshot::list(&*self.storage).map_err(|error| Ended::Lost(error.to_string()))?;
-        let newest = found.into_iter().find(|s0| *s0 >= start && self.damaged != Some(*s0));
-        let Some(s0) = newest else {
-            return Err(Ended::Lost(format!("the log begins behind entry {start}, and no snapshot here reaches that")));
-        };
-        self.upload = Some(self.open_snapshot(s0)?);
-        Ok(())
-    }
-
-    fn open_snapshot(&mut self, s0: Seq) -> Result<Upload, Ended> {
-        let upload = Upload::begin(&*self.storage, self.cell, s0);
-        upload.map_err(|error| self.spoilt(s0, error))
-    }
-
-    /// Passes over a snapshot whose file is damaged.
-    fn spoilt(&mut self, s0: Seq, error: SnapshotError) -> Ended {
-        if !matches!(error, SnapshotError::Io(_)) {
-            self.damaged = Some(s0);
-        }
-        self.upload = None;
-        error.into()
-    }
-
-    /// Goes on with the snapshot that was on its way when the connection was lost, if its pieces are still there.
-    fn resume_upload(&mut self) -> Result<(), Ended> {
-        let Some(upload) = &self.upload else { return Ok(()) };
-        if !upload.fits(self.stream.pieces(upload.s0())?) {
-            self.upload = None;
-        }
-        Ok(())
-    }
-
-    /// Sends one piece; what is to be kept, once all are there.
-    fn send_piece(&mut self) -> Result<Option<Whole>, Ended> {
-        let Some(upload) = &mut self.upload else { return Ok(None) };
-        if let Some((number, bytes)) = upload.held() {
-            self.stream.put_piece(self.epoch, upload.s0(), number, bytes)?;
-            let (s0, sent) = (upload.s0(), upload.sent());
-            sent.map_err(|error| self.spoilt(s0, error))?;
-        }
-        Ok(self.upload.as_ref().and_then(Upload::whole))
-    }
-
-    fn install(&mut self) -> Result<(), Ended> {
-        if self.upload.is_none() {
-            // Its pieces were lost on the way.
-            self.installing = false;
-            return Ok(());
-        }
-        let Some(whole) = self.send_piece()? else { return Ok(()) };
-        let (_, link) = Cursor::after(Arc::clone(&self.storage), whole.s0)?.place();
-        self.upload = None;
-        self.stream.install(self.epoch, whole.s0, link, Some(whole))?;
-        self.shared.installs.fetch_add(1, Relaxed);
-        // Its place is found anew, with nothing that was known before.
-        self.installing = false;
-        Ok(())
-    }
-
-    /// Brings the newest snapshot to Redis, a piece at a turn, and trims the stream behind the one before it. False if
-    /// there is nothing to do.
-    // rule: FNC-4
-    fn upload(&mut self) -> Result<bool, Ended> {
-        if self.upload.is_none() {
-            let newest = Seq(self.shared.snapshot_here.load(Relaxed));
-            let known = self.kept.first().map_or(Seq(0), |whole| whole.s0);
-            if newest <= known || self.damaged == Some(newest) {
-                return self.trim();
-            }
-            self.upload = Some(self.open_snapshot(newest)?);
-        }
-        let Some(whole) = self.send_piece()? else { return Ok(true) };
-        if self.place.as_ref().is_none_or(|place| place.last < whole.s1) {
-            // Of use only to who has the stream up to S1, which is being shipped.
-            return Ok(false);
-        }
-        self.upload = None;
-        self.stream.keep(self.epoch, whole)?;
-        self.kept.retain(|kept| kept.s0 != whole.s0);
-        self.kept.insert(0, whole);
-        self.kept.truncate(SNAPSHOTS_KEPT);
-        self.shared.snapshot_there.store(whole.s0.0, Relaxed);
-        Ok(true)
-    }
-
-    /// Trims the stream behind the older of the snapshots kept beside it.
-    fn trim(&mut self) -> Result<bool, Ended> {
-        let Some(place) = &mut self.place else { return Ok(false) };
-        let older = self.kept.get(SNAPSHOTS_KEPT - 1).map_or(Seq(0), |whole| whole.s0);
-        if older <= place.base {
-            return Ok(false);
-        }
-        self.stream.trim(self.epoch, older)?;
-        place.base = older;
-        Ok(true)
-    }
-
-    /// Appends one batch, if something is durable that is not there.
+    /// Sends what is durable and was not sent, some batches ahead of the answers, and waits for the oldest answer. False if there
+    /// is none to wait for.
     fn ship(&mut self) -> Result<bool, Ended> {
         let durable = self.marks.durable();
         let Some(mut place) = self.place.take() else { return Ok(false) };
-        if place.last >= durable {
-            self.place = Some(place);
-            return Ok(false);
+        while place.sent.len() < SENT_MAX && place.sent_to() < durable {
+            self.send(&mut place, durable)?;
         }
+        let answered = self.answer(&mut place)?;
+        self.place = Some(place);
+        Ok(answered)
+    }
+
+    fn send(&mut self, place: &mut Place, durable: Seq) -> Result<(), Ended> {
         // A fresh log has no segment in use until the watermark has moved.
         let mut cursor = match place.cursor.take() {
             Some(cursor) => cursor,
             None => self.cursor(place.last, place.link)?,
         };
-        let (mut batch, mut bytes) = (Vec::<Shipment>::new(), 0);
-        while batch.len() < BATCH_FRAMES && bytes < BATCH_BYTES {
-            let Some(frame) = cursor.next(durable)? else { break };
-            bytes += frame.bytes.len();
-            batch.push(frame);
-        }
+        let batch = cursor.next_many(durable, BATCH_FRAMES, BATCH_BYTES)?;
         let Some(newest) = batch.last() else {
             return Err(Ended::Lost(format!("no frame of the log ends at entry {durable}")));
         };
-        match self.stream.append(self.epoch, &batch) {
+        self.stream.send(self.epoch, &batch)?;
+        let bytes = batch.iter().map(|frame| frame.bytes.len() as u64).sum();
+        place.sent.push_back(Sent { last: newest.header.last(), link: newest.link, frames: batch.len() as u64, bytes });
+        place.cursor = Some(cursor);
+        Ok(())
+    }
+
+    /// Waits for the answer to the oldest append that was sent; false if there is none.
+    fn answer(&mut self, place: &mut Place) -> Result<bool, Ended> {
+        let Some(sent) = place.sent.pop_front() else { return Ok(false) };
+        match self.stream.appended() {
             // The planted fault sends on, as a shipper would that does not look.
             Err(_) if cfg!(berth_fault = "skip_head_check") => {}
             done => done?,
         }
-        (place.last, place.link) = (newest.header.last(), Some(newest.link));
-        place.uncounted_bytes += bytes as u64;
+        (place.last, place.link) = (sent.last, Some(sent.link));
+        place.uncounted_bytes += sent.bytes;
         place.uncounted.get_or_insert_with(Stopwatch::start);
-        self.shared.frames.fetch_add(batch.len() as u64, Relaxed);
-        self.shared.bytes.fetch_add(bytes as u64, Relaxed);
-        place.cursor = Some(cursor);
-        self.place = Some(place);
+        self.shared.frames.fetch_add(sent.frames, Relaxed);
+        self.shared.bytes.fetch_add(sent.bytes, Relaxed);
         Ok(true)
+    }
+
+    /// Waits for every answer that is still to come.
+    fn answer_all(&mut self) -> Result<(), Ended> {
+        let Some(mut place) = self.place.take() else { return Ok(()) };
+        while self.answer(&mut place)? {}
+        self.place = Some(place);
+        Ok(())
+    }
+
+    /// Whether it is time to ask the server to have everything on its disk.
+    fn is_unsettled(&self) -> bool {
+        let Some(place) = self.place.as_ref().filter(|_| self.stream.settles()) else { return false };
+        let Some(since) = place.uncounted else { return false };
+        let rests = place.last >= self.marks.durable() || place.uncounted_bytes >= SETTLE_BYTES;
+        since.elapsed() >= self.settle_time.max(SETTLE_TIME_MIN) || (rests && !place.late)
     }
 
     /// Where the server can tell, an entry counts as in Redis when it is on the server's disk. That is asked when there is
     /// nothing more to append, or for so long or so many bytes it was not.
     fn settle(&mut self) -> Result<(), Ended> {
-        let Some(place) = &mut self.place else { return Ok(()) };
-        let Some(since) = place.uncounted else { return Ok(()) };
         if !self.stream.settles() {
             self.count();
-            return Ok(());
         }
-        let rests = place.last >= self.marks.durable() || place.uncounted_bytes >= SETTLE_BYTES;
-        if since.elapsed() < self.settle_time.max(SETTLE_TIME_MIN) && (place.late || !rests) {
+        if !self.is_unsettled() {
             return Ok(());
         }
         let watch = Stopwatch::start();
@@ -500,8 +449,10 @@ impl Shipper {
         } else {
             self.shared.disk_late.store(true, Relaxed);
             // Asked again after a while. Meanwhile everything else goes on.
-            place.late = true;
-            place.uncounted = Some(Stopwatch::start());
+            if let Some(place) = &mut self.place {
+                place.late = true;
+                place.uncounted = Some(Stopwatch::start());
+            }
         }
         Ok(())
     }

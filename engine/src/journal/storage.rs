@@ -127,6 +127,12 @@ pub trait StorageFile: Send + Sync + fmt::Debug {
     /// What the operating system said.
     fn sync(&self) -> io::Result<()>;
 
+    /// Cuts the file off behind so many bytes, and gives back what they took. Durable as a write is.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    fn shrink(&self, to: u64) -> io::Result<()>;
+
     /// How long the file is.
     ///
     /// # Errors
@@ -290,6 +296,10 @@ impl StorageFile for DiskFile {
         }
         // Also the length, where it changed; no more than that.
         self.file.sync_data()
+    }
+
+    fn shrink(&self, to: u64) -> io::Result<()> {
+        self.file.set_len(to)
     }
 
     fn len(&self) -> io::Result<u64> {

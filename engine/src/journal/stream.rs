@@ -147,11 +147,32 @@ pub trait Stream: Send + fmt::Debug {
     /// [`StreamError::Fenced`] if a newer one was taken, or the same by another owner; [`StreamError::OtherCell`].
     fn take(&mut self, epoch: Epoch) -> Result<Head, StreamError>;
 
-    /// Appends the frames, which follow each other: all or none.
+    /// Asks that the frames, which follow each other, are appended: all or none. Does not wait for the answer, which
+    /// [`Stream::appended`] gives; more may be sent before that. An append that follows one that was refused is refused, too, because
+    /// its first frame does not follow the head.
+    ///
+    /// Every other call, and an error of this one, forgets the answers that are still to come: what they were about may have been
+    /// done.
     ///
     /// # Errors
-    /// Fenced; elsewhere, if the first does not follow the head; diverged, if it follows another frame than the head's.
-    fn append(&mut self, epoch: Epoch, frames: &[Shipment]) -> Result<(), StreamError>;
+    /// Lost.
+    fn send(&mut self, epoch: Epoch, frames: &[Shipment]) -> Result<(), StreamError>;
+
+    /// Waits for the answer to the oldest append that was sent and not answered.
+    ///
+    /// # Errors
+    /// Fenced; elsewhere, if its first frame did not follow the head; diverged, if that followed another frame than the head's. The
+    /// answers behind this one are then forgotten.
+    fn appended(&mut self) -> Result<(), StreamError>;
+
+    /// Appends the frames and waits for the answer.
+    ///
+    /// # Errors
+    /// As [`Stream::send`] and [`Stream::appended`].
+    fn append(&mut self, epoch: Epoch, frames: &[Shipment]) -> Result<(), StreamError> {
+        self.send(epoch, frames)?;
+        self.appended()
+    }
 
     /// Whether this server can say when an append is as durable as it can make it: then [`Stream::settle`] waits for that,
     /// else an append that was answered is all there is. May change when the server is asked how it stands.

@@ -36,7 +36,15 @@ pub(crate) struct Cursor {
     last: Seq,
     /// The link of the frame before this place.
     link: Link,
+    /// Bytes that are read at once.
+    ahead: usize,
+    /// What they are read into.
+    chunk: Vec<u8>,
 }
+
+/// Bytes of the log that are read at once, at least and at most.
+const AHEAD_MIN: usize = 16 << 10;
+const AHEAD_MAX: usize = 1 << 20;
 
 impl Cursor {
     /// The place just behind the frame that entry `head` ends.
@@ -66,7 +74,7 @@ impl Cursor {
         let file = storage.open(&name)?;
         let (at, last) = (SEGMENT_HEADER_BYTES as u64, Seq(header.first.0 - 1));
         let link = header.previous;
-        Ok(Cursor { storage, index, file, at, last, link })
+        Ok(Cursor { storage, index, file, at, last, link, ahead: AHEAD_MIN, chunk: Vec::new() })
     }
 
     /// The start of the log.
@@ -113,14 +121,48 @@ impl Cursor {
                 if frame.header.last() > until {
                     return Ok(None);
                 }
-                self.at += frame.bytes.len() as u64;
-                self.last = frame.header.last();
-                self.link = frame.link;
+                self.pass(&frame);
                 return Ok(Some(frame));
             }
             // Entries up to `until` are on disk, so they go on in the next segment.
             self.next_segment()?;
         }
+    }
+
+    /// The next frames, of those that end at or before `until`: at most `count`, and none behind those that come to `bytes`. Read many
+    /// at a time, and checked one by one.
+    pub(crate) fn next_many(&mut self, until: Seq, count: usize, bytes: usize) -> Result<Vec<Shipment>, TailError> {
+        let (mut frames, mut taken) = (Vec::new(), 0);
+        let mut chunk = std::mem::take(&mut self.chunk);
+        while self.last < until && frames.len() < count && taken < bytes {
+            chunk.resize(self.ahead, 0);
+            let len = self.file.read_at(self.at, &mut chunk)?;
+            let mut rest = &chunk[..len];
+            while self.last < until && frames.len() < count && taken < bytes {
+                // What is not whole here, or no frame at all, is for the careful reading to tell. Behind `until` nothing is looked at
+                // but a header: the writer may be writing there.
+                let Some(header) = FrameHeader::peek(rest) else { break };
+                let end = header.first.0.saturating_add(u64::from(header.count));
+                let Some(whole) = rest.get(..header.total_bytes()).filter(|_| end <= until.next().0) else { break };
+                let frame = self.checked(whole)?;
+                rest = &rest[frame.bytes.len()..];
+                taken += frame.bytes.len();
+                self.pass(&frame);
+                frames.push(frame);
+            }
+            let used = len - rest.len();
+            if used == 0 {
+                // The end of a segment, or a frame that is longer than what was read.
+                let Some(frame) = self.next(until)? else { break };
+                taken += frame.bytes.len();
+                frames.push(frame);
+            }
+            // As much as is used at once, and more where that was not enough.
+            let enough = self.last >= until || frames.len() >= count || taken >= bytes;
+            self.ahead = if enough { used + used / 4 } else { self.ahead * 2 }.clamp(AHEAD_MIN, AHEAD_MAX);
+        }
+        self.chunk = chunk;
+        Ok(frames)
     }
 
     fn next_segment(&mut self) -> Result<(), TailError> {
@@ -154,11 +196,22 @@ impl Cursor {
         let Some(header) = self.header_here()? else { return Ok(None) };
         let mut bytes = vec![0u8; header.total_bytes()];
         self.file.read_exact_at(self.at, &mut bytes)?;
-        let frame = Frame::read(&bytes).map_err(|error| self.wrong(&error.to_string()))?;
+        self.checked(&bytes).map(Some)
+    }
+
+    /// The frame in these bytes, if it is the one that follows.
+    fn checked(&self, bytes: &[u8]) -> Result<Shipment, TailError> {
+        let frame = Frame::read(bytes).map_err(|error| self.wrong(&error.to_string()))?;
         if frame.header.first != self.last.next() || frame.header.previous != self.link {
             return Err(self.wrong(&format!("the frame does not follow entry {}", self.last)));
         }
-        let (header, link) = (frame.header, frame.link);
-        Ok(Some(Shipment { header, link, bytes }))
+        Ok(Shipment { header: frame.header, link: frame.link, bytes: frame.bytes.to_vec() })
+    }
+
+    /// Moves behind it.
+    fn pass(&mut self, frame: &Shipment) {
+        self.at += frame.bytes.len() as u64;
+        self.last = frame.header.last();
+        self.link = frame.link;
     }
 }

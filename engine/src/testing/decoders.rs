@@ -296,7 +296,11 @@ impl Stream for Hostile {
         self.head()
     }
 
-    fn append(&mut self, _: Epoch, _: &[Shipment]) -> Result<(), StreamError> {
+    fn send(&mut self, _: Epoch, _: &[Shipment]) -> Result<(), StreamError> {
+        Err(StreamError::Elsewhere)
+    }
+
+    fn appended(&mut self) -> Result<(), StreamError> {
         Err(StreamError::Elsewhere)
     }
 

@@ -51,13 +51,30 @@ impl DiskFault {
 }
 
 /// The kinds of operation in which the power can go: all that change something.
-pub const OPERATIONS: [&str; 7] = ["create_dir", "create", "write", "sync", "rename", "remove", "sync_dir"];
+pub const OPERATIONS: [&str; 8] = ["create_dir", "create", "write", "sync", "shrink", "rename", "remove", "sync_dir"];
 
 /// One change that a sync has not covered.
 #[derive(Clone, Debug)]
 struct Write {
     at: usize,
     bytes: Vec<u8>,
+    /// Nothing is written: the file ends at `at`.
+    ends: bool,
+}
+
+impl Write {
+    /// All of it is there.
+    fn apply(&self, file: &mut Vec<u8>) {
+        if self.ends {
+            file.truncate(self.at);
+            return;
+        }
+        let end = self.at + self.bytes.len();
+        if file.len() < end {
+            file.resize(end, 0);
+        }
+        file[self.at..end].copy_from_slice(&self.bytes);
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -263,6 +280,13 @@ impl MemoryDisk {
                 // A sector holds what was written to it in order: who has a later write to it has the earlier ones.
                 let mut lost = BTreeSet::new();
                 for write in std::mem::take(&mut inode.unsynced) {
+                    if write.ends {
+                        // Of one piece: it is there or not.
+                        if state.random.below(2) == 0 {
+                            write.apply(&mut inode.synced);
+                        }
+                        continue;
+                    }
                     // The two ends are the likely ones; a mixture of sectors is what breaks parsers.
                     let fate = if torn { 2 } else { state.random.below(3) };
                     let keep = |random: &mut Random| match fate {
@@ -510,7 +534,7 @@ impl StorageFile for MemoryFile {
             file.view.resize(at + bytes.len(), 0);
         }
         file.view[at..at + bytes.len()].copy_from_slice(bytes);
-        file.unsynced.push(Write { at, bytes: bytes.to_vec() });
+        file.unsynced.push(Write { at, bytes: bytes.to_vec(), ends: false });
         before?;
         if short { Err(io::Error::other("short write")) } else { Ok(()) }
     }
@@ -542,11 +566,23 @@ impl StorageFile for MemoryFile {
         }
         let file = &mut state.inodes[self.inode];
         for write in file.unsynced.drain(..) {
-            let end = write.at + write.bytes.len();
-            if file.synced.len() < end {
-                file.synced.resize(end, 0);
-            }
-            file.synced[write.at..end].copy_from_slice(&write.bytes);
+            write.apply(&mut file.synced);
+        }
+        Ok(())
+    }
+
+    fn shrink(&self, to: u64) -> io::Result<()> {
+        let mut guard = self.state()?;
+        let state = &mut *guard;
+        state.burn("shrink")?;
+        let at = usize::try_from(to).map_err(io::Error::other)?;
+        let file = &mut state.inodes[self.inode];
+        let freed = file.view.len().saturating_sub(at);
+        let shrink = Write { at, bytes: Vec::new(), ends: true };
+        shrink.apply(&mut file.view);
+        file.unsynced.push(shrink);
+        if let Some(left) = &mut state.space_left {
+            *left += freed as u64;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! Everything is decided by one seed. Connections share the server; each is an owner of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -155,7 +155,7 @@ impl MemoryRedis {
         server.tokens += 1;
         let settles = server.keeps_up.is_some();
         let owner = Owner { identity: None, token: server.tokens };
-        MemoryStream { server: self.clone(), owner, life: server.life, settles }
+        MemoryStream { server: self.clone(), owner, life: server.life, settles, answers: VecDeque::new() }
     }
 
     /// The next call that it can happen to meets this fault. [`StreamFault::Full`] and [`StreamFault::Gone`] last until
@@ -285,6 +285,8 @@ pub struct MemoryStream {
     owner: Owner,
     life: u64,
     settles: bool,
+    /// Answers to what was sent, not yet asked for.
+    answers: VecDeque<Result<(), StreamError>>,
 }
 
 /// What a call needs of the server.
@@ -305,10 +307,20 @@ fn lost(what: &str) -> StreamError {
 impl MemoryStream {
     /// Another connection of the same owner.
     pub(crate) fn twin(&self) -> MemoryStream {
-        MemoryStream { server: self.server.clone(), ..*self }
+        MemoryStream { server: self.server.clone(), answers: VecDeque::new(), ..*self }
     }
 
     fn call<T>(
+        &mut self,
+        needs: Needs,
+        does: impl FnOnce(&mut Data, Owner) -> Result<T, StreamError>,
+    ) -> Result<T, StreamError> {
+        self.answers.clear();
+        self.call_behind(needs, does)
+    }
+
+    /// A call behind those whose answers are still to come.
+    fn call_behind<T>(
         &mut self,
         needs: Needs,
         does: impl FnOnce(&mut Data, Owner) -> Result<T, StreamError>,
@@ -386,8 +398,9 @@ impl Stream for MemoryStream {
         })
     }
 
-    fn append(&mut self, epoch: Epoch, frames: &[Shipment]) -> Result<(), StreamError> {
-        self.call(Needs::Memory, |data, owner| {
+    /// Done at once, also where the one before it was lost on the way: whether it is depends on the head alone.
+    fn send(&mut self, epoch: Epoch, frames: &[Shipment]) -> Result<(), StreamError> {
+        let done = self.call_behind(Needs::Memory, |data, owner| {
             data.guard(epoch, owner)?;
             let Some(first) = frames.first() else { return Ok(()) };
             let head = data.head();
@@ -404,7 +417,17 @@ impl Stream for MemoryStream {
             }
             data.owner = Some((epoch, owner));
             Ok(())
-        })
+        });
+        self.answers.push_back(done);
+        Ok(())
+    }
+
+    fn appended(&mut self) -> Result<(), StreamError> {
+        let done = self.answers.pop_front().unwrap_or_else(|| Err(lost("an append that was never sent")));
+        if done.is_err() {
+            self.answers.clear();
+        }
+        done
     }
 
     fn settles(&self) -> bool {

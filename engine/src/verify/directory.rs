@@ -24,9 +24,9 @@ const FRAMES_AHEAD: usize = 16;
 pub struct Progress {
     /// Entries taken into the books.
     pub entries: u64,
-    /// Bytes of the log read.
+    /// Bytes of snapshots and of the log read.
     pub bytes: u64,
-    /// Bytes of all segments in use, of which the last may be mostly empty.
+    /// Bytes of all snapshots and of all segments in use, of which the last may be mostly empty.
     pub bytes_total: u64,
 }
 
@@ -88,16 +88,23 @@ pub fn verify(
     let mut report = Report::default();
     let start = files.log_start()?;
     let mut waiting = Vec::new();
-    for s0 in files.snapshots()?.into_iter().rev() {
-        if let Some(s1) = look_at(files, s0, start, &mut report)? {
+    let snapshots = files.snapshots()?;
+    let of_snapshots: u64 = snapshots.iter().filter_map(|s0| Some(files.snapshot(*s0).ok()?.bytes())).sum();
+    let bytes_total = of_snapshots + files.log_bytes()?;
+    let mut progress = Progress { entries: 0, bytes: 0, bytes_total };
+    for s0 in snapshots.into_iter().rev() {
+        let before = progress.bytes;
+        let mut read = |bytes: u64| {
+            progress.bytes = before + bytes;
+            on_progress(progress);
+        };
+        if let Some(s1) = look_at(files, s0, start, &mut report, &mut read)? {
             waiting.push((s0, s1));
         }
     }
     let mut books = Books::begin(files, start, waiting, idempotency_window, &mut report)?;
     report.judged_from = books.from;
     report.counted_from = books.counted_from;
-    let bytes_total = files.log_bytes()?;
-    let mut progress = Progress { entries: 0, bytes: 0, bytes_total };
     // Reading and decoding in one thread, the books in this one.
     let tail = std::thread::scope(|scope| {
         let (send, receive) = mpsc::sync_channel::<(Epoch, u64, Vec<(Seq, Entry)>)>(FRAMES_AHEAD);
@@ -130,18 +137,30 @@ pub fn verify(
     Ok(report)
 }
 
-/// Reads a snapshot through; its S1 if it is whole.
+/// Reads a snapshot through; its S1 if it is whole. `on_read` is told how many bytes of it were read.
 // rule: SNP-1
-fn look_at(files: &JournalFiles, s0: Seq, start: Seq, report: &mut Report) -> Result<Option<Seq>, OpenError> {
+fn look_at(
+    files: &JournalFiles,
+    s0: Seq,
+    start: Seq,
+    report: &mut Report,
+    on_read: &mut dyn FnMut(u64),
+) -> Result<Option<Seq>, OpenError> {
     let path = files.snapshot_path(s0);
     let mut seen = SnapshotSeen { path: path.clone(), s0, s1: None, bytes: 0, fault: None };
     let whole = files.snapshot(s0).and_then(|reader| {
         seen.bytes = reader.bytes();
-        let mut totals = None;
-        each_record(&reader, &mut |record| {
+        let (mut totals, mut read) = (None, 0);
+        let mut each = |record| {
             if let Record::End(end) = record {
                 totals = Some(end);
             }
+            Ok(())
+        };
+        reader.chunks(&mut |kind, count, payload| {
+            records(kind, count, payload, &mut each)?;
+            read += payload.len() as u64;
+            on_read(read);
             Ok(())
         })?;
         totals.ok_or_else(|| SnapshotError::Damaged { offset: 0, what: "no totals in its last chunk".to_owned() })

@@ -9,10 +9,16 @@ use crate::ids::BookingNumber;
 /// Places made at once.
 const BLOCK: u64 = 256;
 
+#[derive(Debug)]
+struct Block<V> {
+    places: Box<[Option<V>]>,
+    used: usize,
+}
+
 /// Values by booking number.
 #[derive(Debug)]
-pub(crate) struct Numbered<V> {
-    blocks: HashMap<u64, Box<[Option<V>]>, Numbers>,
+pub struct Numbered<V> {
+    blocks: HashMap<u64, Block<V>, Numbers>,
     len: usize,
 }
 
@@ -27,28 +33,44 @@ impl<V> Numbered<V> {
         self.len
     }
 
-    pub(crate) fn get(&self, number: BookingNumber) -> Option<&V> {
-        self.blocks.get(&(number.0 / BLOCK))?[place(number)].as_ref()
+    /// The value under this number.
+    #[must_use]
+    pub fn get(&self, number: BookingNumber) -> Option<&V> {
+        self.blocks.get(&(number.0 / BLOCK))?.places[place(number)].as_ref()
     }
 
     /// What was there before.
-    pub(crate) fn insert(&mut self, number: BookingNumber, value: V) -> Option<V> {
-        let block = self.blocks.entry(number.0 / BLOCK).or_insert_with(|| (0..BLOCK).map(|_| None).collect());
-        let before = block[place(number)].replace(value);
+    pub fn insert(&mut self, number: BookingNumber, value: V) -> Option<V> {
+        let empty = || Block { places: (0..BLOCK).map(|_| None).collect(), used: 0 };
+        let block = self.blocks.entry(number.0 / BLOCK).or_insert_with(empty);
+        let before = block.places[place(number)].replace(value);
+        block.used += usize::from(before.is_none());
         self.len += usize::from(before.is_none());
         before
+    }
+
+    /// Takes out what was there.
+    pub fn remove(&mut self, number: BookingNumber) -> Option<V> {
+        let block = self.blocks.get_mut(&(number.0 / BLOCK))?;
+        let value = block.places[place(number)].take()?;
+        block.used -= 1;
+        self.len -= 1;
+        if block.used == 0 {
+            self.blocks.remove(&(number.0 / BLOCK));
+        }
+        Some(value)
     }
 
     /// In no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (BookingNumber, &V)> {
         self.blocks.iter().flat_map(|(block, values)| {
             let numbers = (0..BLOCK).map(move |place| BookingNumber(block * BLOCK + place));
-            values.iter().zip(numbers).filter_map(|(value, number)| Some((number, value.as_ref()?)))
+            values.places.iter().zip(numbers).filter_map(|(value, number)| Some((number, value.as_ref()?)))
         })
     }
 
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.blocks.values_mut().flat_map(|values| values.iter_mut().flatten())
+        self.blocks.values_mut().flat_map(|values| values.places.iter_mut().flatten())
     }
 }
 
@@ -75,6 +97,12 @@ mod tests {
         found.sort_unstable();
         assert_eq!(found, numbers.map(|number| (number, number)));
         assert_eq!(table.values_mut().count(), numbers.len());
+        assert_eq!((table.remove(BookingNumber(BLOCK)), table.remove(BookingNumber(BLOCK))), (Some(BLOCK), None));
+        assert_eq!(
+            (table.get(BookingNumber(BLOCK)), table.blocks.len()),
+            (None, 4),
+            "what holds nothing takes no room"
+        );
         assert!([2, BLOCK + 1, 78 * BLOCK].iter().all(|number| table.get(BookingNumber(*number)).is_none()));
     }
 }

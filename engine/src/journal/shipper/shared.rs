@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use crate::clock::Stopwatch;
 use crate::error::Failure;
 use crate::ids::Seq;
+use crate::journal::snapshot::SnapshotError;
 use crate::journal::stream::ServerState;
 use crate::journal::watermark::Watermark;
 
@@ -131,6 +132,8 @@ pub(crate) struct Shipping {
     /// The newest snapshot that is whole on the local disk, and in Redis.
     pub(super) snapshot_here: AtomicU64,
     pub(super) snapshot_there: AtomicU64,
+    /// The one whose file is being read to be brought there; 0 if none is.
+    pub(super) snapshot_read: AtomicU64,
     /// The newest entry that a start found in Redis; 0 once the shipper knows better.
     found: AtomicU64,
     /// Bytes of the log behind what is in Redis: those at one time, those written then, and those that came to be there since.
@@ -140,6 +143,8 @@ pub(crate) struct Shipping {
     /// The server was asked to have what it was sent on its disk, and had not in time.
     pub(super) disk_late: AtomicBool,
     pub(super) last_error: Mutex<Option<String>>,
+    /// The newest snapshot here that could not be read to be brought there, and why.
+    unread: Mutex<Option<(Seq, String)>>,
     /// How the server stood when it was last asked.
     pub(super) server: Mutex<ServerState>,
 }
@@ -161,11 +166,13 @@ impl Shipping {
             installs: AtomicU64::new(0),
             snapshot_here: AtomicU64::new(newest.0),
             snapshot_there: AtomicU64::new(0),
+            snapshot_read: AtomicU64::new(0),
             found: AtomicU64::new(0),
             lag: Mutex::default(),
             behind: Mutex::new(Behind::new()),
             disk_late: AtomicBool::new(false),
             last_error: Mutex::new(None),
+            unread: Mutex::default(),
             server: Mutex::default(),
         }
     }
@@ -175,6 +182,12 @@ impl Shipping {
         let mut server = self.server.lock().clone();
         if self.disk_late.load(Relaxed) {
             server.warnings.push(DISK_LATE.to_owned());
+        }
+        let there = self.snapshot_there.load(Relaxed);
+        if let Some((s0, why)) = self.unread.lock().as_ref().filter(|(s0, _)| s0.0 > there) {
+            server.warnings.push(format!(
+                "the snapshot at {s0} here cannot be brought to Redis, an older one is, until the next is taken: {why}"
+            ));
         }
         ShipperStats {
             connected: u64::from(self.connected.load(Relaxed)),
@@ -248,13 +261,27 @@ impl Shipping {
         *self.last_error.lock() = Some(why.clone());
         self.connected.store(false, Relaxed);
         self.stopped.store(true, Relaxed);
+        self.snapshot_read.store(0, Relaxed);
         // Last: whoever is told finds the rest as it is.
         self.marks.fail_redis(Failure::RedisStopped { reason: why });
+    }
+
+    /// A snapshot cannot be read, and an older one is brought in its place.
+    pub(super) fn passed_over(&self, s0: Seq, error: &SnapshotError) {
+        let mut unread = self.unread.lock();
+        if unread.as_ref().is_none_or(|(newest, _)| *newest < s0) {
+            *unread = Some((s0, error.to_string()));
+        }
     }
 
     /// A snapshot got its name: it is to be brought to Redis.
     pub(crate) fn snapshot_published(&self, s0: Seq) {
         self.snapshot_here.store(s0.0, Relaxed);
+    }
+
+    /// The snapshot whose file is being read, which is to stay until then.
+    pub(crate) fn snapshot_on_its_way(&self) -> Option<Seq> {
+        Some(Seq(self.snapshot_read.load(Relaxed))).filter(|s0| *s0 > Seq(0))
     }
 
     pub(super) fn is_closing(&self) -> bool {

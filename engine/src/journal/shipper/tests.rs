@@ -467,18 +467,78 @@ fn frames_removed_by_hand_are_shipped_again() {
 }
 
 #[test]
+fn in_place_of_a_snapshot_that_cannot_be_read_the_older_one_is_brought_and_that_is_told() {
+    let mut cell = Cell::new(12);
+    let warns = |cell: &Cell| cell.stats().warnings.iter().any(|why| why.contains("damaged at"));
+    cell.fill();
+    cell.snapshot();
+    let older = cell.engine.appended();
+    cell.fill();
+    cell.snapshot();
+    let spoil = |cell: &Cell, s0: Seq, from: usize| cell.disk.flip_bit(&snapshot::name(s0), from, from + 8).unwrap();
+    // Found in its second piece, on the way.
+    spoil(&cell, cell.engine.appended(), 120);
+    assert!(cell.settle());
+    let brought = |cell: &Cell| cell.redis.head().snapshots.iter().map(|whole| whole.s0).collect::<Vec<_>>();
+    assert_eq!((brought(&cell), cell.stats().errors), (vec![older], 0), "it ended no turn");
+    assert!(warns(&cell));
+    cell.fill();
+    assert!(cell.settle());
+    assert_eq!(cell.redis.head().last, cell.engine.appended(), "frames go on");
+    // The next one is whole.
+    cell.snapshot();
+    assert!(cell.settle());
+    assert_eq!(brought(&cell), [cell.engine.appended(), older]);
+    assert!(!warns(&cell));
+    // Also where the stream begins anew: one that is spoilt from its first byte on.
+    let whole = cell.engine.appended();
+    cell.fill();
+    cell.snapshot();
+    spoil(&cell, cell.engine.appended(), 0);
+    cell.redis.wipe();
+    assert!(cell.settle());
+    assert_eq!((brought(&cell), cell.stats().installs), (vec![whole], 1));
+    let (log, stream) = cell.frames();
+    assert!(warns(&cell) && !stream.is_empty() && log == stream);
+}
+
+/// Without any that can be read, frames go on, and the stream is not trimmed.
+#[test]
 fn a_damaged_snapshot_is_not_brought_to_redis() {
     let mut cell = Cell::new(12);
     cell.fill();
     cell.snapshot();
-    let name = snapshot::name(cell.engine.appended());
-    cell.disk.flip_bit(&name, 200, 2000).unwrap();
+    cell.disk.flip_bit(&snapshot::name(cell.engine.appended()), 200, 2000).unwrap();
     assert!(cell.settle());
     assert_eq!(cell.redis.head().snapshots, []);
-    assert!(cell.stats().last_error.is_some_and(|error| error.contains("damaged")));
+    assert!(cell.stats().warnings.iter().any(|why| why.contains("damaged")));
     cell.fill();
     assert!(cell.settle());
     assert_eq!(cell.redis.head().last, cell.engine.appended(), "frames go on");
+}
+
+/// A snapshot is on its way for longer than it takes to take two more.
+#[test]
+fn a_snapshot_that_is_being_brought_stays_until_it_is_there() {
+    let mut cell = Cell::new(21);
+    cell.fill();
+    cell.snapshot();
+    let slow = cell.engine.appended();
+    while cell.shipper.upload.is_none() {
+        assert_eq!(cell.shipper.turn(), ShipTurn::Shipped);
+    }
+    for _ in 0..3 {
+        cell.fill();
+        cell.snapshot();
+    }
+    let there = |cell: &Cell, s0: Seq| cell.disk.open(&snapshot::name(s0)).is_ok();
+    assert!(there(&cell, slow) && snapshot::list(&cell.disk).unwrap().len() == 3);
+    assert!(cell.settle());
+    assert_eq!(cell.stats().last_error, None, "it could be read to its end");
+    assert_eq!(cell.redis.head().snapshots[0].s0, cell.engine.appended());
+    cell.fill();
+    cell.snapshot();
+    assert!(!there(&cell, slow) && snapshot::list(&cell.disk).unwrap().len() == 2);
 }
 
 #[test]

@@ -76,8 +76,12 @@ impl Stream for Wire {
         self.change("redis take", |stream| stream.take(epoch))
     }
 
-    fn append(&mut self, epoch: Epoch, frames: &[Shipment]) -> Result<(), StreamError> {
-        self.change("redis append", |stream| stream.append(epoch, frames))
+    fn send(&mut self, epoch: Epoch, frames: &[Shipment]) -> Result<(), StreamError> {
+        self.change("redis append", |stream| stream.send(epoch, frames))
+    }
+
+    fn appended(&mut self) -> Result<(), StreamError> {
+        self.change("redis append", MemoryStream::appended)
     }
 
     fn settles(&self) -> bool {

@@ -72,6 +72,8 @@ impl World {
             });
             let error = match opened {
                 Ok(opened) => {
+                    // Segments and snapshots here are of a few pages: with more, none would ever go in steps.
+                    opened.0.set_removal_step(4096);
                     let life = self.started(opened, &notes, line)?;
                     self.old_owner = self.owner.replace((connection, life.engine.epoch()));
                     return Ok(life);

@@ -205,6 +205,11 @@ impl StorageFile for StageFile {
         self.file.sync()
     }
 
+    fn shrink(&self, to: u64) -> io::Result<()> {
+        pause(&self.actors);
+        self.file.shrink(to)
+    }
+
     fn len(&self) -> io::Result<u64> {
         self.file.len()
     }
