@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::audit::Verdict;
+use crate::compare::{self, CompareArgs};
 use crate::error::{CannotRun, Doing};
+use crate::extract::{self, HistoryArgs};
 use crate::inventory;
 use crate::replay::{self, Series};
 use crate::run::{self, Order, ZONE};
 use crate::scenario::Scenario;
+use crate::synth::{self, SynthArgs};
 
 /// Rehearses an opening day against a Berth server: drives it, kills it, and audits what came of it.
 ///
@@ -37,6 +40,22 @@ enum Command {
         /// The run's report directory.
         directory: PathBuf,
     },
+    /// Prints a run's history as NDJSON (docs/history.md), or only what speaks of somebody or something.
+    ///
+    /// Example: berth-surge history target/surge/first-surge-TIME --about 01VC-W66D6-QAW7T
+    History(HistoryArgs),
+    /// Says what moved from one run to another, and whether it is more than noise.
+    ///
+    /// Per phase and operation: answers, latencies, goodput and refusals, second by second, by the Mann-Whitney test (together at the
+    /// 5 % level) and only where the median moved by 5 % or more. Exit status 0: nothing is worse; 1: something is; 2: a directory
+    /// could not be read.
+    ///
+    /// Example: berth-surge compare target/surge/first-surge-BEFORE target/surge/first-surge-AFTER
+    Compare(CompareArgs),
+    /// Writes the evidence of a made-up run: a large history for the auditor to be measured by, honest or with one lie.
+    ///
+    /// Example: berth-surge synth --operations 10000000 --into target/synth, and then: berth-surge audit target/synth
+    Synth(SynthArgs),
 }
 
 #[derive(Debug, Args)]
@@ -97,6 +116,9 @@ struct Common {
 pub(crate) fn act(cli: Cli) -> Result<Verdict, CannotRun> {
     let order = match cli.command {
         Command::Audit { directory } => return run::judge_directory(&directory),
+        Command::History(args) => return extract::history(&args),
+        Command::Compare(args) => return compare::run(&args),
+        Command::Synth(args) => return synth::synth(&args),
         Command::Run(args) => run_order(args)?,
         Command::Replay(args) => replay_order(args)?,
     };

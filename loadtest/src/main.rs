@@ -12,13 +12,16 @@
 mod apportion;
 mod audit;
 mod cli;
+mod compare;
 mod console;
 mod drive;
 mod error;
+mod extract;
 mod fault;
 mod ground;
 mod history;
 mod inventory;
+mod name;
 mod plan;
 mod process;
 mod replay;
@@ -29,6 +32,7 @@ mod seed;
 mod series;
 mod share;
 mod stop;
+mod synth;
 mod wire;
 
 use std::process::ExitCode;

@@ -248,12 +248,16 @@ pub(crate) fn judge_directory(directory: &Path) -> Result<Verdict, CannotRun> {
     let text = std::fs::read_to_string(&path).doing(|| format!("read {}", path.display()))?;
     let record: RunRecord = serde_json::from_str(&text).doing(|| format!("read {}", path.display()))?;
     console::step("auditing");
+    let began = std::time::Instant::now();
     let mut evidence = Evidence::read(&EvidenceFiles::in_directory(directory))?;
     evidence.published = Some(record.published.clone());
     evidence.settled_us = record.settled.then_some(record.exported_us);
     evidence.verify_exit = Some(record.verify_exit);
+    evidence.search_staleness_us = audit::search_staleness_us(&record.scenario.server.config);
     evidence.overload.clone_from(&record.generator.overload_facts);
-    let reasons = audit::reasons_invalid(&evidence, &record.generator);
+    let by_key = audit::by_key(&evidence);
+    let lives = audit::Lives::of(&evidence, &by_key);
+    let reasons = audit::reasons_invalid(&evidence, &lives, &record.generator);
     // What was not there cannot have been promised anything about.
     let mut promises = record.scenario.audit.promises.clone();
     promises.retain(|promise| match promise {
@@ -262,7 +266,8 @@ pub(crate) fn judge_directory(directory: &Path) -> Result<Verdict, CannotRun> {
         Promise::FullDisk => record.scenario.faults.iter().any(|fault| fault.disk.is_some()),
         _ => true,
     });
-    let judgement = audit::judge(&evidence, &promises, record.scenario.overload.as_ref(), reasons);
+    let judgement = audit::judge(&evidence, &lives, &promises, record.scenario.overload.as_ref(), reasons)?;
+    console::step(&audit::cost(evidence.operations.len(), began.elapsed()));
     report::write(directory, &record, &evidence, &judgement)?;
     Ok(judgement.verdict)
 }

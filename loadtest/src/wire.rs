@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::history::{Claim, Told};
+use crate::history::{Claim, Shown, Told};
 
 /// The body of `POST /v1/holds` and `POST /v1/bookings`.
 #[derive(Debug, Serialize)]
@@ -68,7 +68,20 @@ impl Problem {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Availability {
+    #[serde(default)]
+    as_of: Option<String>,
     pub(crate) centres: Vec<CentreSeen>,
+}
+
+impl Availability {
+    /// What the history keeps of it: not the whole, where it is long.
+    pub(crate) fn shown(self) -> Option<Shown> {
+        const SLOTS_MAX: usize = 50;
+        let as_of_us = timestamp_us(self.as_of.as_deref()?)?;
+        let sessions = self.centres.into_iter().flat_map(|centre| centre.sessions);
+        let slots = sessions.flat_map(|session| session.slots).take(SLOTS_MAX);
+        Some(Shown { as_of_us, free: slots.map(|slot| (slot.slot, slot.free)).collect() })
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,6 +120,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_search_showed_is_kept_with_its_instant() {
+        let seen: Availability = serde_json::from_str(
+            r#"{"as_of":"2026-11-23T16:00:00.5+05:30","centres":[{"sessions":[{"slots":[{"slot":"s1.4","pool":"dose1","free":3}]}]}]}"#,
+        )
+        .unwrap();
+        let shown = seen.shown().unwrap();
+        assert_eq!((shown.as_of_us, shown.free), (1_795_429_800_500_000, vec![("s1.4".to_owned(), 3)]));
+    }
+
+    #[test]
     fn every_shape_of_answer_names_its_bookings() {
         let hold: Answer = serde_json::from_str(
             r#"{"hold":"H","expires_at":"2026-11-23T16:00:00.5+05:30","claims":[{"booking":"B","party":"p1.3","slot":"s1.4","dose":1}]}"#,
@@ -118,7 +141,8 @@ mod tests {
             r#"{"booking":"N","hold":"H","state":"booked","party":"p1.3","slot":"s1.4","dose":2,"moved_from":"B"}"#,
         )
         .unwrap();
-        assert_eq!(moved.told()[0].claim(), Claim { party: "p1.3".into(), slot: "s1.4".into(), dose: 2 });
+        let told = moved.told().remove(0);
+        assert_eq!((&*told.party, &*told.slot, told.dose), ("p1.3", "s1.4", 2));
         let released: Answer = serde_json::from_str(r#"{"hold":"H","state":"released"}"#).unwrap();
         assert!(released.told().is_empty());
     }

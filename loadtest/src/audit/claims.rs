@@ -1,69 +1,64 @@
 //! Promise `one-claim`: at most one live claim per party and dose, in the export and at every moment of the history.
 
-use std::collections::HashMap;
-
+use super::Promise;
 use super::evidence::{Evidence, Export};
-use super::kept::is_live;
-use super::lives::{Life, Lives, story_of};
-use super::{Finding, Promise};
+use super::findings::Found;
+use super::lives::Lives;
+use crate::name::Name;
 
-pub(crate) fn judge(evidence: &Evidence, lives: &Lives<'_>) -> (String, Vec<Finding>) {
-    let mut findings = Vec::new();
-    in_export(&evidence.export, "after the end", evidence, &mut findings);
-    in_export(&evidence.live_export, "of the running server", evidence, &mut findings);
-    let people = in_history(evidence, lives, &mut findings);
-    (format!("{} holds and bookings of {people} parties and doses", evidence.export.bookings.len()), findings)
+pub(crate) fn judge(evidence: &Evidence, lives: &Lives<'_>) -> (String, Found) {
+    let mut found = Found::none(Promise::OneClaim);
+    in_export(&evidence.export, "after the end", &mut found);
+    in_export(&evidence.live_export, "of the running server", &mut found);
+    let people = in_history(lives, &mut found);
+    (format!("{} holds and bookings of {people} parties and doses", evidence.export.bookings.len()), found)
 }
 
-fn finding(what: String, story: Vec<String>) -> Finding {
-    Finding { promise: Promise::OneClaim, what, story }
-}
-
-fn in_export(export: &Export, which: &str, evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let mut live: HashMap<(&str, u8), Vec<&str>> = HashMap::new();
-    for line in export.bookings.values().filter(|line| is_live(line)) {
-        live.entry((&line.party, line.dose)).or_default().push(&line.booking);
-    }
-    let mut twice: Vec<_> = live.into_iter().filter(|(_, codes)| codes.len() > 1).collect();
-    twice.sort_unstable();
-    for ((party, dose), codes) in twice {
-        let what = format!(
-            "party {party} has {} live claims for dose {dose} in the export {which}: {}",
-            codes.len(),
-            codes.join(", ")
-        );
-        findings.push(finding(what, story_of(evidence, &codes)));
+fn in_export(export: &Export, which: &str, found: &mut Found) {
+    let live = export.bookings.iter().filter(|(_, line)| line.is_live());
+    let mut live: Vec<(Name, u8, Name)> = live.map(|(code, line)| (line.party, line.dose, *code)).collect();
+    live.sort_unstable();
+    for of_one in live.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)).filter(|of_one| of_one.len() > 1) {
+        let (party, dose, _) = of_one[0];
+        let codes: Vec<Name> = of_one.iter().map(|(_, _, code)| *code).collect();
+        let listed = || codes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let what = || {
+            format!("party {party} has {} live claims for dose {dose} in the export {which}: {}", codes.len(), listed())
+        };
+        found.about(what, &codes);
     }
 }
 
 /// Two claims of one person, both live beyond doubt at one moment.
-fn in_history(evidence: &Evidence, lives: &Lives<'_>, findings: &mut Vec<Finding>) -> usize {
-    type Span<'a> = (i64, i64, &'a str, &'a Life<'a>);
-    let mut people: HashMap<(&str, u8), Vec<Span<'_>>> = HashMap::new();
-    for (code, life) in &lives.bookings {
-        if let Some((from, until)) = life.certainly_live() {
-            people.entry((&life.claim.party, life.claim.dose)).or_default().push((from, until, code, life));
-        }
-    }
-    for spans in people.values_mut() {
-        spans.sort_by_key(|&(from, until, code, _)| (from, until, code));
-        let mut longest: Option<&Span<'_>> = None;
-        for span in spans.iter() {
-            if let Some(&(_, until, code, life)) = longest
-                && span.0 < until
+fn in_history(lives: &Lives<'_>, found: &mut Found) -> usize {
+    type Span = (Name, u8, i64, i64, Name);
+    let mut spans: Vec<Span> = lives
+        .iter()
+        .filter_map(|(code, life)| {
+            let (from, until) = life.certainly_live()?;
+            Some((life.claim.party, life.claim.dose, from, until, code))
+        })
+        .collect();
+    spans.sort_unstable();
+    let mut people = 0;
+    for of_one in spans.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
+        people += 1;
+        let mut longest: Option<&Span> = None;
+        for span in of_one {
+            let &(party, dose, from, until, code) = span;
+            if let Some(&(_, _, _, other_until, other)) = longest
+                && from < other_until
             {
-                let what = format!(
-                    "party {} had two live claims for dose {} at once: {code} and {}",
-                    life.claim.party, life.claim.dose, span.2
-                );
-                findings.push(finding(what, story_of(evidence, &[code, life.hold, span.2, span.3.hold])));
+                let hold = |code| lives.get(code).map_or(code, |life| life.hold);
+                let what = || format!("party {party} had two live claims for dose {dose} at once: {other} and {code}");
+                found.about(what, &[other, hold(other), code, hold(code)]);
             }
-            if longest.is_none_or(|longest| span.1 > longest.1) {
+            if longest.is_none_or(|longest| until > longest.3) {
                 longest = Some(span);
             }
         }
     }
-    people.len()
+    people
 }
 
 #[cfg(test)]

@@ -1,31 +1,35 @@
-//! Promise `conservation`: the counts of each slot are those of the bookings that stand on it, and the journal's own sum
-//! is the export's.
+//! Promise `conservation`: the counts of each slot are those of the bookings that stand on it, a move included, and the
+//! journal's own sum is the export's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Promise;
 use super::evidence::{Evidence, Export};
-use super::journal::walk;
-use super::lives::story_of;
-use super::{Finding, Promise};
+use super::findings::Found;
+use super::journal::Walk;
 use crate::inventory::Published;
+use crate::name::{Map, Name};
 
-/// The export without a server is judged in full. The live one is not: its slots and bookings are of different moments
-/// while deadlines pass.
-pub(crate) fn judge(evidence: &Evidence) -> (String, Vec<Finding>) {
-    let mut findings = Vec::new();
-    counts(&evidence.export, &mut findings);
-    against_published(evidence, &mut findings);
-    against_entries(evidence, &mut findings);
+/// The export without a server is judged in full: replay has counted its units anew. The running server's own counts are
+/// judged once all holds have run out, for then nothing changes while it is read.
+pub(crate) fn judge(evidence: &Evidence, walk: &Walk) -> (String, Found) {
+    let mut found = Found::none(Promise::Conservation);
+    counts(&evidence.export, "after the end", &mut found);
+    if evidence.settled_us.is_some() {
+        counts(&evidence.live_export, "of the running server", &mut found);
+    }
+    against_published(evidence, &mut found);
+    against_entries(evidence, walk, &mut found);
     let (capacity, held, booked) = evidence
         .export
         .slots
         .values()
         .fold((0, 0, 0), |sum, slot| (sum.0 + slot.capacity, sum.1 + slot.held, sum.2 + slot.booked));
     let free = i128::from(capacity) - i128::from(held) - i128::from(booked);
-    (format!("{capacity} units = {free} free + {held} held + {booked} booked"), findings)
+    (format!("{capacity} units = {free} free + {held} held + {booked} booked"), found)
 }
 
-fn counts(export: &Export, findings: &mut Vec<Finding>) {
+fn counts(export: &Export, which: &str, found: &mut Found) {
     #[derive(Default)]
     struct Sum {
         held: u64,
@@ -33,10 +37,10 @@ fn counts(export: &Export, findings: &mut Vec<Finding>) {
         /// A no-show may or may not have given its unit back.
         no_show: u64,
     }
-    let mut sums: BTreeMap<&str, Sum> = BTreeMap::new();
+    let mut sums: Map<Name, Sum> = Map::default();
     for line in export.bookings.values() {
-        let sum = sums.entry(&line.slot).or_default();
-        match line.state.as_str() {
+        let sum = sums.entry(line.slot).or_default();
+        match &*line.state {
             "held" => sum.held += 1,
             "booked" | "checked_in" | "completed" => sum.booked += 1,
             "no_show" => sum.no_show += 1,
@@ -44,26 +48,28 @@ fn counts(export: &Export, findings: &mut Vec<Finding>) {
         }
     }
     for slot in export.slots.values() {
-        let sum = sums.remove(slot.slot.as_str()).unwrap_or_default();
+        let sum = sums.remove(&slot.slot).unwrap_or_default();
         let booked = sum.booked..=sum.booked + sum.no_show;
         if slot.held != sum.held || !booked.contains(&slot.booked) {
-            let what = format!("slot {} does not count what stands on it", slot.slot);
-            let story = vec![
-                format!("its line says capacity {}, held {}, booked {}", slot.capacity, slot.held, slot.booked),
-                format!("its bookings are {} held and {} booked", sum.held, sum.booked),
-            ];
-            findings.push(Finding { promise: Promise::Conservation, what, story });
+            let story = || {
+                vec![
+                    format!("its line says capacity {}, held {}, booked {}", slot.capacity, slot.held, slot.booked),
+                    format!("its bookings are {} held and {} booked", sum.held, sum.booked),
+                ]
+            };
+            found.told(|| format!("slot {} does not count what stands on it in the export {which}", slot.slot), story);
         }
     }
-    for (slot, _) in sums {
-        let what = format!("bookings stand on slot {slot}, which the export does not list");
-        findings.push(Finding { promise: Promise::Conservation, what, story: Vec::new() });
+    let mut unlisted: Vec<Name> = sums.into_keys().collect();
+    unlisted.sort_unstable();
+    for slot in unlisted {
+        found.told(|| format!("bookings stand on slot {slot}, which the export {which} does not list"), Vec::new);
     }
 }
 
 /// Each session has in each pool the slots that were published, with their units. Which window a slot is of no export
 /// says, so the units of one session and pool are compared in order of size; the journal knows each slot's own.
-fn against_published(evidence: &Evidence, findings: &mut Vec<Finding>) {
+fn against_published(evidence: &Evidence, found: &mut Found) {
     let Some(published) = &evidence.published else { return };
     let mut exported = Published::new();
     for slot in evidence.export.slots.values() {
@@ -77,54 +83,56 @@ fn against_published(evidence: &Evidence, findings: &mut Vec<Finding>) {
     };
     for (session, pool) in &pairs(published) | &pairs(&exported) {
         let units = |of: &Published| of.get(&session).and_then(|pools| pools.get(&pool)).cloned().unwrap_or_default();
-        let (wanted, found) = (units(published), units(&exported));
-        if wanted != found {
-            let what = format!(
-                "slots of session {session} and pool {pool} were published with units {wanted:?} and have {found:?} in the export"
-            );
-            findings.push(Finding { promise: Promise::Conservation, what, story: Vec::new() });
+        let (wanted, there) = (units(published), units(&exported));
+        if wanted != there {
+            let what = || {
+                format!(
+                    "slots of session {session} and pool {pool} were published with units {wanted:?} and have {there:?} in the export"
+                )
+            };
+            found.told(what, Vec::new);
         }
     }
 }
 
 /// The export is the journal's sum: the same codes in the same states, the same slots with the same capacity.
-fn against_entries(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let walk = walk(evidence);
+fn against_entries(evidence: &Evidence, walk: &Walk, found: &mut Found) {
     for slot in evidence.export.slots.values().filter(|_| !walk.capacities.is_empty()) {
-        let written = walk.capacities.get(slot.slot.as_str()).copied();
+        let written = walk.capacities.get(&slot.slot).copied();
         if written != Some(slot.capacity) {
-            let what = format!(
-                "slot {} has a capacity of {} in the export and {} by the journal's entries",
-                slot.slot,
-                slot.capacity,
-                written.map_or_else(|| "none".into(), |capacity| capacity.to_string())
-            );
-            findings.push(Finding { promise: Promise::Conservation, what, story: Vec::new() });
+            let what = || {
+                format!(
+                    "slot {} has a capacity of {} in the export and {} by the journal's entries",
+                    slot.slot,
+                    slot.capacity,
+                    written.map_or_else(|| "none".into(), |capacity| capacity.to_string())
+                )
+            };
+            found.told(what, Vec::new);
         }
     }
-    let states = walk.states;
-    for (code, line) in &evidence.export.bookings {
-        let written = states.get(code.as_str()).map(|(state, _)| *state);
-        if written != Some(line.state.as_str()) && !later_state(&line.state) {
-            let what = format!(
-                "booking {code} is {} in the export and {} by the journal's entries",
-                line.state,
-                written.unwrap_or("absent")
-            );
-            findings.push(Finding { promise: Promise::Conservation, what, story: story_of(evidence, &[code]) });
+    for code in evidence.export.codes() {
+        let line = &evidence.export.bookings[&code];
+        let written = walk.codes.get(&code).map(|born| born.state);
+        if written != Some(&*line.state) {
+            let what = || {
+                let written = written.unwrap_or("absent");
+                format!("booking {code} is {} in the export and {written} by the journal's entries", line.state)
+            };
+            found.about(what, &[code]);
         }
     }
-    for (code, (state, seq)) in &states {
-        if !evidence.export.bookings.contains_key(*code) {
-            let what = format!("booking {code} is {state} by journal entry {seq} and absent from the export");
-            findings.push(Finding { promise: Promise::Conservation, what, story: story_of(evidence, &[code]) });
-        }
+    if walk.codes.len() == evidence.export.bookings.len() && found.count == 0 {
+        return;
     }
-}
-
-/// States that entries this harness does not read lead to.
-fn later_state(state: &str) -> bool {
-    matches!(state, "checked_in" | "completed" | "no_show")
+    let mut missing: Vec<_> =
+        walk.codes.iter().filter(|(code, _)| !evidence.export.bookings.contains_key(code)).collect();
+    missing.sort_unstable_by_key(|(code, _)| **code);
+    for (code, born) in missing {
+        let what =
+            || format!("booking {code} is {} by journal entry {} and absent from the export", born.state, born.seq);
+        found.about(what, &[*code]);
+    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 
 use super::evidence::Evidence;
 use super::hurts::{HurtFacts, hurts};
+use super::record::Operation;
 use super::{Finding, Promise};
 use crate::fault::Fault;
-use crate::history::{Op, Operation, Outcome};
+use crate::history::{Op, Outcome};
 
 /// How long after the disk was freed a claim may still be refused: the journal looks for room ten times a second.
 const RESUME_SLACK_US: i64 = 3_000_000;
@@ -18,7 +19,7 @@ pub(crate) fn judge(evidence: &Evidence) -> (String, Vec<Finding>) {
     let mut findings = Vec::new();
     let mut broken = |what: String, operation: &Operation| {
         let story = vec![tell(operation, evidence.began_us())];
-        findings.push(Finding { promise: Promise::FullDisk, what, story });
+        findings.push(Finding::new(Promise::FullDisk, what, story));
     };
     let refusals: Vec<&Operation> = evidence.operations.iter().filter(|operation| is_full(operation)).collect();
     for operation in &refusals {
@@ -33,9 +34,9 @@ pub(crate) fn judge(evidence: &Evidence) -> (String, Vec<Finding>) {
         if settles(operation.op) {
             broken(format!("a {word} was refused with {FULL}, though it only settles a claim"), operation);
         }
-        if operation.status != Some(503) || operation.retry_after_s.is_none() {
+        if operation.status != Some(503) || operation.retry_after_s().is_none() {
             let status = operation.status.unwrap_or(0);
-            broken(format!("{FULL} came as {status} with Retry-After {:?}", operation.retry_after_s), operation);
+            broken(format!("{FULL} came as {status} with Retry-After {:?}", operation.retry_after_s()), operation);
         }
     }
     let (mut settled, mut resumed) = (0, 0);
@@ -138,7 +139,7 @@ fn tell(operation: &Operation, began_us: i64) -> String {
         milliseconds / 1_000,
         milliseconds % 1_000,
         operation.op.word(),
-        operation.target.as_deref().or(operation.key.as_deref()).unwrap_or("?"),
+        operation.target.or(operation.key).map_or("?".into(), |name| name.to_string()),
         operation.attempt,
         operation.status,
         operation.code.as_deref().unwrap_or("")

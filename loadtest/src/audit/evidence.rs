@@ -1,18 +1,23 @@
 //! The witnesses, read from a run's directory.
+//!
+//! What grows with the run is held packed ([`super::record`]) or not held at all ([`super::entries`]).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::entries::Entries;
+use super::lines::read_lines;
 use super::overload::OverloadFacts;
+use super::record::{Claim, Line, Operation};
 use crate::error::{CannotRun, Doing};
 use crate::ground::Witness;
-use crate::history::{self, Claim, Line, Mark, MarkKind, Operation};
+use crate::history::{Mark, MarkKind};
 use crate::inventory::Published;
+use crate::name::{Map, Name, Word};
 use crate::wire::timestamp_us;
 
 /// Where a run keeps what it is judged by.
@@ -53,7 +58,7 @@ pub(crate) struct Evidence {
     pub(crate) export: Export,
     /// Of the running server, a moment earlier.
     pub(crate) live_export: Export,
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Entries,
     pub(crate) verify: Verify,
     /// What the run published, where that is known.
     pub(crate) published: Option<Published>,
@@ -61,6 +66,8 @@ pub(crate) struct Evidence {
     pub(crate) settled_us: Option<i64>,
     /// With what `berth verify` ended, where that is known.
     pub(crate) verify_exit: Option<i32>,
+    /// How old the counts of a search may be.
+    pub(crate) search_staleness_us: i64,
     /// Redis's copy of the journal, of a run that had one.
     pub(crate) redis: Option<Witness>,
     /// What was noted of an overload, of a run that had one.
@@ -70,15 +77,15 @@ pub(crate) struct Evidence {
 /// An export: every slot, and every hold and booking ever made.
 #[derive(Debug, Default)]
 pub(crate) struct Export {
-    pub(crate) slots: BTreeMap<String, SlotLine>,
-    pub(crate) bookings: BTreeMap<String, BookingLine>,
+    pub(crate) slots: BTreeMap<Name, SlotLine>,
+    pub(crate) bookings: Map<Name, BookingLine>,
     /// Booking codes that stood on more than one line.
-    pub(crate) repeated: Vec<String>,
+    pub(crate) repeated: Vec<Name>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct SlotLine {
-    pub(crate) slot: String,
+    pub(crate) slot: Name,
     #[serde(default)]
     pub(crate) session: String,
     #[serde(default)]
@@ -88,52 +95,33 @@ pub(crate) struct SlotLine {
     pub(crate) booked: u64,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct BookingLine {
-    pub(crate) booking: String,
-    pub(crate) state: String,
-    pub(crate) party: String,
-    pub(crate) slot: String,
+    pub(crate) party: Name,
+    pub(crate) slot: Name,
+    expires_us: i64,
+    pub(crate) state: Word,
     pub(crate) dose: u8,
-    #[serde(default)]
-    expires_at: Option<String>,
 }
 
 impl BookingLine {
+    pub(crate) fn new(claim: Claim, state: &str, expires_us: Option<i64>) -> Self {
+        let Claim { party, slot, dose } = claim;
+        Self { party, slot, expires_us: expires_us.unwrap_or(0), state: Word::new(state), dose }
+    }
+
     pub(crate) fn claim(&self) -> Claim {
-        Claim { party: self.party.clone(), slot: self.slot.clone(), dose: self.dose }
+        Claim { party: self.party, slot: self.slot, dose: self.dose }
     }
 
     pub(crate) fn expires_us(&self) -> Option<i64> {
-        timestamp_us(self.expires_at.as_deref()?)
+        (self.expires_us != 0).then_some(self.expires_us)
     }
-}
 
-/// One line of the journal, as far as the auditor reads it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Entry {
-    pub(crate) seq: u64,
-    pub(crate) at_us: Option<i64>,
-    pub(crate) kind: String,
-    /// New claims with their codes: of a hold, a booking, or a move's new place.
-    pub(crate) claims: Vec<EntryClaim>,
-    /// Codes that this entry changes: a hold's, or a booking's.
-    pub(crate) changes: Vec<String>,
-    pub(crate) expires_us: Option<i64>,
-    /// Of a grace: deadlines from the first and before the second are put off to the second.
-    pub(crate) grace_us: Option<(i64, i64)>,
-    /// Slots and the capacity that this entry gives them, where it says so.
-    pub(crate) capacities: Vec<(String, u64)>,
-    /// The engine's hash of the idempotency key it was written for.
-    pub(crate) key: Option<String>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct EntryClaim {
-    pub(crate) booking: String,
-    pub(crate) party: String,
-    pub(crate) slot: String,
-    pub(crate) dose: u8,
+    /// Whether it is a claim that keeps others out.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(&*self.state, "held" | "booked" | "checked_in" | "completed")
+    }
 }
 
 /// What `berth verify` printed.
@@ -148,26 +136,18 @@ pub(crate) struct Verify {
 
 impl Evidence {
     pub(crate) fn read(files: &EvidenceFiles) -> Result<Self, CannotRun> {
-        let mut evidence = Self {
+        let (operations, marks) = read_history(&files.history)?;
+        let verify = std::fs::read_to_string(&files.verify).doing(|| format!("read {}", files.verify.display()))?;
+        Ok(Self {
+            operations,
+            marks,
             export: Export::read(&files.export)?,
             live_export: Export::read(&files.live_export)?,
+            entries: Entries::File(files.entries.clone()),
             redis: Witness::read(&files.redis)?,
+            verify: serde_json::from_str(&verify).doing(|| format!("read {}", files.verify.display()))?,
             ..Self::default()
-        };
-        for line in history::read(&files.history)? {
-            match line {
-                Line::Operation(operation) => evidence.operations.push(operation),
-                Line::Mark(mark) => evidence.marks.push(mark),
-                Line::End { .. } => {}
-            }
-        }
-        for_each_line(&files.entries, |line| {
-            evidence.entries.push(Entry::parse(line)?);
-            Ok(())
-        })?;
-        let verify = std::fs::read_to_string(&files.verify).doing(|| format!("read {}", files.verify.display()))?;
-        evidence.verify = serde_json::from_str(&verify).doing(|| format!("read {}", files.verify.display()))?;
-        Ok(evidence)
+        })
     }
 
     /// Whether the process that `lost` was sent to was gone for certain when `later` was sent: a new process was up by
@@ -194,25 +174,105 @@ impl Evidence {
     pub(crate) fn began_us(&self) -> i64 {
         self.operations.iter().map(|operation| operation.sent_us).min().unwrap_or(0)
     }
+
+    /// Whether anything was done to the server or to what it stands on.
+    pub(crate) fn was_hurt(&self) -> bool {
+        self.marks.iter().any(|mark| matches!(mark.mark, MarkKind::Killed { .. } | MarkKind::Hurt { .. }))
+    }
+}
+
+/// A history that was cut proves nothing of what is missing, so it is an error.
+fn read_history(path: &Path) -> Result<(Vec<Operation>, Vec<Mark>), CannotRun> {
+    let (mut operations, mut marks, mut ended, mut count) = (Vec::new(), Vec::new(), None, 0_u64);
+    let parse = |line: &str| Line::parse(line).map_err(|error| error.to_string());
+    read_lines(path, parse, |line| {
+        if ended.is_some() {
+            return Err("it goes on after its end line".to_owned());
+        }
+        count += 1;
+        match line {
+            Line::Operation(operation) => operations.push(operation),
+            Line::Mark(mark) => marks.push(mark),
+            Line::End { lines } => ended = Some(lines),
+        }
+        Ok(())
+    })?;
+    let lines = count.saturating_sub(1);
+    match ended {
+        None => Err(CannotRun::because(format!("{} has no end line: the history was cut", path.display()))),
+        Some(said) if said != lines => {
+            Err(CannotRun::because(format!("{} has {lines} lines, and its end line counts {said}", path.display())))
+        }
+        Some(_) => Ok((operations, marks)),
+    }
+}
+
+/// Every operation of a history, one after the other; none is kept.
+pub(crate) fn for_each_operation(path: &Path, mut each: impl FnMut(Operation)) -> Result<(), CannotRun> {
+    let parse = |line: &str| Line::parse(line).map_err(|error| error.to_string());
+    read_lines(path, parse, |line| {
+        if let Line::Operation(operation) = line {
+            each(operation);
+        }
+        Ok(())
+    })
+}
+
+/// One line of an export.
+enum ExportLine {
+    Slot(SlotLine),
+    Booking(Name, BookingLine),
+    End { slots: Option<u64>, bookings: Option<u64> },
+}
+
+impl ExportLine {
+    fn parse(line: &str) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Booking<'a> {
+            booking: Name,
+            state: Word,
+            party: Name,
+            slot: Name,
+            dose: u8,
+            #[serde(borrow, default)]
+            expires_at: Option<Cow<'a, str>>,
+        }
+        let said = |error: serde_json::Error| error.to_string();
+        // Nearly all lines, read without a detour.
+        if line.starts_with(r#"{"kind":"booking","#) {
+            let read: Booking<'_> = serde_json::from_str(line).map_err(said)?;
+            let claim = Claim { party: read.party, slot: read.slot, dose: read.dose };
+            let expires_us = read.expires_at.as_deref().and_then(timestamp_us);
+            return Ok(Self::Booking(read.booking, BookingLine::new(claim, &read.state, expires_us)));
+        }
+        let value: Value = serde_json::from_str(line).map_err(said)?;
+        match value["kind"].as_str() {
+            Some("slot") => serde_json::from_str(line).map(Self::Slot).map_err(said),
+            Some("booking") => Self::parse(&reordered(&value)),
+            Some("end") => Ok(Self::End { slots: value["slots"].as_u64(), bookings: value["bookings"].as_u64() }),
+            other => Err(format!("an export has no kind {other:?}")),
+        }
+    }
+}
+
+/// The same line with its kind in the first place.
+fn reordered(value: &Value) -> String {
+    let mut line = r#"{"kind":"booking""#.to_owned();
+    for (field, value) in value.as_object().into_iter().flatten().filter(|(field, _)| *field != "kind") {
+        line.push_str(&format!(",{}:{value}", Value::from(field.as_str())));
+    }
+    line + "}"
 }
 
 impl Export {
     fn read(path: &Path) -> Result<Self, CannotRun> {
         let mut export = Self::default();
         let mut ended = None;
-        for_each_line(path, |line| {
-            let value: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
-            match value["kind"].as_str() {
-                Some("slot") => {
-                    let slot: SlotLine = serde_json::from_value(value).map_err(|error| error.to_string())?;
-                    export.slots.insert(slot.slot.clone(), slot);
-                }
-                Some("booking") => {
-                    let booking: BookingLine = serde_json::from_value(value).map_err(|error| error.to_string())?;
-                    export.add(booking);
-                }
-                Some("end") => ended = Some((value["slots"].as_u64(), value["bookings"].as_u64())),
-                other => return Err(format!("an export has no kind {other:?}")),
+        read_lines(path, ExportLine::parse, |line| {
+            match line {
+                ExportLine::Slot(slot) => drop(export.slots.insert(slot.slot, slot)),
+                ExportLine::Booking(code, booking) => export.add(code, booking),
+                ExportLine::End { slots, bookings } => ended = Some((slots, bookings)),
             }
             Ok(())
         })?;
@@ -227,115 +287,43 @@ impl Export {
         }
     }
 
-    pub(crate) fn add(&mut self, booking: BookingLine) {
-        let code = booking.booking.clone();
-        if self.bookings.insert(code.clone(), booking).is_some() {
+    pub(crate) fn add(&mut self, code: Name, booking: BookingLine) {
+        if self.bookings.insert(code, booking).is_some() {
             self.repeated.push(code);
         }
     }
-}
 
-impl Entry {
-    /// Reads one entry. Codes may stand alone (`booking`, `hold`, `from`, `moved_from`), in a list (`bookings`), or in
-    /// claims.
-    pub(crate) fn parse(line: &str) -> Result<Self, String> {
-        let value: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
-        let kind = value["kind"].as_str().ok_or("an entry without kind")?.to_owned();
-        let mut entry = Self {
-            seq: value["seq"].as_u64().ok_or("an entry without seq")?,
-            at_us: value["at"].as_str().and_then(timestamp_us),
-            expires_us: value["expires_at"].as_str().and_then(timestamp_us),
-            key: value["key"].as_str().map(str::to_owned),
-            kind,
-            ..Self::default()
-        };
-        let claims = |value: &Value| serde_json::from_value::<Vec<EntryClaim>>(value.clone()).unwrap_or_default();
-        match entry.kind.as_str() {
-            "held" | "booked" | "walked_in" => entry.claims = claims(&value["claims"]),
-            "moved" | "reassigned" => {
-                entry.claims = match &value["to"] {
-                    to @ Value::Object(_) => serde_json::from_value(to.clone()).into_iter().collect(),
-                    _ => claims(&value["claims"]),
-                };
-                entry.changes = ["from", "moved_from", "booking"]
-                    .iter()
-                    .filter_map(|field| value[*field].as_str())
-                    .take(1)
-                    .map(str::to_owned)
-                    .collect();
-            }
-            "published" => {
-                let slots = value["slots"].as_array().map(Vec::as_slice).unwrap_or_default();
-                entry.capacities = slots.iter().filter_map(capacity_of).collect();
-            }
-            "holds_graced" => {
-                let time = |field: &str| value[field].as_str().and_then(timestamp_us);
-                entry.grace_us = time("from").zip(time("until"));
-            }
-            "slot_changed" => entry.capacities = capacity_of(&value).into_iter().collect(),
-            _ => entry.changes = codes_of(&value),
-        }
-        let needs = matches!(entry.kind.as_str(), "held" | "booked" | "walked_in" | "moved" | "reassigned");
-        if needs && entry.claims.is_empty() {
-            return Err(format!("entry {} is {} and names no claims", entry.seq, entry.kind));
-        }
-        Ok(entry)
+    /// The codes in order, so that a judgement of the same evidence reads the same each time.
+    pub(crate) fn codes(&self) -> Vec<Name> {
+        let mut codes: Vec<Name> = self.bookings.keys().copied().collect();
+        codes.sort_unstable();
+        codes
     }
-}
-
-fn capacity_of(value: &Value) -> Option<(String, u64)> {
-    Some((value["slot"].as_str()?.to_owned(), value["capacity"].as_u64()?))
-}
-
-fn codes_of(value: &Value) -> Vec<String> {
-    let code = |value: &Value| value.as_str().or_else(|| value["booking"].as_str()).map(str::to_owned);
-    for list in ["claims", "bookings"] {
-        if let Some(list) = value[list].as_array() {
-            return list.iter().filter_map(code).collect();
-        }
-    }
-    ["booking", "hold"].iter().find_map(|field| value[*field].as_str()).map(str::to_owned).into_iter().collect()
-}
-
-fn for_each_line(path: &Path, mut each: impl FnMut(&str) -> Result<(), String>) -> Result<(), CannotRun> {
-    let file = File::open(path).doing(|| format!("open {}", path.display()))?;
-    for (index, line) in BufReader::new(file).lines().enumerate() {
-        let line = line.doing(|| format!("read {}", path.display()))?;
-        if !line.trim().is_empty() {
-            each(&line).doing(|| format!("read line {} of {}", index + 1, path.display()))?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::{MarkKind, Recorder};
 
     #[test]
-    fn entries_are_read_in_every_shape() {
-        let held = Entry::parse(
-            r#"{"seq":7,"at":"2026-11-23T10:00:00Z","kind":"held","claims":[{"booking":"B","party":"p1.1","slot":"s1.2","dose":1}],"expires_at":"2026-11-23T10:00:08Z"}"#,
-        )
-        .unwrap();
-        assert_eq!((held.seq, held.claims.len(), held.expires_us.unwrap() - held.at_us.unwrap()), (7, 1, 8_000_000));
-        let confirmed = Entry::parse(r#"{"seq":8,"kind":"confirmed","hold":"B"}"#).unwrap();
-        assert_eq!(confirmed.changes, ["B"]);
-        let graced = Entry::parse(
-            r#"{"seq":8,"kind":"holds_graced","from":"2026-11-23T10:00:01Z","until":"2026-11-23T10:00:03Z"}"#,
-        );
-        assert_eq!(graced.unwrap().grace_us.map(|(from, until)| until - from), Some(2_000_000));
-        let listed = Entry::parse(r#"{"seq":8,"kind":"expired","claims":[{"booking":"B"},{"booking":"C"}]}"#).unwrap();
-        assert_eq!(listed.changes, ["B", "C"]);
-        let moved = Entry::parse(
-            r#"{"seq":9,"kind":"moved","from":"B","to":{"booking":"C","party":"p1.1","slot":"s1.3","dose":1}}"#,
-        )
-        .unwrap();
-        assert_eq!((moved.changes[0].as_str(), moved.claims[0].booking.as_str()), ("B", "C"));
-        assert!(Entry::parse(r#"{"seq":9,"kind":"held"}"#).is_err());
-        let published =
-            Entry::parse(r#"{"seq":3,"kind":"published","slots":[{"capacity":12,"slot":"s1.0"}]}"#).unwrap();
-        assert_eq!(published.capacities, [("s1.0".to_owned(), 12)]);
+    fn a_cut_history_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("history.ndjson");
+        let (recorder, recording) = Recorder::create(&path).unwrap();
+        recorder.mark(1, MarkKind::DriveBegan);
+        recorder.mark(2, MarkKind::DriveEnded);
+        recording.finish(&recorder).unwrap();
+        let whole = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = whole.lines().collect();
+        let said = |kept: &[&str]| {
+            std::fs::write(&path, kept.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+            read_history(&path).map_err(|error| error.to_string())
+        };
+        assert_eq!(said(&lines).unwrap().1.len(), 2);
+        assert!(said(&lines[..2]).unwrap_err().contains("no end line"));
+        assert!(said(&lines[1..]).unwrap_err().contains("has 1 lines, and its end line counts 2"));
+        assert!(said(&[lines[0], lines[1], lines[2], lines[0]]).unwrap_err().contains("goes on after"));
     }
 
     #[test]
@@ -346,8 +334,19 @@ mod tests {
         std::fs::write(&path, format!("{slot}\n")).unwrap();
         assert!(Export::read(&path).unwrap_err().to_string().contains("no end line"));
         std::fs::write(&path, format!("{slot}\n{}\n", r#"{"kind":"end","slots":1,"bookings":0,"seq":1}"#)).unwrap();
-        assert_eq!(Export::read(&path).unwrap().slots["s1.1"].capacity, 3);
+        assert_eq!(Export::read(&path).unwrap().slots[&Name::new("s1.1")].capacity, 3);
         std::fs::write(&path, format!("{slot}\n{}\n", r#"{"kind":"end","slots":2,"bookings":0,"seq":1}"#)).unwrap();
         assert!(Export::read(&path).is_err());
+    }
+
+    #[test]
+    fn a_booking_is_read_whatever_the_order_of_its_fields() {
+        let first = r#"{"kind":"booking","booking":"B","hold":"B","state":"held","party":"p1.1","slot":"s1.2","dose":1,"expires_at":"2026-11-23T10:00:00Z"}"#;
+        let last = r#"{"booking":"B","state":"held","party":"p1.1","slot":"s1.2","dose":1,"expires_at":"2026-11-23T10:00:00Z","kind":"booking"}"#;
+        for line in [first, last] {
+            let Ok(ExportLine::Booking(code, read)) = ExportLine::parse(line) else { panic!("a booking: {line}") };
+            assert_eq!((code, &*read.state, read.dose), (Name::new("B"), "held", 1));
+            assert!(read.expires_us().is_some());
+        }
     }
 }

@@ -1,55 +1,70 @@
-//! Promise `journal`: the entries, applied one by one, keep the rules at every prefix; and `berth verify` says so too.
+//! The journal, read once from beginning to end: what its entries add up to, and where they break a rule at some prefix.
 //!
-//! The walk is this harness's own and shares no code with the server's.
+//! The walk is this harness's own and shares no code with the server's. Promise `journal` is judged here, with what `berth
+//! verify` says; deadlines, keys, groups and the sum of it are judged by others from what the walk notes.
 
-use std::collections::HashMap;
+use super::Promise;
+use super::entries::{Entry, EntryClaim};
+use super::evidence::Evidence;
+use super::findings::Found;
+use super::record::Claim;
+use crate::error::CannotRun;
+use crate::name::{Map, Name};
 
-use super::evidence::{Entry, EntryClaim, Evidence};
-use super::{Finding, Promise};
+/// What the journal says of one code.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Born {
+    pub(crate) claim: Claim,
+    /// The entry that gave it out, and the last one that changed it.
+    pub(crate) born_seq: u64,
+    pub(crate) seq: u64,
+    pub(crate) state: &'static str,
+    /// Of one that began as a hold.
+    deadline_us: i64,
+}
+
+/// An entry that came at a wrong time, in the journal's own times.
+#[derive(Debug)]
+pub(crate) struct Untimely {
+    pub(crate) seq: u64,
+    pub(crate) code: Name,
+    pub(crate) at_us: i64,
+    pub(crate) deadline_us: i64,
+    pub(crate) confirmed: bool,
+}
 
 /// What the journal adds up to.
-#[derive(Debug, Default)]
-pub(crate) struct Walk<'a> {
-    /// Each code's state, and the entry that put it there.
-    pub(crate) states: HashMap<&'a str, (&'static str, u64)>,
+#[derive(Debug)]
+pub(crate) struct Walk {
+    pub(crate) entries: u64,
+    pub(crate) codes: Map<Name, Born>,
     /// Each slot's capacity, where the entries that published it say so.
-    pub(crate) capacities: HashMap<&'a str, u64>,
-    findings: Vec<(u64, String)>,
-    claims: HashMap<&'a str, &'a EntryClaim>,
-    group_of: HashMap<&'a str, Vec<&'a str>>,
-    taken: HashMap<&'a str, u64>,
-    live: HashMap<(&'a str, u8), &'a str>,
+    pub(crate) capacities: Map<Name, u64>,
+    /// Confirmations and expiries away from their deadline by more than nothing.
+    pub(crate) untimely: Vec<Untimely>,
+    /// The hashes of the keys that entries were written for, in the journal's order.
+    pub(crate) keys: Vec<u128>,
+    found: Found,
+    /// Which entries the findings that are shown are at.
+    at: Vec<u64>,
+    /// Codes of holds of several, by the first.
+    groups: Map<Name, Vec<Name>>,
+    taken: Map<Name, u64>,
+    live: Map<(Name, u8), Name>,
 }
 
-pub(crate) fn judge(evidence: &Evidence) -> (String, Vec<Finding>) {
-    let walk = walk(evidence);
-    let mut findings: Vec<Finding> = walk
-        .findings
-        .iter()
-        .map(|(seq, what)| Finding {
-            promise: Promise::Journal,
-            what: format!("at journal entry {seq}: {what}"),
-            story: around(evidence, *seq),
-        })
-        .collect();
-    if evidence.verify.verdict != "held" {
-        findings.push(Finding {
-            promise: Promise::Journal,
-            what: format!("`berth verify` says {:?}", evidence.verify.verdict),
-            story: evidence.verify.findings.iter().take(10).map(ToString::to_string).collect(),
-        });
-    }
-    verify_trusted(evidence, &mut findings);
-    let looked_at = format!("{} entries; `berth verify` read {}", evidence.entries.len(), evidence.verify.entries);
-    (looked_at, findings)
-}
-
-/// A verification is a witness only if it read the same journal, and if all it says is one thing.
-fn verify_trusted(evidence: &Evidence, findings: &mut Vec<Finding>) {
+/// Judges the promise from a walk and from what `berth verify` said.
+pub(crate) fn judge(evidence: &Evidence, walk: &mut Walk) -> (String, Found) {
+    let mut found = std::mem::replace(&mut walk.found, Found::none(Promise::Journal));
     let verify = &evidence.verify;
-    let mut doubt = |what: String| findings.push(Finding { promise: Promise::Journal, what, story: Vec::new() });
-    if u64::try_from(evidence.entries.len()) != Ok(verify.entries) {
-        doubt(format!("`berth verify` read {} entries of a journal of {}", verify.entries, evidence.entries.len()));
+    if verify.verdict != "held" {
+        let story = || verify.findings.iter().take(10).map(ToString::to_string).collect();
+        found.told(|| format!("`berth verify` says {:?}", verify.verdict), story);
+    }
+    // A verification is a witness only if it read the same journal, and if all it says is one thing.
+    let mut doubt = |what: String| found.told(|| what, Vec::new);
+    if walk.entries != verify.entries {
+        doubt(format!("`berth verify` read {} entries of a journal of {}", verify.entries, walk.entries));
     }
     if let Some(code) = evidence.verify_exit.filter(|&code| (code == 0) != (verify.verdict == "held")) {
         doubt(format!("`berth verify` says {:?} and ended with {code}", verify.verdict));
@@ -57,26 +72,51 @@ fn verify_trusted(evidence: &Evidence, findings: &mut Vec<Finding>) {
     if verify.verdict == "held" && !verify.findings.is_empty() {
         doubt(format!("`berth verify` says \"held\" and lists {} findings", verify.findings.len()));
     }
+    (format!("{} entries; `berth verify` read {}", walk.entries, verify.entries), found)
 }
 
 /// Applies the entries in order. After a broken rule the entry is applied all the same, so that one fault is not
 /// followed by a hundred echoes.
-pub(crate) fn walk(evidence: &Evidence) -> Walk<'_> {
-    let mut walk = Walk::default();
+pub(crate) fn walk(evidence: &Evidence) -> Result<Walk, CannotRun> {
+    let mut walk = Walk {
+        entries: 0,
+        codes: Map::with_capacity_and_hasher(evidence.export.bookings.len(), Default::default()),
+        capacities: Map::default(),
+        untimely: Vec::new(),
+        keys: Vec::new(),
+        found: Found::none(Promise::Journal),
+        at: Vec::new(),
+        groups: Map::default(),
+        taken: Map::default(),
+        live: Map::default(),
+    };
     let mut last = 0;
-    for entry in &evidence.entries {
+    evidence.entries.each(|entry| {
         if entry.seq != last + 1 {
-            walk.findings.push((entry.seq, format!("its number does not follow {last}, the one before")));
+            walk.break_at(entry.seq, || format!("its number does not follow {last}, the one before"));
         }
         last = entry.seq;
+        walk.entries += 1;
+        walk.keys.extend(entry.key);
         walk.apply(entry, evidence);
-    }
-    walk
+    })?;
+    walk.tell_around(evidence)?;
+    // What is left of the walk is its sum.
+    (walk.taken, walk.live) = Default::default();
+    Ok(walk)
 }
 
-impl<'a> Walk<'a> {
-    fn apply(&mut self, entry: &'a Entry, evidence: &Evidence) {
-        match entry.kind.as_str() {
+impl Walk {
+    fn break_at(&mut self, seq: u64, what: impl FnOnce() -> String) {
+        let shown = self.found.shown.len();
+        self.found.told(|| format!("at journal entry {seq}: {}", what()), Vec::new);
+        if self.found.shown.len() > shown {
+            self.at.push(seq);
+        }
+    }
+
+    fn apply(&mut self, entry: &Entry, evidence: &Evidence) {
+        match &*entry.kind {
             "held" => self.claim(entry, "held", evidence),
             "booked" => self.claim(entry, "booked", evidence),
             "confirmed" => self.turn(entry, &["held"], "booked"),
@@ -93,103 +133,145 @@ impl<'a> Walk<'a> {
                 self.turn(entry, &["booked"], "moved");
                 self.claim(entry, "booked", evidence);
             }
-            "published" | "slot_changed" => {
-                self.capacities.extend(entry.capacities.iter().map(|(slot, capacity)| (slot.as_str(), *capacity)));
+            "published" | "slot_changed" => self.capacities.extend(entry.capacities.iter().copied()),
+            "holds_graced" => {
+                if let Some((from_us, until_us)) = entry.grace_us {
+                    // Of a hold that was resolved before it, the deadline no longer matters.
+                    let deadlines = self.codes.values_mut().map(|born| &mut born.deadline_us);
+                    let within = deadlines.filter(|deadline_us| (from_us..until_us).contains(*deadline_us));
+                    within.for_each(|deadline_us| *deadline_us = until_us);
+                }
             }
             _ => {}
         }
     }
 
     /// What the journal itself gave the slot; of one that names no capacities, what the export says.
-    fn capacity_of(&self, slot: &str, evidence: &Evidence) -> u64 {
+    fn capacity_of(&self, slot: Name, evidence: &Evidence) -> u64 {
         if self.capacities.is_empty() {
-            evidence.export.slots.get(slot).map_or(0, |slot| slot.capacity)
+            evidence.export.slots.get(&slot).map_or(0, |slot| slot.capacity)
         } else {
-            self.capacities.get(slot).copied().unwrap_or(0)
+            self.capacities.get(&slot).copied().unwrap_or(0)
         }
     }
 
-    fn claim(&mut self, entry: &'a Entry, state: &'static str, evidence: &Evidence) {
-        let codes: Vec<&str> = entry.claims.iter().map(|claim| claim.booking.as_str()).collect();
+    fn claim(&mut self, entry: &Entry, state: &'static str, evidence: &Evidence) {
         for claim in &entry.claims {
-            let code = claim.booking.as_str();
-            if let Some((_, seq)) = self.states.insert(code, (state, entry.seq)) {
-                self.findings.push((entry.seq, format!("code {code} was already given out by entry {seq}")));
+            let EntryClaim { booking: code, party, slot, dose } = *claim;
+            let deadline_us = entry.expires_us.filter(|_| state == "held").unwrap_or(i64::MAX);
+            let born = Born { claim: claim.claim(), born_seq: entry.seq, seq: entry.seq, state, deadline_us };
+            if let Some(before) = self.codes.insert(code, born) {
+                self.break_at(entry.seq, || format!("code {code} was already given out by entry {}", before.seq));
             }
-            self.claims.insert(code, claim);
-            let capacity = self.capacity_of(&claim.slot, evidence);
-            let taken = self.taken.entry(&claim.slot).or_default();
+            let capacity = self.capacity_of(slot, evidence);
+            let taken = self.taken.entry(slot).or_default();
             *taken += 1;
             if *taken > capacity {
-                let what = format!("slot {} has {taken} claims and a capacity of {capacity}", claim.slot);
-                self.findings.push((entry.seq, what));
+                let taken = *taken;
+                self.break_at(entry.seq, || format!("slot {slot} has {taken} claims and a capacity of {capacity}"));
             }
-            if let Some(other) = self.live.insert((&claim.party, claim.dose), code) {
-                let what = format!("party {} has claim {code} beside {other} for dose {}", claim.party, claim.dose);
-                self.findings.push((entry.seq, what));
+            if let Some(other) = self.live.insert((party, dose), code) {
+                self.break_at(entry.seq, || format!("party {party} has claim {code} beside {other} for dose {dose}"));
             }
         }
         // A hold's code is that of its first claim.
-        if let Some(&first) = codes.first() {
-            self.group_of.insert(first, codes);
+        if let [first, _, ..] = &entry.claims[..] {
+            self.groups.insert(first.booking, entry.claims.iter().map(|claim| claim.booking).collect());
         }
     }
 
-    fn turn(&mut self, entry: &'a Entry, from: &[&str], to: &'static str) {
-        let mut codes: Vec<&'a str> = entry.changes.iter().map(String::as_str).collect();
-        let by_hold = matches!(entry.kind.as_str(), "confirmed" | "released" | "expired") && codes.len() == 1;
-        if by_hold && let Some(group) = codes.first().and_then(|first| self.group_of.get(first)) {
-            codes.clone_from(group);
-        }
-        for code in codes {
-            let was = self.states.get(code).map(|(state, _)| *state);
-            if !was.is_some_and(|was| from.contains(&was)) {
-                let what = format!("code {code} becomes {to}, having been {}", was.unwrap_or("never given out"));
-                self.findings.push((entry.seq, what));
+    fn turn(&mut self, entry: &Entry, from: &[&str], to: &'static str) {
+        let by_hold = matches!(&*entry.kind, "confirmed" | "released" | "expired");
+        let group = entry.changes.first().filter(|_| by_hold && entry.changes.len() == 1);
+        let group = group.and_then(|first| self.groups.get(first)).cloned();
+        self.time(entry);
+        for &code in group.as_deref().unwrap_or(&entry.changes) {
+            let Some(born) = self.codes.get_mut(&code) else {
+                self.break_at(entry.seq, || format!("code {code} becomes {to}, having been never given out"));
+                continue;
+            };
+            let was = born.state;
+            (born.state, born.seq) = (to, entry.seq);
+            let claim = born.claim;
+            if !from.contains(&was) {
+                self.break_at(entry.seq, || format!("code {code} becomes {to}, having been {was}"));
             }
-            let live = matches!(was, Some("held" | "booked" | "checked_in"));
-            self.states.insert(code, (to, entry.seq));
-            if !matches!(to, "booked" | "checked_in")
-                && live
-                && let Some(claim) = self.claims.get(code).copied()
-            {
+            let live = matches!(was, "held" | "booked" | "checked_in");
+            if !matches!(to, "booked" | "checked_in") && live {
                 self.end(code, claim, to);
             }
         }
     }
 
-    fn end(&mut self, code: &str, claim: &'a EntryClaim, to: &str) {
+    /// Notes a confirmation after its deadline, and an expiry at any other time than the deadline.
+    fn time(&mut self, entry: &Entry) {
+        let Some(at_us) = entry.at_us else { return };
+        let confirmed = &*entry.kind == "confirmed";
+        if !confirmed && &*entry.kind != "expired" {
+            return;
+        }
+        let Some(&code) = entry.changes.first() else { return };
+        let Some(born) = self.codes.get(&code).filter(|born| born.deadline_us != i64::MAX) else { return };
+        let deadline_us = born.deadline_us;
+        let past_us = at_us - deadline_us;
+        if (confirmed && past_us > super::CLOCK_SLACK_US)
+            || (!confirmed && !(-super::CLOCK_SLACK_US..=super::EXPIRY_SLACK_US).contains(&past_us))
+        {
+            self.untimely.push(Untimely { seq: entry.seq, code, at_us, deadline_us, confirmed });
+        }
+    }
+
+    fn end(&mut self, code: Name, claim: Claim, to: &str) {
         // Who was served has used the unit up.
         if to != "completed"
-            && let Some(taken) = self.taken.get_mut(claim.slot.as_str())
+            && let Some(taken) = self.taken.get_mut(&claim.slot)
         {
             *taken = taken.saturating_sub(1);
         }
-        let person = (claim.party.as_str(), claim.dose);
+        let person = (claim.party, claim.dose);
         if self.live.get(&person) == Some(&code) {
             self.live.remove(&person);
         }
     }
+
+    /// Puts beside each finding a few entries up to the one at fault that speak of the same things.
+    fn tell_around(&mut self, evidence: &Evidence) -> Result<(), CannotRun> {
+        const LINES_MAX: usize = 6;
+        if self.at.is_empty() {
+            return Ok(());
+        }
+        // Of several entries with one number the last is meant.
+        let mut faults: Map<u64, Entry> = Map::default();
+        evidence.entries.each(|entry| {
+            if self.at.contains(&entry.seq) {
+                faults.insert(entry.seq, entry.clone());
+            }
+        })?;
+        let mut around: Map<u64, Vec<String>> = Map::default();
+        evidence.entries.each(|entry| {
+            for (seq, _) in faults.iter().filter(|(seq, fault)| entry.seq <= **seq && related(entry, fault)) {
+                let lines = around.entry(*seq).or_default();
+                lines.push(tell(entry));
+                if lines.len() > LINES_MAX {
+                    lines.remove(0);
+                }
+            }
+        })?;
+        for (finding, seq) in self.found.shown.iter_mut().zip(&self.at) {
+            finding.story = around.get(seq).cloned().unwrap_or_default();
+        }
+        Ok(())
+    }
 }
 
-/// A few entries up to the one at fault that speak of the same things.
-fn around(evidence: &Evidence, seq: u64) -> Vec<String> {
-    const LINES_MAX: usize = 6;
-    let Some(at) = evidence.entries.iter().rposition(|entry| entry.seq == seq) else { return Vec::new() };
-    let fault = &evidence.entries[at];
-    let related = |entry: &Entry| {
-        entry.claims.iter().any(|claim| {
-            fault.changes.contains(&claim.booking)
-                || fault.claims.iter().any(|own| own.slot == claim.slot || own.party == claim.party)
-        }) || entry.changes.iter().any(|code| fault.changes.contains(code))
-    };
-    let mut lines: Vec<String> =
-        evidence.entries[..=at].iter().rev().filter(|entry| related(entry)).take(LINES_MAX).map(tell).collect();
-    lines.reverse();
-    lines
+fn related(entry: &Entry, fault: &Entry) -> bool {
+    entry.claims.iter().any(|claim| {
+        fault.changes.contains(&claim.booking)
+            || fault.claims.iter().any(|own| own.slot == claim.slot || own.party == claim.party)
+    }) || entry.changes.iter().any(|code| fault.changes.contains(code))
 }
 
-fn tell(entry: &Entry) -> String {
+pub(crate) fn tell(entry: &Entry) -> String {
     let mut line = format!("entry {} {}", entry.seq, entry.kind);
     for code in &entry.changes {
         line.push_str(&format!(" {code}"));

@@ -1,53 +1,49 @@
 //! Promise `acknowledged`: what a client was told is there, and an acknowledged end is not undone.
 
-use super::evidence::{BookingLine, Evidence, Export};
-use super::lives::{Life, Lives, story_of, tell};
-use super::{Finding, Promise};
-use crate::history::{Claim, Op, Operation, Outcome};
+use super::Promise;
+use super::evidence::{Evidence, Export};
+use super::findings::Found;
+use super::lives::{Life, Lives, tell};
+use super::record::Operation;
+use crate::history::{Op, Outcome};
+use crate::name::Name;
 
-pub(crate) fn judge(evidence: &Evidence, lives: &Lives<'_>) -> (String, Vec<Finding>) {
-    let mut findings = Vec::new();
-    for (&code, life) in &lives.bookings {
+pub(crate) fn judge(evidence: &Evidence, lives: &Lives<'_>) -> (String, Found) {
+    let mut found = Found::none(Promise::Acknowledged);
+    let (mut booked, mut ended) = (0_usize, 0_usize);
+    for (code, life) in lives.iter() {
+        booked += usize::from(life.booked_us.is_some());
+        ended += usize::from(life.ends.iter().any(|end| end.acknowledged()));
         if let Some(what) = lost(code, life, &evidence.export, "after the end")
             .or_else(|| lost(code, life, &evidence.live_export, "of the running server"))
             .or_else(|| two_ends(code, life))
             .or_else(|| two_claims(code, life))
         {
-            findings.push(finding(what, story_of(evidence, &[code, life.hold])));
+            found.about(|| what, &[code, life.hold]);
         }
     }
-    denied(evidence, lives, &mut findings);
-    let booked = lives.bookings.values().filter(|life| life.booked_us.is_some()).count();
-    let ended = lives.bookings.values().filter(|life| life.ends.iter().any(|end| end.acknowledged())).count();
+    denied(evidence, lives, &mut found);
     let looked_at = format!(
         "{} acknowledged claims, {booked} of them acknowledged bookings, {ended} with an acknowledged end",
-        lives.bookings.len()
+        lives.len()
     );
-    (looked_at, findings)
+    (looked_at, found)
 }
 
-fn finding(what: String, story: Vec<String>) -> Finding {
-    Finding { promise: Promise::Acknowledged, what, story }
-}
-
-fn lost(code: &str, life: &Life<'_>, export: &Export, which: &str) -> Option<String> {
-    let Some(line) = export.bookings.get(code) else {
+fn lost(code: Name, life: &Life, export: &Export, which: &str) -> Option<String> {
+    let Some(line) = export.bookings.get(&code) else {
         return Some(format!("{} {code} was acknowledged and is not in the export {which}", thing(life)));
     };
     if line.claim() != life.claim {
-        return Some(format!(
-            "{} {code} was acknowledged as {} on {} for dose {} and is {} on {} for dose {} in the export {which}",
-            thing(life),
-            life.claim.party,
-            life.claim.slot,
-            life.claim.dose,
-            line.party,
-            line.slot,
-            line.dose
-        ));
+        let (told, there) = (life.claim, line.claim());
+        return Some(format!("{} {code} was acknowledged as {told} and is {there} in the export {which}", thing(life)));
+    }
+    // Nearly all, without a list of what else might be.
+    if life.ends.is_empty() && life.booked_us.is_some() && &*line.state == "booked" {
+        return None;
     }
     let allowed = allowed_states(life);
-    (!allowed.contains(&line.state.as_str())).then(|| {
+    (!allowed.contains(&&*line.state)).then(|| {
         format!(
             "{} {code} is {} in the export {which}; what its clients were told and tried allows only {}",
             thing(life),
@@ -57,12 +53,12 @@ fn lost(code: &str, life: &Life<'_>, export: &Export, which: &str) -> Option<Str
     })
 }
 
-fn thing(life: &Life<'_>) -> &'static str {
+fn thing(life: &Life) -> &'static str {
     if life.booked_us.is_some() { "booking" } else { "hold" }
 }
 
 /// The states that the acknowledgements and the open requests of a booking leave possible.
-fn allowed_states(life: &Life<'_>) -> Vec<&'static str> {
+fn allowed_states(life: &Life) -> Vec<&'static str> {
     if let Some(end) = life.ends.iter().find(|end| end.acknowledged()) {
         return vec![end.state()];
     }
@@ -84,7 +80,7 @@ fn allowed_states(life: &Life<'_>) -> Vec<&'static str> {
 
 /// The states in which a read may have shown a booking: what was acknowledged before it was sent holds, and what was
 /// sent before its answer came may have happened.
-fn states_at(life: &Life<'_>, read: &Operation) -> Vec<&'static str> {
+fn states_at(life: &Life, read: &Operation) -> Vec<&'static str> {
     let known = life.ends.iter().filter(|end| end.known_us.is_some_and(|known_us| known_us <= read.sent_us));
     let ended: Vec<&str> = known.map(|end| end.state()).collect();
     if !ended.is_empty() {
@@ -102,13 +98,12 @@ fn states_at(life: &Life<'_>, read: &Operation) -> Vec<&'static str> {
 }
 
 /// A code that was acknowledged as two claims. At most one of them is still there, whichever it is.
-fn two_claims(code: &str, life: &Life<'_>) -> Option<String> {
+fn two_claims(code: Name, life: &Life) -> Option<String> {
     let rival = life.rival.as_ref()?;
-    let told = |claim: &Claim| format!("{} on {} for dose {}", claim.party, claim.slot, claim.dose);
-    Some(format!("{} {code} was acknowledged as {} and as {}", thing(life), told(&life.claim), told(rival)))
+    Some(format!("{} {code} was acknowledged as {} and as {rival}", thing(life), life.claim))
 }
 
-fn two_ends(code: &str, life: &Life<'_>) -> Option<String> {
+fn two_ends(code: Name, life: &Life) -> Option<String> {
     let mut ends = life.ends.iter().filter(|end| end.acknowledged());
     let (first, second) = (ends.next()?, ends.next());
     if let Some(second) = second {
@@ -119,53 +114,31 @@ fn two_ends(code: &str, life: &Life<'_>) -> Option<String> {
 }
 
 /// Reads and changes that were told "no such booking", or shown another, of a booking acknowledged before they were sent.
-fn denied(evidence: &Evidence, lives: &Lives<'_>, findings: &mut Vec<Finding>) {
+fn denied(evidence: &Evidence, lives: &Lives<'_>, found: &mut Found) {
     for operation in &evidence.operations {
-        let Some((code, life)) = operation.target.as_deref().and_then(|code| Some((code, lives.bookings.get(code)?)))
-        else {
+        let Some(code) = operation.target.filter(|_| operation.op != Op::Search) else { continue };
+        let Some(life) = lives.get(code).filter(|life| life.known_us <= operation.sent_us) else { continue };
+        let read = operation.op == Op::Read && operation.outcome == Outcome::Ok;
+        let told = operation.told.iter().find(|told| read && told.booking == code);
+        let impossible =
+            told.and_then(|told| told.state.as_deref()).filter(|state| !states_at(life, operation).contains(state));
+        let what = if operation.refused_as("unknown_booking") {
+            let word = operation.op.word();
+            format!("{} {code} was acknowledged, and a later {word} was told there is none", thing(life))
+        } else if let Some(state) = impossible {
+            format!(
+                "{} {code} was shown as {state}; what its clients knew and tried by then allows only {}",
+                thing(life),
+                states_at(life, operation).join(", ")
+            )
+        } else if told.is_some_and(|told| told.claim() != life.claim) {
+            format!("{} {code} was acknowledged, and a later read showed another claim", thing(life))
+        } else {
             continue;
         };
-        if operation.sent_us < life.known_us {
-            continue;
-        }
-        let unknown = operation.outcome == Outcome::Refused && operation.code.as_deref() == Some("unknown_booking");
-        let other = operation.op == Op::Read
-            && operation.outcome == Outcome::Ok
-            && operation.told.iter().any(|told| told.booking == code && told.claim() != life.claim);
-        let told = operation.told.iter().find(|told| told.booking == code);
-        let shown = told
-            .filter(|_| operation.op == Op::Read && operation.outcome == Outcome::Ok)
-            .and_then(|told| told.state.as_deref());
-        let impossible = shown.filter(|state| !states_at(life, operation).contains(state));
-        if unknown || other || impossible.is_some() {
-            let what = if let Some(state) = impossible {
-                format!(
-                    "{} {code} was shown as {state}; what its clients knew and tried by then allows only {}",
-                    thing(life),
-                    states_at(life, operation).join(", ")
-                )
-            } else if unknown {
-                format!(
-                    "{} {code} was acknowledged, and a later {} was told there is none",
-                    thing(life),
-                    operation.op.word()
-                )
-            } else {
-                format!("{} {code} was acknowledged, and a later read showed another claim", thing(life))
-            };
-            let mut story = story_of(evidence, &[code, life.hold]);
-            let line = tell(operation, evidence.began_us());
-            if !story.contains(&line) {
-                story.push(line);
-            }
-            findings.push(finding(what, story));
-        }
+        let began_us = evidence.began_us();
+        found.with(|| what, &[code, life.hold], || vec![tell(operation, began_us)]);
     }
-}
-
-/// Whether a line of an export is a claim that keeps others out.
-pub(crate) fn is_live(line: &BookingLine) -> bool {
-    matches!(line.state.as_str(), "held" | "booked" | "checked_in" | "completed")
 }
 
 #[cfg(test)]

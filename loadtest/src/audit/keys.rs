@@ -1,136 +1,136 @@
 //! Promise `one-effect`: whatever was sent under one key has one effect and one answer, and nothing exists that nobody
 //! asked for.
 
-use std::collections::{BTreeMap, HashMap};
-
+use super::Promise;
+use super::entries::Entry;
 use super::evidence::Evidence;
-use super::lives::{Fate, Key, Lives, story_of, tell};
-use super::{Finding, Promise};
-use crate::history::{Claim, Op, Operation, Outcome, Told};
+use super::findings::Found;
+use super::journal::Walk;
+use super::lives::{Fate, Key, Lives, tell};
+use super::record::{Claim, Operation, Told};
+use crate::error::CannotRun;
+use crate::history::{Op, Outcome};
+use crate::name::{Map, Name};
 
-pub(crate) fn judge(evidence: &Evidence, lives: &Lives<'_>) -> (String, Vec<Finding>) {
-    let mut findings = Vec::new();
-    let mut repeated = 0;
-    let mut open = 0;
-    for (name, key) in &lives.keys {
+pub(crate) fn judge(evidence: &Evidence, lives: &Lives<'_>, walk: &Walk) -> Result<(String, Found), CannotRun> {
+    let mut found = Found::none(Promise::OneEffect);
+    let (mut repeated, mut open) = (0_usize, 0_usize);
+    let began_us = evidence.began_us();
+    for key in &lives.keys {
         repeated += usize::from(key.sendings.len() > 1);
         open += usize::from(key.fate == Fate::Open);
-        findings.extend(one_answer(name, key, evidence));
+        if let Some(what) = two_answers(key) {
+            found.told(|| what, || key.sendings.iter().map(|operation| tell(operation, began_us)).collect());
+        }
     }
-    written_twice(evidence, &mut findings);
-    shared_codes(evidence, lives, &mut findings);
-    nobody_asked(evidence, lives, &mut findings);
+    written_twice(evidence, walk, &mut found)?;
+    shared_codes(evidence, lives, &mut found);
+    nobody_asked(evidence, lives, &mut found);
     let looked_at =
         format!("{} keys, {repeated} of them sent more than once, {open} open to the end", lives.keys.len());
-    (looked_at, findings)
-}
-
-fn finding(what: String, story: Vec<String>) -> Finding {
-    Finding { promise: Promise::OneEffect, what, story }
+    Ok((looked_at, found))
 }
 
 /// What an answer says was done: the hold and the bookings, in any order.
-fn effect(answer: &Operation) -> (Option<&str>, Vec<(&str, &str)>) {
-    let mut codes: Vec<(&str, &str)> =
-        answer.told.iter().map(|told| (told.booking.as_str(), told.slot.as_str())).collect();
+fn effect(answer: &Operation) -> (Option<Name>, Vec<(Name, Name)>) {
+    let mut codes: Vec<(Name, Name)> = answer.told.iter().map(|told| (told.booking, told.slot)).collect();
     codes.sort_unstable();
-    (answer.hold.as_deref(), codes)
+    (answer.hold, codes)
 }
 
-fn one_answer(name: &str, key: &Key<'_>, evidence: &Evidence) -> Option<Finding> {
-    let story = || key.sendings.iter().map(|operation| tell(operation, evidence.began_us())).collect();
+fn two_answers(key: &Key<'_>) -> Option<String> {
+    let name = key.name;
     let mut answers = key.answers();
     let first = answers.next()?;
     if answers.any(|answer| effect(answer) != effect(first)) {
-        return Some(finding(format!("key {name} was answered with two different effects"), story()));
+        return Some(format!("key {name} was answered with two different effects"));
     }
-    let known_us = first.received_us;
     let forgotten = key.sendings.iter().find(|again| {
         again.outcome == Outcome::Refused
-            && again.sent_us >= known_us
+            && again.sent_us >= first.received_us
             && again.code.as_deref() != Some("idempotency_in_flight")
     });
     if let Some(again) = forgotten {
         let code = again.code.as_deref().unwrap_or("no code");
-        return Some(finding(format!("key {name} was acknowledged, and then refused as {code}"), story()));
+        return Some(format!("key {name} was acknowledged, and then refused as {code}"));
     }
     let fresh = key.answers().filter(|answer| answer.op != Op::Outcome && !answer.replayed).count();
     if fresh > 1 {
-        return Some(finding(
-            format!("key {name} was acted on {fresh} times: that many answers are not replays"),
-            story(),
-        ));
+        return Some(format!("key {name} was acted on {fresh} times: that many answers are not replays"));
     }
     // The answer must be to what was asked: the same people on the same slots.
-    if key.op.claims() || key.op == Op::Move {
-        let mut asked: Vec<&Claim> = key.asked.iter().collect();
-        let told: Vec<Claim> = first.told.iter().map(Told::claim).collect();
-        let mut told: Vec<&Claim> = told.iter().collect();
-        asked.sort_unstable();
-        told.sort_unstable();
-        if asked != told {
-            return Some(finding(format!("key {name} was answered with claims it did not ask for"), story()));
+    let differs = match (key.asked(), &first.told[..]) {
+        _ if !key.op().claims() && key.op() != Op::Move => false,
+        ([asked], [told]) => *asked != told.claim(),
+        (asked, told) => {
+            let (mut asked, mut told): (Vec<Claim>, Vec<Claim>) =
+                (asked.to_vec(), told.iter().map(Told::claim).collect());
+            asked.sort_unstable();
+            told.sort_unstable();
+            asked != told
         }
-    }
-    None
+    };
+    differs.then(|| format!("key {name} was answered with claims it did not ask for"))
 }
 
 /// A key that the journal holds two entries for.
-fn written_twice(evidence: &Evidence, findings: &mut Vec<Finding>) {
-    let mut first: HashMap<&str, u64> = HashMap::new();
-    for entry in &evidence.entries {
-        let Some(key) = entry.key.as_deref() else { continue };
-        if let Some(seq) = first.insert(key, entry.seq) {
-            let what = format!("journal entries {seq} and {} were written for one key, {key}", entry.seq);
-            let codes: Vec<&str> = entry.claims.iter().map(|claim| claim.booking.as_str()).collect();
-            findings.push(finding(what, story_of(evidence, &codes)));
-        }
+fn written_twice(evidence: &Evidence, walk: &Walk, found: &mut Found) -> Result<(), CannotRun> {
+    let mut keys = walk.keys.clone();
+    keys.sort_unstable();
+    let twice: Vec<u128> = keys.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
+    drop(keys);
+    if twice.is_empty() {
+        return Ok(());
     }
+    let mut first: Map<u64, u64> = Map::default();
+    evidence.entries.each(|entry: &Entry| {
+        let Some(place) = entry.key.and_then(|key| twice.binary_search(&key).ok()) else { return };
+        if let Some(seq) = first.insert(place as u64, entry.seq) {
+            let what =
+                || format!("journal entries {seq} and {} were written for one key, {:032x}", entry.seq, twice[place]);
+            let codes: Vec<Name> = entry.claims.iter().map(|claim| claim.booking).collect();
+            found.about(what, &codes);
+        }
+    })
 }
 
 /// One code, acknowledged to two keys that each asked for something new.
-fn shared_codes(evidence: &Evidence, lives: &Lives<'_>, findings: &mut Vec<Finding>) {
-    let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
-    for (name, key) in lives.keys.iter().filter(|(_, key)| key.op.claims() || key.op == Op::Move) {
-        let Some(answer) = key.answers().next() else { continue };
-        for told in &answer.told {
-            if let Some(other) = owners.insert(&told.booking, name)
-                && other != *name
-            {
-                let what = format!("booking {} was given to two requests, keys {other} and {name}", told.booking);
-                findings.push(finding(what, story_of(evidence, &[other, name])));
-            }
-        }
+fn shared_codes(evidence: &Evidence, lives: &Lives<'_>, found: &mut Found) {
+    let makes = lives.keys.iter().filter(|key| key.op().claims() || key.op() == Op::Move);
+    let mut owners: Vec<(Name, Name)> = makes
+        .filter_map(|key| Some((key.name, key.answers().next()?)))
+        .flat_map(|(name, answer)| answer.told.iter().map(move |told| (told.booking, name)))
+        .collect();
+    owners.sort_unstable();
+    owners.dedup();
+    for pair in owners.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+        let ((code, one), (_, other)) = (pair[0], pair[1]);
+        found.about(|| format!("booking {code} was given to two requests, keys {one} and {other}"), &[one, other]);
     }
-    for code in &evidence.export.repeated {
-        findings
-            .push(finding(format!("booking {code} stands on two lines of the export"), story_of(evidence, &[code])));
+    for &code in &evidence.export.repeated {
+        found.about(|| format!("booking {code} stands on two lines of the export"), &[code]);
     }
 }
 
 /// Holds and bookings that no answer named. Each needs a key of its own that asked for just that claim and is still
 /// open; a key that was answered otherwise has had its effect, or has none.
-fn nobody_asked(evidence: &Evidence, lives: &Lives<'_>, findings: &mut Vec<Finding>) {
-    let mut open: HashMap<&Claim, usize> = HashMap::new();
-    for key in lives.keys.values().filter(|key| key.fate == Fate::Open) {
-        for claim in key.asked {
-            *open.entry(claim).or_default() += 1;
-        }
+fn nobody_asked(evidence: &Evidence, lives: &Lives<'_>, found: &mut Found) {
+    let mut open: Map<Claim, usize> = Map::default();
+    for claim in lives.keys.iter().filter(|key| key.fate == Fate::Open).flat_map(Key::asked) {
+        *open.entry(*claim).or_default() += 1;
     }
-    for line in evidence.export.bookings.values() {
-        if lives.bookings.contains_key(line.booking.as_str()) {
-            continue;
-        }
+    let mut unknown: Vec<Name> =
+        evidence.export.bookings.keys().copied().filter(|code| lives.get(*code).is_none()).collect();
+    unknown.sort_unstable();
+    for code in unknown {
+        let line = &evidence.export.bookings[&code];
         let claim = line.claim();
         if let Some(left) = open.get_mut(&claim).filter(|left| **left > 0) {
             *left -= 1;
             continue;
         }
-        let what = format!(
-            "booking {} ({}) of {} on {} for dose {} exists, and no request explains it",
-            line.booking, line.state, line.party, line.slot, line.dose
-        );
-        findings.push(finding(what, asked_for(evidence, &claim)));
+        let what = || format!("booking {code} ({}) of {claim} exists, and no request explains it", line.state);
+        found.told(what, || asked_for(evidence, &claim));
     }
 }
 

@@ -1,28 +1,32 @@
 //! What the history proves of each booking and each key, and what it leaves open.
 //!
 //! Everything other modules judge is read from here: a booking is *acknowledged* when a client was told its code; it is
-//! *certainly live* from that moment until the earliest moment anything could have ended it; a key is *open* when it may
-//! or may not have had its effect.
+//! *certainly live* from that moment until the earliest moment anything could have ended it, and *maybe live* from the sending of
+//! what made it until the moment it was known to have ended; a key is *open* when it may or may not have had its effect.
 
-use std::collections::{BTreeMap, HashMap};
-
-use super::CLOCK_SLACK_US;
 use super::evidence::Evidence;
-use crate::history::{Claim, Op, Operation, Outcome, Told};
+use super::record::{Claim, Operation, Told};
+use super::{CLOCK_SLACK_US, EXPIRY_SLACK_US};
+use crate::history::{Op, Outcome};
+use crate::name::{Map, Name};
 
 /// The history, by booking and by key.
 #[derive(Debug)]
 pub(crate) struct Lives<'a> {
-    /// Acknowledged bookings and holds, by booking code.
-    pub(crate) bookings: BTreeMap<&'a str, Life<'a>>,
-    pub(crate) keys: BTreeMap<&'a str, Key<'a>>,
+    bookings: Map<Name, Life>,
+    /// The codes of the bookings, in order.
+    codes: Vec<Name>,
+    /// In the order of their names.
+    pub(crate) keys: Vec<Key<'a>>,
 }
 
 /// An acknowledged booking, or a claim of an acknowledged hold.
 #[derive(Debug)]
-pub(crate) struct Life<'a> {
+pub(crate) struct Life {
     pub(crate) claim: Claim,
-    pub(crate) hold: &'a str,
+    pub(crate) hold: Name,
+    /// When what made it was first sent.
+    pub(crate) asked_us: i64,
     /// When its client first knew of it.
     pub(crate) known_us: i64,
     /// When its hold ran out, if it began as one.
@@ -34,7 +38,7 @@ pub(crate) struct Life<'a> {
     /// What may have ended it: acknowledged or open.
     pub(crate) ends: Vec<End>,
     /// Another claim that was acknowledged under the same code: one of the two was lost, or both were never one.
-    pub(crate) rival: Option<Claim>,
+    pub(crate) rival: Option<Box<Claim>>,
 }
 
 /// A release, cancel or move that happened or may have.
@@ -65,12 +69,9 @@ impl End {
 /// All that was sent under one idempotency key.
 #[derive(Debug)]
 pub(crate) struct Key<'a> {
-    pub(crate) op: Op,
-    pub(crate) asked: &'a [Claim],
-    pub(crate) target: Option<&'a str>,
-    pub(crate) first_sent_us: i64,
+    pub(crate) name: Name,
     /// In the order they were received; `Outcome` reads of the key among them.
-    pub(crate) sendings: Vec<&'a Operation>,
+    pub(crate) sendings: &'a [&'a Operation],
     pub(crate) fate: Fate,
 }
 
@@ -85,7 +86,7 @@ pub(crate) enum Fate {
     Open,
 }
 
-impl Life<'_> {
+impl Life {
     /// The span, if any, in which this was live beyond doubt.
     pub(crate) fn certainly_live(&self) -> Option<(i64, i64)> {
         let mut until = i64::MAX;
@@ -97,31 +98,66 @@ impl Life<'_> {
         }
         (self.known_us < until).then_some((self.known_us, until))
     }
+
+    /// The span outside of which this was not live beyond doubt. A hold's end by the clock counts only where nothing was done
+    /// to the server, which may give a grace.
+    pub(crate) fn maybe_live(&self, was_hurt: bool) -> (i64, i64) {
+        let known = self.ends.iter().filter_map(|end| end.known_us).min();
+        let runs_out = self.booked_us.is_none() && !self.maybe_confirmed && !was_hurt;
+        let deadline_us = self.deadline_us.filter(|_| runs_out).map(|deadline_us| deadline_us + EXPIRY_SLACK_US);
+        (self.asked_us, known.into_iter().chain(deadline_us).min().unwrap_or(i64::MAX))
+    }
+}
+
+/// The operations of each key side by side, in the order of their keys and then of their answers. [`Lives`] borrows from it.
+pub(crate) fn by_key(evidence: &Evidence) -> Vec<&Operation> {
+    let key = |one: &Operation| if one.op == Op::Outcome { one.target } else { one.key };
+    let mut places: Vec<(Name, i64, u32)> =
+        (0..).zip(&evidence.operations).filter_map(|(place, one)| Some((key(one)?, one.received_us, place))).collect();
+    places.sort_unstable();
+    places.iter().filter_map(|&(_, _, place)| evidence.operations.get(usize::try_from(place).ok()?)).collect()
 }
 
 impl<'a> Lives<'a> {
-    pub(crate) fn of(evidence: &'a Evidence) -> Self {
-        let keys = keys_of(evidence);
-        let mut bookings = BTreeMap::new();
-        let mut holds: HashMap<&str, Vec<&str>> = HashMap::new();
-        for key in keys.values() {
+    pub(crate) fn of(evidence: &Evidence, by_key: &'a [&'a Operation]) -> Self {
+        let keys = keys_of(evidence, by_key);
+        let made = evidence.operations.iter().filter(|one| one.op.claims() && !one.replayed).map(|one| one.told.len());
+        let mut bookings = Map::with_capacity_and_hasher(made.sum(), Default::default());
+        // The codes of holds of several; one's own code is its hold's.
+        let mut groups: Map<Name, Vec<Name>> = Map::default();
+        for key in &keys {
             for answer in key.answers() {
-                if key.op.claims() || key.op == Op::Move {
+                if key.op().claims() || key.op() == Op::Move {
                     for told in &answer.told {
                         born(&mut bookings, key, answer, told);
                     }
                 }
-                if key.op.claims()
-                    && let Some(hold) = &answer.hold
+                if let Some(hold) = answer.hold.filter(|_| key.op().claims())
+                    && (answer.told.len() != 1 || answer.told[0].booking != hold)
                 {
-                    holds.insert(hold, answer.told.iter().map(|told| told.booking.as_str()).collect());
+                    groups.insert(hold, answer.told.iter().map(|told| told.booking).collect());
                 }
             }
         }
-        for key in keys.values() {
-            later(&mut bookings, &holds, key);
+        for key in &keys {
+            later(&mut bookings, &groups, key);
         }
-        Self { bookings, keys }
+        let mut codes: Vec<Name> = bookings.keys().copied().collect();
+        codes.sort_unstable();
+        Self { bookings, codes, keys }
+    }
+
+    pub(crate) fn get(&self, code: Name) -> Option<&Life> {
+        self.bookings.get(&code)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.codes.len()
+    }
+
+    /// Every booking in the order of the codes.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Name, &Life)> {
+        self.codes.iter().filter_map(|code| Some((*code, self.bookings.get(code)?)))
     }
 }
 
@@ -130,33 +166,41 @@ impl<'a> Key<'a> {
     pub(crate) fn answers(&self) -> impl Iterator<Item = &'a Operation> + '_ {
         self.sendings.iter().copied().filter(|operation| operation.outcome == Outcome::Ok)
     }
+
+    /// A sending, for what all of them have in common.
+    fn one(&self) -> &'a Operation {
+        self.sendings.iter().copied().find(|one| one.op != Op::Outcome).unwrap_or(self.sendings[0])
+    }
+
+    pub(crate) fn op(&self) -> Op {
+        self.one().op
+    }
+
+    pub(crate) fn asked(&self) -> &'a [Claim] {
+        &self.one().asked
+    }
+
+    pub(crate) fn target(&self) -> Option<Name> {
+        self.one().target
+    }
+
+    pub(crate) fn first_sent_us(&self) -> i64 {
+        let sent = self.sendings.iter().filter(|one| one.op != Op::Outcome).map(|one| one.sent_us);
+        sent.min().unwrap_or(i64::MAX)
+    }
+
+    pub(crate) fn last_received_us(&self) -> i64 {
+        self.sendings.iter().map(|one| one.received_us).max().unwrap_or(i64::MAX)
+    }
 }
 
-fn keys_of(evidence: &Evidence) -> BTreeMap<&str, Key<'_>> {
-    let mut keys: BTreeMap<&str, Key<'_>> = BTreeMap::new();
-    for operation in &evidence.operations {
-        let Some(key) = operation.key.as_deref() else { continue };
-        let entry = keys.entry(key).or_insert_with(|| Key {
-            op: operation.op,
-            asked: &operation.asked,
-            target: operation.target.as_deref(),
-            first_sent_us: operation.sent_us,
-            sendings: Vec::new(),
-            fate: Fate::Open,
-        });
-        entry.first_sent_us = entry.first_sent_us.min(operation.sent_us);
-        entry.sendings.push(operation);
-    }
-    for operation in evidence.operations.iter().filter(|operation| operation.op == Op::Outcome) {
-        if let Some(key) = operation.target.as_deref().and_then(|target| keys.get_mut(target)) {
-            key.sendings.push(operation);
-        }
-    }
-    for key in keys.values_mut() {
-        key.sendings.sort_by_key(|operation| operation.received_us);
-        key.fate = fate(evidence, &key.sendings);
-    }
-    keys
+fn keys_of<'a>(evidence: &Evidence, by_key: &'a [&'a Operation]) -> Vec<Key<'a>> {
+    let key = |one: &Operation| if one.op == Op::Outcome { one.target } else { one.key };
+    by_key
+        .chunk_by(|one, next| key(one) == key(next))
+        .filter(|sendings| sendings.iter().any(|one| one.op != Op::Outcome))
+        .filter_map(|sendings| Some(Key { name: key(sendings.first()?)?, sendings, fate: fate(evidence, sendings) }))
+        .collect()
 }
 
 /// A refused key is free and has no effect. A sending that got no answer may still have one, unless something later
@@ -179,11 +223,13 @@ fn fate(evidence: &Evidence, sendings: &[&Operation]) -> Fate {
     if open { Fate::Open } else { Fate::Nothing }
 }
 
-fn born<'a>(bookings: &mut BTreeMap<&'a str, Life<'a>>, key: &Key<'a>, answer: &'a Operation, told: &'a Told) {
-    let booked_us = (key.op != Op::Hold).then_some(answer.received_us);
-    let life = bookings.entry(&told.booking).or_insert_with(|| Life {
+fn born(bookings: &mut Map<Name, Life>, key: &Key<'_>, answer: &Operation, told: &Told) {
+    let booked_us = (key.op() != Op::Hold).then_some(answer.received_us);
+    let asked_us = key.first_sent_us();
+    let life = bookings.entry(told.booking).or_insert_with(|| Life {
         claim: told.claim(),
-        hold: answer.hold.as_deref().unwrap_or(&told.booking),
+        hold: answer.hold.unwrap_or(told.booking),
+        asked_us,
         known_us: answer.received_us,
         deadline_us: None,
         booked_us,
@@ -192,25 +238,28 @@ fn born<'a>(bookings: &mut BTreeMap<&'a str, Life<'a>>, key: &Key<'a>, answer: &
         rival: None,
     });
     if life.claim != told.claim() {
-        life.rival = Some(told.claim());
+        life.rival = Some(Box::new(told.claim()));
     }
     life.known_us = life.known_us.min(answer.received_us);
-    if key.op == Op::Hold {
-        life.deadline_us = life.deadline_us.max(answer.expires_us);
+    life.asked_us = life.asked_us.min(asked_us);
+    if key.op() == Op::Hold {
+        life.deadline_us = life.deadline_us.max(answer.expires_us());
     }
 }
 
 /// Applies what happened, or may have, to bookings that exist.
-fn later<'a>(bookings: &mut BTreeMap<&'a str, Life<'a>>, holds: &HashMap<&str, Vec<&'a str>>, key: &Key<'a>) {
+fn later(bookings: &mut Map<Name, Life>, groups: &Map<Name, Vec<Name>>, key: &Key<'_>) {
     if key.fate == Fate::Nothing {
         return;
     }
-    let Some(target) = key.target else { return };
+    let Some(target) = key.target() else { return };
     let acknowledged_us = key.answers().map(|answer| answer.received_us).min();
-    let end = End { op: key.op, known_us: acknowledged_us, sent_us: key.first_sent_us };
-    match key.op {
+    let end = End { op: key.op(), known_us: acknowledged_us, sent_us: key.first_sent_us() };
+    let alone = [target];
+    let group = groups.get(&target).map_or(&alone[..], Vec::as_slice);
+    match key.op() {
         Op::Confirm => {
-            for code in holds.get(target).into_iter().flatten() {
+            for code in group {
                 if let Some(life) = bookings.get_mut(code) {
                     match acknowledged_us {
                         Some(at_us) => life.booked_us = Some(life.booked_us.map_or(at_us, |seen| seen.min(at_us))),
@@ -220,14 +269,14 @@ fn later<'a>(bookings: &mut BTreeMap<&'a str, Life<'a>>, holds: &HashMap<&str, V
             }
         }
         Op::Release => {
-            for code in holds.get(target).into_iter().flatten() {
+            for code in group {
                 if let Some(life) = bookings.get_mut(code) {
                     life.ends.push(end);
                 }
             }
         }
         Op::Cancel | Op::Move => {
-            if let Some(life) = bookings.get_mut(target) {
+            if let Some(life) = bookings.get_mut(&target) {
                 life.ends.push(end);
             }
         }
@@ -271,20 +320,4 @@ pub(crate) fn tell(operation: &Operation, began_us: i64) -> String {
         line.push_str(&format!(" booking {} [{} {} dose {}]", told.booking, told.party, told.slot, told.dose));
     }
     line
-}
-
-/// The operations that speak of any of `codes` (bookings, holds or keys), as a story of at most a few lines.
-pub(crate) fn story_of(evidence: &Evidence, codes: &[&str]) -> Vec<String> {
-    const LINES_MAX: usize = 10;
-    let speaks = |operation: &Operation| {
-        let named = |text: &Option<String>| text.as_deref().is_some_and(|text| codes.contains(&text));
-        named(&operation.key)
-            || named(&operation.target)
-            || named(&operation.hold)
-            || operation.told.iter().any(|told| codes.contains(&told.booking.as_str()))
-    };
-    let mut lines: Vec<&Operation> = evidence.operations.iter().filter(|operation| speaks(operation)).collect();
-    lines.sort_by_key(|operation| operation.sent_us);
-    let began_us = evidence.began_us();
-    lines.into_iter().take(LINES_MAX).map(|operation| tell(operation, began_us)).collect()
 }

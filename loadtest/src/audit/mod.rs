@@ -11,13 +11,19 @@ mod claims;
 mod conservation;
 mod deadlines;
 mod disk;
+mod entries;
 mod evidence;
+mod expiry;
+mod findings;
+mod groups;
 mod hurts;
 mod journal;
 mod kept;
 mod keys;
+mod lines;
 mod lives;
 mod overload;
+mod record;
 mod redis;
 #[cfg(test)]
 mod scenes;
@@ -30,9 +36,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::scenario::Overload;
 
-pub(crate) use evidence::{Evidence, EvidenceFiles};
+use crate::error::CannotRun;
+pub(crate) use evidence::{Evidence, EvidenceFiles, for_each_operation};
+pub(crate) use findings::Finding;
+use findings::Found;
 pub(crate) use hurts::{HurtFacts, hurts};
+pub(crate) use lives::{Lives, by_key};
 pub(crate) use overload::{CpuSample, OverloadFacts, PhaseFigures, phases};
+pub(crate) use record::Operation;
 pub(crate) use validity::{GeneratorFacts, KillFacts, Second, kills, reasons_invalid, seconds_of};
 
 /// What the server owes its users, as far as a run can show it.
@@ -45,7 +56,10 @@ pub(crate) enum Promise {
     OneEffect,
     Conservation,
     Deadline,
+    Expiry,
     NoFalseFull,
+    Group,
+    FreshSearch,
     Journal,
     FullDisk,
     RedisCopy,
@@ -61,7 +75,10 @@ impl Promise {
             Self::OneEffect,
             Self::Conservation,
             Self::Deadline,
+            Self::Expiry,
             Self::NoFalseFull,
+            Self::Group,
+            Self::FreshSearch,
             Self::Journal,
             Self::FullDisk,
             Self::RedisCopy,
@@ -79,7 +96,10 @@ impl Promise {
             Self::OneEffect => "one-effect",
             Self::Conservation => "conservation",
             Self::Deadline => "deadline",
+            Self::Expiry => "expiry",
             Self::NoFalseFull => "no-false-full",
+            Self::Group => "group",
+            Self::FreshSearch => "fresh-search",
             Self::Journal => "journal",
             Self::FullDisk => "full-disk",
             Self::RedisCopy => "redis-copy",
@@ -95,6 +115,9 @@ impl Promise {
             Self::OneEffect => "A request sent again under its key has one effect and one answer.",
             Self::Conservation => "Capacity is free plus held plus booked, and the counts are those of the bookings.",
             Self::Deadline => "No hold is confirmed after its deadline, and none runs out before it.",
+            Self::Expiry => "A hold that runs out gives its units back within a bound.",
+            Self::Group => "Of a request for several people all claims are made or none.",
+            Self::FreshSearch => "No search shows a unit that was gone longer than its counts may be old.",
             Self::NoFalseFull => "A refusal `full` was true when it was given.",
             Self::Journal => "The journal keeps the rules at every prefix, and `berth verify` agrees.",
             Self::FullDisk => {
@@ -108,15 +131,6 @@ impl Promise {
     }
 }
 
-/// One way in which one promise is broken, with the few facts that prove it.
-#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
-pub(crate) struct Finding {
-    pub(crate) promise: Promise,
-    pub(crate) what: String,
-    /// The operations, export lines or entries that prove it, in order of time.
-    pub(crate) story: Vec<String>,
-}
-
 /// What became of one promise.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Judged {
@@ -125,12 +139,9 @@ pub(crate) struct Judged {
     pub(crate) broken: usize,
     /// What was looked at, so that an empty search is not mistaken for a kept promise.
     pub(crate) looked_at: String,
-    /// At most [`FINDINGS_SHOWN`] of the findings.
+    /// The first of the findings.
     pub(crate) findings: Vec<Finding>,
 }
-
-/// How many findings of one promise a report shows; all are counted.
-const FINDINGS_SHOWN: usize = 12;
 
 /// What the run shows.
 #[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq)]
@@ -174,32 +185,37 @@ pub(crate) struct Judgement {
 /// Judges the run. A broken promise outweighs an invalid run: what is proved stays proved.
 pub(crate) fn judge(
     evidence: &Evidence,
+    lives: &Lives<'_>,
     promises: &BTreeSet<Promise>,
     overload: Option<&Overload>,
     invalid_because: Vec<String>,
-) -> Judgement {
-    let lives = lives::Lives::of(evidence);
-    let judged: Vec<Judged> = promises
-        .iter()
-        .map(|&promise| {
-            let (looked_at, findings) = match promise {
-                Promise::Capacity => capacity::judge(evidence, &lives),
-                Promise::Acknowledged => kept::judge(evidence, &lives),
-                Promise::OneClaim => claims::judge(evidence, &lives),
-                Promise::OneEffect => keys::judge(evidence, &lives),
-                Promise::Conservation => conservation::judge(evidence),
-                Promise::Deadline => deadlines::judge(evidence, &lives),
-                Promise::NoFalseFull => capacity::judge_refusals(evidence),
-                Promise::Journal => journal::judge(evidence),
-                Promise::FullDisk => disk::judge(evidence),
-                Promise::RedisCopy => redis::judge(evidence),
-                Promise::Overload => overload::judge(evidence, overload),
-            };
-            let broken = findings.len();
-            let findings = findings.into_iter().take(FINDINGS_SHOWN).collect();
-            Judged { promise, sentence: promise.sentence(), broken, looked_at, findings }
-        })
-        .collect();
+) -> Result<Judgement, CannotRun> {
+    let mut walk = journal::walk(evidence)?;
+    let slots = capacity::judge(evidence, lives);
+    let (mut capacity, mut full, mut fresh) =
+        (Some(slots.capacity), Some(slots.no_false_full), Some(slots.fresh_search));
+    let mut judged = Vec::new();
+    for &promise in promises {
+        let (looked_at, found) = match promise {
+            Promise::Capacity => capacity.take().unwrap_or_else(|| nothing(promise)),
+            Promise::Acknowledged => kept::judge(evidence, lives),
+            Promise::OneClaim => claims::judge(evidence, lives),
+            Promise::OneEffect => keys::judge(evidence, lives, &walk)?,
+            Promise::Conservation => conservation::judge(evidence, &walk),
+            Promise::Deadline => deadlines::judge(evidence, lives, &walk),
+            Promise::Expiry => expiry::judge(evidence, lives, &walk),
+            Promise::NoFalseFull => full.take().unwrap_or_else(|| nothing(promise)),
+            Promise::Group => groups::judge(evidence, lives, &walk),
+            Promise::FreshSearch => fresh.take().unwrap_or_else(|| nothing(promise)),
+            Promise::Journal => journal::judge(evidence, &mut walk),
+            Promise::FullDisk => all(promise, disk::judge(evidence)),
+            Promise::RedisCopy => all(promise, redis::judge(evidence)),
+            Promise::Overload => all(promise, overload::judge(evidence, overload)),
+        };
+        let (broken, findings) = (found.count, found.shown);
+        judged.push(Judged { promise, sentence: promise.sentence(), broken, looked_at, findings });
+    }
+    findings::tell_stories(evidence, judged.iter_mut().flat_map(|judged| &mut judged.findings));
     let verdict = if judged.iter().any(|judged| judged.broken > 0) {
         Verdict::Broken
     } else if invalid_because.is_empty() {
@@ -207,7 +223,39 @@ pub(crate) fn judge(
     } else {
         Verdict::Invalid
     };
-    Judgement { verdict, promises: judged, invalid_because }
+    Ok(Judgement { verdict, promises: judged, invalid_because })
+}
+
+/// A promise is asked for once.
+fn nothing(promise: Promise) -> (String, Found) {
+    (String::new(), Found::none(promise))
+}
+
+fn all(promise: Promise, (looked_at, findings): (String, Vec<Finding>)) -> (String, Found) {
+    (looked_at, Found::from_all(promise, findings))
+}
+
+/// What an audit took, for who waits for large ones.
+pub(crate) fn cost(operations: usize, took: std::time::Duration) -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let memory = peak.map(|kib| format!(", with {} MiB of memory at most", kib / 1024)).unwrap_or_default();
+    format!("audited {operations} operations in {:.1} s{memory}", took.as_secs_f64())
+}
+
+/// How old the counts of a search may be, by the server's configuration or its default.
+pub(crate) fn search_staleness_us(config: &toml::Table) -> i64 {
+    const DEFAULT_MS: i64 = 500;
+    let search = config.get("search").and_then(|search| search.get("staleness_ms"));
+    search.and_then(toml::Value::as_integer).unwrap_or(DEFAULT_MS).saturating_mul(1_000)
+}
+
+/// A span of time for people.
+fn seconds(us: i64) -> String {
+    let sign = if us < 0 { "-" } else { "" };
+    let ms = us.unsigned_abs() / 1_000;
+    format!("{sign}{}.{:03}s", ms / 1_000, ms % 1_000)
 }
 
 /// Client and server clocks are read on one machine, but not at one instant.

@@ -6,9 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::evidence::Evidence;
+use super::record::Operation;
 use super::validity::{is_new_booking, quantile};
 use super::{Finding, Promise};
-use crate::history::{Op, Operation, Outcome};
+use crate::history::{Op, Outcome};
 use crate::scenario::Overload;
 
 /// What the run notes for it, beside the history.
@@ -133,8 +134,7 @@ pub(super) fn judge(evidence: &Evidence, overload: Option<&Overload>) -> (String
         return ("there was no overload".into(), Vec::new());
     };
     let mut findings = Vec::new();
-    let mut find =
-        |what: String, story: Vec<String>| findings.push(Finding { promise: Promise::Overload, what, story });
+    let mut find = |what: String, story: Vec<String>| findings.push(Finding::new(Promise::Overload, what, story));
     let share = over.bookings_per_second / peak.bookings_per_second.max(f64::MIN_POSITIVE);
     if share < overload.goodput_share_min {
         find(
@@ -154,7 +154,10 @@ pub(super) fn judge(evidence: &Evidence, overload: Option<&Overload>) -> (String
     let refused: Vec<&Operation> =
         evidence.operations.iter().filter(|one| one.op == Op::Confirm && is_shed(one)).collect();
     if !refused.is_empty() {
-        let story = refused.iter().take(3).map(|one| format!("confirm of {}", one.target.as_deref().unwrap_or("?")));
+        let story = refused
+            .iter()
+            .take(3)
+            .map(|one| format!("confirm of {}", one.target.map_or("?".into(), |name| name.to_string())));
         find(format!("{} confirms of live holds were refused for want of room", refused.len()), story.collect());
     }
     let looked_at = format!(
@@ -206,7 +209,9 @@ fn exact_u64(count: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::Told;
     use super::*;
+    use crate::name::{Name, Word};
 
     fn overload() -> Overload {
         toml::from_str("phase = 'five'\nsettle_seconds = 0.0").unwrap()
@@ -226,18 +231,13 @@ mod tests {
             };
             let search = Operation { op: Op::Search, outcome: Outcome::Ok, ..base.clone() };
             if !books {
-                let code = Some("overloaded".into());
+                let code = Some(Word::new("overloaded"));
                 evidence.operations.push(Operation { outcome: Outcome::Refused, code, ..search });
                 return;
             }
             evidence.operations.push(search);
-            let told = vec![crate::history::Told {
-                booking: "b".into(),
-                party: "p".into(),
-                slot: "s".into(),
-                dose: 1,
-                state: None,
-            }];
+            let (booking, party, slot) = (Name::new("b"), Name::new("p"), Name::new("s"));
+            let told = [Told { booking, party, slot, dose: 1, state: None }].into();
             evidence.operations.push(Operation { op: Op::Book, outcome: Outcome::Ok, told, ..base });
         };
         (0..100).for_each(|i| person(i * 9_000, true, 1_000));
@@ -278,7 +278,7 @@ mod tests {
         let confirm = Operation {
             op: Op::Confirm,
             outcome: Outcome::Refused,
-            code: Some("overloaded".into()),
+            code: Some(Word::new("overloaded")),
             received_us: 1_500_000,
             ..Operation::default()
         };

@@ -13,14 +13,14 @@ use crate::ground::{FrameLine, Witness};
 pub(crate) fn judge(evidence: &Evidence) -> (String, Vec<Finding>) {
     let Some(witness) = &evidence.redis else {
         let what = "nothing was read from Redis".to_owned();
-        return (what.clone(), vec![Finding { promise: Promise::RedisCopy, what, story: Vec::new() }]);
+        return (what.clone(), vec![Finding::new(Promise::RedisCopy, what, Vec::new())]);
     };
     let mut broken = Vec::new();
     caught_up(witness, &mut broken);
     chain(witness, &mut broken);
     same_as_the_log(witness, &mut broken);
     let mut findings: Vec<Finding> =
-        broken.into_iter().map(|what| Finding { promise: Promise::RedisCopy, what, story: Vec::new() }).collect();
+        broken.into_iter().map(|what| Finding::new(Promise::RedisCopy, what, Vec::new())).collect();
     findings.extend(refused_meanwhile(evidence));
     let looked_at = format!(
         "{} frames up to entry {} in Redis, {} in the log; {} times hurt",
@@ -151,7 +151,7 @@ fn refused_meanwhile(evidence: &Evidence) -> Vec<Finding> {
             let window = away(one.received_us)?;
             let code = one.code.as_deref().unwrap_or("no code");
             let what = format!("a {} was answered with {code} during {}", one.op.word(), window.what);
-            Some(Finding { promise: Promise::RedisCopy, what, story: Vec::new() })
+            Some(Finding::new(Promise::RedisCopy, what, Vec::new()))
         })
         .collect()
 }

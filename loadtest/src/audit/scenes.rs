@@ -4,15 +4,16 @@
 //! witness.
 
 mod ground;
+mod groups;
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
-
-use super::evidence::{BookingLine, Entry, EntryClaim, Evidence, Export, SlotLine, Verify};
-use super::{Promise, judge};
+use super::entries::{Entries, Entry, EntryClaim, key_of};
+use super::evidence::{BookingLine, Evidence, Export, SlotLine, Verify};
+use super::{Lives, Promise, by_key, judge};
 use crate::ground::Witness;
 use crate::history::{Claim, Mark, MarkKind, Op, Operation, Outcome, Told};
+use crate::name::{Name, Word};
 
 const STEP_US: i64 = 100_000;
 const HOLD_US: i64 = 8_000_000;
@@ -45,7 +46,10 @@ pub(super) struct Scene {
 
 /// What `promise` finds in the scene.
 pub(super) fn broken(scene: &Scene, promise: Promise) -> Vec<String> {
-    let judgement = judge(&scene.evidence(), &[promise].into(), None, Vec::new());
+    let evidence = scene.evidence();
+    let by_key = by_key(&evidence);
+    let lives = Lives::of(&evidence, &by_key);
+    let judgement = judge(&evidence, &lives, &[promise].into(), None, Vec::new()).unwrap();
     judgement.promises.into_iter().flat_map(|judged| judged.findings).map(|finding| finding.what).collect()
 }
 
@@ -282,20 +286,28 @@ impl Scene {
     }
 
     pub(super) fn entry_held(&mut self, seq: u64, code: &str, party: &str, slot: &str) -> &mut Self {
-        let claims = vec![EntryClaim { booking: code.into(), party: party.into(), slot: slot.into(), dose: self.dose }];
-        self.entries.push(Entry { seq, kind: "held".into(), claims, ..Entry::default() });
+        let claims = vec![entry_claim(code, &self.claim(party, slot))];
+        self.entries.push(Entry { seq, kind: Word::new("held"), claims, ..Entry::default() });
         let capacity = self.capacities.get(slot).copied().unwrap_or(10);
         self.capacity(slot, capacity)
     }
 
     pub(super) fn entry_turn(&mut self, seq: u64, kind: &str, code: &str) -> &mut Self {
-        self.entries.push(Entry { seq, kind: kind.into(), changes: vec![code.into()], ..Entry::default() });
+        let changes = vec![Name::new(code)];
+        self.entries.push(Entry { seq, kind: Word::new(kind), changes, ..Entry::default() });
+        self
+    }
+
+    /// An entry that holds claims which were told of before.
+    pub(super) fn entry_group(&mut self, seq: u64, codes: &[&str]) -> &mut Self {
+        let claims = codes.iter().map(|code| entry_claim(code, &self.claims[*code])).collect();
+        self.entries.push(Entry { seq, kind: Word::new("held"), claims, ..Entry::default() });
         self
     }
 
     /// Names the key that the last entry was written for.
     pub(super) fn entry_key(&mut self, key: &str) -> &mut Self {
-        self.entries.last_mut().unwrap().key = Some(key.into());
+        self.entries.last_mut().unwrap().key = Some(key_of(key));
         self
     }
 
@@ -361,20 +373,21 @@ impl Scene {
             if self.entries.is_empty() {
                 entries.iter_mut().for_each(|entry| entry.seq += 1);
             }
-            let capacities = self.published_slots.clone();
-            entries.insert(0, Entry { seq: 1, kind: "published".into(), capacities, ..Entry::default() });
+            let capacities = self.published_slots.iter().map(|(slot, units)| (Name::new(slot), *units)).collect();
+            entries.insert(0, Entry { seq: 1, kind: Word::new("published"), capacities, ..Entry::default() });
         }
         let read = self.verify_read.unwrap_or(u64::try_from(entries.len()).unwrap());
         Evidence {
-            operations: self.operations.clone(),
+            operations: self.operations.iter().map(Into::into).collect(),
             marks: self.marks.clone(),
             export: self.export(),
             live_export: self.export(),
-            entries,
+            entries: Entries::Listed(entries),
             verify: Verify { verdict: self.verdict.clone(), entries: read, findings: Vec::new() },
             published: self.published.clone().map(|units| [("x".into(), [("dose1".into(), units)].into())].into()),
             settled_us: self.settled_us,
             verify_exit: self.verify_exit,
+            search_staleness_us: 500_000,
             redis: self.redis.clone(),
             ..Evidence::default()
         }
@@ -383,8 +396,8 @@ impl Scene {
     fn export(&self) -> Export {
         let mut export = Export::default();
         for (code, claim) in &self.claims {
-            let slot = export.slots.entry(claim.slot.clone()).or_insert_with(|| SlotLine {
-                slot: claim.slot.clone(),
+            let slot = export.slots.entry(Name::new(&claim.slot)).or_insert_with(|| SlotLine {
+                slot: Name::new(&claim.slot),
                 session: "x".into(),
                 pool: "dose1".into(),
                 capacity: self.capacities.get(&claim.slot).copied().unwrap_or(10),
@@ -398,8 +411,8 @@ impl Scene {
             }
         }
         for (name, &capacity) in &self.capacities {
-            export.slots.entry(name.clone()).or_insert_with(|| SlotLine {
-                slot: name.clone(),
+            export.slots.entry(Name::new(name)).or_insert_with(|| SlotLine {
+                slot: Name::new(name),
                 session: "x".into(),
                 pool: "dose1".into(),
                 capacity,
@@ -408,10 +421,10 @@ impl Scene {
             });
         }
         for (name, &(held, booked)) in &self.miscounts {
-            let slot = export.slots.get_mut(name).unwrap();
+            let slot = export.slots.get_mut(&Name::new(name)).unwrap();
             (slot.held, slot.booked) = (held, booked);
         }
-        export.slots.retain(|name, _| !self.without.contains(name));
+        export.slots.retain(|name, _| !self.without.contains(&name.to_string()));
         for (code, state) in &self.states {
             if self.forgotten.contains(code) {
                 continue;
@@ -422,8 +435,7 @@ impl Scene {
                 None => state,
             };
             let claim = &self.claims[code];
-            let line = json!({"booking": code, "hold": code, "state": state, "party": claim.party, "slot": claim.slot, "dose": claim.dose});
-            export.add(serde_json::from_value::<BookingLine>(line).unwrap());
+            export.add(Name::new(code), BookingLine::new(claim.into(), state, None));
         }
         export
     }
@@ -452,12 +464,7 @@ impl Scene {
         for (code, state) in self.states.iter().filter(|(code, _)| !targets.contains(&code.as_str())) {
             let claim = |code: &str| {
                 let claim = &self.claims[code];
-                vec![EntryClaim {
-                    booking: code.into(),
-                    party: claim.party.clone(),
-                    slot: claim.slot.clone(),
-                    dose: claim.dose,
-                }]
+                vec![entry_claim(code, claim)]
             };
             let deadline_us = self.deadlines.get(code).copied();
             let made_us = deadline_us.map(|deadline_us| deadline_us - HOLD_US);
@@ -466,15 +473,15 @@ impl Scene {
             let at = |seconds: i64| made_us.map(|made_us| made_us + seconds * 1_000_000);
             let begins = if deadline_us.is_some() { "held" } else { "booked" };
             add(Entry {
-                kind: begins.into(),
+                kind: Word::new(begins),
                 claims: claim(code),
                 at_us: at(held),
                 expires_us: deadline_us,
                 ..Entry::default()
             });
             let turn = |kind: &str| Entry {
-                kind: kind.into(),
-                changes: vec![code.clone()],
+                kind: Word::new(kind),
+                changes: vec![Name::new(code)],
                 at_us: at(ended),
                 ..Entry::default()
             };
@@ -486,13 +493,14 @@ impl Scene {
                 "moved" => {
                     let to = &moved_to(code).unwrap().booking;
                     add(Entry {
-                        kind: "moved".into(),
-                        changes: vec![code.clone()],
+                        kind: Word::new("moved"),
+                        changes: vec![Name::new(code)],
                         claims: claim(to),
                         ..Entry::default()
                     });
                     if self.states.get(to).map(String::as_str) == Some("cancelled") {
-                        add(Entry { kind: "cancelled".into(), changes: vec![to.clone()], ..Entry::default() });
+                        let changes = vec![Name::new(to)];
+                        add(Entry { kind: Word::new("cancelled"), changes, ..Entry::default() });
                     }
                 }
                 "held" | "booked" => {}
@@ -568,6 +576,11 @@ impl Scene {
         self.now_us += STEP_US;
         self
     }
+}
+
+fn entry_claim(code: &str, claim: &Claim) -> EntryClaim {
+    let Claim { party, slot, dose } = claim;
+    EntryClaim { booking: Name::new(code), party: Name::new(party), slot: Name::new(slot), dose: *dose }
 }
 
 fn killed() -> MarkKind {

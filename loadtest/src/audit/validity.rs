@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::evidence::Evidence;
 use super::lives::{Fate, Lives};
 use super::overload::OverloadFacts;
+use super::record::Operation;
 use crate::fault::Fault;
-use crate::history::{MarkKind, Op, Operation, Outcome};
+use crate::history::{MarkKind, Op, Outcome};
 use crate::scenario::Overload;
 
 /// What the audit has to know of the generator and of what was planned. Kept beside the history, so that a run can be
@@ -166,13 +167,12 @@ pub(crate) fn kills(evidence: &Evidence) -> Vec<KillFacts> {
 }
 
 /// Every reason why the run proves nothing; none when it does.
-pub(crate) fn reasons_invalid(evidence: &Evidence, facts: &GeneratorFacts) -> Vec<String> {
+pub(crate) fn reasons_invalid(evidence: &Evidence, lives: &Lives<'_>, facts: &GeneratorFacts) -> Vec<String> {
     let mut reasons = Vec::new();
     if let Some(why) = &facts.cut_short {
         reasons.push(format!("the drive was cut short: {why}"));
     }
-    let lives = Lives::of(evidence);
-    let bookings = lives.bookings.values().filter(|life| life.booked_us.is_some()).count();
+    let bookings = lives.iter().filter(|(_, life)| life.booked_us.is_some()).count();
     if u64::try_from(bookings).unwrap_or(u64::MAX) < facts.acknowledged_bookings_min {
         reasons.push(format!(
             "{bookings} bookings were acknowledged, and the scenario asks for at least {}",
@@ -185,7 +185,7 @@ pub(crate) fn reasons_invalid(evidence: &Evidence, facts: &GeneratorFacts) -> Ve
     reasons.extend(generator_behind(evidence, facts));
     reasons.extend(refused_for_nothing(evidence, facts));
     reasons.extend(facts.overload.iter().flat_map(|overload| super::overload::proves_nothing(evidence, overload)));
-    let open = lives.keys.values().filter(|key| key.fate == Fate::Open).count();
+    let open = lives.keys.iter().filter(|key| key.fate == Fate::Open).count();
     if open * 100 > lives.keys.len() {
         reasons.push(format!("{open} of {} keys were still open at the end, after all retries", lives.keys.len()));
     }
@@ -311,6 +311,7 @@ fn percent(part: u64, whole: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lives::by_key;
     use super::super::scenes::Scene;
     use super::*;
 
@@ -330,7 +331,9 @@ mod tests {
     }
 
     fn reasons(scene: &Scene, facts: &GeneratorFacts) -> Vec<String> {
-        reasons_invalid(&scene.evidence(), facts)
+        let evidence = scene.evidence();
+        let by_key = by_key(&evidence);
+        reasons_invalid(&evidence, &Lives::of(&evidence, &by_key), facts)
     }
 
     #[test]

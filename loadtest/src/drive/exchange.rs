@@ -10,12 +10,13 @@ use super::ask::Ask;
 use super::field::Field;
 use super::meter::Meter;
 use crate::history::{Op, Operation, Outcome};
-use crate::wire::{Answer, Problem};
+use crate::wire::{Answer, Availability, Problem};
 
 /// The code of a refusal for want of room in the journal: a no for now, so a client asks again.
 pub(super) const JOURNAL_FULL: &str = "journal_full";
 
-/// Sends `request` once and records it. A search's body is handed to `seen` instead of the history.
+/// Sends `request` once and records it. A search's body is handed back; of some searches the history keeps what they
+/// showed.
 ///
 /// Everything that is not an answer in full leaves the outcome unknown: a lost connection, a timeout, a cut body, a
 /// body that cannot be read, and any 5xx but `journal_full` and an `overloaded` that says why.
@@ -49,6 +50,9 @@ pub(crate) async fn exchange(
             None
         }
     };
+    if ask.op == Op::Search && operation.outcome == Outcome::Ok && field.notes_search(ask.arrival) {
+        operation.shown = body.as_deref().and_then(parse::<Availability>).and_then(Availability::shown);
+    }
     count(&field.meter, &operation);
     field.recorder.operation(operation.clone());
     (operation, body)

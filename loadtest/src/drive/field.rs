@@ -112,6 +112,12 @@ impl Field {
         self.next_arrival.load(Relaxed)
     }
 
+    /// Whether the history keeps what this person's searches showed: of so few people in a large run that it stays small.
+    pub(crate) fn notes_search(&self, arrival: u64) -> bool {
+        const PEOPLE_MAX: u64 = 20_000;
+        arrival.is_multiple_of(1 + self.plan_len() / PEOPLE_MAX)
+    }
+
     /// Each phase of the arrivals with its first and last instant.
     pub(crate) fn phases(&self) -> Vec<(String, i64, i64)> {
         let of = |((name, at), phase): (&(String, Duration), &Phase)| {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::audit::{Evidence, HurtFacts, KillFacts, PhaseFigures, Second, hurts, kills, phases, seconds_of};
-use crate::history::{MarkKind, Op, Operation, Outcome};
+use crate::audit::{Evidence, HurtFacts, KillFacts, Operation, PhaseFigures, Second, hurts, kills, phases, seconds_of};
+use crate::history::{MarkKind, Op, Outcome};
 use crate::run::RunRecord;
 
 /// Everything a report shows besides the judgement.
@@ -140,7 +140,7 @@ impl OperationFigures {
 fn by_code(operations: &[&Operation], outcome: Outcome) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for operation in operations.iter().filter(|operation| operation.outcome == outcome) {
-        *counts.entry(operation.code.clone().unwrap_or_else(|| "no code".into())).or_default() += 1;
+        *counts.entry(operation.code.as_deref().unwrap_or("no code").to_owned()).or_default() += 1;
     }
     counts
 }
