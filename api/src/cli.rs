@@ -161,7 +161,7 @@ struct ServeArgs {
 /// The version, and the planted fault if there is one.
 fn version() -> String {
     let version = env!("CARGO_PKG_VERSION");
-    match berth_engine::FAULT {
+    match berth_engine::fault::planted_here() {
         None => version.to_owned(),
         Some(fault) => format!("{version} (planted fault: {fault})"),
     }
@@ -170,6 +170,13 @@ fn version() -> String {
 /// Runs the binary.
 #[must_use]
 pub fn run() -> ExitCode {
+    #[cfg(berth_faults)]
+    if let Ok(name) = std::env::var("BERTH_FAULT")
+        && !berth_engine::fault::plant(&name)
+    {
+        let _ = writeln!(std::io::stderr(), "berth: BERTH_FAULT={name} is none of {:?}", berth_engine::fault::NAMES);
+        return ExitCode::from(2);
+    }
     let command = Cli::parse().command.unwrap_or_else(|| Command::Demo(demo::DemoArgs::default()));
     // A server says how it wants its log; whatever else this is, is run by a person.
     if !matches!(command, Command::Serve(_)) {
@@ -390,7 +397,7 @@ fn tell_of_replay(report: &ReplayReport) {
         snapshot_milliseconds = milliseconds(report.snapshot_nanos),
         holds_graced = report.holds_graced,
         epoch = report.epoch.0,
-        fault = berth_engine::FAULT,
+        fault = berth_engine::fault::planted_here(),
         "replayed the journal"
     );
 }

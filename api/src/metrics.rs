@@ -235,7 +235,7 @@ pub(crate) fn page(app: &App, looked: &Looked) -> String {
     }
 
     page.family("berth_build_info", "gauge", "1, with what was built; fault is a planted one, for tests only.");
-    let fault = berth_engine::FAULT.unwrap_or("");
+    let fault = berth_engine::fault::planted_here().unwrap_or("");
     page.sample("berth_build_info", &format!("version=\"{}\",fault=\"{fault}\"", env!("CARGO_PKG_VERSION")), 1);
     page.0
 }

@@ -193,6 +193,7 @@ impl Engine {
         let Some(room) = room else {
             return self.repeated(idempotency.as_ref()).ok_or(No::from(Refusal::JournalFull));
         };
+        let idempotency = if crate::planted!("forget_keys") { &None } else { idempotency };
         let key = match idempotency {
             None => None,
             Some(idempotency) => match self.begin(*idempotency, now) {

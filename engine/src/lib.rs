@@ -39,6 +39,7 @@ mod clock;
 mod sync;
 
 pub mod error;
+pub mod fault;
 
 pub mod command;
 pub mod policy;
@@ -98,28 +99,6 @@ pub use snapshot::{SnapshotReport, TakeError};
 pub use snapshots::SnapshotStats;
 pub use tail::{FollowError, LogPlace, LogTail};
 pub use units::{TimestampMs, Units};
-
-/// The fault planted into this build, if any. Faults are planted with `--cfg berth_fault="..."` to prove that the tests
-/// and audits see them; a build with one says so everywhere.
-pub const FAULT: Option<&str> = {
-    if cfg!(berth_fault = "skip_capacity_check") {
-        Some("skip_capacity_check")
-    } else if cfg!(berth_fault = "ack_before_durable") {
-        Some("ack_before_durable")
-    } else if cfg!(berth_fault = "no_fdatasync") {
-        Some("no_fdatasync")
-    } else if cfg!(berth_fault = "give_before_append") {
-        Some("give_before_append")
-    } else if cfg!(berth_fault = "append_before_take") {
-        Some("append_before_take")
-    } else if cfg!(berth_fault = "unlock_before_append") {
-        Some("unlock_before_append")
-    } else if cfg!(berth_fault = "skip_head_check") {
-        Some("skip_head_check")
-    } else {
-        None
-    }
-};
 
 /// The README's Rust compiles and runs.
 #[cfg(doctest)]

@@ -1,25 +1,35 @@
 //! Faults planted on purpose: a test that cannot fail shows nothing, so the gate breaks Berth and asks to be told.
 //!
-//! A fault is a cfg (`--cfg berth_fault="..."`), never a cargo feature: no user can switch one on by accident, and the name
-//! stands in `berth --version` and in every report of the surge harness.
+//! A fault is a cfg, never a cargo feature: no user can switch one on by accident, and the name stands in `berth --version`
+//! and in every report of the surge harness. The racing tests have one built in (`--cfg berth_fault="..."`); for the surges one
+//! server has them all (`--cfg berth_faults`) and is told by the environment which one it has.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
+use crate::redis;
 use crate::shell::{Ended, Show, cargo_with, root, run, target_dir, typed};
 use crate::tally::Tally;
 use crate::test::{Stop, run_tests};
 
-/// The scenario that every server is put through.
-pub(crate) const SCENARIO: &str = "scenarios/small-surge.toml";
+/// Few people, few units, much to go wrong; and a power cut among hundreds of open requests; and a Redis behind the journal.
+const QUIET: &str = "scenarios/planted.toml";
+const POWER_CUT: &str = "scenarios/small-surge.toml";
+const REDIS: &str = "scenarios/planted-redis.toml";
 
 /// The harness's exit status for a run that neither held nor broke a promise, for instance because the generator was the
 /// bottleneck.
 pub(crate) const PROVES_NOTHING: i32 = 3;
 
-/// How often a server is tried before such a run counts as a failure.
+/// How often a server is tried. A fault may hide in one surge by luck; a sound server is tried again only when its run proves
+/// nothing.
 const TRIES_MAX: u32 = 3;
+
+/// Surges that run side by side: they wait most of the time, for holds to run out.
+const LANES: usize = 4;
 
 /// Two steps of the engine's one order exchanged (ARCHITECTURE.md), each of which the shuttle test must notice.
 const SWAPS: [&str; 3] = ["give_before_append", "append_before_take", "unlock_before_append"];
@@ -27,9 +37,48 @@ const SWAPS: [&str; 3] = ["give_before_append", "append_before_take", "unlock_be
 /// The rules that the one order keeps. A swap that breaks none of them by name was not noticed for the right reason.
 const ORDER_RULES: [&str; 3] = ["JNL-1", "PTY-1", "CAP-1"];
 
-/// Servers with a fault, and the promise (in the harness's word) that must be found broken.
-const SERVERS: [(&str, &str); 3] =
-    [("skip_capacity_check", "capacity"), ("ack_before_durable", "acknowledged"), ("no_fdatasync", "acknowledged")];
+/// What the server that has all faults is called where servers are kept.
+const FAULTY: &str = "faulty";
+
+/// One surge, and what must come of it.
+struct Case {
+    /// What is planted; none for the sound server.
+    fault: Option<&'static str>,
+    scenario: &'static str,
+    /// The promise, in the harness's word, that must be found broken; of the sound server none may be.
+    promise: Option<&'static str>,
+}
+
+const fn sound(scenario: &'static str) -> Case {
+    Case { fault: None, scenario, promise: None }
+}
+
+const fn planted(fault: &'static str, scenario: &'static str, promise: &'static str) -> Case {
+    Case { fault: Some(fault), scenario, promise: Some(promise) }
+}
+
+/// The longest first, so that no lane is left with them alone.
+const CASES: [Case; 19] = [
+    planted("ack_before_durable", POWER_CUT, "acknowledged"),
+    planted("no_fdatasync", POWER_CUT, "acknowledged"),
+    sound(POWER_CUT),
+    planted("redis_drops_frames", REDIS, "redis-copy"),
+    sound(REDIS),
+    sound(QUIET),
+    planted("confirm_past_deadline", QUIET, "deadline"),
+    planted("false_full", QUIET, "no-false-full"),
+    planted("forget_keys", QUIET, "one-effect"),
+    planted("give_twice", QUIET, "capacity"),
+    planted("half_group", QUIET, "group"),
+    planted("hold_never_expires", QUIET, "expiry"),
+    planted("late_expiry", QUIET, "expiry"),
+    planted("move_keeps_old", QUIET, "conservation"),
+    planted("skip_capacity_check", QUIET, "capacity"),
+    planted("stale_search", QUIET, "fresh-search"),
+    planted("two_claims_per_dose", QUIET, "one-claim"),
+    planted("unwritten_cancel", QUIET, "acknowledged"),
+    planted("unwritten_expiry", QUIET, "journal"),
+];
 
 /// Runs the shuttle test once for each swap; each run must fail, by the name of a rule.
 pub(crate) fn swaps() -> Result<Tally, Stop> {
@@ -51,61 +100,88 @@ pub(crate) fn swaps() -> Result<Tally, Stop> {
     Ok(tally)
 }
 
-/// Puts the sound server and then each planted one through a small surge: `held` for the one, `broken` for the others.
+/// Puts the sound server and each planted one through a surge: `held` for the one, `broken` for the others.
 pub(crate) fn servers() -> Result<Tally, Stop> {
+    println!("{}", redis::ensure()?);
     // The sound one last: each build puts its binary in the same place, and that is where a person looks for it.
-    for (fault, _) in SERVERS {
-        build(&[&format!("berth_fault=\"{fault}\"")], &["berth"])?;
-        let place = keep_server(fault)?;
-        let told = run(Command::new(&place).arg("--version"), Show::Kept)?.text;
+    build(&["berth_faults"], &["berth"])?;
+    let faulty = keep_server(FAULTY)?;
+    for fault in CASES.iter().filter_map(|case| case.fault) {
+        let told = run(Command::new(&faulty).arg("--version").env("BERTH_FAULT", fault), Show::Kept)?.text;
         if !told.contains(fault) {
-            return Err(Stop::from(format!(
-                "the server built with {fault} does not say so in --version: {}",
-                told.trim()
-            )));
+            let told = told.trim();
+            return Err(Stop::from(format!("a server told to have {fault} does not say so in --version: {told}")));
         }
     }
     build(&[], &["berth", "berth-surge"])?;
     keep_server("sound")?;
 
-    let mut tally = Tally::default();
-    for (name, promise) in [("sound", None)].into_iter().chain(SERVERS.map(|(name, promise)| (name, Some(promise)))) {
-        let (command, ended, report) = surge_that_proves(name)?;
-        match judge(&ended, &report, promise) {
-            Ok(verdict) => println!("{name}: {verdict}"),
-            Err(why) => {
-                return Err(Stop::after(tally, format!("{name}: {why}\n`{command}` printed:\n{}", ended.text)));
-            }
+    let next = AtomicUsize::new(0);
+    let tally = Mutex::new(Tally::default());
+    let failed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..LANES {
+            scope.spawn(|| {
+                while let Some(case) = CASES.get(next.fetch_add(1, Relaxed)) {
+                    match try_out(case) {
+                        Ok(verdict) => {
+                            println!("{}: {verdict}", case.name());
+                            let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+                            *tally = *tally + Tally::ONE;
+                        }
+                        Err(why) => failed.lock().unwrap_or_else(PoisonError::into_inner).push(why),
+                    }
+                }
+            });
         }
-        tally = tally + Tally::ONE;
-    }
-    Ok(tally)
+    });
+    let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if failed.is_empty() { Ok(tally) } else { Err(Stop::after(tally, failed.join("\n"))) }
 }
 
-/// Runs the small surge until it proves something.
-fn surge_that_proves(name: &str) -> Result<(String, Ended, String), String> {
+impl Case {
+    fn name(&self) -> String {
+        let scenario = Path::new(self.scenario).file_stem().unwrap_or_default().to_string_lossy();
+        format!("{}-{scenario}", self.fault.unwrap_or("sound"))
+    }
+}
+
+/// Runs the surge until it shows what it must, or has been tried often enough.
+fn try_out(case: &Case) -> Result<String, String> {
     let mut tries = 1;
     loop {
-        let run = surge(name)?;
-        if run.1.code != Some(PROVES_NOTHING) || tries == TRIES_MAX {
-            return Ok(run);
+        let (command, ended, report) = surge(case)?;
+        let why = match judge(&ended, &report, case.promise) {
+            Ok(verdict) => return Ok(verdict),
+            Err(why) => why,
+        };
+        // One broken promise of the sound server is enough.
+        let luck = case.fault.is_some() || ended.code == Some(PROVES_NOTHING);
+        if !luck || tries == TRIES_MAX {
+            return Err(format!("{}: {why}\n`{command}` printed:\n{}", case.name(), ended.text));
         }
-        println!("{name}: run {tries} of at most {TRIES_MAX} proves nothing; again");
+        println!("{}: run {tries} of at most {TRIES_MAX}: {why}; again", case.name());
         tries += 1;
     }
 }
 
-/// Runs the small surge against a kept server. Gives the command, how it ended, and its report.
-fn surge(name: &str) -> Result<(String, Ended, String), String> {
-    let report_dir = place(name).join("report");
+/// Runs one surge against a kept server. Gives the command, how it ended, and its report.
+fn surge(case: &Case) -> Result<(String, Ended, String), String> {
+    let report_dir = place("reports").join(case.name());
     // What an earlier run left there must not be taken for this run's.
     let _ = fs::remove_dir_all(&report_dir);
     let mut command = Command::new(target_dir().join("debug/berth-surge"));
-    command.args(["run", SCENARIO, "--server"]).arg(place(name).join("berth"));
-    command.arg("--report-dir").arg(&report_dir).current_dir(root());
+    let server = place(case.fault.map_or("sound", |_| FAULTY)).join("berth");
+    command.args(["run", case.scenario, "--server"]).arg(server);
+    command.arg("--report-dir").arg(&report_dir).current_dir(root()).env_remove("BERTH_FAULT");
+    if let Some(fault) = case.fault {
+        command.env("BERTH_FAULT", fault);
+    }
     let ended = run(&mut command, Show::Kept)?;
     let report = fs::read_to_string(report_dir.join("report.json")).unwrap_or_default();
-    Ok((typed(&command), ended, report))
+    let told = case.fault.map(|fault| format!("BERTH_FAULT={fault} ")).unwrap_or_default();
+    Ok((told + &typed(&command), ended, report))
 }
 
 /// Builds binaries in the dev profile. The whole workspace and a test (an empty one, without cfg(loom)) are named so that the
@@ -203,6 +279,18 @@ mod tests {
         { \"promise\": \"capacity\", \"sentence\": \"No slot.\", \"broken\": 0, \"findings\": [] },\n\
         { \"promise\": \"acknowledged\", \"sentence\": \"All.\", \"broken\": 12, \"findings\": [\n\
         { \"promise\": \"acknowledged\", \"what\": \"B7 is gone\" }] } ] } }";
+
+    #[test]
+    fn every_planted_fault_is_known_to_the_engine_and_told_of_with_its_promise() {
+        let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+        let (names, told) = (read("engine/src/fault.rs"), read("docs/surge.md"));
+        for case in &CASES {
+            let (Some(fault), Some(promise)) = (case.fault, case.promise) else { continue };
+            assert!(names.contains(&format!("\"{fault}\",")), "the engine has no fault {fault}");
+            let line = told.lines().find(|line| line.contains(&format!("`{fault}`")) && line.starts_with('|'));
+            assert!(line.is_some_and(|line| line.ends_with(&format!("`{promise}` |"))), "docs/surge.md: {fault}");
+        }
+    }
 
     #[test]
     fn a_report_names_the_broken_promises() {

@@ -52,7 +52,7 @@ pub(crate) async fn metrics(app: &Arc<App>) -> Response<ResponseBody> {
 pub(crate) fn version(app: &App) -> Response<ResponseBody> {
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "fault": berth_engine::FAULT,
+        "fault": berth_engine::fault::planted_here(),
         "cell": app.cell.0,
         "epoch": app.epoch.0,
     });

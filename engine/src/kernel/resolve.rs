@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 
 use super::claim::parties;
-use super::{Answer, Context, No};
+use super::{Answer, Appended, Context, No};
 use crate::booking::{State, Step};
 use crate::command::{BookingView, By, Claim, GROUP_CLAIMS_MAX, Group, NumberedClaim, Outcome, Places};
 use crate::dedupe::Remembered;
@@ -59,7 +59,16 @@ impl Engine {
         let (first, len) = (hold, able.view.group_len);
         let claims = able.group.clone();
         let remembered = Remembered::Expired { first, len };
+        if crate::planted!("unwritten_expiry") {
+            return Ok((self.give_back_unwritten(able), Outcome::Expired { claims }));
+        }
+        let twice = if crate::planted!("give_twice") { group_demand(&able.group) } else { Demand::new() };
         let seq = self.give_back(able, Event::Expired { hold, len }, remembered, SlotWord::expire, context);
+        for (slot, units) in twice {
+            if let (Some(word), Some(units)) = (self.inventory.slots.word(slot), Units::new(units)) {
+                let _ = word.cancel(units);
+            }
+        }
         Ok((seq, Outcome::Expired { claims }))
     }
 
@@ -67,6 +76,13 @@ impl Engine {
         let able = self.able_booking(booking, Step::Cancel)?;
         self.judge_leaving(&able, by, context.now)?;
         let claim = NumberedClaim { number: booking, claim: able.view.claim };
+        if crate::planted!("unwritten_cancel") {
+            // Until a restart it looks cancelled. Its unit stays taken, so that only this is wrong.
+            let seq = able.view.seq;
+            self.inventory.bookings.get(booking).into_iter().for_each(|cell| cell.set_state(able.to, None, seq));
+            Appended { seq, key: context.key }.keep(Remembered::Cancelled { booking });
+            return Ok((seq, Outcome::Cancelled { claim }));
+        }
         let event = match by {
             By::Holder => Event::Cancelled { booking },
             By::Administration => {
@@ -123,6 +139,15 @@ impl Engine {
         seq
     }
 
+    /// The planted fault: as [`Engine::give_back`], but for the entry.
+    fn give_back_unwritten(&self, mut able: Able<'_>) -> crate::ids::Seq {
+        let seq = able.view.seq;
+        let numbers = able.group.iter().map(|numbered| numbered.number);
+        self.inventory.record_steps(numbers, able.to, &mut able.locked, seq);
+        self.inventory.change_words(&group_demand(&able.group), SlotWord::expire);
+        seq
+    }
+
     /// Takes the new slot before it gives the old one back, as one entry.
     // rule: BKG-2 a move never leaves the party without a unit
     pub(super) fn move_booking(&self, booking: BookingNumber, to: SlotId, by: By, context: Context<'_>) -> Answer {
@@ -152,6 +177,9 @@ impl Engine {
         let seq = appended.seq;
         self.inventory.record_move(booking, number, claim, &mut able.locked, seq);
         appended.keep(Remembered::Moved { from: booking });
+        if crate::planted!("move_keeps_old") {
+            return Ok((seq, Outcome::Moved { from: booking, to: moved }));
+        }
         self.inventory.change_words(&group_demand(&able.group), SlotWord::cancel);
         Ok((seq, Outcome::Moved { from: booking, to: moved }))
     }
@@ -177,7 +205,8 @@ impl Engine {
         let (from, to) = (view.state, step.row().1);
         let expired = Refusal::HoldExpired { hold, expired_at: view.expires_at };
         // rule: HLD-4 a hold is confirmed only before its deadline and expires only from it on
-        let deadline_passed = view.expires_at <= now;
+        let forgiven = step == Step::Confirm && crate::planted!("confirm_past_deadline");
+        let deadline_passed = view.expires_at <= now && !forgiven;
         let refusal = match (from, step) {
             (State::Held, Step::Expire) if !deadline_passed => Refusal::WrongState { booking: hold, from, to },
             (State::Held, Step::Confirm | Step::Release) if deadline_passed => expired,

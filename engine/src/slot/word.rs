@@ -10,6 +10,7 @@
 
 use std::fmt;
 
+use crate::planted;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::units::Units;
@@ -246,8 +247,13 @@ impl SlotWord {
             if seen.0 & needed == 0 {
                 return Take::Closed(seen);
             }
-            if seen.free() < units && !cfg!(berth_fault = "skip_capacity_check") {
+            let oversells = planted!("skip_capacity_check") || (needed == PUBLISHED && replays_too_much());
+            if seen.free() < units && !oversells {
                 return Take::Full(seen);
+            }
+            if planted!("false_full") && needed == OPEN && seen.free().get() <= 2 {
+                // The planted fault never sells the last two, and its counts lie as well.
+                return Take::Full(seen.plus(HELD_SHIFT, seen.free()));
             }
             let next = seen.plus(shift, units);
             match self.exchange(seen, next) {
@@ -280,6 +286,11 @@ impl SlotWord {
             Err(actual) => Err(Counts(actual)),
         }
     }
+}
+
+/// Where a planted fault leaves a log over capacity, it is read all the same, so that others can find what is wrong with it.
+fn replays_too_much() -> bool {
+    planted!("unwritten_expiry") || planted!("give_twice")
 }
 
 #[cfg(test)]
