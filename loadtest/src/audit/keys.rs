@@ -46,9 +46,7 @@ fn two_answers(key: &Key<'_>) -> Option<String> {
         return Some(format!("key {name} was answered with two different effects"));
     }
     let forgotten = key.sendings.iter().find(|again| {
-        again.outcome == Outcome::Refused
-            && again.sent_us >= first.received_us
-            && again.code.as_deref() != Some("idempotency_in_flight")
+        again.outcome == Outcome::Refused && again.sent_us >= first.received_us && !again.is_turned_away()
     });
     if let Some(again) = forgotten {
         let code = again.code.as_deref().unwrap_or("no code");
@@ -182,6 +180,10 @@ mod tests {
         scene.hold("k1", "p1.1", "s1.1", "A").refused_claim("k1", "p1.1", "s1.1", "already_claimed");
         scene.state("A", "expired");
         assert!(broken(&scene, Promise::OneEffect)[0].contains("and then refused as already_claimed"));
+        // Turned away before its key was looked at, it was told nothing of it.
+        let mut scene = Scene::new();
+        scene.hold("k1", "p1.1", "s1.1", "A").refused_claim("k1", "p1.1", "s1.1", "overloaded").state("A", "expired");
+        assert_eq!(broken(&scene, Promise::OneEffect), [""; 0]);
         // A twin that was refused first, and then found room, is no contradiction.
         let mut scene = Scene::new();
         scene.refused_claim("k1", "p1.1", "s1.1", "full").hold("k1", "p1.1", "s1.1", "A").state("A", "expired");
@@ -204,6 +206,14 @@ mod tests {
         scene.lost_claim("k1", "p1.1", "s1.1").kill();
         scene.refused_claim("k1", "p1.1", "s1.1", "already_claimed").exists("A", "p1.1", "s1.1", "held");
         assert!(broken(&scene, Promise::OneEffect)[0].contains("no request explains it"));
+    }
+
+    #[test]
+    fn a_retry_that_was_turned_away_after_a_kill_leaves_the_first_sending_open() {
+        let mut scene = Scene::new();
+        scene.lost_claim("k1", "p1.1", "s1.1").kill();
+        scene.refused_claim("k1", "p1.1", "s1.1", "overloaded").exists("A", "p1.1", "s1.1", "held");
+        assert_eq!(broken(&scene, Promise::OneEffect), [""; 0]);
     }
 
     #[test]

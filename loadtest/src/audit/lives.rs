@@ -214,7 +214,7 @@ fn fate(evidence: &Evidence, sendings: &[&Operation]) -> Fate {
         let ruled_out = lost.code.as_deref() == Some("no_connection")
             || sendings.iter().any(|later| {
                 later.outcome == Outcome::Refused
-                    && later.code.as_deref() != Some("idempotency_in_flight")
+                    && !later.is_turned_away()
                     && later.sent_us >= lost.received_us
                     && (later.op == Op::Outcome || evidence.died_between(lost, later))
             });

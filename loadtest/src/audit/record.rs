@@ -99,6 +99,13 @@ impl Operation {
         self.rare.as_ref()?.shown.as_ref()
     }
 
+    /// Whether it was turned away before anybody looked at its key: that says nothing about what became of the key.
+    pub(crate) fn is_turned_away(&self) -> bool {
+        let code = self.code.as_deref();
+        self.outcome == Outcome::Refused
+            && matches!(code, Some("idempotency_in_flight" | "overloaded" | "rate_limited"))
+    }
+
     /// Whether an answer refused it with this code.
     pub(crate) fn refused_as(&self, code: &str) -> bool {
         self.outcome == Outcome::Refused && self.code.as_deref() == Some(code)
