@@ -1,4 +1,6 @@
 //! A snapshot file, raw and with its checksums made right: what the decoder promises is in `berth_engine::testing::decoders`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| berth_engine::testing::decoders::snapshot(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    berth_engine::testing::decoders::snapshot(data);
+});

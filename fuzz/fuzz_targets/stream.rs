@@ -2,4 +2,6 @@
 //! `berth_engine::testing::decoders`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| berth_engine::testing::decoders::stream(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    berth_engine::testing::decoders::stream(data);
+});

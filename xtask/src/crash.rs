@@ -155,18 +155,35 @@ pub(crate) fn gate() -> Result<Tally, Stop> {
     if totals.failed > 0 || totals.proved_nothing > 0 {
         return Err(Stop::of(tally, "not every round held".to_owned()));
     }
-    if is_root() {
-        let ended = surge_until_it_proves(&programs, "scenarios/disk-full.toml", 4, &dir.join("disk-full"))?.0;
-        if !ended.ok() {
-            return Err(Stop::after(tally, format!("disk-full: {}\n{}", ended.status(), ended.text)));
+    for Scene { name, scale, needs_root } in SCENES {
+        if needs_root && !is_root() {
+            println!("{name}: not run: needs root");
+            continue;
         }
-        println!("disk-full: held");
+        let scenario = format!("scenarios/{name}.toml");
+        let ended = surge_until_it_proves(&programs, &scenario, scale, 4, &dir.join(name))?.0;
+        if !ended.ok() {
+            return Err(Stop::after(tally, format!("{name}: {}\n{}", ended.status(), ended.text)));
+        }
+        println!("{name}: held");
         tally = tally + Tally::ONE;
-    } else {
-        println!("disk-full: not run: needs root");
     }
     Ok(tally)
 }
+
+/// A scenario that the gate runs once.
+struct Scene {
+    name: &'static str,
+    /// How much of it: the server here is a dev build.
+    scale: f64,
+    needs_root: bool,
+}
+
+const SCENES: [Scene; 3] = [
+    Scene { name: "redis-outage", scale: 0.5, needs_root: false },
+    Scene { name: "redis-failover", scale: 0.5, needs_root: false },
+    Scene { name: "disk-full", scale: 1.0, needs_root: true },
+];
 
 /// What many rounds came to.
 #[derive(Default)]
@@ -203,7 +220,7 @@ fn play(programs: &Programs, rounds: &[(Variant, u64)], dir: &Path) -> Result<To
     let mut totals = Totals::default();
     for (number, &(variant, seed)) in (1..).zip(rounds) {
         let place = dir.join(format!("{}-{seed}", variant.name()));
-        let (ended, command) = surge_until_it_proves(programs, variant.scenario(), seed, &place)?;
+        let (ended, command) = surge_until_it_proves(programs, variant.scenario(), 1.0, seed, &place)?;
         let brief = Brief::read(&ended.text);
         for (fault, count) in &brief.faults {
             *totals.faults.entry(fault.clone()).or_default() += count;
@@ -252,6 +269,7 @@ fn play(programs: &Programs, rounds: &[(Variant, u64)], dir: &Path) -> Result<To
 fn surge_until_it_proves(
     programs: &Programs,
     scenario: &str,
+    scale: f64,
     seed: u64,
     place: &Path,
 ) -> Result<(Ended, String), String> {
@@ -261,7 +279,7 @@ fn surge_until_it_proves(
         let _ = std::fs::remove_dir_all(place);
         let mut surge = Command::new(&programs.surge);
         surge.arg("run").arg(programs.scenarios.join(scenario)).args(["--seed", &seed.to_string(), "--server"]);
-        surge.arg(&programs.server);
+        surge.arg(&programs.server).args(["--scale", &scale.to_string()]);
         surge.arg("--report-dir").arg(place).current_dir(root());
         let ended = run(&mut surge, Show::Kept)?;
         if ended.code != Some(PROVES_NOTHING) || tries == TRIES_MAX {
@@ -346,6 +364,9 @@ mod tests {
     fn the_scenarios_of_all_variants_are_there() {
         for variant in Variant::ALL {
             assert!(root().join(variant.scenario()).is_file(), "{}", variant.scenario());
+        }
+        for Scene { name, .. } in SCENES {
+            assert!(root().join(format!("scenarios/{name}.toml")).is_file(), "{name}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::{Command, ExitCode};
 
-use crate::shell::{Show, on_path, root, run, target_dir};
+use crate::shell::{Show, cargo, on_path, root, run, target_dir};
 use crate::usage;
 
 const HELP: &str = "\
@@ -10,7 +10,8 @@ cargo xtask fuzz [--seconds N] [--target NAME]
 
 Builds the fuzz targets (fuzz/, with a nightly toolchain) and runs each for so many seconds: entry, frame, segment, snapshot, stream (what
 Redis hands out to a recovery). A panic, an allocation over 64 MB or an input over ten seconds fails it, after the other targets had their turn; the
-input that did it is kept in fuzz/artifacts/ and the command that repeats it is printed. What was learned is kept in fuzz/corpus/ and is where the next run begins.
+input that did it is kept in fuzz/artifacts/ and the command that repeats it is printed. A run begins with seeds, made anew from what a cell writes, and with what
+earlier runs learned; both lie in fuzz/corpus/, which is not under version control.
 
     --seconds N      how long each runs (default 60)
     --target NAME    only this one
@@ -71,6 +72,7 @@ fn fuzz(options: &Options) -> Result<(), String> {
     if on_path("cargo-fuzz").is_none() {
         return Err("the fuzzer is not there; once: cargo install cargo-fuzz".to_owned());
     }
+    println!("{}", seed()?);
     println!("{:10} {:>12} {:>10} {:>9} {:>8}  found", "target", "executions", "per second", "coverage", "inputs");
     let mut found = Vec::new();
     for target in &options.targets {
@@ -93,6 +95,24 @@ fn fuzz(options: &Options) -> Result<(), String> {
         }
     }
     if found.is_empty() { Ok(()) } else { Err(found.join("\n")) }
+}
+
+/// Writes the seeds of every target; how many there are.
+fn seed() -> Result<String, String> {
+    // In the tests' build, which is there as a rule.
+    let mut build = cargo();
+    build.args(["build", "--workspace", "--example", "fuzz_seeds"]);
+    let mut write = Command::new(target_dir().join("debug/examples/fuzz_seeds"));
+    write.arg("fuzz/corpus").current_dir(root());
+    let mut told = String::new();
+    for command in [&mut build, &mut write] {
+        let ended = run(command, Show::Kept)?;
+        if !ended.ok() {
+            return Err(format!("no seeds: {}{}", ended.text, ended.status()));
+        }
+        told = ended.text;
+    }
+    Ok(told.trim_end().to_owned())
 }
 
 /// What the fuzzer says of a run.

@@ -50,7 +50,7 @@ const STEPS: [Step; 13] = [
     },
     Step {
         name: "crash",
-        about: "a few crash rounds, one with Redis, and a disk filled for real, on the real binary",
+        about: "a few crash rounds, one with Redis; Redis away for a surge, a failover that loses the tail, a disk filled for real: on the real binary",
         run: crash::gate,
     },
 ];

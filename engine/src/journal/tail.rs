@@ -215,3 +215,69 @@ impl Cursor {
         self.link = frame.link;
     }
 }
+
+#[cfg(test)]
+#[cfg(not(any(loom, shuttle)))]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::command::{Command, Request};
+    use crate::config::Config;
+    use crate::engine::Engine;
+    use crate::journal::writer::Turn;
+    use crate::open::Parts;
+    use crate::policy::AllowAll;
+    use crate::testing::disk::MemoryDisk;
+
+    /// A log of several segments, with frames that are longer than what is read at once.
+    fn log(disk: &MemoryDisk) -> Seq {
+        let mut config = Config::new("memory");
+        config.journal.segment_bytes = 64 << 10;
+        config.journal.buffer_bytes = 32 << 10;
+        let storage = Arc::new(disk.clone());
+        let opened = Engine::assemble(storage, None, &config, Arc::new(AllowAll), &Clock::start, &mut |_| {});
+        let (engine, Parts { mut writer, reserve, .. }, _) = opened.unwrap();
+        for n in 0..200usize {
+            let note = vec![7; if n % 40 == 39 { AHEAD_MIN + n } else { n * n % 500 }];
+            let request = Request { command: Command::Note { note: &note }, idempotency: None };
+            engine.submit(&request, engine.now()).unwrap().result.unwrap();
+            assert_eq!(writer.turn(), Turn::Wrote);
+            while reserve.make().unwrap() {}
+        }
+        engine.durable()
+    }
+
+    #[test]
+    fn frames_read_many_at_a_time_are_those_read_one_by_one() {
+        let disk = MemoryDisk::new(1);
+        let durable = log(&disk);
+        let oldest = || Cursor::oldest(Arc::new(disk.clone())).unwrap();
+        let (mut cursor, mut all) = (oldest(), Vec::new());
+        while let Some(frame) = cursor.next(durable).unwrap() {
+            all.push(frame);
+        }
+        assert!(all.len() == 200 && cursor.index > 1);
+        // The writer is about to write the next frame: its header is there, and nothing of the rest.
+        let next = FrameHeader { first: durable.next(), previous: cursor.link, payload_bytes: 64, ..all[0].header };
+        let mut bytes = vec![0; FRAME_HEADER_BYTES + 64];
+        next.seal(&mut bytes);
+        cursor.file.write_all_at(cursor.at, &bytes[..FRAME_HEADER_BYTES]).unwrap();
+        for (count, bytes) in [(1, 1), (64, 1 << 20), (3, 1 << 20), (64, 1), (64, 3000)] {
+            for until in [1, 39, 40, 100, durable.0].map(Seq) {
+                let (mut cursor, mut read) = (oldest(), Vec::new());
+                loop {
+                    let some = cursor.next_many(until, count, bytes).unwrap();
+                    assert!(some.len() <= count, "{} for {count}", some.len());
+                    let before: usize = some.iter().rev().skip(1).map(|frame| frame.bytes.len()).sum();
+                    assert!(before < bytes, "{before} bytes, and more, for {bytes}");
+                    if some.is_empty() {
+                        break;
+                    }
+                    read.extend(some);
+                }
+                let expected = all.iter().take_while(|frame| frame.header.last() <= until);
+                assert!(read.iter().eq(expected), "{count}, {bytes}, until {until}");
+            }
+        }
+    }
+}

@@ -269,3 +269,46 @@ fn a_trimmed_log_whose_snapshots_are_damaged_says_what_is_wrong_with_each() {
         assert!(told.contains(&format!("{:020}.snap", s0.0)), "{told}");
     }
 }
+
+/// The power goes in each operation of a trim in turn: whatever is left of what was being removed, the next start knows nothing of
+/// it, and takes it away.
+// rule: SNP-2
+#[test]
+fn a_trim_cut_off_anywhere_leaves_a_whole_log_and_the_next_start_removes_the_rest() {
+    let mut cut_off = 0;
+    for operation in 1.. {
+        let disk = MemoryDisk::new(operation);
+        let (engine, mut parts) = with_a_snapshot(&disk);
+        engine.set_removal_step(4096);
+        let mut last = Seq(0);
+        // Two more snapshots: behind the second of them there are an older one, and segments that nobody needs.
+        for snapshot in 1..=2 {
+            for _ in 0..20 {
+                while parts.reserve.make().unwrap() {}
+                last = note(&engine, 2000);
+                assert_eq!(parts.writer.turn(), Turn::Wrote);
+            }
+            let taken = engine.begin_snapshot().unwrap().unwrap();
+            if snapshot == 2 {
+                disk.cut_power_after(operation);
+            }
+            let done = engine.publish_snapshot(taken);
+            assert_eq!(done.is_err(), disk.is_off().is_some());
+            assert!(done.is_err() || snapshot == 1 || done.unwrap().segments_trimmed > 1);
+        }
+        let off = disk.is_off().is_some();
+        drop((engine, parts));
+        disk.restart(false);
+        let opened = start(&disk, &config()).unwrap_or_else(|error| panic!("operation {operation}: {error}"));
+        assert_eq!(opened.2.last, last);
+        for dir in [segment::DIR, snapshot_file::DIR] {
+            let names = disk.list(dir).unwrap();
+            assert!(!names.iter().any(|name| name.ends_with(removal::GONE)), "operation {operation}: {names:?}");
+        }
+        if !off {
+            break;
+        }
+        cut_off += 1;
+    }
+    assert!(cut_off > 20, "{cut_off} operations");
+}

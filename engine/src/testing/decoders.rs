@@ -1,7 +1,7 @@
 //! What every decoder of stored bytes promises, whatever the bytes: no panic, no allocation that the bytes do not bound, and what
 //! it takes is what would be written.
 //!
-//! Each function takes bytes that nobody wrote and panics if a promise is broken. The fuzz targets call them, and so does a
+//! Each function takes bytes that nobody wrote, panics if a promise is broken, and says whether something in them was taken as whole. The fuzz targets call them, and so does a
 //! test with mutations of real files. `raw` bytes rarely get past a checksum, so each also makes the checksums right and goes
 //! on behind them.
 
@@ -34,34 +34,38 @@ const WHOLE_BYTES: u64 = 1 << 20;
 ///
 /// # Panics
 /// If a promise is broken.
-pub fn entry(data: &[u8]) {
-    let Ok((entry, len)) = Entry::decode(data) else { return };
+pub fn entry(data: &[u8]) -> bool {
+    let Ok((entry, len)) = Entry::decode(data) else { return false };
     let mut again = Vec::new();
     entry.encode(&mut again);
     assert_eq!(again, data[..len], "an entry decodes to something else than it was");
+    true
 }
 
 /// A frame, as in a segment and as in Redis: raw, and with these bytes as the payload.
 ///
 /// # Panics
 /// If a promise is broken.
-pub fn frame(data: &[u8]) {
-    if let Ok(frame) = Frame::read(data) {
+pub fn frame(data: &[u8]) -> bool {
+    let raw = Frame::read(data);
+    if let Ok(frame) = raw {
         let _ = frame.entries(|_, _| {});
         let mut again = frame.bytes[..FRAME_HEADER_BYTES + frame.header.payload_bytes as usize].to_vec();
         assert_eq!(frame.header.seal(&mut again), frame.link);
         assert_eq!(again, frame.bytes, "a frame reads as something else than it was");
     }
-    let Some((count, payload)) = data.split_first() else { return };
+    let Some((count, payload)) = data.split_first() else { return false };
     let (sealed, link) = seal(u32::from(*count) + 1, Seq(1), Link(7), payload);
     let frame = Frame::read(&sealed).expect("a sealed frame reads back");
     assert_eq!((frame.link, frame.bytes.len()), (link, sealed.len()));
     let mut entries = Vec::new();
-    if frame.entries(|_, entry| entries.push(entry)).is_ok() {
+    let read = frame.entries(|_, entry| entries.push(entry)).is_ok();
+    if read {
         let mut again = Vec::new();
         entries.iter().for_each(|entry| entry.encode(&mut again));
         assert_eq!(again, payload, "the entries of a frame are not its payload");
     }
+    read || raw.is_ok()
 }
 
 fn seal(count: u32, first: Seq, previous: Link, payload: &[u8]) -> (Vec<u8>, Link) {
@@ -88,14 +92,14 @@ fn pieces(mut data: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
 ///
 /// # Panics
 /// If a promise is broken.
-pub fn segment(data: &[u8]) {
+pub fn segment(data: &[u8]) -> bool {
     let mut whole = data.to_vec();
     if let Some(header) = data.first_chunk().and_then(SegmentHeader::from_bytes)
         && header.segment_bytes <= WHOLE_BYTES
     {
         whole.resize(usize::try_from(header.segment_bytes).expect("small").max(data.len()), 0);
     }
-    read_segment(whole);
+    let raw = read_segment(whole);
     let pages = (data.len() as u64 * 2 + 64).div_ceil(PAGE_BYTES) + 1;
     let header = SegmentHeader {
         version: FORMAT_VERSION,
@@ -119,10 +123,10 @@ pub fn segment(data: &[u8]) {
         (first, link) = (Seq(first.0 + u64::from(count)), next);
     }
     bytes.resize(usize::try_from(header.segment_bytes).expect("small").max(bytes.len()), 0);
-    read_segment(bytes);
+    read_segment(bytes) || raw
 }
 
-fn read_segment(bytes: Vec<u8>) {
+fn read_segment(bytes: Vec<u8>) -> bool {
     let disk = MemoryDisk::new(0);
     let name = segment::name(1);
     put(&disk, segment::DIR, &name, &bytes);
@@ -135,13 +139,14 @@ fn read_segment(bytes: Vec<u8>) {
             })
         })
     };
-    let Ok(tail) = read(&mut seen) else { return };
+    let Ok(tail) = read(&mut seen) else { return false };
     if let Some(torn) = &tail.torn {
         directory::cut(&disk, torn).expect("a disk without faults");
         let again = read(&mut Seq(0)).expect("what was torn reads as whole once it is cut");
         assert_eq!((again.torn, again.last, again.link), (None, tail.last, tail.link));
     }
     assert!(bytes.len() >= SEGMENT_HEADER_BYTES || tail.frames == 0);
+    tail.frames > 0
 }
 
 fn put(disk: &MemoryDisk, dir: &str, name: &str, bytes: &[u8]) {
@@ -153,12 +158,11 @@ fn put(disk: &MemoryDisk, dir: &str, name: &str, bytes: &[u8]) {
 ///
 /// # Panics
 /// If a promise is broken.
-pub fn snapshot(data: &[u8]) {
+pub fn snapshot(data: &[u8]) -> bool {
     let disk = MemoryDisk::new(0);
     put(&disk, snapshot_file::DIR, &snapshot_file::name(Seq(1)), data);
-    read_snapshot(&disk, Seq(1));
-
-    read_snapshot(&made(Seq(9), data), Seq(9));
+    let raw = read_snapshot(&disk, Seq(1));
+    read_snapshot(&made(Seq(9), data), Seq(9)) || raw
 }
 
 /// A disk with a snapshot whose header and checksums are right.
@@ -181,12 +185,12 @@ fn made(s0: Seq, data: &[u8]) -> MemoryDisk {
     disk
 }
 
-fn read_snapshot(disk: &dyn Storage, s0: Seq) {
+fn read_snapshot(disk: &dyn Storage, s0: Seq) -> bool {
     let name = snapshot_file::name(s0);
-    let Ok(reader) = SnapshotReader::open(disk, &name, CELL) else { return };
+    let Ok(reader) = SnapshotReader::open(disk, &name, CELL) else { return false };
     let mut ledger = Ledger::new(Duration::from_secs(1));
     let _ = each_record(&reader, &mut |record| ledger.load(s0, record));
-    let Ok(totals) = crate::snapshot::check(&reader) else { return };
+    let Ok(totals) = crate::snapshot::check(&reader) else { return false };
     let limits = Limits {
         parties_max: 1000,
         slots_max: 1000,
@@ -208,6 +212,7 @@ fn read_snapshot(disk: &dyn Storage, s0: Seq) {
         replayer.begin_at(s0, totals.s1, TimestampMs(1));
         let _ = replayer.finish();
     }
+    loaded.is_ok()
 }
 
 /// What Redis hands out, head and frames and a snapshot, recovered into a directory: an error, or one that reads to the head.
@@ -215,18 +220,24 @@ fn read_snapshot(disk: &dyn Storage, s0: Seq) {
 ///
 /// # Panics
 /// If a promise is broken.
-pub fn stream(data: &[u8]) {
+pub fn stream(data: &[u8]) -> bool {
     let said: Vec<_> = String::from_utf8_lossy(data).split('\n').map(str::to_owned).collect();
     let _ = redis_stream::head(&said);
 
-    let Some(([flags, epoch, base, last, s0, s1, pieces_of_it], rest)) = data.split_first_chunk::<7>() else { return };
+    let Some(([flags, epoch, base, last, s0, s1, pieces_of_it], rest)) = data.split_first_chunk::<7>() else {
+        return false;
+    };
     let base = Seq(u64::from(*base));
     let mut hostile = Hostile { head: Head::default(), frames: Vec::new(), snapshot: Vec::new() };
     let (mut first, mut link) = (base.next(), Link(0));
     for (kind, piece) in pieces(rest) {
         match kind {
             0xC0.. => hostile.snapshot.push(piece.to_vec()),
-            0x80.. => hostile.frames.push(piece.to_vec()),
+            0x80.. => {
+                // Of a whole one the head may tell, and the next may follow it.
+                link = Frame::read(piece).map_or(link, |frame| frame.link);
+                hostile.frames.push(piece.to_vec());
+            }
             _ => {
                 let count = u32::from(kind % 4) + 1;
                 let (frame, next) = seal(count, first, link, piece);
@@ -255,13 +266,14 @@ pub fn stream(data: &[u8]) {
     let disk: Arc<dyn Storage> = Arc::new(MemoryDisk::new(0));
     let code_key = CodeKey::from_text("000102030405060708090a0b0c0d0e0f");
     let recovery = Recovery { dir: "memory".into(), cell: CELL, segment_bytes: 4 * PAGE_BYTES, code_key };
-    let Ok(report) = recover_into(&mut hostile, &disk, &recovery, &mut |_| {}) else { return };
+    let Ok(report) = recover_into(&mut hostile, &disk, &recovery, &mut |_| {}) else { return false };
     assert!(report.snapshot.unwrap_or_default() >= base && report.last == end, "{report:?} of {:?}", hostile.head);
     let tail = read_directory(&*disk, CELL, base, &mut |_| Ok(())).expect("a recovered log reads back");
     assert!(tail.torn.is_none() && (tail.index == 0 || tail.last == end), "{tail:?} of {:?}", hostile.head);
+    true
 }
 
-/// The frames of a segment as an input of [`stream`]: what leads to a directory that has them.
+/// The frames of a segment as an input of [`stream`], and a head that ends with them: what leads to a directory that has them.
 ///
 /// # Panics
 /// If they are more than fit one.
@@ -275,7 +287,8 @@ pub fn shipped(segment: &[u8]) -> Vec<u8> {
         (at, last) = (at + frame.bytes.len(), frame.header.last());
     }
     let last = u8::try_from(last.0).expect("few entries");
-    [vec![0, 1, 0, last, 0, 0, 0], frames].concat()
+    // The head tells the last one's link.
+    [vec![4, 1, 0, last, 0, 0, 0], frames].concat()
 }
 
 /// A Redis that hands out whatever it was given.

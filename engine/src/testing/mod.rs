@@ -6,6 +6,7 @@ pub mod disk;
 mod model;
 mod picky;
 pub mod random;
+pub mod seeds;
 pub mod shipping;
 pub mod sim;
 pub mod stream;

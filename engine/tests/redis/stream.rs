@@ -139,3 +139,48 @@ fn the_server_refuses_another_epoch_place_or_link_and_a_snapshot_that_is_not_the
     owner.append(epoch, &frames[2..]).unwrap();
     assert_eq!(entries(&mut connection).last().copied(), Some(frames.last().unwrap().header.last().0));
 }
+
+/// Two appends are on their way at a time. One that is refused takes the one behind it along, and the answers behind it are of no
+/// use; a server that has forgotten the script is given it again.
+// rule: FNC-2
+#[test]
+fn what_follows_a_refused_append_is_refused_and_the_owner_goes_on_from_the_head() {
+    let (data, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let engine = open(&config(data.path()));
+    let slot = seed(&engine, 20, 20);
+    for party in 0..10 {
+        let (_, seq) = book(&engine, party, slot);
+        engine.ticket(seq).wait().unwrap();
+    }
+    engine.close().unwrap();
+    drop(engine);
+    let frames = frames(data.path()).unwrap();
+    let redis = Redis::start(store.path(), free_port());
+    let config = RedisConfig::new(format!("redis://127.0.0.1:{}", redis.port), "berth:1");
+    let mut owner = RedisStream::new(&config).unwrap();
+    let epoch = Epoch(1);
+    owner.take(epoch).unwrap();
+    let ends = |frame: usize| frames[frame].header.last();
+    owner.send(epoch, &frames[..2]).unwrap();
+    owner.send(epoch, &frames[2..4]).unwrap();
+    assert_eq!((owner.appended(), owner.appended()), (Ok(()), Ok(())));
+    // A hole, what would follow it, and what would follow the head.
+    owner.send(epoch, &frames[5..6]).unwrap();
+    owner.send(epoch, &frames[6..7]).unwrap();
+    assert_eq!(owner.appended(), Err(StreamError::Elsewhere));
+    assert!(matches!(owner.appended(), Err(StreamError::Lost(_))), "nothing was sent on this connection");
+    assert_eq!(owner.head().unwrap().last, ends(3));
+    // Another call in between has its own answer, and the append may be done or not.
+    owner.send(epoch, &frames[4..5]).unwrap();
+    let head = owner.head().unwrap().last;
+    assert!(head == ends(3) || head == ends(4), "{head}");
+    patiently("it is done", || (owner.head().unwrap().last == ends(4)).then_some(()));
+    owner.append(epoch, &frames[5..6]).unwrap();
+    let () = redis::cmd("SCRIPT").arg("FLUSH").query(&mut redis.connection()).unwrap();
+    assert!(
+        matches!(owner.append(epoch, &frames[6..7]), Err(StreamError::Refused(_))),
+        "it was not sent with the call"
+    );
+    owner.append(epoch, &frames[6..7]).unwrap();
+    assert_eq!(owner.head().unwrap().last, ends(6));
+}
