@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::shell::{Ended, Show, cargo, cargo_with, on_path, run, typed};
 use crate::tally::Tally;
-use crate::{crash, planted, redis, sim, tidy, usage};
+use crate::{crash, planted, redis, schemathesis, sim, tidy, usage};
 
 const HELP: &str = "\
 cargo xtask test [--only STEP[,STEP]] [--skip STEP[,STEP]] [--list]
@@ -27,7 +27,7 @@ struct Step {
     run: fn() -> Result<Tally, Stop>,
 }
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step {
         name: "redis",
         about: "redis-server, python3 and promtool are there, or are installed when root",
@@ -38,6 +38,11 @@ const STEPS: [Step; 13] = [
     Step { name: "clippy", about: "no warning, in any target", run: clippy },
     Step { name: "tests", about: "every test of every crate", run: tests },
     Step { name: "docs", about: "the examples in the documentation, the README's too", run: docs },
+    Step {
+        name: "schemathesis",
+        about: "a tool that is not ours holds the OpenAPI document and a live server against each other, a small run",
+        run: schemathesis::gate,
+    },
     Step { name: "loom", about: "the slot word, every interleaving of every pair of transitions", run: loom },
     Step { name: "shuttle", about: "the real submit kernel under many schedules", run: shuttle },
     Step { name: "swaps", about: "each wrong order of the kernel's steps is noticed", run: planted::swaps },
@@ -86,7 +91,7 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
     }
     if args.iter().any(|arg| arg == "--list") {
         for step in &STEPS {
-            println!("{:<8} {}", step.name, step.about);
+            println!("{:<12} {}", step.name, step.about);
         }
         return ExitCode::SUCCESS;
     }
@@ -136,12 +141,12 @@ fn gate(steps: &[&Step]) -> ExitCode {
         println!("[{}/{}] {}: ok in {:.1} s\n", index + 1, steps.len(), step.name, started.elapsed().as_secs_f64());
     }
 
-    println!("{:<8} {:>8} {:>8} {:>8}", "step", "seconds", "passed", "failed");
+    println!("{:<12} {:>8} {:>8} {:>8}", "step", "seconds", "passed", "failed");
     for (name, tally, took) in &done {
-        println!("{name:<8} {:>8.1} {:>8} {:>8}", took.as_secs_f64(), tally.passed, tally.failed);
+        println!("{name:<12} {:>8.1} {:>8} {:>8}", took.as_secs_f64(), tally.passed, tally.failed);
     }
     for step in &steps[done.len()..] {
-        println!("{:<8}  not run", step.name);
+        println!("{:<12}  not run", step.name);
     }
     if let Some(name) = stopped {
         println!("stopped at {name}; again with: cargo xtask test --only {name}");

@@ -89,9 +89,14 @@ fn what_is_acknowledged_in_redis_mode_is_in_the_stream_when_the_answer_comes() {
 
 /// A server whose Redis was there when the cell began and is gone from then on, the slots to book there, and that port.
 pub(crate) fn without_its_redis() -> (Server, Vec<String>, u16) {
+    without_its_redis_and("ack_redis_time_ms = 50")
+}
+
+/// With these lines of configuration.
+pub(crate) fn without_its_redis_and(config: &str) -> (Server, Vec<String>, u16) {
     let port = free_port();
     let redis = Redis::start(port);
-    let server = Server::start_with(&with_redis(port, "ack_redis_time_ms = 50"));
+    let server = Server::start_with(&with_redis(port, config));
     server.wait_for_metric("berth_redis_connected 1");
     drop(redis);
     server.wait_for_metric("berth_redis_connected 0");

@@ -1,12 +1,14 @@
 //! The audit log: what is in it, what is not, and what happens when it cannot be written.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::client::PATIENCE;
+use crate::acks::without_its_redis_and;
+use crate::client::{PATIENCE, connect};
 use crate::server::{Server, berth, claim, claims, lines};
 
 struct Audited {
@@ -149,6 +151,48 @@ fn what_cannot_be_audited_is_not_done_for_an_admin_and_counted_for_a_platform() 
     server.publish("/v1/regions", region).expect(200);
     let log = wait_for_lines(&path, 2);
     assert_eq!((&log[0]["outcome"], &log[1]["route"]), (&json!("unknown_party"), &json!("/v1/regions")));
+}
+
+/// The client of an HTTP/2 stream resets it while its request waits: nobody gets the answer, and the line is there.
+#[test]
+fn a_request_that_was_reset_has_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.ndjson");
+    let config = format!("ack_redis_time_ms = 600000\naudit.file = {path:?}\naudit.sync_ms = 0");
+    let (server, slots, _) = without_its_redis_and(&config);
+    server.post("/v1/bookings", &claims(&[claim("p1.0", &slots[0])])).expect(201);
+    let before = wait_for_lines(&path, 4).len();
+    let mut stream = connect(server.address);
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u8::try_from(payload.len()).unwrap();
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream][..], payload].concat()
+    };
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()][..], text.as_bytes()].concat();
+    // GET, http, then fields that are never indexed: by name of the static table, or spelled.
+    let block = [
+        &[0x82, 0x86, 0x04][..],
+        &text("/v1/parties/p1.0/bookings"),
+        &[0x01],
+        &text("test"),
+        &[0x1f, 8], // authorization
+        &text("Bearer platform-key"),
+        &[0x10],
+        &text("berth-ack"),
+        &text("redis"),
+    ]
+    .concat();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    stream.write_all(&[preface, frame(4, 0, 0, &[]), frame(1, 0x05, 1, &block)].concat()).unwrap();
+    // It waits for Redis, which is away.
+    server.wait_for_metric("berth_http_acks_total{ack=\"redis\"} 1");
+    server.wait_for_metric("berth_audit_queued 1");
+    stream.write_all(&frame(3, 0, 1, &8u32.to_be_bytes())).unwrap();
+    let log = wait_for_lines(&path, before + 1);
+    let line = &log[before];
+    assert_eq!((&line["route"], &line["party"]), (&json!("/v1/parties/{party}/bookings"), &json!("p1.0")));
+    assert_eq!((&line["outcome"], &line["status"]), (&json!("cut_off"), &json!(0)), "{line}");
+    server.wait_for_metric("berth_audit_queued 0");
+    server.wait_for_metric("berth_http_inflight_requests 0");
 }
 
 #[test]

@@ -213,8 +213,12 @@ struct Stream {
 
 impl Stream {
     fn open(server: &Server) -> Stream {
+        Stream::open_with(server, PLATFORM)
+    }
+
+    fn open_with(server: &Server, bearer: (&str, &str)) -> Stream {
         let mut stream = connect(server.address);
-        let headers = [PLATFORM, ("transfer-encoding", "chunked"), ("connection", "close")];
+        let headers = [bearer, ("transfer-encoding", "chunked"), ("connection", "close")];
         stream.write_all(&request("POST", PATH, &headers, b"")).unwrap();
         Stream { stream, body: Vec::new() }
     }
@@ -327,6 +331,109 @@ fn far_more_than_a_batch_goes_through_while_the_client_reads_late() {
     assert_eq!(results.pop().unwrap(), json!({"end": true, "lines": LINES, "done": 1, "refused": LINES - 1}));
     assert!(results.iter().enumerate().all(|(at, result)| result["line"] == at + 1), "in order");
     assert_eq!((&results[0]["status"], &results[1]["problem"]["code"]), (&json!(201), &json!("already_claimed")));
+}
+
+// rule: HLD-6
+#[test]
+fn the_holds_of_lines_count_for_their_account() {
+    let server = Server::start_with("[accounts]\nholds_live_max = 2\n");
+    ready(&server);
+    let slots = server.add_slots("t", &[20]);
+    let hold = |key: &str, party: &str, account: Value| {
+        let mut line = json!({"op": "hold", "key": key, "claims": [claim(party, &slots[0])]});
+        if !account.is_null() {
+            line["account"] = account;
+        }
+        line.to_string()
+    };
+    let body = [
+        hold("k0", "p1.0", Value::Null),
+        hold("k1", "p1.1", Value::Null),
+        hold("k2", "p1.2", Value::Null),
+        hold("k3", "p1.2", json!("ravi")),
+        // A repeat is answered however much the account holds.
+        hold("k0", "p1.0", Value::Null),
+        book("k4", "p1.3", &slots[0]),
+        hold("k5", "p1.4", json!("a b")),
+    ];
+    let (results, _) = bulk(&server, &[("berth-account", "asha")], &body.join("\n"));
+    let codes: Vec<_> = results.iter().map(code).collect();
+    let expected =
+        [(201, ""), (201, ""), (409, "hoarding"), (201, ""), (201, ""), (201, ""), (400, "malformed_request")];
+    let expected: Vec<_> = (1..).zip(expected).map(|(line, (status, code))| (line, status, code)).collect();
+    assert_eq!(codes, expected, "{results:?}");
+    assert_eq!((&results[2]["problem"]["limit"], &results[4]["replayed"]), (&json!("holds_live"), &json!(true)));
+    // What the lines hold counts for a request, and the other way round.
+    let single = |account: &str, key: &str, party: &str| {
+        let headers = [PLATFORM, ("idempotency-key", key), ("berth-account", account)];
+        server.send("POST", "/v1/holds", &headers, claims(&[claim(party, &slots[0])]).to_string().as_bytes())
+    };
+    single("asha", "s0", "p1.5").expect_problem(409, "hoarding");
+    single("ravi", "s1", "p1.5").expect(201);
+    let (results, _) = bulk(&server, &[("berth-account", "ravi")], &hold("k6", "p1.6", Value::Null));
+    assert_eq!(code(&results[0]), (1, 409, "hoarding"));
+    // For nobody is for nobody.
+    let (results, _) =
+        bulk(&server, &[], &[hold("k7", "p1.6", Value::Null), hold("k8", "p1.7", Value::Null)].join("\n"));
+    assert!(results.iter().all(|result| result["status"] == 201), "{results:?}");
+}
+
+#[test]
+fn a_stream_ends_at_the_next_line_when_its_key_is_revoked() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("keys.toml");
+    let row = |name: &str, key: &str| {
+        format!("[[keys]]\nrole = 'platform'\nname = '{name}'\nsha256 = '{}'\n", crate::server::sha256(key))
+    };
+    std::fs::write(&file, row("web", "web-key") + &row("other", "other-key")).unwrap();
+    let server = Server::start_with(&format!("keys_file = {file:?}"));
+    ready(&server);
+    let slots = server.add_slots("t", &[20]);
+    let mut streams =
+        ["web-key", "other-key"].map(|key| Stream::open_with(&server, ("authorization", &format!("Bearer {key}"))));
+    for (stream, (key, party)) in streams.iter_mut().zip([("k0", "p1.0"), ("k1", "p1.1")]) {
+        stream.send(&format!("{}\n", book(key, party, &slots[0])));
+        stream.read_head();
+        assert_eq!(stream.read_line()["status"], 201);
+    }
+    std::fs::write(&file, row("other", "other-key")).unwrap();
+    server.signal("-HUP");
+    let known = || server.send("GET", "/v1/bookings/x", &[("authorization", "Bearer web-key")], b"").status != 401;
+    let started = std::time::Instant::now();
+    while known() {
+        assert!(started.elapsed() < crate::client::PATIENCE, "the file is not taken up");
+    }
+    let [mut gone, mut stays] = streams;
+    gone.send(&format!("{}\n", book("k2", "p1.2", &slots[0])));
+    let end = gone.read_line();
+    assert_eq!((&end["end"], &end["done"], &end["problem"]["code"]), (&json!(true), &json!(1), &json!("invalid_key")));
+    stays.send(&format!("{}\n", book("k3", "p1.3", &slots[0])));
+    assert_eq!(stays.read_line()["status"], 201, "another key of the same file");
+    assert_eq!(server.slot_counts(&slots[0]), (20, 0, 3));
+}
+
+/// 8 MiB of results wait for a client that reads late; from one that does not read, no further line is read.
+#[test]
+fn a_client_that_does_not_read_is_read_no_further() {
+    const WRITTEN_MAX: usize = 48 << 20;
+    let (server, slots) = Server::with_slots(&[1]);
+    let mut stream = connect(server.address);
+    let headers = [PLATFORM, ("transfer-encoding", "chunked"), ("connection", "close")];
+    stream.write_all(&request("POST", PATH, &headers, b"")).unwrap();
+    stream.set_write_timeout(Some(std::time::Duration::from_secs(3))).unwrap();
+    // Each is refused, in more bytes than it has.
+    let line = format!("{}\n", book("k", "p1.99", &slots[0]));
+    let chunk = line.repeat(200);
+    let chunk = format!("{:x}\r\n{chunk}\r\n", chunk.len());
+    let mut written = 0;
+    while written < WRITTEN_MAX && stream.write_all(chunk.as_bytes()).is_ok() {
+        written += chunk.len();
+    }
+    assert!(written < WRITTEN_MAX, "the server goes on reading: {written}");
+    // Others are served meanwhile, and what it has read is not much more than it may keep answers of.
+    server.get("/v1/regions").expect(200);
+    drop(stream);
+    server.wait_for_metric("berth_http_inflight_requests 0");
 }
 
 /// While Redis is away nothing of a piece is shown to who waits for it; what was done is there all the same.

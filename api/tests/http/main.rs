@@ -18,6 +18,7 @@ mod bad_input;
 mod bookings;
 mod bulk_bookings;
 mod connections;
+mod deploy;
 mod door;
 mod dump;
 mod events;

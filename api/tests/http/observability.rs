@@ -35,7 +35,11 @@ fn promtool(arguments: &[&str], input: &str) {
 pub(crate) fn page() -> Reply {
     let store = tempfile::tempdir().unwrap();
     let redis = Redis::start(store.path(), free_port());
-    let server = Server::start_with(&format!("redis.url = '{}'\nevents.booking_codes = false", redis.url()));
+    let audit = store.path().join("audit.ndjson");
+    let server = Server::start_with(&format!(
+        "redis.url = '{}'\nevents.booking_codes = false\naudit.file = {audit:?}",
+        redis.url()
+    ));
     server.add_places();
     server.add_parties(10);
     let slots = server.add_slots("s", &[1]);

@@ -118,6 +118,16 @@ fn probes_version_and_head_answer() {
 }
 
 #[test]
+fn the_units_of_all_slots_are_counted() {
+    let (server, slots) = Server::with_slots(&[3, 4]);
+    server.post("/v1/holds", &claims(&[claim("p1.0", &slots[0])])).expect(201);
+    server.post("/v1/bookings", &claims(&[claim("p1.1", &slots[1]), claim("p1.2", &slots[1])])).expect(201);
+    for line in ["berth_units_slots 2", "berth_units_capacity 7", "berth_units_held 1", "berth_units_booked 2"] {
+        server.wait_for_metric(line);
+    }
+}
+
+#[test]
 fn every_metric_has_help_and_type_and_bounded_labels() {
     let reply = page();
     assert!(reply.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));

@@ -134,7 +134,17 @@ fn the_listener_for_probes_answers_them_in_the_clear_and_nothing_else() {
     for path in ["/healthz", "/livez", "/readyz", "/version"] {
         ask(path).expect(200);
     }
-    assert!(ask("/metrics").text().contains("berth_ready 1"));
+    let metrics = ask("/metrics");
+    assert!(metrics.text().contains("berth_ready 1"));
+    // As openssl reads it: `notAfter=Nov 28 17:00:00 2026 GMT`.
+    let mut openssl = Command::new("openssl");
+    openssl.args(["x509", "-noout", "-enddate", "-in"]).arg(server.home.path("berth.pem"));
+    let said = String::from_utf8(openssl.output().unwrap().stdout).unwrap();
+    let ends =
+        jiff::civil::DateTime::strptime("notAfter=%b %d %H:%M:%S %Y GMT", said.trim().replace("  ", " ")).unwrap();
+    let ends = jiff::tz::TimeZone::UTC.to_timestamp(ends).unwrap().as_second();
+    let line = format!("berth_tls_certificate_expires_seconds {ends}");
+    assert!(metrics.text().lines().any(|l| l == line), "{line} in {}", metrics.text());
     ask("/v1/regions").expect_problem(404, "not_found");
 }
 

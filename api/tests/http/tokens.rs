@@ -120,12 +120,34 @@ fn a_fresh_token_confirms_a_live_hold_and_is_let_in_where_searches_are_not() {
     ask(&server, &forged, "POST", &confirm, &Value::Null).expect_problem(401, "invalid_token");
     let others = issuer.token("ravi", &json!({"parties": ["p1.2"], "jti": "c"}));
     ask(&server, &others, "POST", "/v1/holds", &hold).expect_problem(503, "overloaded");
+    // To who does not reach it, it is a code that is none.
+    shed(json!(["settle", "claim", "search", "admin"]));
     ask(&server, &others, "POST", &confirm, &Value::Null).expect_problem(503, "overloaded");
     ask(&server, &fresh("d"), "POST", &confirm, &Value::Null).expect(200);
     shed(json!(["search"]));
     let read = "/v1/parties/p1.1/bookings";
     ask(&server, &fresh("e"), "GET", read, &Value::Null).expect(200);
     server.get("/v1/regions").expect_problem(503, "overloaded");
+}
+
+#[test]
+fn an_outcome_is_shown_for_parties_that_one_still_reaches() {
+    let issuer = Issuer::new();
+    let server = issuer.server();
+    server.add_places();
+    server.add_parties(10);
+    let slots = server.add_slots("s", &[9]);
+    let token = |jti: &str, parties: Value| issuer.token("asha", &json!({"parties": parties, "jti": jti}));
+    let both = token("a", json!(["p1.1", "p1.2"]));
+    let bearer = format!("Bearer {both}");
+    let headers = [("authorization", bearer.as_str()), ("idempotency-key", "mine")];
+    let body = claims(&[claim("p1.1", &slots[0]), claim("p1.2", &slots[0])]).to_string();
+    let booked = server.send("POST", "/v1/bookings", &headers, body.as_bytes()).expect(201);
+    let outcome = |token: &str| ask(&server, token, "GET", "/v1/outcomes/mine", &Value::Null);
+    assert_eq!(outcome(&both).expect(201), booked);
+    // The same account, and one of its parties is with somebody else now.
+    outcome(&token("b", json!(["p1.1"]))).expect_problem(404, "unknown_key");
+    assert_eq!(outcome(&token("c", json!(["p1.1", "p1.2", "p1.3"]))).expect(201), booked);
 }
 
 #[test]
