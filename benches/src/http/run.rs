@@ -90,6 +90,8 @@ pub struct Figure {
     pub title: &'static str,
     /// Requests that berth answered.
     pub requests: u64,
+    /// Requests that the bare server answered.
+    pub bare_requests: u64,
     /// berth's CPU per request over the bare server's, of the medians.
     pub ratio: f64,
 }
@@ -272,7 +274,7 @@ impl Measure<'_> {
             ours.1,
             floor.1
         )?;
-        self.figures.push(Figure { title, requests: ours.1, ratio });
+        self.figures.push(Figure { title, requests: ours.1, bare_requests: floor.1, ratio });
         Ok(())
     }
 }
