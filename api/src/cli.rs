@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_engine::{Limits, ReplayReport, Seq};
 use berth_programme::{Campaign, KeyFault, Programme};
@@ -156,6 +157,12 @@ struct ServeArgs {
     /// Keep what is written in process memory until it is synced, so that `kill -9` loses what a power cut would.
     #[arg(long)]
     power_cut_rehearsal: bool,
+    /// Make each sync of the journal take as many milliseconds longer as stand in this file at that moment.
+    #[arg(long, value_name = "FILE")]
+    slow_disk_rehearsal: Option<PathBuf>,
+    /// Start as if the wall clock had been set back so far.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    clock_back_rehearsal: u64,
 }
 
 /// The version, and the planted fault if there is one.
@@ -257,6 +264,8 @@ fn settings(args: ServeArgs) -> Result<Settings, String> {
     let place = config.map_or_else(|| "the flags".to_owned(), |path| path.display().to_string());
     let mut settings = file.validate().map_err(|faults| sentence(&place, &faults))?;
     settings.engine.journal.power_cut_rehearsal = power_cut_rehearsal;
+    settings.engine.journal.slow_disk_rehearsal = args.slow_disk_rehearsal;
+    settings.engine.journal.clock_back_rehearsal = Duration::from_secs(args.clock_back_rehearsal);
     match (&mut settings.events, args.events_resume) {
         (Some(events), resume) => events.resume = resume.map(Seq),
         (None, Some(_)) => return Err("--events-resume: there is no events stream".to_owned()),

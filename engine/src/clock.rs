@@ -56,6 +56,12 @@ impl Clock {
         Self::anchored(wall_clock().max(newest_entry))
     }
 
+    /// As [`Clock::start`], by a wall clock that is `back` behind. For rehearsals of a clock that was set back.
+    pub(crate) fn start_back(newest_entry: TimestampMs, back: Duration) -> Self {
+        let back = u64::try_from(back.as_millis()).unwrap_or(u64::MAX);
+        Self::anchored(TimestampMs(wall_clock().0.saturating_sub(back)).max(newest_entry))
+    }
+
     fn anchored(anchor: TimestampMs) -> Self {
         #[expect(clippy::disallowed_methods, reason = "this file is where the clock is read")]
         let started = Instant::now();
@@ -118,5 +124,9 @@ mod tests {
         let clock = Clock::start(far);
         assert!(clock.now() >= far);
         assert!(Clock::start(TimestampMs(0)).now() < far);
+        let hour = Duration::from_secs(3_600);
+        let now = Clock::start(TimestampMs(0)).now();
+        assert!(Clock::start_back(TimestampMs(0), hour).now() < now, "the wall clock was set back");
+        assert!(Clock::start_back(now, hour).now() >= now, "and time did not go back");
     }
 }

@@ -71,6 +71,10 @@ pub struct JournalConfig {
     /// For rehearsals: what is written stays in process memory until it is synced, so that `kill -9` loses what
     /// a power cut could. Costs a copy of every batch.
     pub power_cut_rehearsal: bool,
+    /// For rehearsals: a file that says how many milliseconds longer each sync is to take, read at each. It may change any time.
+    pub slow_disk_rehearsal: Option<PathBuf>,
+    /// For rehearsals: the wall clock is so much further back than it is, when it is read: once, at the start.
+    pub clock_back_rehearsal: Duration,
     /// Write-behind to Redis. Booking goes on without it.
     pub redis: Option<RedisConfig>,
 }
@@ -90,6 +94,8 @@ impl JournalConfig {
             buffer_bytes: ENTRY_BYTES_MAX,
             log_bytes_max: u64::MAX,
             power_cut_rehearsal: false,
+            slow_disk_rehearsal: None,
+            clock_back_rehearsal: Duration::ZERO,
             redis: None,
         }
     }

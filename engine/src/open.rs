@@ -99,13 +99,15 @@ impl Engine {
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<(Engine, ReplayReport), OpenError> {
         config.validate()?;
-        let storage = Arc::new(Disk::new(&config.journal.dir, config.journal.power_cut_rehearsal));
+        let journal = &config.journal;
+        let disk = Disk::new(&journal.dir, journal.power_cut_rehearsal);
+        let storage = Arc::new(disk.as_slow_as(journal.slow_disk_rehearsal.as_deref()));
         let redis = config.journal.redis.as_ref().map(RedisStream::new).transpose();
         let redis = redis.map_err(|reason| OpenError::Config { field: "journal.redis", reason })?;
         let stream = redis.map(|redis| -> Box<dyn Stream> { Box::new(redis) });
         let watch = Watch { on_note, on_progress };
-        let (mut engine, parts, report) =
-            Self::assemble_watched(storage, stream, &config, policy, &Clock::start, watch)?;
+        let clock = |newest| Clock::start_back(newest, config.journal.clock_back_rehearsal);
+        let (mut engine, parts, report) = Self::assemble_watched(storage, stream, &config, policy, &clock, watch)?;
         let io = |error| OpenError::Io { path: config.journal.dir.clone(), error };
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(io)

@@ -104,10 +104,15 @@ pub(crate) enum Op {
     Read,
     /// `GET /v1/outcomes/{key}`: what became of a request whose answer was lost.
     Outcome,
+    /// At the door of a centre.
+    CheckIn,
+    Complete,
+    NoShow,
+    WalkIn,
 }
 
 impl Op {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Search,
         Self::Hold,
         Self::Confirm,
@@ -117,6 +122,10 @@ impl Op {
         Self::Move,
         Self::Read,
         Self::Outcome,
+        Self::CheckIn,
+        Self::Complete,
+        Self::NoShow,
+        Self::WalkIn,
     ];
 
     pub(crate) fn word(self) -> &'static str {
@@ -130,6 +139,10 @@ impl Op {
             Self::Move => "move",
             Self::Read => "read",
             Self::Outcome => "outcome",
+            Self::CheckIn => "check_in",
+            Self::Complete => "complete",
+            Self::NoShow => "no_show",
+            Self::WalkIn => "walk_in",
         }
     }
 
@@ -140,7 +153,7 @@ impl Op {
 
     /// Whether it makes claims that did not exist before.
     pub(crate) fn claims(self) -> bool {
-        matches!(self, Self::Hold | Self::Book)
+        matches!(self, Self::Hold | Self::Book | Self::WalkIn)
     }
 }
 

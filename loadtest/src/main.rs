@@ -5,8 +5,8 @@
 //! other: what the clients were told (the history), what the server says it holds (the export), and what it wrote
 //! down (the journal).
 //!
-//! Exit status: 0 the promises held, 1 at least one is broken, 3 the run proves nothing (and says why), 2 it could
-//! not run.
+//! Exit status: 0 the promises held, 1 at least one is broken, 3 the run proves nothing (and says why), 4 the promises held
+//! and an objective was missed, 2 it could not run.
 #![forbid(unsafe_code)]
 
 mod apportion;
@@ -22,11 +22,13 @@ mod ground;
 mod history;
 mod inventory;
 mod name;
+mod objectives;
 mod plan;
 mod process;
 mod replay;
 mod report;
 mod run;
+mod samples;
 mod scenario;
 mod seed;
 mod series;

@@ -3,12 +3,13 @@
 //! The same scenario, inventory and seed give the same arrivals, whatever the machine does later. Within a phase people
 //! come at random (as in a Poisson process of which the count is known), so that bursts happen as they do outside.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::scenario::{Behaviour, Phase, Scenario};
+use crate::scenario::{Behaviour, Scenario};
 
 /// One person (and those they book for) who comes at a set time.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +43,8 @@ pub(crate) struct Plan {
 struct People {
     parties: u32,
     household_max: u32,
+    /// Sizes of families, with running sums of their weights; none to draw all sizes alike.
+    families: Vec<(u32, f64)>,
     /// Running sums of the districts' weights.
     districts: Vec<f64>,
     /// Running sums of the behaviours' weights.
@@ -58,7 +61,7 @@ impl Plan {
         let mut begins = 0.0;
         for phase in &scenario.arrivals {
             phases.push((phase.name().to_owned(), Duration::from_secs_f64(begins)));
-            times.extend(phase_times(phase, &mut rng).into_iter().map(|at| begins + at));
+            times.extend(phase.times(&mut rng).into_iter().map(|at| begins + at));
             begins += phase.seconds();
         }
         times.sort_by(f64::total_cmp);
@@ -88,8 +91,9 @@ impl People {
         Self {
             parties: scenario.population.parties,
             household_max: scenario.server.group_claims_max.min(4),
+            families: family_sums(&scenario.population.family_sizes),
             districts,
-            behaviours: scenario.behaviours.iter().map(|(&behaviour, &weight)| (behaviour, weight)).collect(),
+            behaviours: scenario.behaviours.iter().map(|(&behaviour, manner)| (behaviour, manner.weight)).collect(),
         }
     }
 
@@ -104,14 +108,34 @@ impl People {
         let point = rng.random::<f64>() * self.districts.last().copied().unwrap_or(0.0);
         let district = self.districts.partition_point(|&sum| sum <= point).min(self.districts.len().saturating_sub(1));
         let first = rng.random_range(0..self.parties);
-        let count = if behaviour == Behaviour::Family {
-            rng.random_range(self.household_max.min(2)..=self.household_max)
-        } else {
-            1
+        let count = match behaviour {
+            Behaviour::Family => self.family(&mut rng),
+            // Whoever hoards does it for several.
+            Behaviour::Hoarder => 4,
+            _ => 1,
         };
         let parties = (0..count.min(self.parties)).map(|member| (first + member) % self.parties).collect();
         Arrival { number, at, district, parties, behaviour, seed: rng.random(), rushes }
     }
+
+    fn family(&self, rng: &mut SmallRng) -> u32 {
+        let Some(&(largest, sum)) = self.families.last() else {
+            return rng.random_range(self.household_max.min(2)..=self.household_max);
+        };
+        let point = rng.random::<f64>() * sum;
+        self.families.iter().find(|(_, sum)| point < *sum).map_or(largest, |(size, _)| *size)
+    }
+}
+
+fn family_sums(sizes: &BTreeMap<String, f64>) -> Vec<(u32, f64)> {
+    let mut sum = 0.0;
+    let sizes = sizes.iter().filter_map(|(size, weight)| Some((size.parse().ok()?, *weight)));
+    sizes
+        .map(|(size, weight)| {
+            sum += weight;
+            (size, sum)
+        })
+        .collect()
 }
 
 fn pick_weighted(weights: &[(Behaviour, u32)], rng: &mut SmallRng) -> Behaviour {
@@ -126,36 +150,10 @@ fn pick_weighted(weights: &[(Behaviour, u32)], rng: &mut SmallRng) -> Behaviour 
     Behaviour::Browse
 }
 
-/// The seconds, from the phase's beginning, at which its people come.
-fn phase_times(phase: &Phase, rng: &mut SmallRng) -> Vec<f64> {
-    match *phase {
-        Phase::Constant { per_second, seconds, .. } => {
-            (0..whole(per_second * seconds)).map(|_| rng.random::<f64>() * seconds).collect()
-        }
-        Phase::Ramp { from_per_second: from, to_per_second: to, seconds, .. } => {
-            (0..whole((from + to) / 2.0 * seconds)).map(|_| ramp_time(rng.random(), from, to) * seconds).collect()
-        }
-        Phase::Spike { people, seconds, .. } => (0..people).map(|_| rng.random::<f64>() * seconds).collect(),
-    }
-}
-
-/// Where in a ramp (0 to 1) the share `point` of its people has come: the inverse of the integral of the rate.
-fn ramp_time(point: f64, from: f64, to: f64) -> f64 {
-    let slope = to - from;
-    if slope.abs() < f64::EPSILON * (from + to) {
-        return point;
-    }
-    ((from * from + point * (to * to - from * from)).sqrt() - from) / slope
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of people, checked by validate()")]
-fn whole(people: f64) -> u64 {
-    people.round().max(0.0) as u64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::Manner;
     use crate::scenario::tests::SMALL;
 
     fn small() -> Scenario {
@@ -183,14 +181,6 @@ mod tests {
     }
 
     #[test]
-    fn a_ramp_brings_more_people_later() {
-        assert!((ramp_time(0.25, 0.0, 100.0) - 0.5).abs() < 1e-9);
-        assert!((ramp_time(0.5, 10.0, 10.0) - 0.5).abs() < 1e-9);
-        assert!((ramp_time(0.75, 100.0, 0.0) - 0.5).abs() < 1e-9);
-        assert!(ramp_time(1.0, 5.0, 50.0) <= 1.0 + 1e-9);
-    }
-
-    #[test]
     fn a_district_without_weight_has_no_people() {
         let plan = Plan::draw(&small(), &[1.0, 0.0, 1.0], 3);
         assert!(plan.arrivals.iter().all(|arrival| arrival.district != 1));
@@ -200,7 +190,7 @@ mod tests {
     #[test]
     fn a_household_holds_nobody_twice() {
         let mut scenario = small();
-        scenario.behaviours = [(Behaviour::Family, 1)].into();
+        scenario.behaviours = [(Behaviour::Family, Manner::of(1))].into();
         let plan = Plan::draw(&scenario, &[1.0], 5);
         for arrival in &plan.arrivals {
             let mut parties = arrival.parties.clone();
@@ -209,5 +199,16 @@ mod tests {
             assert_eq!(parties.len(), arrival.parties.len());
             assert!(parties.len() >= 2);
         }
+    }
+
+    #[test]
+    fn families_are_as_large_as_the_scenario_says() {
+        let mut scenario = small();
+        scenario.behaviours = [(Behaviour::Family, Manner::of(1))].into();
+        scenario.population.family_sizes = [("2".into(), 3.0), ("4".into(), 1.0), ("3".into(), 0.0)].into();
+        let plan = Plan::draw(&scenario, &[1.0], 5);
+        let of = |size: usize| plan.arrivals.iter().filter(|arrival| arrival.parties.len() == size).count();
+        assert_eq!(of(2) + of(4), 130);
+        assert!((80..115).contains(&of(2)), "{}", of(2));
     }
 }

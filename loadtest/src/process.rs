@@ -34,6 +34,10 @@ pub(crate) struct Launch {
     /// Where the server's standard error goes.
     pub(crate) log: PathBuf,
     pub(crate) start_within: Duration,
+    /// Where it reads how slow its disk is, if it has a slow one.
+    pub(crate) slow_disk: Option<PathBuf>,
+    /// How far back the wall clock is when it starts next.
+    pub(crate) clock_back: Duration,
     /// The share of a CPU that it has, while that is held.
     pub(crate) share: Option<Arc<CpuShare>>,
 }
@@ -109,6 +113,10 @@ impl ServerSeat for Server {
         Ok(())
     }
 
+    fn set_clock_back(&mut self, back: Duration) {
+        self.launch.clock_back = back;
+    }
+
     async fn restart(&mut self, next: Option<Kill>) -> Result<(), CannotRun> {
         let began = std::time::Instant::now();
         let (child, address) = spawn(&self.launch, &self.address, next, &self.stop).await?;
@@ -139,6 +147,12 @@ async fn spawn(launch: &Launch, listen: &str, next: Option<Kill>, stop: &Stop) -
         .kill_on_drop(true);
     if let Some(config) = &launch.config {
         command.arg("--config").arg(config);
+    }
+    if let Some(file) = &launch.slow_disk {
+        command.arg("--slow-disk-rehearsal").arg(file);
+    }
+    if !launch.clock_back.is_zero() {
+        command.args(["--clock-back-rehearsal", &launch.clock_back.as_secs().to_string()]);
     }
     if let Some(url) = &launch.redis {
         command.args(["--redis", url]);

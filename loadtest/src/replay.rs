@@ -13,7 +13,7 @@ use crate::audit::Promise;
 use crate::error::CannotRun;
 use crate::fault::Fault;
 use crate::inventory::{Centre, District, Inventory, Region, Session, pincode, window};
-use crate::scenario::{Audit, Behaviour, Driver, Phase, Population, Scenario, Server};
+use crate::scenario::{Audit, Behaviour, Driver, Manner, Phase, Population, Scenario, Server};
 pub(crate) use crate::series::Series;
 use crate::series::StateDay;
 
@@ -91,6 +91,7 @@ fn add_centres(inventory: &mut Inventory, district: &str, name: &str, units: u64
             date: on.to_string(),
             product: "covishield".into(),
             windows,
+            min_age: None,
         });
     }
 }
@@ -155,9 +156,13 @@ pub(crate) fn scenario(day: Date, inventory: &Inventory, people_per_slot: f64, s
         population: Population {
             parties: u32::try_from(scaled(inventory.units(), people_per_slot * 1.5)).unwrap_or(u32::MAX).max(1_000),
             district_skew: 0.0,
+            regions: BTreeMap::new(),
+            accounts: None,
+            family_sizes: BTreeMap::new(),
+            ages: BTreeMap::new(),
         },
         inventory: None,
-        behaviours: behaviours.into(),
+        behaviours: behaviours.map(|(behaviour, weight)| (behaviour, Manner::of(weight))).into(),
         arrivals: vec![
             Phase::Ramp {
                 phase: "before".into(),
@@ -173,6 +178,8 @@ pub(crate) fn scenario(day: Date, inventory: &Inventory, people_per_slot: f64, s
             Phase::Constant { phase: "day".into(), per_second: people * 0.65 / tail_seconds, seconds: tail_seconds },
         ],
         faults: if kill { vec![fault] } else { Vec::new() },
+        objectives: Vec::new(),
+        small: None,
         overload: None,
         driver: Driver::default(),
         audit: Audit {

@@ -7,23 +7,32 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::audit::{self, CpuSample, Evidence, EvidenceFiles, GeneratorFacts, OverloadFacts, Promise, Verdict};
 use crate::console;
-use crate::drive::{self, Ask, Field, FieldParts, hurt_all, strike_all};
+use crate::drive::{self, Ask, Field, FieldParts, Hurting, hurt_all, strike_all};
 use crate::error::{CannotRun, Doing};
 use crate::ground::{Ground, Witness, log_frames, stream_frames};
 use crate::history::{Clock, Recorder};
-use crate::inventory::{Inventory, Published};
+use crate::inventory::{Calendar, Inventory, Published};
+use crate::objectives;
 use crate::plan::Plan;
 use crate::process::{Launch, Server, find_server, run_tool};
 use crate::report;
+use crate::samples;
 use crate::scenario::Scenario;
 use crate::seed::Admin;
 use crate::share::{self, CpuShare};
 use crate::stop::Stop;
 use crate::wire::Version;
+
+mod house;
+mod setup;
+
+pub(crate) use house::Target;
+
+use house::House;
+use setup::{make_report_dir, random_hex, sha256_hex, write_config, write_programme};
 
 /// What is to be run, and where its results go.
 #[derive(Debug)]
@@ -32,11 +41,15 @@ pub(crate) struct Order {
     pub(crate) inventory: Inventory,
     /// Lines for the report about where the inventory comes from.
     pub(crate) notes: Vec<String>,
-    pub(crate) first_day: String,
+    pub(crate) calendar: Calendar,
     pub(crate) seed: u64,
     pub(crate) server: Option<PathBuf>,
     pub(crate) report_dir: Option<PathBuf>,
     pub(crate) keep_data: bool,
+    /// A server that the run does not start.
+    pub(crate) target: Option<Target>,
+    /// The report directory of an earlier run, to be shown beside this one.
+    pub(crate) baseline: Option<PathBuf>,
 }
 
 /// What a run was, kept beside its witnesses so that it can be judged and shown again.
@@ -63,6 +76,9 @@ pub(crate) struct RunRecord {
     /// Session to the index of its district.
     pub(crate) sessions: BTreeMap<String, usize>,
     pub(crate) generator: GeneratorFacts,
+    /// The server was there before, and its data directory could not be read.
+    #[serde(default)]
+    pub(crate) elsewhere: bool,
 }
 
 /// A district, for the report's table.
@@ -73,48 +89,58 @@ pub(crate) struct DistrictRecord {
     pub(crate) units: u64,
 }
 
-/// Credentials of one run. Only their hashes leave this process other than in a request's header.
+/// Credentials of one run. They leave this process in a request's header, and else only as hashes.
+#[derive(Clone)]
 struct Keys {
     admin: String,
     platform: String,
 }
 
-/// The time zone of the programme that runs are made with.
-pub(crate) const ZONE: &str = "Asia/Kolkata";
-
 /// Runs the order and judges it.
-pub(crate) async fn run(order: Order) -> Result<Verdict, CannotRun> {
+pub(crate) async fn run(mut order: Order) -> Result<Verdict, CannotRun> {
     let stop = Stop::install()?;
-    let program = find_server(order.server.clone()).await?;
+    if let Some(baseline) = &order.baseline {
+        // Known to be there before anything is driven.
+        report::read_baseline(baseline)?;
+    }
+    let program = match order.target {
+        Some(_) => PathBuf::new(),
+        None => find_server(order.server.clone()).await?,
+    };
     let directory = make_report_dir(&order)?;
     let ground = Arc::new(Ground::raise(&order.scenario, &directory, &stop).await?);
     let data_dir = ground.data_dir.clone();
-    let keys = Keys { admin: random_hex()?, platform: random_hex()? };
+    let keys = match &order.target {
+        Some(target) => Keys { admin: target.admin_key.clone(), platform: target.platform_key.clone() },
+        None => Keys { admin: random_hex()?, platform: random_hex()? },
+    };
     let run_id = format!("surge-{}", random_hex()?.chars().take(8).collect::<String>());
     let share = order.scenario.server.cpu_share.map(|share| CpuShare::raise(share, &run_id)).transpose()?.map(Arc::new);
-    let launch = Launch {
-        program: program.clone(),
-        data_dir: data_dir.clone(),
-        programme: write_programme(&directory, &order.scenario)?,
-        config: write_config(&directory, &order.scenario)?,
-        redis: ground.redis_url().await,
-        admin_key_sha256: sha256_hex(&keys.admin),
-        platform_key_sha256: sha256_hex(&keys.platform),
-        hold_grace_seconds: order.scenario.server.hold_seconds,
-        log: directory.join("server.log"),
-        start_within: Duration::from_secs(order.scenario.server.start_seconds_max),
-        share: share.clone(),
-    };
     let started_at = jiff::Timestamp::now().to_string();
-    let next = order.scenario.faults.iter().find_map(|fault| fault.kill);
-    let server = Server::start(launch, next, stop.clone()).await?;
+    let server = match &order.target {
+        Some(target) => {
+            order.inventory.mark_as(&run_id);
+            House::Elsewhere(target.url.clone())
+        }
+        None => {
+            let launch = launch_of(&order, &directory, &ground, &keys, &program, share.clone()).await?;
+            let next = order.scenario.faults.iter().find_map(|fault| fault.kill);
+            House::Own(Box::new(Server::start(launch, next, stop.clone()).await?))
+        }
+    };
     console::step(&format!("the server listens on {}", server.base_url()));
 
     let base_url = server.base_url();
     let mut admin = Admin::new(base_url.clone(), keys.admin.clone(), &run_id)?;
     let version = admin.version().await?;
-    let first_party = admin.seed(&order.inventory, order.scenario.population.parties).await?;
+    let first_party = admin.seed(&order.inventory, &order.scenario.population).await?;
 
+    let sessions: Vec<String> = order.inventory.sessions.iter().map(|session| session.id.clone()).collect();
+    let opens = order.scenario.inventory.as_ref().is_some_and(|shape| shape.opens_at_seconds.is_some());
+    if opens {
+        console::step("closing the sessions until the opening");
+        admin.switch_all(&sessions, "close").await?;
+    }
     let files = EvidenceFiles::in_directory(&directory);
     let (recorder, recording) = Recorder::create(&files.history)?;
     let plan = Plan::draw(&order.scenario, &order.inventory.weights(), order.seed);
@@ -126,25 +152,42 @@ pub(crate) async fn run(order: Order) -> Result<Verdict, CannotRun> {
         plan,
         platform_key: keys.platform.clone(),
         districts: order.inventory.districts.iter().map(|district| district.id.clone()).collect(),
-        from: order.first_day.clone(),
+        from: order.calendar.first_day.to_string(),
         days: order.inventory.days,
         doses: HashMap::from([("dose1".into(), 1), ("open".into(), 1), ("dose2".into(), 2)]),
         first_party,
         run_id,
+        units: order.inventory.units(),
     })
     .ok_or_else(|| CannotRun::because("the server's party names do not end in a number"))?;
     let field = Arc::new(field);
 
-    let hurting = tokio::spawn(hurt_all(Arc::clone(&field), Arc::clone(&ground), admin.marked("hurt"), order.seed));
+    let hurting = Hurting {
+        field: Arc::clone(&field),
+        ground: Arc::clone(&ground),
+        admin: admin.marked("hurt"),
+        stop: stop.clone(),
+        sessions: Arc::new(order.inventory.sessions_with_centres()),
+    };
+    let hurting = tokio::spawn(hurt_all(hurting, order.seed));
+    let opening = opens.then(|| tokio::spawn(open_at_the_minute(Arc::clone(&field), admin.marked("open"), sessions)));
     let cpu = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let looking =
+        tokio::spawn(samples::watch(Arc::clone(&field), admin.marked("look"), stop.clone(), Arc::clone(&seen)));
     let sampling = tokio::spawn(watch_cpu(Arc::clone(&field), server.pid(), Arc::clone(&cpu)));
     share.iter().try_for_each(|share| share.hold())?;
     let (server, lagging_seconds) = drive_and_strike(&field, server, order.seed, &base_url, &directory, &stop).await?;
     share.iter().try_for_each(|share| share.let_go())?;
     sampling.abort();
     hurting.await.doing(|| "hurt what the server stands on".into())??;
+    if let Some(opening) = opening {
+        opening.await.doing(|| "open the sessions".into())??;
+    }
     ask_what_is_left(&field, &base_url).await?;
     let settled = settle(&order.scenario, &stop).await;
+    looking.abort();
+    samples::write(&directory, &seen.lock().unwrap_or_else(PoisonError::into_inner))?;
     let caught_up_seq = wait_for_redis(&order.scenario, &admin, &stop).await;
     let mut generator = generator_facts(&field, lagging_seconds);
     generator.overload_facts = OverloadFacts {
@@ -159,13 +202,19 @@ pub(crate) async fn run(order: Order) -> Result<Verdict, CannotRun> {
     let exported_us = field.clock.now_us();
     admin.export_to(&files.live_export).await?;
     let server_starts_ms =
-        server.starts.iter().map(|start| u64::try_from(start.as_millis()).unwrap_or(u64::MAX)).collect();
-    server.drain().await?;
-    console::step("reading the journal");
-    witness_redis(&ground, caught_up_seq, &files.redis).await?;
-    run_tool(&program, &["export"], &data_dir, &files.export).await?;
-    run_tool(&program, &["export", "--entries"], &data_dir, &files.entries).await?;
-    let verify_exit = run_tool(&program, &["verify"], &data_dir, &files.verify).await?;
+        server.starts().iter().map(|start| u64::try_from(start.as_millis()).unwrap_or(u64::MAX)).collect();
+    let elsewhere = order.target.is_some();
+    let verify_exit = if elsewhere {
+        house::witness_from_outside(&files, &order.inventory, &field, order.scenario.population.parties)?;
+        0
+    } else {
+        server.drain().await?;
+        console::step("reading the journal");
+        witness_redis(&ground, caught_up_seq, &files.redis).await?;
+        run_tool(&program, &["export"], &data_dir, &files.export).await?;
+        run_tool(&program, &["export", "--entries"], &data_dir, &files.entries).await?;
+        run_tool(&program, &["verify"], &data_dir, &files.verify).await?
+    };
 
     let record = RunRecord {
         notes: order.notes.clone(),
@@ -192,13 +241,16 @@ pub(crate) async fn run(order: Order) -> Result<Verdict, CannotRun> {
             .collect(),
         sessions: order.inventory.sessions_by_district(),
         generator,
+        elsewhere,
         scenario: order.scenario,
     };
     let text = serde_json::to_string_pretty(&record).doing(|| "write the run's record".into())?;
     std::fs::write(directory.join("run.json"), text).doing(|| "write the run's record".into())?;
-    let verdict = judge_directory(&directory)?;
+    let verdict = judge_directory(&directory, order.baseline.as_deref())?;
     let kept = directory.join("data");
-    if verdict == Verdict::Held && !order.keep_data {
+    if elsewhere {
+        console::step("the server goes on; what was published for this run, and its bookings, are still there");
+    } else if verdict == Verdict::Held && !order.keep_data {
         std::fs::remove_dir_all(&data_dir).doing(|| format!("remove {}", data_dir.display()))?;
     } else {
         if let Some(disk) = &ground.disk {
@@ -207,6 +259,50 @@ pub(crate) async fn run(order: Order) -> Result<Verdict, CannotRun> {
         console::step(&format!("the server's data is kept in {}", kept.display()));
     }
     Ok(verdict)
+}
+
+/// How the run's own server is started.
+async fn launch_of(
+    order: &Order,
+    directory: &Path,
+    ground: &Ground,
+    keys: &Keys,
+    program: &Path,
+    share: Option<Arc<CpuShare>>,
+) -> Result<Launch, CannotRun> {
+    Ok(Launch {
+        program: program.to_owned(),
+        data_dir: ground.data_dir.clone(),
+        programme: write_programme(directory, &order.scenario, &order.calendar.zone)?,
+        config: write_config(directory, &order.scenario)?,
+        redis: ground.redis_url().await,
+        admin_key_sha256: sha256_hex(&keys.admin),
+        platform_key_sha256: sha256_hex(&keys.platform),
+        hold_grace_seconds: order.scenario.server.hold_seconds,
+        log: directory.join("server.log"),
+        start_within: Duration::from_secs(order.scenario.server.start_seconds_max),
+        slow_disk: ground.slow_disk.clone(),
+        clock_back: Duration::ZERO,
+        share,
+    })
+}
+
+/// Opens all sessions at the minute that the scenario names, unless the drive ends before.
+async fn open_at_the_minute(field: Arc<Field>, admin: Admin, sessions: Vec<String>) -> Result<(), CannotRun> {
+    let Some(opens_us) = field.opens_us else { return Ok(()) };
+    // Nobody may be left to come by then.
+    field.schedule.keep_open();
+    while field.clock.now_us() < opens_us && !field.schedule.is_closed() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    console::step("the sessions open");
+    let opened = admin.switch_all(&sessions, "open").await;
+    field.schedule.done();
+    if opened.is_err() {
+        field.meter.note_cut_short("the sessions could not be opened");
+        field.schedule.close();
+    }
+    opened
 }
 
 /// Waits until the server says that all it has is in Redis; the entry up to which it said so, or nothing.
@@ -243,7 +339,7 @@ async fn witness_redis(ground: &Ground, caught_up_seq: Option<u64>, path: &Path)
 }
 
 /// Judges a run from its directory alone, writes its report and prints its summary.
-pub(crate) fn judge_directory(directory: &Path) -> Result<Verdict, CannotRun> {
+pub(crate) fn judge_directory(directory: &Path, baseline: Option<&Path>) -> Result<Verdict, CannotRun> {
     let path = directory.join("run.json");
     let text = std::fs::read_to_string(&path).doing(|| format!("read {}", path.display()))?;
     let record: RunRecord = serde_json::from_str(&text).doing(|| format!("read {}", path.display()))?;
@@ -261,26 +357,29 @@ pub(crate) fn judge_directory(directory: &Path) -> Result<Verdict, CannotRun> {
     // What was not there cannot have been promised anything about.
     let mut promises = record.scenario.audit.promises.clone();
     promises.retain(|promise| match promise {
+        // Only the journal could tell.
+        Promise::Journal | Promise::Conservation | Promise::RedisCopy | Promise::FullDisk if record.elsewhere => false,
         Promise::Overload => record.scenario.overload.is_some(),
         Promise::RedisCopy => record.scenario.redis.is_some(),
-        Promise::FullDisk => record.scenario.faults.iter().any(|fault| fault.disk.is_some()),
+        Promise::FullDisk => record.scenario.faults.iter().any(|fault| fault.fills_disk()),
         _ => true,
     });
-    let judgement = audit::judge(&evidence, &lives, &promises, record.scenario.overload.as_ref(), reasons)?;
+    let judgement = audit::judge(&evidence, &lives, &promises, record.scenario.overload.as_ref(), reasons)?
+        .with_objectives(objectives::judge(&record.scenario.objectives, &evidence));
     console::step(&audit::cost(evidence.operations.len(), began.elapsed()));
-    report::write(directory, &record, &evidence, &judgement)?;
+    report::write(directory, &record, &evidence, &judgement, baseline)?;
     Ok(judgement.verdict)
 }
 
 /// Drives the plan while faults strike; hands the server back, and in how many seconds the generator's loop was late.
 async fn drive_and_strike(
     field: &Arc<Field>,
-    server: Server,
+    server: House,
     seed: u64,
     base_url: &str,
     directory: &Path,
     stop: &Stop,
-) -> Result<(Server, u64), CannotRun> {
+) -> Result<(House, u64), CannotRun> {
     let striking = Arc::clone(field);
     let striker = tokio::spawn(async move {
         let struck = strike_all(Arc::clone(&striking), server, seed).await;
@@ -385,82 +484,4 @@ fn generator_facts(field: &Field, lagging_seconds: u64) -> GeneratorFacts {
         overload: scenario.overload.clone(),
         overload_facts: OverloadFacts::default(),
     }
-}
-
-/// Where reports go unless told otherwise: under `target/`, which no checkout tracks.
-fn make_report_dir(order: &Order) -> Result<PathBuf, CannotRun> {
-    let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-    let directory = order
-        .report_dir
-        .clone()
-        .unwrap_or_else(|| Path::new("target").join("surge").join(format!("{}-{stamp}", order.scenario.name)));
-    std::fs::create_dir_all(&directory).doing(|| format!("create {}", directory.display()))?;
-    let directory = directory.canonicalize().doing(|| format!("find {}", directory.display()))?;
-    if directory.join("run.json").exists() || directory.join("data").exists() {
-        return Err(CannotRun::because(format!("{} already holds a run", directory.display())));
-    }
-    Ok(directory)
-}
-
-/// The programme the server is started with: that of India 2021, with the scenario's hold time and group size.
-fn write_programme(directory: &Path, scenario: &Scenario) -> Result<PathBuf, CannotRun> {
-    let text = format!(
-        r#"name = "surge rehearsal"
-time_zone = "{ZONE}"
-hold_seconds = {}
-group_claims_max = {}
-booking_horizon_days = 60
-booking_cutoff_minutes = 0
-cancel_cutoff_minutes = 0
-doses_in_order = false
-holds_live_max = 0
-holds_expired_per_hour_max = 0
-products = [
-  {{ id = "covishield", name = "Covishield", doses = 2 }},
-  {{ id = "covaxin", name = "Covaxin", doses = 2 }},
-  {{ id = "sputnik-v", name = "Sputnik V", doses = 2 }},
-]
-pools = [
-  {{ id = "dose1", name = "First dose", dose = 1 }},
-  {{ id = "dose2", name = "Second dose", dose = 2 }},
-  {{ id = "open", name = "Any dose" }},
-  {{ id = "walk_in", name = "Walk-in" }},
-]
-"#,
-        scenario.server.hold_seconds, scenario.server.group_claims_max
-    );
-    let path = directory.join("programme.toml");
-    std::fs::write(&path, text).doing(|| format!("write {}", path.display()))?;
-    Ok(path)
-}
-
-/// A configuration file for what no flag says; none where the scenario says nothing of it.
-fn write_config(directory: &Path, scenario: &Scenario) -> Result<Option<PathBuf>, CannotRun> {
-    let server = &scenario.server;
-    let mut lines: String = [("segment_mib", server.segment_mib), ("buffer_mib", server.buffer_mib)]
-        .iter()
-        .filter_map(|(key, value)| Some(format!("{key} = {}\n", (*value)?)))
-        .collect();
-    // After the lines: what follows a table would be part of it.
-    lines.push_str(&toml::to_string(&server.config).doing(|| "write the server's configuration".into())?);
-    if lines.is_empty() {
-        return Ok(None);
-    }
-    let path = directory.join("server.toml");
-    std::fs::write(&path, lines).doing(|| format!("write {}", path.display()))?;
-    Ok(Some(path))
-}
-
-fn random_hex() -> Result<String, CannotRun> {
-    let mut bytes = [0_u8; 32];
-    getrandom::fill(&mut bytes).doing(|| "make a key".into())?;
-    Ok(hex(&bytes))
-}
-
-fn sha256_hex(text: &str) -> String {
-    hex(&Sha256::digest(text.as_bytes()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,10 +7,16 @@ use reqwest::{Client, RequestBuilder};
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 
+use crate::apportion::by_largest_remainder;
 use crate::console;
 use crate::error::{CannotRun, Doing};
 use crate::inventory::Inventory;
+use crate::scenario::Population;
 use crate::wire::{PartiesMade, Problem, Version};
+
+mod sessions;
+
+pub(crate) use sessions::Emptying;
 
 /// An administrator's client, beside the people's.
 #[derive(Clone, Debug)]
@@ -47,11 +53,17 @@ impl Admin {
     }
 
     /// Publishes the inventory and makes the parties; returns the first party's name.
-    pub(crate) async fn seed(&mut self, inventory: &Inventory, parties: u32) -> Result<String, CannotRun> {
+    pub(crate) async fn seed(&mut self, inventory: &Inventory, population: &Population) -> Result<String, CannotRun> {
         self.bulk("/v1/regions", "regions", &inventory.regions).await?;
         self.bulk("/v1/centres", "centres", &inventory.centres).await?;
         self.bulk("/v1/sessions", "sessions", &inventory.sessions).await?;
-        self.parties(parties).await
+        let mut first: Option<(String, u64)> = None;
+        let now = jiff::Timestamp::now().in_tz("UTC").doing(|| "find the year".into())?;
+        for (parties, birth_year) in cohorts(population, i64::from(now.year())) {
+            self.parties(parties, birth_year, &mut first).await?;
+        }
+        console::step(&format!("made {} parties", population.parties));
+        first.map(|(name, _)| name).ok_or_else(|| CannotRun::because("no parties were made"))
     }
 
     pub(crate) async fn version(&self) -> Result<Version, CannotRun> {
@@ -133,28 +145,30 @@ impl Admin {
         Ok(())
     }
 
-    async fn parties(&mut self, parties: u32) -> Result<String, CannotRun> {
-        let mut first: Option<(String, u64)> = None;
+    /// Makes parties of one year; they must follow those made before, of which `first` has the first and how many there are.
+    async fn parties(
+        &mut self,
+        parties: u32,
+        birth_year: i64,
+        first: &mut Option<(String, u64)>,
+    ) -> Result<(), CannotRun> {
         let mut made = 0;
         while made < parties {
             let count = (parties - made).min(PARTIES_PER_CALL_MAX);
             let request = self
                 .client
                 .post(format!("{}/v1/parties", self.base_url))
-                .json(&serde_json::json!({ "count": count, "birth_year": 1980 }));
+                .json(&serde_json::json!({ "count": count, "birth_year": birth_year }));
             let request = self.keyed(request);
             let answer: PartiesMade =
                 self.send(request, "make parties").await?.json().await.doing(|| "read the parties made".into())?;
             let number = answer.first.rsplit_once('.').and_then(|(_, number)| number.parse::<u64>().ok());
-            match (&first, number) {
-                _ if answer.count != u64::from(count) => {
-                    return Err(CannotRun::because(format!(
-                        "asked for {count} parties, the server made {}",
-                        answer.count
-                    )));
-                }
-                (None, Some(number)) => first = Some((answer.first, number)),
-                (Some((_, start)), Some(number)) if number == start + u64::from(made) => {}
+            if answer.count != u64::from(count) {
+                return Err(CannotRun::because(format!("asked for {count} parties, the server made {}", answer.count)));
+            }
+            match (first.as_mut(), number) {
+                (None, Some(number)) => *first = Some((answer.first, number + u64::from(count))),
+                (Some((_, next)), Some(number)) if number == *next => *next += u64::from(count),
                 _ => {
                     return Err(CannotRun::because(format!(
                         "the parties from {} on do not follow the others",
@@ -165,8 +179,7 @@ impl Admin {
             made += count;
             console::progress(&format!("making parties: {made} of {parties}"));
         }
-        console::step(&format!("made {parties} parties"));
-        first.map(|(name, _)| name).ok_or_else(|| CannotRun::because("no parties were made"))
+        Ok(())
     }
 
     fn keyed(&mut self, request: RequestBuilder) -> RequestBuilder {
@@ -185,5 +198,38 @@ impl Admin {
         let code = problem.code.unwrap_or_else(|| "no code".into());
         let detail = problem.detail.unwrap_or_else(|| String::from_utf8_lossy(&body).chars().take(300).collect());
         Err(CannotRun::because(format!("could not {what}: the server answered {status} ({code}): {detail}")))
+    }
+}
+
+/// How many people were born in which year: by the scenario's ages, or all in 1980.
+fn cohorts(population: &Population, this_year: i64) -> Vec<(u32, i64)> {
+    if population.ages.is_empty() {
+        return vec![(population.parties, 1980)];
+    }
+    let weights: Vec<u64> = population.ages.values().map(|share| in_millionths(*share)).collect();
+    let shares = by_largest_remainder(u64::from(population.parties), &weights);
+    let ages = population.ages.keys().map(|age| age.parse::<i64>().unwrap_or(0));
+    ages.zip(shares)
+        .filter(|(_, share)| *share > 0)
+        .map(|(age, share)| (u32::try_from(share).unwrap_or(u32::MAX), this_year - age))
+        .collect()
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share, checked by validate()")]
+fn in_millionths(share: f64) -> u64 {
+    (share * 1_000_000.0).round() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Scenario, tests::SMALL};
+
+    #[test]
+    fn people_are_as_old_as_the_scenario_says() {
+        let mut scenario: Scenario = toml::from_str(SMALL).unwrap();
+        assert_eq!(cohorts(&scenario.population, 2026), [(400, 1980)]);
+        scenario.population.ages = [("25".into(), 0.75), ("67".into(), 0.25), ("9".into(), 0.0)].into();
+        assert_eq!(cohorts(&scenario.population, 2026), [(300, 2001), (100, 1959)]);
     }
 }

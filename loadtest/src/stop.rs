@@ -51,6 +51,11 @@ impl Stop {
         self.0.server.store(pid, Ordering::SeqCst);
     }
 
+    /// The running server's process id, if there is one of this run's own.
+    pub(crate) fn server(&self) -> Option<u32> {
+        u32::try_from(self.0.server.load(Ordering::SeqCst)).ok().filter(|&pid| pid != 0)
+    }
+
     /// Sends `signal` to the running server, if there is one.
     pub(crate) fn tell_server(&self, signal: Signal) {
         if let Some(pid) = Pid::from_raw(self.0.server.load(Ordering::SeqCst)) {

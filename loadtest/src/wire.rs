@@ -99,6 +99,15 @@ pub(crate) struct SlotSeen {
     pub(crate) slot: String,
     pub(crate) pool: String,
     pub(crate) free: u64,
+    /// `free`, or why it cannot be had. A server that does not say so means the count alone.
+    #[serde(default)]
+    pub(crate) status: Option<String>,
+}
+
+/// A booking as a platform reads it, as far as somebody at the door needs it. Never recorded.
+#[derive(Debug, Deserialize)]
+pub(crate) struct AtTheDoor {
+    pub(crate) check_in_code: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

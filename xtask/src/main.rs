@@ -3,7 +3,7 @@
 //! Owns the order of the gate and what each step must print or return; knows our crates only by the commands a person would
 //! type, and depends on nothing but std, so that it builds in a second on a fresh clone.
 //!
-//! Reading order: [`test`] (the gate), [`tidy`] (what is held about the text), [`planted`] (faults on purpose), [`crash`], [`sim`], [`fuzz`], [`handover`] and [`schemathesis`],
+//! Reading order: [`test`] (the gate), [`tidy`] (what is held about the text), [`planted`] (faults on purpose), [`crash`], [`scenarios`], [`sim`], [`fuzz`], [`handover`] and [`schemathesis`],
 //! then the helpers [`redis`], [`shell`] and [`tally`].
 
 #![forbid(unsafe_code)]
@@ -18,6 +18,8 @@ mod planted;
 mod crash;
 
 mod sim;
+
+mod scenarios;
 
 mod fuzz;
 
@@ -40,6 +42,7 @@ Berth's chores. Every one runs from any folder of the checkout.
                           checkers, and the faults planted on purpose that must be noticed
     cargo xtask tidy      only what is held about the text (seconds): crate arrows, rule ids, no machine paths
     cargo xtask crash     many short surges with a crash in each, on a release build, each with another seed
+    cargo xtask scenarios the shipped scenarios one after another, and a table of verdicts; --small in minutes
     cargo xtask sim       the simulator: a cell, its disk and its Redis through failures and crashes, by seed
     cargo xtask fuzz      every decoder of stored bytes against bytes that nobody wrote
     cargo xtask handover  a planned restart under load on a large data directory: how long it takes, and that nothing is lost
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         "test" => test::main(rest),
         "tidy" => tidy::main(rest),
         "crash" => crash::main(rest),
+        "scenarios" => scenarios::main(rest),
         "sim" => sim::main(rest),
         "fuzz" => fuzz::main(rest),
         "handover" => handover::main(rest),

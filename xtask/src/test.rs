@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::shell::{Ended, Show, cargo, cargo_with, on_path, run, typed};
 use crate::tally::Tally;
-use crate::{crash, planted, redis, schemathesis, sim, tidy, usage};
+use crate::{crash, planted, redis, scenarios, schemathesis, sim, tidy, usage};
 
 const HELP: &str = "\
 cargo xtask test [--only STEP[,STEP]] [--skip STEP[,STEP]] [--list]
@@ -27,7 +27,7 @@ struct Step {
     run: fn() -> Result<Tally, Stop>,
 }
 
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     Step {
         name: "redis",
         about: "redis-server, python3 and promtool are there, or are installed when root",
@@ -57,6 +57,11 @@ const STEPS: [Step; 14] = [
         name: "crash",
         about: "a few crash rounds, one with Redis; Redis away for a surge, a failover that loses the tail, a disk filled for real: on the real binary",
         run: crash::gate,
+    },
+    Step {
+        name: "scenarios",
+        about: "a few of the shipped scenarios, small: everybody in one instant, a centre that closes, the doors",
+        run: scenarios::gate,
     },
 ];
 

@@ -262,6 +262,29 @@ fn flags_alone_start_a_server() {
     assert!(line.starts_with("berth listening on http://127.0.0.1:"), "{line:?}");
 }
 
+// rule: TIM-1
+#[test]
+fn a_clock_that_was_set_back_and_a_slow_disk_change_nothing_but_the_time_it_takes() {
+    let server = Home::new("").start_with_flags(&[]);
+    server.add_places();
+    server.add_parties(3);
+    let slot = server.add_slots("s", &[5]).remove(0);
+    let hold = |server: &Server, party: u32| {
+        let reply = server.post("/v1/holds", &claims(&[claim(&format!("p1.{party}"), &slot)]));
+        assert_eq!(reply.status, 201);
+        reply.json()["expires_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap()
+    };
+    let first = hold(&server, 0);
+    let slow = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(slow.path(), "150").unwrap();
+    let flag = slow.path().to_str().unwrap();
+    let server = server.kill().start_with_flags(&["--clock-back-rehearsal", "7200", "--slow-disk-rehearsal", flag]);
+    let began = Instant::now();
+    let second = hold(&server, 1);
+    assert!(began.elapsed() >= Duration::from_millis(150), "a sync takes that much longer");
+    assert!(second >= first, "two hours back, and no deadline before an earlier one");
+}
+
 /// Reads a demo's text up to its third `curl` line.
 fn demo(dir: &Path) -> (std::process::Child, Vec<String>) {
     let mut child = berth(&["demo", "--listen", "127.0.0.1:0", "--dir", dir.to_str().unwrap()])

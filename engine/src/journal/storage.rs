@@ -8,8 +8,9 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -172,6 +173,8 @@ pub trait StorageFile: Send + Sync + fmt::Debug {
 pub struct Disk {
     root: PathBuf,
     power_cut: bool,
+    /// Where each sync of a file reads how many milliseconds longer it is to take.
+    slow_syncs: Option<Arc<Path>>,
     /// Files are opened for reading only: it may be a medium, or belong to somebody, that lets no one write.
     read_only: bool,
 }
@@ -181,17 +184,26 @@ impl Disk {
     /// it is synced, so that killing the process loses exactly what a power cut could.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>, power_cut: bool) -> Self {
-        Self { root: root.into(), power_cut, read_only: false }
+        Self { root: root.into(), power_cut, slow_syncs: None, read_only: false }
+    }
+
+    /// The same, as slow as a file says: each sync takes so many milliseconds longer as stand in it, as text. Without the file,
+    /// or a number in it, none.
+    #[must_use]
+    pub fn as_slow_as(mut self, file: Option<&Path>) -> Self {
+        self.slow_syncs = file.map(Arc::from);
+        self
     }
 
     /// The directory `root`, of which nothing is ever written: a write to a file of it is an error.
     #[must_use]
     pub fn read_only(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), power_cut: false, read_only: true }
+        Self { root: root.into(), power_cut: false, slow_syncs: None, read_only: true }
     }
 
     fn handle(&self, file: File) -> Arc<dyn StorageFile> {
-        Arc::new(DiskFile { file, unsynced: self.power_cut.then(Mutex::default) })
+        let unsynced = self.power_cut.then(Mutex::default);
+        Arc::new(DiskFile { file, unsynced, slow_syncs: self.slow_syncs.clone() })
     }
 }
 
@@ -273,6 +285,7 @@ type Unsynced = Vec<(u64, Vec<u8>)>;
 struct DiskFile {
     file: File,
     unsynced: Option<Mutex<Unsynced>>,
+    slow_syncs: Option<Arc<Path>>,
 }
 
 impl StorageFile for DiskFile {
@@ -293,6 +306,14 @@ impl StorageFile for DiskFile {
             for (at, bytes) in unsynced.lock().drain(..) {
                 self.file.write_all_at(&bytes, at)?;
             }
+        }
+        if let Some(file) = &self.slow_syncs {
+            let ms = fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "it stands for a slow disk, which nothing interrupts either"
+            )]
+            std::thread::sleep(Duration::from_millis(ms));
         }
         // Also the length, where it changed; no more than that.
         self.file.sync_data()

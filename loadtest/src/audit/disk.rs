@@ -60,7 +60,7 @@ pub(crate) fn judge(evidence: &Evidence) -> (String, Vec<Finding>) {
 pub(crate) fn proves_nothing(evidence: &Evidence, faults: &[Fault]) -> Vec<String> {
     let mut reasons = Vec::new();
     let windows = windows(evidence);
-    for (number, fault) in (0_u32..).zip(faults).filter(|(_, fault)| fault.disk.is_some()) {
+    for (number, fault) in (0_u32..).zip(faults).filter(|(_, fault)| fault.fills_disk()) {
         let name = format!("fault {} ({})", number + 1, fault.word());
         let Some(window) = windows.iter().find(|window| window.fault == number) else {
             reasons.push(format!("{name} never struck"));

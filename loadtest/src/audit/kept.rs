@@ -63,6 +63,13 @@ fn allowed_states(life: &Life) -> Vec<&'static str> {
         return vec![end.state()];
     }
     let mut allowed = Vec::new();
+    if let Some(reached) = at_the_door(life, i64::MAX) {
+        allowed.push(reached);
+        let open = life.door.iter().filter(|end| reached == "checked_in" && end.op == Op::Complete);
+        allowed.extend(open.map(|end| end.state()));
+        return allowed;
+    }
+    allowed.extend(life.door.iter().map(|end| end.state()));
     let booked = life.booked_us.is_some();
     if booked || life.maybe_confirmed {
         allowed.push("booked");
@@ -78,6 +85,12 @@ fn allowed_states(life: &Life) -> Vec<&'static str> {
     allowed
 }
 
+/// How far somebody certainly was at the door by then: neither is ever taken back.
+fn at_the_door(life: &Life, by_us: i64) -> Option<&'static str> {
+    let known = life.door.iter().filter(|end| end.known_us.is_some_and(|known_us| known_us <= by_us));
+    known.map(|end| end.state()).max_by_key(|state| *state == "completed")
+}
+
 /// The states in which a read may have shown a booking: what was acknowledged before it was sent holds, and what was
 /// sent before its answer came may have happened.
 fn states_at(life: &Life, read: &Operation) -> Vec<&'static str> {
@@ -87,6 +100,13 @@ fn states_at(life: &Life, read: &Operation) -> Vec<&'static str> {
         return ended;
     }
     let mut allowed = Vec::new();
+    let met = life.door.iter().filter(|end| end.sent_us < read.received_us);
+    allowed.extend(met.map(|end| end.state()));
+    match at_the_door(life, read.sent_us) {
+        Some("completed") => return vec!["completed"],
+        Some(_) => return allowed,
+        None => {}
+    }
     if life.booked_us.is_some() || life.maybe_confirmed {
         allowed.push("booked");
     }
@@ -255,6 +275,25 @@ mod tests {
             let mut scene = Scene::new();
             scene.book("k1", "p1.1", "s1.1", "A").read_shows("A", state).cancel("k2", "A").state("A", "cancelled");
             assert!(findings(&scene)[0].contains("allows only booked"), "{:?}", findings(&scene));
+        }
+    }
+
+    #[test]
+    fn who_was_checked_in_stays_so_until_the_dose() {
+        let mut scene = Scene::new();
+        scene.book("k1", "p1.1", "s1.1", "A").read_shows("A", "booked").turn("k2", Op::CheckIn, "A");
+        scene.read_shows("A", "checked_in").turn("k3", Op::Complete, "A").read_shows("A", "completed");
+        scene.state("A", "completed");
+        assert_eq!(findings(&scene), [""; 0]);
+        scene.state("A", "checked_in");
+        assert!(findings(&scene)[0].contains("allows only completed"), "{:?}", findings(&scene));
+        scene.state("A", "completed").read_shows("A", "checked_in");
+        assert!(findings(&scene)[0].contains("shown as checked_in"), "{:?}", findings(&scene));
+
+        for state in ["booked", "checked_in"] {
+            let mut scene = Scene::new();
+            scene.book("k1", "p1.1", "s1.1", "A").lost("k2", Op::CheckIn, "A").state("A", state);
+            assert_eq!(findings(&scene), [""; 0]);
         }
     }
 

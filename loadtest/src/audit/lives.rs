@@ -37,6 +37,8 @@ pub(crate) struct Life {
     pub(crate) maybe_confirmed: bool,
     /// What may have ended it: acknowledged or open.
     pub(crate) ends: Vec<End>,
+    /// What was done, or may have been, with the person at the door: checked in, given the dose. Neither ends the claim.
+    pub(crate) door: Vec<End>,
     /// Another claim that was acknowledged under the same code: one of the two was lost, or both were never one.
     pub(crate) rival: Option<Box<Claim>>,
 }
@@ -61,6 +63,9 @@ impl End {
         match self.op {
             Op::Release => "released",
             Op::Cancel => "cancelled",
+            Op::NoShow => "no_show",
+            Op::CheckIn | Op::WalkIn => "checked_in",
+            Op::Complete => "completed",
             _ => "moved",
         }
     }
@@ -235,6 +240,7 @@ fn born(bookings: &mut Map<Name, Life>, key: &Key<'_>, answer: &Operation, told:
         booked_us,
         maybe_confirmed: false,
         ends: Vec::new(),
+        door: Vec::new(),
         rival: None,
     });
     if life.claim != told.claim() {
@@ -242,6 +248,10 @@ fn born(bookings: &mut Map<Name, Life>, key: &Key<'_>, answer: &Operation, told:
     }
     life.known_us = life.known_us.min(answer.received_us);
     life.asked_us = life.asked_us.min(asked_us);
+    if key.op() == Op::WalkIn {
+        let end = End { op: key.op(), known_us: Some(answer.received_us), sent_us: asked_us };
+        life.door.push(end);
+    }
     if key.op() == Op::Hold {
         life.deadline_us = life.deadline_us.max(answer.expires_us());
     }
@@ -275,12 +285,17 @@ fn later(bookings: &mut Map<Name, Life>, groups: &Map<Name, Vec<Name>>, key: &Ke
                 }
             }
         }
-        Op::Cancel | Op::Move => {
+        Op::Cancel | Op::Move | Op::NoShow => {
             if let Some(life) = bookings.get_mut(&target) {
                 life.ends.push(end);
             }
         }
-        Op::Search | Op::Hold | Op::Book | Op::Read | Op::Outcome => {}
+        Op::CheckIn | Op::Complete => {
+            if let Some(life) = bookings.get_mut(&target) {
+                life.door.push(end);
+            }
+        }
+        Op::Search | Op::Hold | Op::Book | Op::Read | Op::Outcome | Op::WalkIn => {}
     }
 }
 

@@ -34,6 +34,7 @@ use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
+use crate::objectives::Measured;
 use crate::scenario::Overload;
 
 use crate::error::CannotRun;
@@ -153,6 +154,8 @@ pub(crate) enum Verdict {
     Broken,
     /// The run proves nothing.
     Invalid,
+    /// Every promise held, and something the scenario wanted beside them was not reached.
+    Missed,
 }
 
 impl Verdict {
@@ -161,6 +164,7 @@ impl Verdict {
             Self::Held => "held",
             Self::Broken => "broken",
             Self::Invalid => "invalid",
+            Self::Missed => "missed",
         }
     }
 
@@ -169,6 +173,7 @@ impl Verdict {
             Self::Held => 0,
             Self::Broken => 1,
             Self::Invalid => 3,
+            Self::Missed => 4,
         })
     }
 }
@@ -180,6 +185,19 @@ pub(crate) struct Judgement {
     pub(crate) promises: Vec<Judged>,
     /// Why the run proves nothing, if it does; also shown beside a broken promise.
     pub(crate) invalid_because: Vec<String>,
+    /// What the scenario wanted beside the promises.
+    pub(crate) objectives: Vec<Measured>,
+}
+
+impl Judgement {
+    /// The same with the objectives, of which one that was missed turns `held` into `missed`.
+    pub(crate) fn with_objectives(mut self, objectives: Vec<Measured>) -> Self {
+        if self.verdict == Verdict::Held && objectives.iter().any(|measured| !measured.met) {
+            self.verdict = Verdict::Missed;
+        }
+        self.objectives = objectives;
+        self
+    }
 }
 
 /// Judges the run. A broken promise outweighs an invalid run: what is proved stays proved.
@@ -223,7 +241,7 @@ pub(crate) fn judge(
     } else {
         Verdict::Invalid
     };
-    Ok(Judgement { verdict, promises: judged, invalid_because })
+    Ok(Judgement { verdict, promises: judged, invalid_because, objectives: Vec::new() })
 }
 
 /// A promise is asked for once.

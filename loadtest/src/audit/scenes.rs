@@ -128,6 +128,13 @@ impl Scene {
         self.push(again)
     }
 
+    /// A change of `target` that was acknowledged and names it.
+    pub(super) fn turn(&mut self, key: &str, op: Op, target: &str) -> &mut Self {
+        let told = vec![self.told(target)];
+        let operation = Operation { told, ..self.on(op, key, target) };
+        self.push(operation)
+    }
+
     /// A change of `target` whose answer never came.
     pub(super) fn lost(&mut self, key: &str, op: Op, target: &str) -> &mut Self {
         let operation = Operation { outcome: Outcome::Unknown, ..self.on(op, key, target) };

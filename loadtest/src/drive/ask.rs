@@ -64,6 +64,32 @@ impl Ask {
         ask
     }
 
+    /// With the four digits that the person says.
+    pub(crate) fn check_in(arrival: u64, key: String, booking: &str, code: &str) -> Self {
+        let path = format!("/v1/bookings/{booking}/check-in");
+        let mut ask = Self::change(arrival, Op::CheckIn, path, "/v1/bookings/{booking}/check-in", key, booking);
+        ask.body = Some(serde_json::json!({ "code": code }).to_string());
+        ask
+    }
+
+    pub(crate) fn complete(arrival: u64, key: String, booking: &str) -> Self {
+        let path = format!("/v1/bookings/{booking}/complete");
+        Self::change(arrival, Op::Complete, path, "/v1/bookings/{booking}/complete", key, booking)
+    }
+
+    pub(crate) fn no_show(arrival: u64, key: String, booking: &str) -> Self {
+        let path = format!("/v1/bookings/{booking}/no-show");
+        Self::change(arrival, Op::NoShow, path, "/v1/bookings/{booking}/no-show", key, booking)
+    }
+
+    pub(crate) fn walk_in(arrival: u64, key: String, claim: Claim) -> Result<Self, CannotRun> {
+        let body = serde_json::to_string(&claim)
+            .map_err(|error| CannotRun::because(format!("could not write a request: {error}")))?;
+        let mut ask = Self::claiming(arrival, Op::WalkIn, "/v1/walk-ins", key, vec![claim])?;
+        ask.body = Some(body);
+        Ok(ask)
+    }
+
     pub(crate) fn read_booking(arrival: u64, booking: &str) -> Self {
         Self::read(arrival, Op::Read, format!("/v1/bookings/{booking}"), "/v1/bookings/{booking}", booking)
     }

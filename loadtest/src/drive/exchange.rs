@@ -15,8 +15,11 @@ use crate::wire::{Answer, Availability, Problem};
 /// The code of a refusal for want of room in the journal: a no for now, so a client asks again.
 pub(super) const JOURNAL_FULL: &str = "journal_full";
 
-/// Sends `request` once and records it. A search's body is handed back; of some searches the history keeps what they
-/// showed.
+/// The code of a request whose connection the scenario cut.
+const CUT: &str = "connection_cut";
+
+/// Sends `request` once and records it. The body of a search or of a read booking is handed back; of some searches the history
+/// keeps what they showed.
 ///
 /// Everything that is not an answer in full leaves the outcome unknown: a lost connection, a timeout, a cut body, a
 /// body that cannot be read, and any 5xx but `journal_full` and an `overloaded` that says why.
@@ -40,7 +43,11 @@ pub(crate) async fn exchange(
         ..Operation::default()
     };
     let flight = Flight::start(&field.meter, ask.op.changes());
-    let answer = answer(request).await;
+    let answer = match field.meter.cut_after() {
+        None => answer(request).await,
+        // Whoever lets go of a request closes its connection.
+        Some(after) => tokio::time::timeout(after, answer(request)).await.unwrap_or(Err(CUT)),
+    };
     drop(flight);
     operation.received_us = field.clock.now_us();
     let body = match answer {
@@ -70,6 +77,9 @@ fn dress(field: &Field, request: RequestBuilder, ask: &Ask) -> RequestBuilder {
     }
     if let Some(key) = &ask.key {
         request = request.header("idempotency-key", key);
+    }
+    if let Some(account) = ask.asked.first().and_then(|claim| field.account_of(&claim.party)) {
+        request = request.header("berth-account", account);
     }
     if let Some(body) = &ask.body {
         request = request.header("content-type", "application/json").body(body.clone());
@@ -122,6 +132,9 @@ fn read_answer(operation: &mut Operation, received: Received) -> Option<Vec<u8>>
                 operation.expires_us = answer.expires_us();
                 operation.hold.clone_from(&answer.hold);
                 operation.told = answer.told();
+                if operation.op == Op::Read {
+                    return Some(received.body);
+                }
             }
             None => operation.code = Some("unreadable_answer".into()),
         },

@@ -13,7 +13,7 @@ use super::meter::Meter;
 use super::schedule::Schedule;
 use crate::history::{Clock, Recorder};
 use crate::plan::{Arrival, Plan};
-use crate::scenario::{Phase, Scenario};
+use crate::scenario::{FirstDay, Phase, Scenario};
 
 /// The drive's shared state. Workers hold it by reference; nothing here blocks for long.
 #[derive(Debug)]
@@ -31,6 +31,12 @@ pub(crate) struct Field {
     pub(crate) days: u32,
     /// Pool to the dose it is for.
     pub(crate) doses: HashMap<String, u8>,
+    /// When the sessions open, where they are closed at first.
+    pub(crate) opens_us: Option<i64>,
+    /// Whether the first day for sale is today, so that there are people at the doors.
+    pub(crate) today: bool,
+    /// All units for sale.
+    pub(crate) units: u64,
     /// Whether the server is believed to answer.
     pub(crate) up: watch::Sender<bool>,
     plan: Plan,
@@ -65,12 +71,15 @@ pub(crate) struct FieldParts {
     pub(crate) doses: HashMap<String, u8>,
     pub(crate) first_party: String,
     pub(crate) run_id: String,
+    pub(crate) units: u64,
 }
 
 #[derive(Debug)]
 struct PartyNames {
     prefix: String,
     first: u64,
+    /// How many people come by each account; none where accounts are not named.
+    per_account: Option<u64>,
 }
 
 /// Workers need a moment to stand ready; the first person comes after it.
@@ -80,11 +89,19 @@ impl Field {
     /// Puts the plan's people on the schedule, from a moment after now.
     pub(crate) fn new(parts: FieldParts) -> Option<Self> {
         let (prefix, first) = parts.first_party.rsplit_once('.')?;
-        let parties = PartyNames { prefix: format!("{prefix}."), first: first.parse().ok()? };
+        let population = &parts.scenario.population;
+        let per_account = population.accounts.map(|accounts| u64::from(population.parties.div_ceil(accounts)));
+        let parties = PartyNames { prefix: format!("{prefix}."), first: first.parse().ok()?, per_account };
+        let began = parts.clock.elapsed() + READY_AFTER;
+        let shape = parts.scenario.inventory.as_ref();
+        let opens = shape.and_then(|shape| shape.opens_at_seconds).map(Duration::from_secs_f64);
         let field = Self {
             known: parts.districts.iter().map(|_| RwLock::default()).collect(),
             authorization: format!("Bearer {}", parts.platform_key),
-            began: parts.clock.elapsed() + READY_AFTER,
+            began,
+            opens_us: opens.map(|opens| parts.clock.at_us(began + opens)),
+            today: shape.is_some_and(|shape| shape.first_day == FirstDay::Today),
+            units: parts.units,
             next_arrival: AtomicU64::new(u64::try_from(parts.plan.arrivals.len()).unwrap_or(u64::MAX)),
             scenario: parts.scenario,
             clock: parts.clock,
@@ -156,6 +173,18 @@ impl Field {
 
     pub(crate) fn party(&self, number: u32) -> String {
         format!("{}{}", self.parties.prefix, self.parties.first + u64::from(number))
+    }
+
+    /// The number of a party that the run has made; the first is 0.
+    pub(crate) fn number_of(&self, party: &str) -> Option<u64> {
+        let number: u64 = party.strip_prefix(&self.parties.prefix)?.parse().ok()?;
+        number.checked_sub(self.parties.first)
+    }
+
+    /// The account by which a party comes, where the scenario has accounts. Families are neighbours, so they mostly share one.
+    pub(crate) fn account_of(&self, party: &str) -> Option<String> {
+        let account = self.number_of(party)? / self.parties.per_account?;
+        Some(format!("{}-account-{account}", self.run_id))
     }
 
     /// The slots somebody last saw in a district.

@@ -18,7 +18,7 @@ use super::field::{Field, Offer};
 use crate::history::{Claim, Op, Operation, Outcome, Told};
 use crate::plan::Arrival;
 use crate::scenario::Behaviour;
-use crate::wire::Availability;
+use crate::wire::{Availability, SlotSeen};
 
 /// One step of one person.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(crate) struct Task {
 }
 
 #[derive(Debug)]
-enum Step {
+pub(super) enum Step {
     Arrive,
     /// Confirm a hold; a latecomer's time for this is after the deadline.
     Confirm {
@@ -48,6 +48,26 @@ enum Step {
     },
     /// Book again after a cancellation.
     Return,
+    /// Look once more, so many times at the most.
+    Look {
+        left: u32,
+    },
+    /// The minute of the opening has come.
+    Opening,
+    /// At the door: say the four digits.
+    CheckIn {
+        booking: String,
+    },
+    /// At the door: give the dose.
+    Serve {
+        booking: String,
+    },
+    /// Come for the second dose.
+    Second,
+    /// Set units aside once more.
+    Hoard {
+        left: u32,
+    },
 }
 
 impl Task {
@@ -76,7 +96,8 @@ pub(crate) async fn work(field: &Arc<Field>, user: &mut GooseUser) {
             task.connection = connection(field);
         }
         let connection = task.connection.as_ref();
-        let mut person = Person { field, user, arrival: &task.arrival, rng: &mut task.rng, connection };
+        let rng = &mut task.rng;
+        let mut person = Person { field, user, arrival: &task.arrival, rng, connection, found_full: false };
         let step = std::mem::replace(&mut task.step, Step::Arrive);
         match person.act(step, task.due_us).await {
             Some((next, due_us)) => {
@@ -102,15 +123,17 @@ fn connection(field: &Field) -> Option<reqwest::Client> {
 }
 
 /// A person in the middle of one step.
-struct Person<'a> {
-    field: &'a Arc<Field>,
+pub(super) struct Person<'a> {
+    pub(super) field: &'a Arc<Field>,
     user: &'a mut GooseUser,
-    arrival: &'a Arrival,
-    rng: &'a mut SmallRng,
+    pub(super) arrival: &'a Arrival,
+    pub(super) rng: &'a mut SmallRng,
     connection: Option<&'a reqwest::Client>,
+    /// Every slot that was tried in this step was full.
+    pub(super) found_full: bool,
 }
 
-type Next = Option<(Step, i64)>;
+pub(super) type Next = Option<(Step, i64)>;
 
 impl Person<'_> {
     async fn act(&mut self, step: Step, due_us: i64) -> Next {
@@ -124,15 +147,25 @@ impl Person<'_> {
                 None
             }
             Step::Booked { bookings, confirming } => self.after_booking(&bookings, &confirming, due_us).await,
+            Step::Look { left } => self.look(left, due_us).await,
+            Step::Opening => self.look_and_claim(due_us, 1).await,
+            Step::CheckIn { booking } => self.check_in(booking, due_us).await,
+            Step::Serve { booking } => self.serve(&booking, due_us).await,
+            Step::Second => self.look_and_claim(due_us, 2).await,
+            Step::Hoard { left } => self.hoard(left, due_us).await,
         }
     }
 
     async fn arrive(&mut self, due_us: i64, rushes: bool) -> Next {
+        if !rushes && let Some(next) = self.arrives_otherwise(due_us).await {
+            return next;
+        }
         let (offers, due_us) = if rushes {
             (self.field.known(self.arrival.district), due_us)
         } else {
             (self.search(self.arrival.district, due_us).await, self.field.clock.now_us())
         };
+        let offers = of_dose(offers, 1);
         if offers.is_empty() || self.arrival.behaviour == Behaviour::Browse {
             return None;
         }
@@ -142,9 +175,22 @@ impl Person<'_> {
         }
     }
 
+    /// Searches and tries what was found for this dose.
+    pub(super) async fn look_and_claim(&mut self, due_us: i64, dose: u8) -> Next {
+        let offers = of_dose(self.search(self.arrival.district, due_us).await, dose);
+        if offers.is_empty() {
+            self.found_full = true;
+            return None;
+        }
+        self.claim(&offers, self.field.clock.now_us()).await
+    }
+
     /// Tries a few slots until one takes the claims.
     async fn claim(&mut self, offers: &[Offer], mut due_us: i64) -> Next {
-        let direct = self.arrival.behaviour == Behaviour::Direct;
+        if offers.is_empty() {
+            return None;
+        }
+        let direct = matches!(self.arrival.behaviour, Behaviour::Direct | Behaviour::Operator);
         for _ in 0..TRIES {
             let claims = self.choose_claims(offers);
             let key = self.field.new_key();
@@ -153,11 +199,7 @@ impl Person<'_> {
             } else {
                 Ask::hold(self.arrival.number, key, claims).ok()?
             };
-            let answer = if self.arrival.behaviour == Behaviour::Twins {
-                self.send_twins(&ask, due_us).await
-            } else {
-                self.send(&ask, due_us).await
-            };
+            let answer = self.send_in_their_way(&ask, due_us).await;
             match answer.outcome {
                 Outcome::Ok if direct => return self.later(Step::Booked { bookings: answer.told, confirming: ask }),
                 Outcome::Ok => return self.after_hold(answer, ask),
@@ -165,7 +207,17 @@ impl Person<'_> {
                 Outcome::Refused | Outcome::Unknown => return None,
             }
         }
+        self.found_full = true;
         None
+    }
+
+    /// Once, or twice at once, or again and again without waiting.
+    async fn send_in_their_way(&mut self, ask: &Ask, due_us: i64) -> Operation {
+        match self.arrival.behaviour {
+            Behaviour::Twins => self.send_twins(ask, due_us).await,
+            Behaviour::RetryStorm => self.send_storm(ask, due_us).await,
+            _ => self.send(ask, due_us).await,
+        }
     }
 
     fn after_hold(&mut self, answer: Operation, holding: Ask) -> Next {
@@ -184,11 +236,7 @@ impl Person<'_> {
 
     async fn confirm(&mut self, hold: &str, holding: Ask, due_us: i64) -> Next {
         let ask = Ask::confirm(self.arrival.number, self.field.new_key(), hold);
-        let answer = if self.arrival.behaviour == Behaviour::Twins {
-            self.send_twins(&ask, due_us).await
-        } else {
-            self.send(&ask, due_us).await
-        };
+        let answer = self.send_in_their_way(&ask, due_us).await;
         if answer.outcome != Outcome::Ok {
             return None;
         }
@@ -202,6 +250,9 @@ impl Person<'_> {
     async fn after_booking(&mut self, bookings: &[Told], confirming: &Ask, due_us: i64) -> Next {
         let first = bookings.first()?;
         match self.arrival.behaviour {
+            Behaviour::Operator | Behaviour::SecondDose if self.field.today && first.dose == 1 => {
+                self.later(Step::CheckIn { booking: first.booking.clone() })
+            }
             Behaviour::Cancel => {
                 for booking in bookings {
                     let ask = Ask::cancel(self.arrival.number, self.field.new_key(), &booking.booking);
@@ -254,7 +305,7 @@ impl Person<'_> {
         self.after_hold(answer, ask)
     }
 
-    async fn search(&mut self, district: usize, due_us: i64) -> Arc<Vec<Offer>> {
+    pub(super) async fn search(&mut self, district: usize, due_us: i64) -> Arc<Vec<Offer>> {
         let Some(name) = self.field.districts.get(district) else { return Arc::default() };
         let ask = Ask::search(self.arrival.number, name, &self.field.from, self.field.days);
         let Some(body) = self.once(&ask, due_us, 1).await.1 else {
@@ -283,7 +334,7 @@ impl Person<'_> {
     }
 
     /// Sends a request until its outcome is known or the attempts are used up.
-    async fn send(&mut self, ask: &Ask, intended_us: i64) -> Operation {
+    pub(super) async fn send(&mut self, ask: &Ask, intended_us: i64) -> Operation {
         let (first, _) = self.once(ask, intended_us, 1).await;
         self.insist(first, ask, intended_us).await
     }
@@ -296,7 +347,7 @@ impl Person<'_> {
     }
 
     /// Repeats under the same key while the outcome is unknown, a twin is still at work, or the journal has no room.
-    async fn insist(&mut self, first: Operation, ask: &Ask, intended_us: i64) -> Operation {
+    pub(super) async fn insist(&mut self, first: Operation, ask: &Ask, intended_us: i64) -> Operation {
         let mut answer = first;
         let mut pause = Duration::from_millis(25);
         while is_open(&answer) {
@@ -315,7 +366,7 @@ impl Person<'_> {
         answer
     }
 
-    async fn once(&mut self, ask: &Ask, intended_us: i64, attempt: u32) -> (Operation, Option<Vec<u8>>) {
+    pub(super) async fn once(&mut self, ask: &Ask, intended_us: i64, attempt: u32) -> (Operation, Option<Vec<u8>>) {
         let Some(request) = self.request(ask) else {
             return (Operation { attempt: u32::MAX, ..Operation::default() }, None);
         };
@@ -336,7 +387,7 @@ impl Person<'_> {
     }
 
     /// On the person's own connection, or on the worker's.
-    fn request(&self, ask: &Ask) -> Option<reqwest::RequestBuilder> {
+    pub(super) fn request(&self, ask: &Ask) -> Option<reqwest::RequestBuilder> {
         let Some(connection) = self.connection else {
             return self.user.get_request_builder(&ask.method, &ask.path).ok();
         };
@@ -345,7 +396,7 @@ impl Person<'_> {
     }
 
     /// A refusal that keeps the rules is a good answer to Goose; only an unknown outcome is a failure.
-    async fn tell_goose(&mut self, ask: &Ask, operation: &Operation) {
+    pub(super) async fn tell_goose(&mut self, ask: &Ask, operation: &Operation) {
         let known = operation.outcome != Outcome::Unknown;
         let error = if known { None } else { operation.code.as_deref() };
         let method = if ask.op.changes() { "POST" } else { "GET" };
@@ -355,7 +406,7 @@ impl Person<'_> {
             .await;
     }
 
-    fn choose_claims(&mut self, offers: &[Offer]) -> Vec<Claim> {
+    pub(super) fn choose_claims(&mut self, offers: &[Offer]) -> Vec<Claim> {
         let first = self.choose(offers);
         let second = if self.rng.random_bool(0.3) { self.choose(offers) } else { first.clone() };
         self.arrival
@@ -376,14 +427,15 @@ impl Person<'_> {
         clippy::cast_precision_loss,
         reason = "an index under a short list's length"
     )]
-    fn choose(&mut self, offers: &[Offer]) -> Offer {
+    pub(super) fn choose(&mut self, offers: &[Offer]) -> Offer {
         let point: f64 = self.rng.random();
         let index = (point.powi(3) * offers.len() as f64) as usize;
         offers[index.min(offers.len() - 1)].clone()
     }
 
-    fn later(&mut self, step: Step) -> Next {
-        let [from, to] = self.field.scenario.driver.think_ms;
+    pub(super) fn later(&mut self, step: Step) -> Next {
+        let own = self.field.scenario.behaviours.get(&self.arrival.behaviour).and_then(|manner| manner.think_ms);
+        let [from, to] = own.unwrap_or(self.field.scenario.driver.think_ms);
         let think_us = i64::try_from(self.rng.random_range(from..=to) * 1_000).unwrap_or(0);
         Some((step, self.field.clock.now_us() + think_us))
     }
@@ -397,14 +449,24 @@ fn is_open(answer: &Operation) -> bool {
     }
 }
 
-/// The slots with free units in a search's answer, in its order.
+/// What of these is for this dose.
+pub(super) fn of_dose(offers: Arc<Vec<Offer>>, dose: u8) -> Arc<Vec<Offer>> {
+    if offers.iter().all(|offer| offer.dose == dose) {
+        return offers;
+    }
+    Arc::new(offers.iter().filter(|offer| offer.dose == dose).cloned().collect())
+}
+
+/// The slots with free units in a search's answer, in its order; what is only for walk-ins is left out.
 pub(crate) fn offers_of(field: &Field, body: &[u8]) -> Vec<Offer> {
-    let Ok(seen) = serde_json::from_slice::<Availability>(body) else { return Vec::new() };
-    seen.centres
-        .into_iter()
+    free_slots(body).filter_map(|slot| Some(Offer { dose: *field.doses.get(&slot.pool)?, slot: slot.slot })).collect()
+}
+
+/// Slots that can be had, by a search's answer.
+pub(super) fn free_slots(body: &[u8]) -> impl Iterator<Item = SlotSeen> {
+    let seen = serde_json::from_slice::<Availability>(body).map(|seen| seen.centres).unwrap_or_default();
+    seen.into_iter()
         .flat_map(|centre| centre.sessions)
         .flat_map(|session| session.slots)
-        .filter(|slot| slot.free > 0)
-        .filter_map(|slot| Some(Offer { dose: *field.doses.get(&slot.pool)?, slot: slot.slot }))
-        .collect()
+        .filter(|slot| slot.free > 0 && slot.status.as_deref().is_none_or(|status| status == "free"))
 }

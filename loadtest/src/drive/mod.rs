@@ -9,6 +9,7 @@ mod exchange;
 mod field;
 mod hurt;
 mod journey;
+mod manners;
 mod meter;
 mod moment;
 mod schedule;
@@ -28,7 +29,7 @@ pub(crate) use ask::Ask;
 pub(crate) use exchange::exchange;
 pub(crate) use field::{Field, FieldParts};
 use hurt::ask_for_snapshots;
-pub(crate) use hurt::hurt_all;
+pub(crate) use hurt::{Hurting, hurt_all};
 pub(crate) use strike::{ServerSeat, strike_all};
 
 use crate::console;

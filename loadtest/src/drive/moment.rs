@@ -7,6 +7,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::field::Field;
+use super::meter::Meter;
 use crate::fault::Fault;
 
 /// Waits for it; false when the drive ends first. A moment `within_seconds` is drawn from the seed and the fault's place.
@@ -21,9 +22,15 @@ pub(crate) async fn moment_comes(field: &Field, fault: &Fault, index: usize, see
         }
         let by_time = at.is_some_and(|at| field.since_drive_began().as_secs_f64() >= at);
         let by_count = fault.after_bookings.is_some_and(|count| field.meter.bookings.load(Relaxed) >= count);
-        if by_time || by_count {
+        let by_share = fault.when_full_share.is_some_and(|share| share_of(&field.meter, field.units) >= share);
+        if by_time || by_count || by_share {
             return true;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share for a threshold")]
+fn share_of(meter: &Meter, units: u64) -> f64 {
+    meter.bookings.load(Relaxed) as f64 / units.max(1) as f64
 }

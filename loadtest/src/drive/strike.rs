@@ -21,6 +21,8 @@ use crate::history::MarkKind;
 pub(crate) trait ServerSeat: Send {
     /// `kill -9`, returning when the process is gone.
     fn kill(&mut self) -> impl Future<Output = Result<(), CannotRun>> + Send;
+    /// From its next start on, its wall clock is so far back.
+    fn set_clock_back(&mut self, back: Duration);
     /// Starts it again on the same address and data, for the kill that comes next, if any.
     fn restart(&mut self, next: Option<Kill>) -> impl Future<Output = Result<(), CannotRun>> + Send;
 }
@@ -135,6 +137,9 @@ async fn strike<S: ServerSeat>(
     // Judged once, here: what a slower client notices later changes neither the flag nor the count of blows.
     let hit = field.meter.cut_by_kill.load(Relaxed) > 0;
     let started = if hit { blow.after_hit } else { blow.after_miss };
+    if let Some(back) = fault.clock_back_seconds {
+        seat.set_clock_back(Duration::from_secs_f64(back));
+    }
     seat.restart(Some(started)).await?;
     // Marked before anyone is let on: what is sent from now on goes to the new process.
     field.recorder.mark(field.clock.now_us(), MarkKind::Restarted { fault: fault_number });
@@ -183,6 +188,8 @@ mod tests {
             Ok(())
         }
 
+        fn set_clock_back(&mut self, _: Duration) {}
+
         async fn restart(&mut self, next: Option<Kill>) -> Result<(), CannotRun> {
             self.started.push(next);
             Ok(())
@@ -211,6 +218,7 @@ mod tests {
             doses: HashMap::new(),
             first_party: "p1.0".into(),
             run_id: "test".into(),
+            units: 60,
         });
         let field = Arc::new(field.unwrap());
         field.meter.changes_in_flight.store(500, Relaxed);

@@ -15,7 +15,8 @@ pub(crate) use disk::{SmallDisk, unmount};
 pub(crate) use frames::{FrameLine, Witness, log_frames, stream_frames};
 pub(crate) use redis::RedisGround;
 
-use crate::error::CannotRun;
+use crate::error::{CannotRun, Doing};
+use crate::fault::DiskFault;
 use crate::scenario::Scenario;
 use crate::stop::Stop;
 
@@ -26,6 +27,8 @@ pub(crate) struct Ground {
     pub(crate) disk: Option<Mutex<SmallDisk>>,
     /// Where the server is to keep its data.
     pub(crate) data_dir: PathBuf,
+    /// Where it reads how much longer each sync is to take, if the scenario has a slow disk.
+    pub(crate) slow_disk: Option<PathBuf>,
 }
 
 impl Ground {
@@ -40,7 +43,17 @@ impl Ground {
             None => None,
         };
         let data_dir = disk.as_ref().map_or_else(|| directory.join("data"), |disk| disk.root().join("data"));
-        Ok(Self { redis: redis.map(Mutex::new), disk: disk.map(Mutex::new), data_dir })
+        let slow = scenario.faults.iter().any(|fault| fault.disk == Some(DiskFault::Slow));
+        let slow_disk = slow.then(|| directory.join("slow-disk"));
+        let ground = Self { redis: redis.map(Mutex::new), disk: disk.map(Mutex::new), data_dir, slow_disk };
+        ground.slow_syncs(0)?;
+        Ok(ground)
+    }
+
+    /// From now on each sync takes so much longer.
+    pub(crate) fn slow_syncs(&self, ms: u32) -> Result<(), CannotRun> {
+        let Some(path) = &self.slow_disk else { return Ok(()) };
+        std::fs::write(path, ms.to_string()).doing(|| format!("write {}", path.display()))
     }
 
     /// The URL for the server, if there is a Redis.

@@ -18,6 +18,8 @@ use crate::stop::Stop;
 
 /// How long a Redis may take to answer, to load its file, or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a slow Redis stands still, and how long it runs then.
+const BEAT: (Duration, Duration) = (Duration::from_millis(90), Duration::from_millis(10));
 /// One command.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The cell of the runs is the default one, and so is the prefix of its keys.
@@ -83,6 +85,8 @@ impl RedisGround {
         };
         match how {
             RedisFault::Pause => return primary.signal(Signal::STOP),
+            // By turns; see `beat`.
+            RedisFault::Slow => {}
             RedisFault::Stop => primary.end().await?,
             RedisFault::Kill => primary.kill(),
             RedisFault::Wipe | RedisFault::FailoverLostTail => {
@@ -93,11 +97,21 @@ impl RedisGround {
         Ok(())
     }
 
+    /// One beat of a slow Redis: it stands still, and then runs for a moment.
+    pub(crate) async fn beat(&self) -> Result<(), CannotRun> {
+        let Some(primary) = &self.primary else { return Ok(()) };
+        primary.signal(Signal::STOP)?;
+        tokio::time::sleep(BEAT.0).await;
+        primary.signal(Signal::CONT)?;
+        tokio::time::sleep(BEAT.1).await;
+        Ok(())
+    }
+
     /// Brings Redis back. Returns how many entries its stream has lost since it was hurt.
     pub(crate) async fn heal(&mut self, how: RedisFault) -> Result<u64, CannotRun> {
         let port = self.port;
         match (how, self.primary.take(), self.replica.take()) {
-            (RedisFault::Pause, Some(primary), _) => {
+            (RedisFault::Pause | RedisFault::Slow, Some(primary), _) => {
                 primary.signal(Signal::CONT)?;
                 self.primary = Some(primary);
             }

@@ -2,11 +2,14 @@
 
 use std::fmt::Write as _;
 
+use serde_json::Value;
+
 use super::charts::{Line, Outage, district_field, over_time};
-use super::crowd;
 use super::figures::{Figures, milliseconds};
+use super::{baseline, crowd, machine};
 use crate::audit::{Evidence, Judged, Judgement};
 use crate::run::RunRecord;
+use crate::samples::Sample;
 
 const STYLE: &str = "
 :root{--ink:#1c2430;--soft:#5d6b7c;--line:#dde3ea;--ground:#fff;--panel:#f6f8fa;--a:#2463c7;--b:#178a5b;--c:#c9780a;--d:#b3261e}
@@ -14,7 +17,7 @@ const STYLE: &str = "
 body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--ground);max-width:980px;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:2rem 0 .5rem}p{margin:.4rem 0}
 .verdict{border-left:8px solid;background:var(--panel);padding:1rem 1.2rem;margin:1rem 0}
-.verdict b{font-size:1.6rem}.held{border-color:var(--b)}.broken{border-color:var(--d)}.invalid{border-color:var(--c)}
+.verdict b{font-size:1.6rem}.held{border-color:var(--b)}.broken{border-color:var(--d)}.invalid,.missed{border-color:var(--c)}
 .soft,.legend{color:var(--soft)}.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
 td.n,th.n{text-align:right}.ok{color:var(--b)}.no{color:var(--d);font-weight:600}
@@ -26,8 +29,20 @@ svg{width:100%;height:auto}.grid{stroke:var(--line)}.mark{fill:var(--soft);font-
 .cell{fill:var(--b)}.empty{fill:none;stroke:var(--line)}code{font-size:13px;overflow-wrap:anywhere}
 ";
 
+/// What a page is made of.
+pub(crate) struct Page<'a> {
+    pub(crate) record: &'a RunRecord,
+    pub(crate) evidence: &'a Evidence,
+    pub(crate) judgement: &'a Judgement,
+    pub(crate) figures: &'a Figures,
+    pub(crate) samples: &'a [Sample],
+    /// The baseline's report and this run's own.
+    pub(crate) beside: Option<(&'a Value, &'a Value)>,
+}
+
 /// The whole page.
-pub(crate) fn page(record: &RunRecord, evidence: &Evidence, judgement: &Judgement, figures: &Figures) -> String {
+pub(crate) fn page(page: &Page<'_>) -> String {
+    let Page { record, evidence, judgement, figures, samples, beside } = *page;
     let mut html = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>{} - {}</title><style>{STYLE}</style><h1>Surge: {}</h1>",
         escape(&record.scenario.name),
@@ -36,7 +51,14 @@ pub(crate) fn page(record: &RunRecord, evidence: &Evidence, judgement: &Judgemen
     );
     verdict(&mut html, record, judgement, figures);
     promises(&mut html, judgement);
-    charts(&mut html, evidence, figures);
+    objectives(&mut html, judgement);
+    if let Some((before, now)) = beside {
+        baseline::table(&mut html, before, now);
+    }
+    let outages = outages(evidence, figures);
+    charts(&mut html, figures, &outages);
+    html.push_str(&machine::filling(record, evidence, figures.seconds.len(), &outages));
+    html.push_str(&machine::server(samples, figures.began_us, figures.seconds.len(), &outages));
     tables(&mut html, figures);
     districts(&mut html, figures);
     about(&mut html, record, figures);
@@ -100,20 +122,46 @@ fn findings(html: &mut String, judged: &Judged) {
     }
 }
 
-fn charts(html: &mut String, evidence: &Evidence, figures: &Figures) {
+fn objectives(html: &mut String, judgement: &Judgement) {
+    if judgement.objectives.is_empty() {
+        return;
+    }
+    html.push_str("<h2>Objectives</h2><div class=\"wide\"><table><tr><th>wanted</th><th></th><th>measured</th></tr>");
+    for measured in &judgement.objectives {
+        let (class, word) = if measured.met { ("ok", "met") } else { ("no", "missed") };
+        let (wanted, found) = (escape(&measured.wanted), escape(&measured.found));
+        let _ =
+            write!(html, "<tr><td>{wanted}</td><td class=\"{class}\">{word}</td><td class=\"soft\">{found}</td></tr>");
+    }
+    html.push_str("</table></div>");
+}
+
+/// Every stretch in which something was hurt, for the charts.
+fn outages(evidence: &Evidence, figures: &Figures) -> Vec<Outage> {
     let began_us = evidence.began_us();
-    let outages = || -> Vec<Outage> {
-        let seconds = |us: i64| milliseconds(us - began_us) / 1_000.0;
-        let outage = |word, from_us, to_us: Option<i64>| {
-            let (from_s, to_s) = (seconds(from_us), seconds(to_us.unwrap_or(from_us)));
-            Outage { word, from_s, to_s }
-        };
-        let hurts = figures
-            .hurts
-            .iter()
-            .map(|hurt| outage(if hurt.what.starts_with("disk") { "disk" } else { "Redis" }, hurt.from_us, hurt.to_us));
-        figures.kills.iter().map(|kill| outage("kill", kill.at_us, kill.back_us)).chain(hurts).collect()
+    let seconds = |us: i64| milliseconds(us - began_us) / 1_000.0;
+    let outage = |word, from_us, to_us: Option<i64>| {
+        let (from_s, to_s) = (seconds(from_us), seconds(to_us.unwrap_or(from_us)));
+        Outage { word, from_s, to_s }
     };
+    let kills = figures.kills.iter().map(|kill| outage("kill", kill.at_us, kill.back_us));
+    kills.chain(figures.hurts.iter().map(|hurt| outage(short(&hurt.what), hurt.from_us, hurt.to_us))).collect()
+}
+
+/// A fault in a word or two.
+fn short(what: &str) -> &'static str {
+    match what {
+        "disk-fill" => "disk full",
+        "disk-slow" => "slow disk",
+        "server-pause" => "pause",
+        "connections-cut" => "cut",
+        "centre-close" => "centre closes",
+        "command" => "command",
+        _ => "Redis",
+    }
+}
+
+fn charts(html: &mut String, figures: &Figures, outages: &[Outage]) {
     let values = |of: &dyn Fn(&crate::audit::Second) -> i64| -> Vec<Option<f64>> {
         figures.seconds.iter().map(|second| Some(milliseconds(of(second)) * 1_000.0)).collect()
     };
@@ -127,11 +175,11 @@ fn charts(html: &mut String, evidence: &Evidence, figures: &Figures) {
             line("refused", "c", values(&|second| count(second.refused))),
             line("unknown", "d", values(&|second| count(second.unknown))),
         ],
-        &outages(),
+        outages,
         false,
     ));
     html.push_str("<h2>Bookings acknowledged per second</h2>");
-    html.push_str(&over_time(&[line("bookings", "b", values(&|second| count(second.bookings)))], &outages(), false));
+    html.push_str(&over_time(&[line("bookings", "b", values(&|second| count(second.bookings)))], outages, false));
     html.push_str("<h2>Latency from the intended start, in milliseconds</h2>");
     let latency = |of: &dyn Fn(&crate::audit::Second) -> i64| -> Vec<Option<f64>> {
         // A second without answers has no latency.
@@ -144,7 +192,7 @@ fn charts(html: &mut String, evidence: &Evidence, figures: &Figures) {
             line("p99", "d", latency(&|second| second.latency_p99_us)),
             line("median from the sending", "b", latency(&|second| second.service_p50_us)),
         ],
-        &outages(),
+        outages,
         true,
     ));
 }
@@ -192,7 +240,7 @@ fn tables(html: &mut String, figures: &Figures) {
         html.push_str("</table></div>");
     }
     if !figures.hurts.is_empty() {
-        html.push_str("<h2>Redis and the disk</h2><div class=\"wide\"><table><tr><th>what</th><th class=\"n\">at</th><th class=\"n\">for</th><th class=\"n\">entries lost from Redis</th></tr>");
+        html.push_str("<h2>Other faults</h2><div class=\"wide\"><table><tr><th>what</th><th class=\"n\">at</th><th class=\"n\">for</th><th class=\"n\">entries lost from Redis</th></tr>");
         for hurt in &figures.hurts {
             let seconds = |us: i64| format!("{:.2} s", milliseconds(us) / 1_000.0);
             let _ = write!(
@@ -241,7 +289,7 @@ fn about(html: &mut String, record: &RunRecord, figures: &Figures) {
     for note in record.notes.iter().filter(|note| !note.is_empty()) {
         row("note", note);
     }
-    html.push_str("</table></div><p class=\"soft\">Beside this page: report.json (these figures), goose.html (Goose's own report), history.ndjson, export.ndjson, entries.ndjson, verify.json, server.log.</p>");
+    html.push_str("</table></div><p class=\"soft\">Beside this page: report.json (these figures), goose.html (Goose's own report), history.ndjson, samples.ndjson, export.ndjson, entries.ndjson, verify.json, server.log.</p>");
 }
 
 /// How long each start of the server took, in words.

@@ -1,9 +1,11 @@
 //! What a run leaves for people: a page, a JSON file, and a summary on the terminal.
 
+mod baseline;
 mod charts;
 mod crowd;
 mod figures;
 mod html;
+mod machine;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,8 +17,11 @@ use crate::console::say;
 use crate::error::{CannotRun, Doing};
 use crate::plan::Plan;
 use crate::run::{Order, RunRecord};
+use crate::samples;
 use crate::wire::Version;
 use figures::Figures;
+
+pub(crate) use baseline::read as read_baseline;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -49,15 +54,25 @@ pub(crate) fn write(
     record: &RunRecord,
     evidence: &Evidence,
     judgement: &Judgement,
+    baseline: Option<&Path>,
 ) -> Result<(), CannotRun> {
     let figures = Figures::of(record, evidence);
+    let before = baseline.map(baseline::read).transpose()?;
+    let own = serde_json::to_value(Report { run: record, judgement, figures: &figures })
+        .doing(|| "write the report".into())?;
     let json = serde_json::to_string_pretty(&Report { run: record, judgement, figures: &figures })
         .doing(|| "write the report".into())?;
-    for (name, text) in [("report.json", json), ("report.html", html::page(record, evidence, judgement, &figures))] {
+    let samples = samples::read(directory)?;
+    let beside = before.as_ref().map(|before| (before, &own));
+    let page = html::Page { record, evidence, judgement, figures: &figures, samples: &samples, beside };
+    for (name, text) in [("report.json", json), ("report.html", html::page(&page))] {
         let path = directory.join(name);
         std::fs::write(&path, text).doing(|| format!("write {}", path.display()))?;
     }
-    summary(directory, judgement, &figures);
+    summary(directory, record, judgement, &figures);
+    if let Some((before, now)) = beside {
+        beside_baseline(before, now);
+    }
     Ok(())
 }
 
@@ -81,7 +96,16 @@ fn brief(figures: &Figures) -> String {
     )
 }
 
-fn summary(directory: &Path, judgement: &Judgement, figures: &Figures) {
+/// What moved against the baseline, by more than a tenth.
+fn beside_baseline(before: &serde_json::Value, now: &serde_json::Value) {
+    for row in baseline::rows(before, now) {
+        if (row.now - row.before).abs() > row.before.abs() * 0.1 {
+            say(&format!("beside the baseline: {} {:.1}, was {:.1} ({})", row.name, row.now, row.before, row.change()));
+        }
+    }
+}
+
+fn summary(directory: &Path, record: &RunRecord, judgement: &Judgement, figures: &Figures) {
     say("");
     say(&format!(
         "{} bookings acknowledged in {:.1} s; {} operations: {} ok, {} refused, {} unknown at first",
@@ -113,6 +137,16 @@ fn summary(directory: &Path, judgement: &Judgement, figures: &Figures) {
         let lost = hurt.lost_entries.map_or_else(String::new, |lost| format!("; back with {lost} entries fewer"));
         say(&format!("{} at {:.2} s {lasted}{lost}", hurt.what, seconds(hurt.from_us - figures.began_us)));
     }
+    let generator = &record.generator;
+    say(&format!(
+        "people: {} planned, {} dropped; {} of {} starts more than {} ms late; the generator's loop late in {} s",
+        generator.arrivals_planned,
+        generator.arrivals_dropped,
+        figures.late_starts,
+        figures.starts,
+        generator.late_ms,
+        generator.lagging_seconds
+    ));
     say(&brief(figures));
     say(&format!(
         "{:<9} {:>8} {:>8} {:>8} {:>9} {:>9} {:>9} {:>9}",
@@ -137,6 +171,10 @@ fn summary(directory: &Path, judgement: &Judgement, figures: &Figures) {
                 say(&format!("        {line}"));
             }
         }
+    }
+    for measured in &judgement.objectives {
+        let word = if measured.met { "met" } else { "MISSED" };
+        say(&format!("objective     {word:<8} {} ({})", measured.wanted, measured.found));
     }
     for reason in &judgement.invalid_because {
         say(&format!("not enough to judge by: {reason}"));

@@ -30,7 +30,9 @@ fn main() -> ExitCode {
         Some("serve") => http::serve(&arguments),
         Some("export") => http::export(&arguments),
         Some("verify") => http::verify(&arguments),
-        Some("--list") => {}
+        // What a runner of tests asks first: one test, and none that is left out.
+        Some("--list") if arguments.iter().any(|argument| argument == "--ignored") => {}
+        Some("--list") => say("every_twin_is_judged_rightly: test"),
         _ => return test_all(),
     }
     ExitCode::SUCCESS
