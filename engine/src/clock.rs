@@ -93,6 +93,12 @@ fn wall_clock() -> TimestampMs {
     TimestampMs(0).plus(since)
 }
 
+/// Nothing happens for so long: a rehearsal's disk is slow, and nothing interrupts a slow disk either.
+pub(crate) fn stand_still(how_long: Duration) {
+    #[expect(clippy::disallowed_methods, reason = "this file is where time is spent, too")]
+    std::thread::sleep(how_long);
+}
+
 /// Measures how long something took: for metrics and time-outs, never for a command's outcome.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stopwatch(Instant);

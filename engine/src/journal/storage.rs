@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::clock::stand_still;
+
 /// A directory of files. Names are relative to it and use `/`, at most one deep: `epoch`, `journal/0000000001.seg`.
 pub trait Storage: Send + Sync + fmt::Debug {
     /// The place, for messages.
@@ -309,11 +311,7 @@ impl StorageFile for DiskFile {
         }
         if let Some(file) = &self.slow_syncs {
             let ms = fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "it stands for a slow disk, which nothing interrupts either"
-            )]
-            std::thread::sleep(Duration::from_millis(ms));
+            stand_still(Duration::from_millis(ms));
         }
         // Also the length, where it changed; no more than that.
         self.file.sync_data()
