@@ -104,6 +104,7 @@ fn record(args: &SynthArgs, world: &World, exported_us: i64) -> Result<RunRecord
             acknowledged_bookings_min: 1,
             ..GeneratorFacts::default()
         },
+        elsewhere: false,
         scenario,
     })
 }

@@ -84,6 +84,9 @@ pub(super) fn server(samples: &[Sample], began_us: i64, seconds: usize, outages:
 /// and not cancelled since, in percent of their units.
 pub(super) fn filling(record: &RunRecord, evidence: &Evidence, seconds: usize, outages: &[Outage]) -> String {
     let count = record.districts.len();
+    if count == 0 || seconds == 0 {
+        return String::new();
+    }
     let district_of = |slot: Name| {
         let slot = evidence.export.slots.get(&slot)?;
         record.sessions.get(&slot.session).copied()
@@ -125,9 +128,6 @@ pub(super) fn filling(record: &RunRecord, evidence: &Evidence, seconds: usize, o
             })
             .collect()
     };
-    if count == 0 || seconds == 0 {
-        return String::new();
-    }
     let all: Vec<usize> = (0..count).collect();
     let mut lines = vec![Line { name: "all districts", class: "a", values: share(&all) }];
     for (name, class, place) in

@@ -120,7 +120,8 @@ impl Admin {
             operation.op = Op::Move;
             // Whatever has become of it since, it was booked when it was moved.
             operation.told = answer.told().into_iter().map(|told| Told { state: None, ..told }).collect();
-            operation.asked = operation.told.iter().map(Told::claim).collect::<Vec<Claim>>();
+            let claim = |told: &Told| Claim { party: told.party.clone(), slot: told.slot.clone(), dose: told.dose };
+            operation.asked = operation.told.iter().map(claim).collect();
         }
         operation.received_us = field.clock.now_us();
         field.recorder.operation(operation);
