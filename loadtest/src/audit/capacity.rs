@@ -41,7 +41,7 @@ struct Slot<'a> {
 pub(crate) fn judge(evidence: &Evidence, lives: &Lives<'_>) -> Judged {
     let mut capacity = Found::none(Promise::Capacity);
     in_export(&evidence.export, "after the end", &mut capacity);
-    in_export(&evidence.live_export, "of the running server", &mut capacity);
+    evidence.live_export.iter().for_each(|live| in_export(live, "of the running server", &mut capacity));
 
     let mut full = Found::none(Promise::NoFalseFull);
     let mut fresh = Found::none(Promise::FreshSearch);

@@ -9,7 +9,7 @@ use crate::name::Name;
 pub(crate) fn judge(evidence: &Evidence, lives: &Lives<'_>) -> (String, Found) {
     let mut found = Found::none(Promise::OneClaim);
     in_export(&evidence.export, "after the end", &mut found);
-    in_export(&evidence.live_export, "of the running server", &mut found);
+    evidence.live_export.iter().for_each(|live| in_export(live, "of the running server", &mut found));
     let people = in_history(lives, &mut found);
     (format!("{} holds and bookings of {people} parties and doses", evidence.export.bookings.len()), found)
 }

@@ -15,8 +15,8 @@ use crate::name::{Map, Name};
 pub(crate) fn judge(evidence: &Evidence, walk: &Walk) -> (String, Found) {
     let mut found = Found::none(Promise::Conservation);
     counts(&evidence.export, "after the end", &mut found);
-    if evidence.settled_us.is_some() {
-        counts(&evidence.live_export, "of the running server", &mut found);
+    if let Some(live) = evidence.live_export.as_ref().filter(|_| evidence.settled_us.is_some()) {
+        counts(live, "of the running server", &mut found);
     }
     against_published(evidence, &mut found);
     against_entries(evidence, walk, &mut found);

@@ -56,8 +56,8 @@ pub(crate) struct Evidence {
     pub(crate) marks: Vec<Mark>,
     /// Of the data directory, which no server owned any more: the authority.
     pub(crate) export: Export,
-    /// Of the running server, a moment earlier.
-    pub(crate) live_export: Export,
+    /// Of the running server, a moment earlier; none where it says the same, which at rest it should.
+    pub(crate) live_export: Option<Export>,
     pub(crate) entries: Entries,
     pub(crate) verify: Verify,
     /// What the run published, where that is known.
@@ -75,7 +75,7 @@ pub(crate) struct Evidence {
 }
 
 /// An export: every slot, and every hold and booking ever made.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Export {
     pub(crate) slots: BTreeMap<Name, SlotLine>,
     pub(crate) bookings: Map<Name, BookingLine>,
@@ -83,7 +83,7 @@ pub(crate) struct Export {
     pub(crate) repeated: Vec<Name>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub(crate) struct SlotLine {
     pub(crate) slot: Name,
     #[serde(default)]
@@ -95,7 +95,7 @@ pub(crate) struct SlotLine {
     pub(crate) booked: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BookingLine {
     pub(crate) party: Name,
     pub(crate) slot: Name,
@@ -136,13 +136,16 @@ pub(crate) struct Verify {
 
 impl Evidence {
     pub(crate) fn read(files: &EvidenceFiles) -> Result<Self, CannotRun> {
+        // The exports first: where both say the same, only one is kept.
+        let export = Export::read(&files.export)?;
+        let live_export = Some(Export::read(&files.live_export)?).filter(|live| *live != export);
         let (operations, marks) = read_history(&files.history)?;
         let verify = std::fs::read_to_string(&files.verify).doing(|| format!("read {}", files.verify.display()))?;
         Ok(Self {
             operations,
             marks,
-            export: Export::read(&files.export)?,
-            live_export: Export::read(&files.live_export)?,
+            export,
+            live_export,
             entries: Entries::File(files.entries.clone()),
             redis: Witness::read(&files.redis)?,
             verify: serde_json::from_str(&verify).doing(|| format!("read {}", files.verify.display()))?,

@@ -36,11 +36,11 @@ fn back_before(evidence: &Evidence, at_us: i64) -> i64 {
 /// Holds that are still held in an export taken when each had long run out, by the earliest deadline named for it.
 fn never_run_out(evidence: &Evidence, lives: &Lives<'_>, found: &mut Found) {
     let Some(exported_us) = evidence.settled_us else { return };
-    let held = [&evidence.export, &evidence.live_export].into_iter().flat_map(|export| &export.bookings);
+    let exports = || std::iter::once(&evidence.export).chain(&evidence.live_export);
+    let held = exports().flat_map(|export| &export.bookings);
     let held: BTreeSet<Name> = held.filter(|(_, line)| &*line.state == "held").map(|(code, _)| *code).collect();
     for code in held {
-        let lines =
-            [&evidence.export, &evidence.live_export].into_iter().filter_map(|export| export.bookings.get(&code));
+        let lines = exports().filter_map(|export| export.bookings.get(&code));
         let told = lives.get(code).and_then(|life| life.deadline_us);
         match told.into_iter().chain(lines.filter_map(super::evidence::BookingLine::expires_us)).min() {
             None => found.about(|| format!("hold {code} is still held at the end and has no deadline"), &[code]),

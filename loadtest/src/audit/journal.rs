@@ -42,7 +42,7 @@ pub(crate) struct Walk {
     pub(crate) capacities: Map<Name, u64>,
     /// Confirmations and expiries away from their deadline by more than nothing.
     pub(crate) untimely: Vec<Untimely>,
-    /// The hashes of the keys that entries were written for, in the journal's order.
+    /// The hashes of the keys that entries were written for, sorted.
     pub(crate) keys: Vec<u128>,
     found: Found,
     /// Which entries the findings that are shown are at.
@@ -100,6 +100,7 @@ pub(crate) fn walk(evidence: &Evidence) -> Result<Walk, CannotRun> {
         walk.keys.extend(entry.key);
         walk.apply(entry, evidence);
     })?;
+    walk.keys.sort_unstable();
     walk.tell_around(evidence)?;
     // What is left of the walk is its sum.
     (walk.taken, walk.live) = Default::default();

@@ -15,7 +15,7 @@ pub(crate) fn judge(evidence: &Evidence, lives: &Lives<'_>) -> (String, Found) {
         booked += usize::from(life.booked_us.is_some());
         ended += usize::from(life.ends.iter().any(|end| end.acknowledged()));
         if let Some(what) = lost(code, life, &evidence.export, "after the end")
-            .or_else(|| lost(code, life, &evidence.live_export, "of the running server"))
+            .or_else(|| lost(code, life, evidence.live_export.as_ref()?, "of the running server"))
             .or_else(|| two_ends(code, life))
             .or_else(|| two_claims(code, life))
         {

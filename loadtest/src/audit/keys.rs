@@ -73,10 +73,8 @@ fn two_answers(key: &Key<'_>) -> Option<String> {
 
 /// A key that the journal holds two entries for.
 fn written_twice(evidence: &Evidence, walk: &Walk, found: &mut Found) -> Result<(), CannotRun> {
-    let mut keys = walk.keys.clone();
-    keys.sort_unstable();
-    let twice: Vec<u128> = keys.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
-    drop(keys);
+    let twice = walk.keys.windows(2).filter(|pair| pair[0] == pair[1]);
+    let twice: Vec<u128> = twice.map(|pair| pair[0]).collect();
     if twice.is_empty() {
         return Ok(());
     }

@@ -13,11 +13,41 @@ use crate::name::{Map, Name};
 /// The history, by booking and by key.
 #[derive(Debug)]
 pub(crate) struct Lives<'a> {
-    bookings: Map<Name, Life>,
-    /// The codes of the bookings, in order.
-    codes: Vec<Name>,
+    bookings: Bookings,
     /// In the order of their names.
     pub(crate) keys: Vec<Key<'a>>,
+}
+
+/// Lives side by side, and where each code's is: a map of them would leave room for as many again.
+#[derive(Debug, Default)]
+struct Bookings {
+    places: Map<Name, u32>,
+    lives: Vec<(Name, Life)>,
+}
+
+impl Bookings {
+    fn get(&self, code: Name) -> Option<&Life> {
+        let place = usize::try_from(*self.places.get(&code)?).ok()?;
+        self.lives.get(place).map(|(_, life)| life)
+    }
+
+    fn get_mut(&mut self, code: Name) -> Option<&mut Life> {
+        let place = usize::try_from(*self.places.get(&code)?).ok()?;
+        self.lives.get_mut(place).map(|(_, life)| life)
+    }
+
+    fn add(&mut self, code: Name, life: Life) {
+        self.places.insert(code, u32::try_from(self.lives.len()).unwrap_or(u32::MAX));
+        self.lives.push((code, life));
+    }
+
+    /// Puts the lives into the order of their codes.
+    fn sort(&mut self) {
+        self.lives.sort_unstable_by_key(|(code, _)| *code);
+        for (place, (code, _)) in (0..).zip(&self.lives) {
+            self.places.insert(*code, place);
+        }
+    }
 }
 
 /// An acknowledged booking, or a claim of an acknowledged hold.
@@ -107,7 +137,8 @@ impl Life {
     /// The span outside of which this was not live beyond doubt. A hold's end by the clock counts only where nothing was done
     /// to the server, which may give a grace.
     pub(crate) fn maybe_live(&self, was_hurt: bool) -> (i64, i64) {
-        let known = self.ends.iter().filter_map(|end| end.known_us).min();
+        // Who did not come may or may not have given the unit back.
+        let known = self.ends.iter().filter(|end| end.op != Op::NoShow).filter_map(|end| end.known_us).min();
         let runs_out = self.booked_us.is_none() && !self.maybe_confirmed && !was_hurt;
         let deadline_us = self.deadline_us.filter(|_| runs_out).map(|deadline_us| deadline_us + EXPIRY_SLACK_US);
         (self.asked_us, known.into_iter().chain(deadline_us).min().unwrap_or(i64::MAX))
@@ -117,17 +148,24 @@ impl Life {
 /// The operations of each key side by side, in the order of their keys and then of their answers. [`Lives`] borrows from it.
 pub(crate) fn by_key(evidence: &Evidence) -> Vec<&Operation> {
     let key = |one: &Operation| if one.op == Op::Outcome { one.target } else { one.key };
-    let mut places: Vec<(Name, i64, u32)> =
-        (0..).zip(&evidence.operations).filter_map(|(place, one)| Some((key(one)?, one.received_us, place))).collect();
+    let keyed = evidence.operations.iter().filter(|one| key(one).is_some()).count();
+    // Counted first: lists that grow take twice what they need.
+    let mut places: Vec<(Name, i64, u32)> = Vec::with_capacity(keyed);
+    let with_place = (0..).zip(&evidence.operations);
+    places.extend(with_place.filter_map(|(place, one)| Some((key(one)?, one.received_us, place))));
     places.sort_unstable();
-    places.iter().filter_map(|&(_, _, place)| evidence.operations.get(usize::try_from(place).ok()?)).collect()
+    let mut sorted = Vec::with_capacity(keyed);
+    let found = places.iter().filter_map(|&(_, _, place)| evidence.operations.get(usize::try_from(place).ok()?));
+    sorted.extend(found);
+    sorted
 }
 
 impl<'a> Lives<'a> {
     pub(crate) fn of(evidence: &Evidence, by_key: &'a [&'a Operation]) -> Self {
         let keys = keys_of(evidence, by_key);
-        let made = evidence.operations.iter().filter(|one| one.op.claims() && !one.replayed).map(|one| one.told.len());
-        let mut bookings = Map::with_capacity_and_hasher(made.sum(), Default::default());
+        let mut bookings = Bookings::default();
+        let makes = |one: &&Operation| (one.op.claims() || one.op == Op::Move) && !one.replayed;
+        bookings.lives.reserve(evidence.operations.iter().filter(makes).map(|one| one.told.len()).sum());
         // The codes of holds of several; one's own code is its hold's.
         let mut groups: Map<Name, Vec<Name>> = Map::default();
         for key in &keys {
@@ -147,22 +185,21 @@ impl<'a> Lives<'a> {
         for key in &keys {
             later(&mut bookings, &groups, key);
         }
-        let mut codes: Vec<Name> = bookings.keys().copied().collect();
-        codes.sort_unstable();
-        Self { bookings, codes, keys }
+        bookings.sort();
+        Self { bookings, keys }
     }
 
     pub(crate) fn get(&self, code: Name) -> Option<&Life> {
-        self.bookings.get(&code)
+        self.bookings.get(code)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.codes.len()
+        self.bookings.lives.len()
     }
 
     /// Every booking in the order of the codes.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Name, &Life)> {
-        self.codes.iter().filter_map(|code| Some((*code, self.bookings.get(code)?)))
+        self.bookings.lives.iter().map(|(code, life)| (*code, life))
     }
 }
 
@@ -228,21 +265,25 @@ fn fate(evidence: &Evidence, sendings: &[&Operation]) -> Fate {
     if open { Fate::Open } else { Fate::Nothing }
 }
 
-fn born(bookings: &mut Map<Name, Life>, key: &Key<'_>, answer: &Operation, told: &Told) {
+fn born(bookings: &mut Bookings, key: &Key<'_>, answer: &Operation, told: &Told) {
     let booked_us = (key.op() != Op::Hold).then_some(answer.received_us);
     let asked_us = key.first_sent_us();
-    let life = bookings.entry(told.booking).or_insert_with(|| Life {
-        claim: told.claim(),
-        hold: answer.hold.unwrap_or(told.booking),
-        asked_us,
-        known_us: answer.received_us,
-        deadline_us: None,
-        booked_us,
-        maybe_confirmed: false,
-        ends: Vec::new(),
-        door: Vec::new(),
-        rival: None,
-    });
+    if bookings.get(told.booking).is_none() {
+        let life = Life {
+            claim: told.claim(),
+            hold: answer.hold.unwrap_or(told.booking),
+            asked_us,
+            known_us: answer.received_us,
+            deadline_us: None,
+            booked_us,
+            maybe_confirmed: false,
+            ends: Vec::new(),
+            door: Vec::new(),
+            rival: None,
+        };
+        bookings.add(told.booking, life);
+    }
+    let Some(life) = bookings.get_mut(told.booking) else { return };
     if life.claim != told.claim() {
         life.rival = Some(Box::new(told.claim()));
     }
@@ -258,7 +299,7 @@ fn born(bookings: &mut Map<Name, Life>, key: &Key<'_>, answer: &Operation, told:
 }
 
 /// Applies what happened, or may have, to bookings that exist.
-fn later(bookings: &mut Map<Name, Life>, groups: &Map<Name, Vec<Name>>, key: &Key<'_>) {
+fn later(bookings: &mut Bookings, groups: &Map<Name, Vec<Name>>, key: &Key<'_>) {
     if key.fate == Fate::Nothing {
         return;
     }
@@ -269,7 +310,7 @@ fn later(bookings: &mut Map<Name, Life>, groups: &Map<Name, Vec<Name>>, key: &Ke
     let group = groups.get(&target).map_or(&alone[..], Vec::as_slice);
     match key.op() {
         Op::Confirm => {
-            for code in group {
+            for &code in group {
                 if let Some(life) = bookings.get_mut(code) {
                     match acknowledged_us {
                         Some(at_us) => life.booked_us = Some(life.booked_us.map_or(at_us, |seen| seen.min(at_us))),
@@ -279,19 +320,19 @@ fn later(bookings: &mut Map<Name, Life>, groups: &Map<Name, Vec<Name>>, key: &Ke
             }
         }
         Op::Release => {
-            for code in group {
+            for &code in group {
                 if let Some(life) = bookings.get_mut(code) {
                     life.ends.push(end);
                 }
             }
         }
         Op::Cancel | Op::Move | Op::NoShow => {
-            if let Some(life) = bookings.get_mut(&target) {
+            if let Some(life) = bookings.get_mut(target) {
                 life.ends.push(end);
             }
         }
         Op::CheckIn | Op::Complete => {
-            if let Some(life) = bookings.get_mut(&target) {
+            if let Some(life) = bookings.get_mut(target) {
                 life.door.push(end);
             }
         }

@@ -388,7 +388,7 @@ impl Scene {
             operations: self.operations.iter().map(Into::into).collect(),
             marks: self.marks.clone(),
             export: self.export(),
-            live_export: self.export(),
+            live_export: Some(self.export()),
             entries: Entries::Listed(entries),
             verify: Verify { verdict: self.verdict.clone(), entries: read, findings: Vec::new() },
             published: self.published.clone().map(|units| [("x".into(), [("dose1".into(), units)].into())].into()),
