@@ -14,7 +14,7 @@ use crate::scenario::Behaviour;
 use crate::wire::AtTheDoor;
 
 /// How often a refresher looks before giving up.
-const LOOKS_MAX: u32 = 40;
+const LOOKS_MAX: u32 = 12;
 /// How often a bot tries, and how long it waits for the next: not at all, for what a person could see.
 const BOT_TRIES: u32 = 40;
 const BOT_PAUSE: Duration = Duration::from_millis(8);
