@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::command::{Command, Request};
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::journal::removal;
 use crate::journal::storage::StorageFile;
 use crate::journal::writer::Turn;
 use crate::open::Parts;
@@ -48,6 +49,15 @@ impl Living {
         let taken = self.engine.begin_snapshot().unwrap().unwrap();
         self.engine.publish_snapshot(taken).unwrap();
         self.note(30);
+    }
+
+    /// Takes two snapshots in the segment in use: what is before it is trimmed, and nothing else changes.
+    fn trim(&mut self) {
+        for _ in 0..2 {
+            self.note(30);
+            let taken = self.engine.begin_snapshot().unwrap().unwrap();
+            self.engine.publish_snapshot(taken).unwrap();
+        }
     }
 }
 
@@ -146,6 +156,16 @@ impl Storage for Meanwhile {
         Ok(Arc::new(MeanwhileFile { file: self.disk.open(name)?, moments: Arc::clone(&self.moments) }))
     }
 
+    /// As a real disk does it: what is left of the file when it is read.
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        self.moments.call(name);
+        let file = self.disk.open(name)?;
+        self.moments.call("read");
+        let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
+        file.read_exact_at(0, &mut bytes)?;
+        Ok(bytes)
+    }
+
     fn create_dir(&self, _: &str) -> io::Result<()> {
         panic!("the source is written to")
     }
@@ -171,7 +191,7 @@ impl Storage for Meanwhile {
     }
 }
 
-/// Copies a cell that three snapshots were taken of, with another `grows` whenever `when` says so. The copy, what was durable
+/// Copies a cell that three snapshots were taken of, with another `grows`, or only a trim, whenever `when` says so. The copy, what was durable
 /// before it began, and how many calls read the source.
 fn copy_while(
     grows: u32,
@@ -181,7 +201,10 @@ fn copy_while(
     let mut living = Living::new(&disk);
     (0..3).for_each(|_| living.grow());
     let before = living.engine.durable();
-    let happens = move || (0..grows).for_each(|_| living.grow());
+    let happens = move || match grows {
+        0 => living.trim(),
+        grows => (0..grows).for_each(|_| living.grow()),
+    };
     let source = Arc::new(Meanwhile::new(disk, when, happens));
     let files = JournalFiles::of(Arc::clone(&source) as _, CellId(1));
     let to: Arc<dyn Storage> = Arc::new(MemoryDisk::new(0));
@@ -196,8 +219,9 @@ fn a_copy_under_which_the_log_is_trimmed_at_any_moment_has_everything_durable_be
     let (copied, _, calls) = (quiet.0.unwrap(), quiet.1, quiet.2);
     assert!(calls > 10 && copied.report.first > Seq(1), "the log was never trimmed");
     let mut begun_again = 0;
-    // Once: the snapshot that is copied stays and the log before it goes. Twice and more: it goes too.
-    for grows in 1..=3 {
+    // Not at all: the log goes up to the segment in use. Once: the snapshot that is copied stays and the log before it goes. Twice and
+    // more: it goes too.
+    for grows in 0..=3 {
         for moment in 1..=calls {
             let (copied, before, _) = copy_while(grows, move |call, _| call == moment);
             let copied = copied.unwrap_or_else(|error| panic!("{grows} at call {moment}: {error}"));
@@ -273,4 +297,24 @@ fn a_growing_segment_is_copied_to_a_frame_that_was_whole_however_it_is_read() {
     let mut torn = whole.clone();
     torn[ends[3] + 40..].fill(0);
     assert!(copied(vec![torn], LOOKS).unwrap().1);
+}
+
+/// Trimmed between the look at its name and the reading: what is read is cut short, here within the zeros behind the last frame.
+#[test]
+fn a_growing_segment_that_is_trimmed_while_it_is_read_is_not_copied() {
+    let disk = MemoryDisk::new(0);
+    let mut living = Living::new(&disk);
+    living.note(100);
+    let name = segment::name(1);
+    let trimmed = {
+        let (disk, name) = (disk.clone(), name.clone());
+        move || {
+            let gone = removal::set_aside(&disk, &name).unwrap();
+            disk.open(&gone).and_then(|file| file.shrink(8192)).unwrap();
+        }
+    };
+    let source = Meanwhile::new(disk, |_, name| name == "read", trimmed);
+    let to = MemoryDisk::new(0);
+    to.create_dir(segment::DIR).unwrap();
+    assert!(!copy_growing(&source, &name, &to).unwrap());
 }

@@ -301,6 +301,10 @@ fn a_trim_cut_off_anywhere_leaves_a_whole_log_and_the_next_start_removes_the_res
         disk.restart(false);
         let opened = start(&disk, &config()).unwrap_or_else(|error| panic!("operation {operation}: {error}"));
         assert_eq!(opened.2.last, last);
+        // All of it, and not only what a start reads behind its snapshot.
+        let begin = reader::log_start(&disk).unwrap();
+        let whole = reader::read_directory(&disk, CellId(1), begin, &mut |_| Ok(()));
+        whole.unwrap_or_else(|error| panic!("operation {operation}: {error}"));
         for dir in [segment::DIR, snapshot_file::DIR] {
             let names = disk.list(dir).unwrap();
             assert!(!names.iter().any(|name| name.ends_with(removal::GONE)), "operation {operation}: {names:?}");
