@@ -357,11 +357,6 @@ pub(crate) fn judge_directory(directory: &Path, baseline: Option<&Path>) -> Resu
     // What was not there cannot have been promised anything about.
     let mut promises = record.scenario.audit.promises.clone();
     promises.retain(|promise| match promise {
-        // The instant of an answer is told by the server's clock: another machine's, or one that was set back and since then is
-        // behind by as long as the start took.
-        Promise::FreshSearch => {
-            !record.elsewhere && !record.scenario.faults.iter().any(|fault| fault.clock_back_seconds.is_some())
-        }
         // Only the journal could tell.
         Promise::Journal | Promise::Conservation | Promise::RedisCopy | Promise::FullDisk if record.elsewhere => false,
         Promise::Overload => record.scenario.overload.is_some(),
@@ -453,7 +448,7 @@ async fn ask_what_is_left(field: &Arc<Field>, base_url: &str) -> Result<(), Cann
     for left in left {
         let ask = Ask::outcome(left.arrival, &left.key);
         let request = client.get(format!("{base_url}{}", ask.path));
-        drive::exchange(field, request, &ask, field.clock.now_us(), 1).await;
+        drive::exchange(field, drive::Line::Pooled(Box::new(request)), &ask, field.clock.now_us(), 1).await;
     }
     Ok(())
 }

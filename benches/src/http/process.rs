@@ -62,7 +62,7 @@ impl Drop for Server {
 ///
 /// # Errors
 /// It cannot be built.
-pub fn binary(package: &str, name: &str) -> io::Result<PathBuf> {
+pub fn binary(name: &str) -> io::Result<PathBuf> {
     // target/PROFILE/deps/this, or target/PROFILE/this
     let this = std::env::current_exe()?;
     let find = || this.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file());
@@ -72,7 +72,8 @@ pub fn binary(package: &str, name: &str) -> io::Result<PathBuf> {
         return Ok(found);
     }
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "-q", "--locked", "-p", package, "--bin", name]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    // The whole workspace decides the features, as where it is built for anything else: nothing is built twice.
+    build.args(["build", "-q", "--locked", "--workspace", "--bin", name]).current_dir(env!("CARGO_MANIFEST_DIR"));
     if !cfg!(debug_assertions) {
         build.arg("--release");
     }

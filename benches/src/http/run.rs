@@ -107,7 +107,7 @@ struct Measure<'a> {
 /// # Errors
 /// A server does not start, or answers something else than it must.
 pub fn run(plan: &Plan, out: &mut dyn Write) -> io::Result<Vec<Figure>> {
-    let (berth, echo) = (process::binary("berth-api", "berth")?, process::binary("berth-benches", "bare-echo")?);
+    let (berth, echo) = (process::binary("berth")?, process::binary("bare-echo")?);
     let home = tempfile::tempdir()?;
     let home = home.path();
     let server = process::berth(&berth, home, CONFIG)?;

@@ -42,7 +42,7 @@ pub(crate) struct PhaseFigures {
     /// Of those, who found no connection, and who was told `overloaded`.
     pub(crate) no_connection_per_second: f64,
     pub(crate) overloaded_per_second: f64,
-    /// Requests answered with anything but a refusal for want of room.
+    /// Requests that were let in: answered with anything but a refusal for want of room, or left without an answer.
     pub(crate) admitted_per_second: f64,
     pub(crate) bookings_per_second: f64,
     /// Of those answers, from the sending, the making of a connection included; and from the intended start.
@@ -80,9 +80,7 @@ fn of_phase(evidence: &Evidence, name: &str, from_us: i64, to_us: i64) -> PhaseF
         phase: name.to_owned(),
         offered_per_second: per_second(firsts.count()),
         turned_away_per_second: per_second(ended().filter(|one| is_first(one) && is_turned_away(one)).count()),
-        no_connection_per_second: per_second(
-            ended().filter(|one| one.code.as_deref() == Some("no_connection")).count(),
-        ),
+        no_connection_per_second: per_second(ended().filter(|one| found_no_connection(one)).count()),
         overloaded_per_second: per_second(ended().filter(|one| is_shed(one)).count()),
         admitted_per_second: per_second(admitted),
         bookings_per_second: per_second(ended().filter(|one| is_new_booking(one)).map(|one| one.told.len()).sum()),
@@ -108,8 +106,13 @@ fn is_turned_away(one: &Operation) -> bool {
     is_shed(one) || one.outcome == Outcome::Unknown
 }
 
+/// Who was let in and then left without an answer waited, too: for as long as their client did.
 fn is_admitted(one: &Operation) -> bool {
-    one.outcome != Outcome::Unknown && !is_shed(one)
+    !found_no_connection(one) && !is_shed(one)
+}
+
+fn found_no_connection(one: &Operation) -> bool {
+    one.code.as_deref() == Some("no_connection")
 }
 
 /// CPUs used between two instants, from the samples nearest to them.
@@ -159,6 +162,15 @@ pub(super) fn judge(evidence: &Evidence, overload: Option<&Overload>) -> (String
             .take(3)
             .map(|one| format!("confirm of {}", one.target.map_or("?".into(), |name| name.to_string())));
         find(format!("{} confirms of live holds were refused for want of room", refused.len()), story.collect());
+    }
+    let unanswered = |one: &&Operation| one.outcome == Outcome::Unknown && !found_no_connection(one);
+    let hung: Vec<_> = evidence.operations.iter().filter(|one| one.op == Op::Confirm).filter(unanswered).collect();
+    if !hung.is_empty() {
+        let story = hung.iter().take(3).map(|one| {
+            let target = one.target.map_or_else(|| "?".into(), |target| target.to_string());
+            format!("confirm of {target}: {}", one.code.as_deref().unwrap_or("unknown"))
+        });
+        find(format!("{} confirms were left without an answer", hung.len()), story.collect());
     }
     let looked_at = format!(
         "{:.0} people/s offered, {:.1} times the peak of {:.1} bookings/s; {:.1} bookings/s then, {:.1} % of it; \
@@ -283,6 +295,32 @@ mod tests {
             ..Operation::default()
         };
         assert_eq!(found(&evidence(98, 2_000, confirm)), ["1 confirms of live holds were refused for want of room"]);
+    }
+
+    #[test]
+    fn who_is_let_in_and_never_answered_counts_as_waiting_and_who_finds_no_connection_does_not() {
+        let without_answer = |code: &str| {
+            let mut evidence = evidence(98, 2_000, quiet());
+            for one in evidence.operations.iter_mut().filter(|one| one.op == Op::Search).take(150) {
+                *one = Operation {
+                    outcome: Outcome::Unknown,
+                    code: Some(Word::new(code)),
+                    received_us: 1_900_000,
+                    sent_us: 1_000_000,
+                    ..one.clone()
+                };
+            }
+            found(&evidence)
+        };
+        assert_eq!(without_answer("timed_out"), ["one of a hundred who were let in waited 900.0 ms or more"]);
+        assert_eq!(without_answer("no_connection"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_confirm_that_is_never_answered_is_found() {
+        let confirm =
+            Operation { op: Op::Confirm, code: Some(Word::new("timed_out")), received_us: -1, ..Operation::default() };
+        assert_eq!(found(&evidence(98, 2_000, confirm)), ["1 confirms were left without an answer"]);
     }
 
     #[test]

@@ -3,12 +3,16 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::HeaderMap;
 use reqwest::RequestBuilder;
 use serde::de::DeserializeOwned;
 
 use super::ask::Ask;
 use super::field::Field;
 use super::meter::Meter;
+use super::own::OwnConnection;
 use crate::history::{Op, Operation, Outcome};
 use crate::wire::{Answer, Availability, Problem};
 
@@ -18,19 +22,25 @@ pub(super) const JOURNAL_FULL: &str = "journal_full";
 /// The code of a request whose connection the scenario cut.
 const CUT: &str = "connection_cut";
 
-/// Sends `request` once and records it. The body of a search or of a read booking is handed back; of some searches the history
+/// On what a request goes.
+pub(crate) enum Line<'a> {
+    /// A connection of some pool.
+    Pooled(Box<RequestBuilder>),
+    Own(&'a OwnConnection),
+}
+
+/// Sends a request once and records it. The body of a search or of a read booking is handed back; of some searches the history
 /// keeps what they showed.
 ///
 /// Everything that is not an answer in full leaves the outcome unknown: a lost connection, a timeout, a cut body, a
 /// body that cannot be read, and any 5xx but `journal_full` and an `overloaded` that says why.
 pub(crate) async fn exchange(
     field: &Field,
-    request: RequestBuilder,
+    line: Line<'_>,
     ask: &Ask,
     intended_us: i64,
     attempt: u32,
 ) -> (Operation, Option<Vec<u8>>) {
-    let request = dress(field, request, ask);
     let mut operation = Operation {
         arrival: ask.arrival,
         op: ask.op,
@@ -44,9 +54,9 @@ pub(crate) async fn exchange(
     };
     let flight = Flight::start(&field.meter, ask.op.changes());
     let answer = match field.meter.cut_after() {
-        None => answer(request).await,
+        None => answer(field, line, ask).await,
         // Whoever lets go of a request closes its connection.
-        Some(after) => tokio::time::timeout(after, answer(request)).await.unwrap_or(Err(CUT)),
+        Some(after) => tokio::time::timeout(after, answer(field, line, ask)).await.unwrap_or(Err(CUT)),
     };
     drop(flight);
     operation.received_us = field.clock.now_us();
@@ -70,21 +80,14 @@ pub(crate) fn took(operation: &Operation) -> Duration {
     Duration::from_micros(u64::try_from(operation.received_us - operation.sent_us).unwrap_or(0))
 }
 
-fn dress(field: &Field, request: RequestBuilder, ask: &Ask) -> RequestBuilder {
-    let mut request = request;
-    if ask.op != Op::Search {
-        request = request.header("authorization", &field.authorization);
-    }
-    if let Some(key) = &ask.key {
-        request = request.header("idempotency-key", key);
-    }
-    if let Some(account) = ask.asked.first().and_then(|claim| field.account_of(&claim.party)) {
-        request = request.header("berth-account", account);
-    }
-    if let Some(body) = &ask.body {
-        request = request.header("content-type", "application/json").body(body.clone());
-    }
-    request
+/// The headers of a request, but for those that every client adds by itself.
+fn headers<'a>(field: &'a Field, ask: &'a Ask) -> impl Iterator<Item = (&'static str, String)> {
+    let authorization = (ask.op != Op::Search).then(|| ("authorization", field.authorization.clone()));
+    let key = ask.key.as_ref().map(|key| ("idempotency-key", key.to_string()));
+    let account = ask.asked.first().and_then(|claim| field.account_of(&claim.party));
+    let account = account.map(|account| ("berth-account", account.to_string()));
+    let body = ask.body.as_ref().map(|_| ("content-type", "application/json".to_owned()));
+    [authorization, key, account, body].into_iter().flatten()
 }
 
 struct Received {
@@ -94,14 +97,37 @@ struct Received {
     body: Vec<u8>,
 }
 
-async fn answer(request: RequestBuilder) -> Result<Received, &'static str> {
-    let response = request.send().await.map_err(|error| why(&error))?;
-    let status = response.status().as_u16();
-    let replayed = response.headers().get("idempotent-replayed").is_some_and(|value| value == "true");
-    let retry_after = response.headers().get("retry-after");
-    let retry_after_s = retry_after.and_then(|value| value.to_str().ok()).and_then(|value| value.parse().ok());
-    let body = response.bytes().await.map_err(|error| why(&error))?.to_vec();
-    Ok(Received { status, replayed, retry_after_s, body })
+impl Received {
+    fn new(status: u16, headers: &HeaderMap, body: Vec<u8>) -> Self {
+        let replayed = headers.get("idempotent-replayed").is_some_and(|value| value == "true");
+        let retry_after = headers.get("retry-after");
+        let retry_after_s = retry_after.and_then(|value| value.to_str().ok()).and_then(|value| value.parse().ok());
+        Self { status, replayed, retry_after_s, body }
+    }
+}
+
+async fn answer(field: &Field, line: Line<'_>, ask: &Ask) -> Result<Received, &'static str> {
+    match line {
+        Line::Pooled(request) => {
+            let mut request = headers(field, ask).fold(*request, |request, (name, value)| request.header(name, value));
+            if let Some(body) = &ask.body {
+                request = request.body(body.clone());
+            }
+            let response = request.send().await.map_err(|error| why(&error))?;
+            let (status, headers) = (response.status().as_u16(), response.headers().clone());
+            let body = response.bytes().await.map_err(|error| why(&error))?.to_vec();
+            Ok(Received::new(status, &headers, body))
+        }
+        Line::Own(connection) => {
+            let method = if ask.op.changes() { "POST" } else { "GET" };
+            let request = hyper::Request::builder().method(method).uri(&ask.path);
+            let request = headers(field, ask).fold(request, |request, (name, value)| request.header(name, value));
+            let body = Full::new(Bytes::from(ask.body.clone().unwrap_or_default()));
+            let request = request.body(body).map_err(|_| "connection_lost")?;
+            let answered = connection.send(request).await?;
+            Ok(Received::new(answered.status, &answered.headers, answered.body.to_vec()))
+        }
+    }
 }
 
 /// A constant word for what went wrong, so that the history can be counted by it.

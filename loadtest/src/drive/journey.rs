@@ -13,8 +13,9 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::ask::{Ask, Left};
-use super::exchange::{JOURNAL_FULL, exchange, took};
+use super::exchange::{JOURNAL_FULL, Line, exchange, took};
 use super::field::{Field, Offer};
+use super::own::OwnConnection;
 use crate::history::{Claim, Op, Operation, Outcome, Told};
 use crate::plan::Arrival;
 use crate::scenario::Behaviour;
@@ -28,7 +29,7 @@ pub(crate) struct Task {
     rng: SmallRng,
     step: Step,
     /// The person's own connection, where the scenario gives them one.
-    connection: Option<reqwest::Client>,
+    connection: Option<OwnConnection>,
 }
 
 #[derive(Debug)]
@@ -93,7 +94,7 @@ pub(crate) async fn work(field: &Arc<Field>, user: &mut GooseUser) {
             field.meter.arrivals_started.fetch_add(1, Relaxed);
         }
         if field.scenario.driver.own_connections && task.connection.is_none() {
-            task.connection = connection(field);
+            task.connection = connection(field, user);
         }
         let connection = task.connection.as_ref();
         let rng = &mut task.rng;
@@ -110,16 +111,11 @@ pub(crate) async fn work(field: &Arc<Field>, user: &mut GooseUser) {
     }
 }
 
-/// A client of its own, with no connection yet.
-fn connection(field: &Field) -> Option<reqwest::Client> {
+/// A place for a connection of their own, with none in it yet.
+fn connection(field: &Field, user: &GooseUser) -> Option<OwnConnection> {
     let driver = &field.scenario.driver;
-    reqwest::Client::builder()
-        .no_proxy()
-        .timeout(Duration::from_millis(driver.request_timeout_ms))
-        .connect_timeout(Duration::from_millis(driver.connect_timeout_ms))
-        .pool_max_idle_per_host(2)
-        .build()
-        .ok()
+    let [connect, request] = [driver.connect_timeout_ms, driver.request_timeout_ms].map(Duration::from_millis);
+    OwnConnection::new(&user.build_url("/").ok()?, connect, request)
 }
 
 /// A person in the middle of one step.
@@ -128,7 +124,7 @@ pub(super) struct Person<'a> {
     user: &'a mut GooseUser,
     pub(super) arrival: &'a Arrival,
     pub(super) rng: &'a mut SmallRng,
-    connection: Option<&'a reqwest::Client>,
+    connection: Option<&'a OwnConnection>,
     /// Every slot that was tried in this step was full.
     pub(super) found_full: bool,
 }
@@ -367,16 +363,16 @@ impl Person<'_> {
     }
 
     pub(super) async fn once(&mut self, ask: &Ask, intended_us: i64, attempt: u32) -> (Operation, Option<Vec<u8>>) {
-        let Some(request) = self.request(ask) else {
+        let Some(line) = self.line(ask) else {
             return (Operation { attempt: u32::MAX, ..Operation::default() }, None);
         };
-        let (operation, body) = exchange(self.field, request, ask, intended_us, attempt).await;
+        let (operation, body) = exchange(self.field, line, ask, intended_us, attempt).await;
         self.tell_goose(ask, &operation).await;
         (operation, body)
     }
 
     async fn send_both(&mut self, left: &Ask, right: &Ask, intended_us: i64) -> [Operation; 2] {
-        let (Some(one), Some(two)) = (self.request(left), self.request(right)) else { return Default::default() };
+        let (Some(one), Some(two)) = (self.line(left), self.line(right)) else { return Default::default() };
         let (one, two) = tokio::join!(
             exchange(self.field, one, left, intended_us, 1),
             exchange(self.field, two, right, intended_us, 1)
@@ -386,13 +382,12 @@ impl Person<'_> {
         [one.0, two.0]
     }
 
-    /// On the person's own connection, or on the worker's.
-    pub(super) fn request(&self, ask: &Ask) -> Option<reqwest::RequestBuilder> {
-        let Some(connection) = self.connection else {
-            return self.user.get_request_builder(&ask.method, &ask.path).ok();
-        };
-        let method = if ask.op.changes() { reqwest::Method::POST } else { reqwest::Method::GET };
-        Some(connection.request(method, self.user.build_url(&ask.path).ok()?))
+    /// The person's own connection, or the worker's.
+    pub(super) fn line(&self, ask: &Ask) -> Option<Line<'_>> {
+        match self.connection {
+            Some(connection) => Some(Line::Own(connection)),
+            None => self.user.get_request_builder(&ask.method, &ask.path).ok().map(Box::new).map(Line::Pooled),
+        }
     }
 
     /// A refusal that keeps the rules is a good answer to Goose; only an unknown outcome is a failure.

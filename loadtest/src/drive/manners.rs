@@ -14,7 +14,7 @@ use crate::scenario::Behaviour;
 use crate::wire::AtTheDoor;
 
 /// How often a refresher looks before giving up.
-const LOOKS_MAX: u32 = 12;
+const LOOKS_MAX: u32 = 40;
 /// How often a bot tries, and how long it waits for the next: not at all, for what a person could see.
 const BOT_TRIES: u32 = 40;
 const BOT_PAUSE: Duration = Duration::from_millis(8);
@@ -77,13 +77,13 @@ impl Person<'_> {
         let answered = AtomicBool::new(false);
         let (answered, field) = (&answered, self.field);
         let one = |number: u32| {
-            let request = self.request(ask);
+            let line = self.line(ask);
             async move {
                 tokio::time::sleep(STORM_GAP * number).await;
                 if number > 0 && answered.load(Relaxed) {
                     return None;
                 }
-                let operation = exchange(field, request?, ask, intended_us, number + 1).await.0;
+                let operation = exchange(field, line?, ask, intended_us, number + 1).await.0;
                 answered.fetch_or(operation.outcome != Outcome::Unknown, Relaxed);
                 Some(operation)
             }

@@ -12,6 +12,7 @@ mod journey;
 mod manners;
 mod meter;
 mod moment;
+mod own;
 mod schedule;
 mod strike;
 
@@ -26,7 +27,7 @@ use goose::goose::{Scenario as GooseScenario, Transaction, TransactionFunction};
 use goose::prelude::{GooseDefault, GooseDefaultType};
 
 pub(crate) use ask::Ask;
-pub(crate) use exchange::exchange;
+pub(crate) use exchange::{Line, exchange};
 pub(crate) use field::{Field, FieldParts};
 use hurt::ask_for_snapshots;
 pub(crate) use hurt::{Hurting, hurt_all};
