@@ -440,7 +440,9 @@ pub(crate) fn run_server(
             // What is taken now need not be replayed by the next start; serving goes on meanwhile.
             let _ = tokio::task::spawn_blocking(move || snapshots.stop()).await;
         };
-        server::serve(app, listener, stop).await.map_err(|error| format!("the server failed: {error}"))
+        // As a task among the others, not on this thread: what it starts is then ready on a worker at once.
+        let serving = tokio::spawn(server::serve(app, listener, stop));
+        serving.await.expect("serving does not panic").map_err(|error| format!("the server failed: {error}"))
     })?;
     if ended.cut_off > 0 {
         tracing::warn!(requests = ended.cut_off, "some requests did not end in time");

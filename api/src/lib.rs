@@ -49,6 +49,7 @@ mod recover;
 mod routes;
 mod table;
 mod trace;
+mod waking;
 mod wire;
 
 mod backup;

@@ -19,6 +19,7 @@ use crate::connection;
 use crate::events::Events;
 use crate::panics::OnPanic;
 use crate::traffic::Door;
+use crate::waking;
 
 /// How often due holds are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_millis(20);
@@ -52,6 +53,7 @@ pub(crate) async fn serve(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let expiry = Expiry::start(&app)?;
+    waking::start(&app.campaign.engine);
     let graceful = GracefulShutdown::new();
     let connections = Arc::new(Semaphore::new(app.limits.connections_max));
 

@@ -259,6 +259,13 @@ impl Engine {
         Ticket::new(Arc::clone(&self.marks), seq, ack)
     }
 
+    /// From now on those whose tickets resolve together are handed to `waking` together, by the thread that found them so; it
+    /// has to see that each is woken. An async runtime wakes its own tasks from inside for less than from another thread, and
+    /// in their turn: what comes from outside waits behind what is ready there.
+    pub fn wake_through(&self, waking: impl Fn(Vec<std::task::Waker>) + Send + Sync + 'static) {
+        self.marks.wake_through(Arc::new(waking));
+    }
+
     /// Whether a ticket for `ack` may ever resolve in this run: not where Redis is to be waited for and there is none, or
     /// shipping to it has stopped for good.
     #[must_use]

@@ -2,7 +2,7 @@
 //!
 //! A request is *at work* from the moment its head is read until it has run as far as it can without waiting for the
 //! disk or Redis ([`place`]). How many may be at work at once is the *limit*. While requests do not wait, nothing is limited in effect.
-//! Once they do ([`control`] measures it), every request first gives way to the heads that are ready to be read, so that those
+//! Once they do ([`control`] measures it), every request but a confirm of a live hold first gives way to the heads that are ready to be read, so that those
 //! who wait are counted and their class is known; whoever is over the limit waits in a short queue by class ([`queue`]), or is
 //! refused ([`shed`]). The limit follows the delay ([`limit`]).
 //!
@@ -145,7 +145,8 @@ impl Admission {
             self.count_wait(read);
             return Ok(self.admitted(class, place));
         }
-        if self.strained.load(Relaxed) {
+        // Whom nothing can hold up has nobody to give way to.
+        if !exempt && self.strained.load(Relaxed) {
             tokio::task::yield_now().await;
             self.count_wait(read);
         }

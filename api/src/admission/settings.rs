@@ -41,7 +41,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             mode: Mode::Adaptive,
-            target_delay: Duration::from_millis(10),
+            target_delay: Duration::from_millis(5),
             limit_min: 16,
             limit_max: 20_000,
             queue_max: 1000,
@@ -58,7 +58,7 @@ impl Default for Settings {
 pub(crate) struct Entry {
     /// `adaptive`, `fixed` or `off`. Default `adaptive`.
     pub(crate) mode: Option<Mode>,
-    /// Requests may wait so long before the limit comes down. 1 to 1000. Default 10; more lets more requests wait longer before
+    /// Requests may wait so long before the limit comes down. 1 to 1000. Default 5; more lets more requests wait longer before
     /// any is refused, less refuses bursts that would have passed.
     pub(crate) target_delay_ms: Option<u64>,
     /// The least the limit may be. 1 to 1000000. Default 16.

@@ -27,12 +27,22 @@ pub enum Ack {
     Redis,
 }
 
-#[derive(Debug, Default)]
+/// Wakes many; see [`Watermark::wake_through`].
+type Waking = dyn Fn(Vec<Waker>) + Send + Sync;
+
+#[derive(Default)]
 struct Waiting {
     /// By position and ticket, so that one pass finds all whom the watermark passed.
     wakers: BTreeMap<(Seq, u64), Waker>,
     tickets: u64,
     failure: Option<Failure>,
+    waking: Option<Arc<Waking>>,
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting").field("waiting", &self.wakers.len()).field("failure", &self.failure).finish()
+    }
 }
 
 /// One place that entries reach in order, and who waits for them to.
@@ -58,16 +68,20 @@ impl Line {
     /// Wakes, in one pass, everyone whom it passes.
     fn advance(&self, to: Seq) {
         self.reached.store(to.0, Release);
-        let woken = {
+        let (woken, waking) = {
             let mut waiting = self.waiting.lock();
             if waiting.wakers.is_empty() {
                 return;
             }
             let still = waiting.wakers.split_off(&(to.next(), 0));
-            std::mem::replace(&mut waiting.wakers, still)
+            (std::mem::replace(&mut waiting.wakers, still), waiting.waking.clone())
         };
         // Outside the lock: a waker may run arbitrary code.
-        woken.into_values().for_each(Waker::wake);
+        match waking {
+            // One is woken as cheaply from here.
+            Some(waking) if woken.len() > 1 => waking(woken.into_values().collect()),
+            _ => woken.into_values().for_each(Waker::wake),
+        }
     }
 
     fn fail(&self, failure: Failure) {
@@ -149,6 +163,13 @@ impl Watermark {
         // rule: JNL-3
         if self.failure().is_none() {
             self.disk.advance(to);
+        }
+    }
+
+    /// From now on those who are passed together are handed over together.
+    pub(crate) fn wake_through(&self, waking: Arc<Waking>) {
+        for line in [&self.disk, &self.redis] {
+            line.waiting.lock().waking = Some(Arc::clone(&waking));
         }
     }
 
@@ -318,6 +339,21 @@ mod tests {
         assert_eq!(marks.disk.waiting.lock().wakers.len(), 1);
         drop(ticket);
         assert_eq!(marks.disk.waiting.lock().wakers.len(), 0);
+    }
+
+    #[test]
+    fn who_is_passed_together_is_handed_over_together() {
+        let marks = Arc::new(Watermark::new(Seq(0)));
+        let handed = Arc::new(Mutex::new(Vec::new()));
+        let taking = Arc::clone(&handed);
+        marks.wake_through(Arc::new(move |wakers: Vec<Waker>| taking.lock().push(wakers.len())));
+        let mut tickets: Vec<_> = [1, 1, 2, 3].map(|seq| Ticket::new(Arc::clone(&marks), Seq(seq), Ack::Disk)).into();
+        for ticket in &mut tickets {
+            assert!(Pin::new(ticket).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        marks.advance(Seq(2));
+        marks.advance(Seq(3));
+        assert_eq!(*handed.lock(), [3], "the last is woken from here");
     }
 
     // rule: JNL-3
