@@ -357,6 +357,11 @@ pub(crate) fn judge_directory(directory: &Path, baseline: Option<&Path>) -> Resu
     // What was not there cannot have been promised anything about.
     let mut promises = record.scenario.audit.promises.clone();
     promises.retain(|promise| match promise {
+        // The instant of an answer is told by the server's clock: another machine's, or one that was set back and since then is
+        // behind by as long as the start took.
+        Promise::FreshSearch => {
+            !record.elsewhere && !record.scenario.faults.iter().any(|fault| fault.clock_back_seconds.is_some())
+        }
         // Only the journal could tell.
         Promise::Journal | Promise::Conservation | Promise::RedisCopy | Promise::FullDisk if record.elsewhere => false,
         Promise::Overload => record.scenario.overload.is_some(),

@@ -346,7 +346,9 @@ impl Person<'_> {
     pub(super) async fn insist(&mut self, first: Operation, ask: &Ask, intended_us: i64) -> Operation {
         let mut answer = first;
         let mut pause = Duration::from_millis(25);
+        let mut lost = false;
         while is_open(&answer) {
+            lost |= answer.outcome == Outcome::Unknown;
             let jitter = self.rng.random_range(0.5..1.5);
             tokio::time::sleep(pause.mul_f64(jitter)).await;
             pause = (pause * 2).min(Duration::from_secs(1));
@@ -359,7 +361,17 @@ impl Person<'_> {
             }
             answer = self.once(ask, intended_us, answer.attempt + 1).await.0;
         }
+        if lost && answer.outcome == Outcome::Refused {
+            self.settle_later(ask);
+        }
         answer
+    }
+
+    /// A sending was lost and a later one refused: the lost one may still be on its way, so the server is asked at the end.
+    pub(super) fn settle_later(&self, ask: &Ask) {
+        if let Some(key) = &ask.key {
+            self.field.leave(Left { arrival: ask.arrival, key: key.clone() });
+        }
     }
 
     pub(super) async fn once(&mut self, ask: &Ask, intended_us: i64, attempt: u32) -> (Operation, Option<Vec<u8>>) {

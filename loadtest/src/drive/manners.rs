@@ -14,7 +14,7 @@ use crate::scenario::Behaviour;
 use crate::wire::AtTheDoor;
 
 /// How often a refresher looks before giving up.
-const LOOKS_MAX: u32 = 40;
+const LOOKS_MAX: u32 = 12;
 /// How often a bot tries, and how long it waits for the next: not at all, for what a person could see.
 const BOT_TRIES: u32 = 40;
 const BOT_PAUSE: Duration = Duration::from_millis(8);
@@ -99,6 +99,9 @@ impl Person<'_> {
             Outcome::Unknown => 0,
         };
         let best = answers.iter().max_by_key(rank).cloned().unwrap_or_default();
+        if best.outcome == Outcome::Refused && answers.iter().any(|answer| answer.outcome == Outcome::Unknown) {
+            self.settle_later(ask);
+        }
         self.insist(best, ask, intended_us).await
     }
 
