@@ -1,18 +1,24 @@
 //! At the door of a centre: check in by code, served, did not come, came without a booking.
 
+use std::path::Path;
+
 use jiff::ToSpan;
 use serde_json::{Value, json};
 
 use crate::client::Reply;
-use crate::server::{Server, claim, claims, session_line, sha256, tomorrow};
+use crate::server::{Home, Server, claim, claims, programme_path, session_line, sha256, tomorrow};
 
 /// A server with an operator of centre c1 and one of centre c2.
 fn server() -> Server {
+    server_under(&programme_path())
+}
+
+fn server_under(programme: &Path) -> Server {
     let operator = |centre: &str| {
         let hash = sha256(&format!("operator-{centre}"));
         format!("[[keys]]\nrole = 'operator'\nname = '{centre}'\nsha256 = '{hash}'\ncentres = ['{centre}']\n")
     };
-    let server = Server::start_with(&(operator("c1") + &operator("c2")));
+    let server = Home::with_programme(&(operator("c1") + &operator("c2")), programme).start();
     server.add_places();
     server.add_parties(10);
     server
@@ -126,7 +132,12 @@ fn wrong_codes_are_counted_and_then_none_is_taken() {
 
 #[test]
 fn who_did_not_come_gives_the_unit_to_a_walk_in() {
-    let server = server();
+    // Without a grace: in the first minutes of a day its windows have only just opened.
+    let dir = tempfile::tempdir().unwrap();
+    let programme = dir.path().join("programme.toml");
+    let india = std::fs::read_to_string(programme_path()).unwrap();
+    std::fs::write(&programme, india.replace("no_show_grace_minutes = 30", "no_show_grace_minutes = 0")).unwrap();
+    let server = server_under(&programme);
     let booked = booked_today(&server, &["p1.0", "p1.1"]);
     let slot = text(&booked[0], "slot").to_owned();
     let path = format!("/v1/bookings/{}/no-show", text(&booked[0], "booking"));

@@ -54,6 +54,10 @@ pub(crate) struct Home(TempDir);
 
 impl Home {
     pub(crate) fn new(config: &str) -> Home {
+        Home::with_programme(config, &programme_path())
+    }
+
+    pub(crate) fn with_programme(config: &str, programme: &Path) -> Home {
         let home = tempfile::tempdir().unwrap();
         let text = format!(
             "listen = '127.0.0.1:0'\ndata_dir = {data:?}\nprogramme = {programme:?}\n\
@@ -61,7 +65,6 @@ impl Home {
              [[keys]]\nrole = 'admin'\nname = 'a'\nsha256 = '{admin}'\n\
              [[keys]]\nrole = 'platform'\nname = 'p'\nsha256 = '{platform}'\n",
             data = home.path().join("data"),
-            programme = programme_path(),
             admin = sha256(ADMIN),
             platform = sha256(PLATFORM),
         );
