@@ -8,7 +8,7 @@ use std::time::Instant;
 use hyper::header::AUTHORIZATION;
 use hyper::{HeaderMap, Method, Response, StatusCode};
 
-use crate::access::{AccountId, Caller, Role, Seen, account_id, wrong_role};
+use crate::access::{AccountId, Caller, Role, Seen, Waits, account_id, wrong_role};
 use crate::app::App;
 use crate::audit::{Line, Record, Whom, who};
 use crate::body::ResponseBody;
@@ -63,7 +63,7 @@ impl<'a> Gate<'a> {
         }
         let caller = match seen {
             Some(Seen::Known(caller)) => caller,
-            Some(Seen::Token) => verify(app, headers, peer, now).await?,
+            Some(Seen::Token) => verify(app, headers, (peer, now), false).await?,
             None => identify(app, headers, peer, now).await?,
         };
         let account = account_of(&caller, headers)?;
@@ -129,7 +129,7 @@ async fn charge_anybody(app: &App, class: Class, asked: &Asked<'_>) -> Result<Op
 async fn identify(app: &App, headers: &HeaderMap, peer: IpAddr, now: Instant) -> Result<Arc<Caller>, Problem> {
     match recognise(app, headers, peer, now)? {
         Seen::Known(caller) => Ok(caller),
-        Seen::Token => verify(app, headers, peer, now).await,
+        Seen::Token => verify(app, headers, (peer, now), false).await,
     }
 }
 
@@ -139,11 +139,20 @@ pub(crate) fn recognise(app: &App, headers: &HeaderMap, peer: IpAddr, now: Insta
     found.map_err(|problem| charged(app, problem, headers, peer, now))
 }
 
-/// Who bears a token that was not verified yet.
-pub(crate) async fn verify(app: &App, headers: &HeaderMap, peer: IpAddr, now: Instant) -> Result<Arc<Caller>, Problem> {
+/// Who bears a token that was not verified yet. `settles`: with the code of a live claim, which waits for nobody.
+pub(crate) async fn verify(
+    app: &App,
+    headers: &HeaderMap,
+    (peer, now): (IpAddr, Instant),
+    settles: bool,
+) -> Result<Arc<Caller>, Problem> {
     let (rates, at) = (&app.rates, app.campaign.engine.now());
-    let in_good_standing = || !rates.is_on() || rates.may_try(rates.client(peer, headers), now);
-    let found = app.access.verify(headers, at, in_good_standing).await;
+    let waits = || match settles {
+        true => Waits::ForNobody,
+        false if !rates.is_on() || rates.may_try(rates.client(peer, headers), now) => Waits::ItsTurn,
+        false => Waits::NotAtAll,
+    };
+    let found = app.access.verify(headers, at, waits).await;
     found.map_err(|problem| charged(app, problem, headers, peer, now))
 }
 

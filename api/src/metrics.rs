@@ -242,7 +242,7 @@ pub(crate) fn page(app: &App, looked: &Looked) -> String {
 
 /// Nothing where there is no TLS, or a certificate whose end cannot be read.
 fn certificate(page: &mut Page, tls: Option<&Tls>) {
-    let name = "berth_tls_certificate_expires_seconds";
+    let name = "berth_tls_certificate_expires_timestamp_seconds";
     page.family(name, "gauge", "When the certificate in force runs out, in seconds since 1970.");
     if let Some(expires) = tls.and_then(Tls::expires) {
         page.bare(name, expires);
@@ -263,7 +263,7 @@ fn access(page: &mut Page, access: &Access) {
     let Some(tokens) = &access.tokens else { return };
     let stats = &tokens.stats;
     page.counter("berth_tokens_verified_total", "Signatures of tokens looked at.", stats.verified.load(Relaxed));
-    page.counter("berth_tokens_cached_total", "Requests whose token was known.", stats.cached.load(Relaxed));
+    page.counter("berth_tokens_cache_hits_total", "Requests whose token was known.", stats.cached.load(Relaxed));
     page.counter("berth_tokens_refused_total", "Requests refused for their token.", stats.refused.load(Relaxed));
     page.gauge("berth_tokens_cached", "Verified tokens kept now.", tokens.cached() as u64);
     page.gauge("berth_tokens_revoked", "Tokens that are revoked now.", tokens.revoked.len() as u64);

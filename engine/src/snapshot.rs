@@ -222,24 +222,31 @@ impl Engine {
     /// nor anybody else who reads the log needs.
     // rule: SNP-2 the log is trimmed behind the older of two snapshots, Redis's head and every reader's cursor
     pub(crate) fn trim(&self, storage: &dyn Storage) -> Result<u64, TakeError> {
-        // What an earlier one could not remove.
-        [file::DIR, segment::DIR].iter().try_for_each(|dir| removal::sweep(storage, dir))?;
+        // What an earlier one could not remove. One file that cannot go keeps no other from going.
+        let swept = [file::DIR, segment::DIR].map(|dir| removal::sweep(storage, dir));
         let snapshots = file::list(storage)?;
         let on_its_way = self.shipping.as_ref().and_then(|shipping| shipping.snapshot_on_its_way());
+        let on_its_way = on_its_way.filter(|s0| snapshots.contains(s0));
         let old = snapshots.iter().skip(2).filter(|s0| Some(**s0) != on_its_way);
         let gone = old.map(|s0| removal::set_aside(storage, &file::name(*s0))).collect::<Result<Vec<_>, _>>()?;
         if !gone.is_empty() {
             storage.sync_dir(file::DIR)?;
         }
-        gone.iter().try_for_each(|gone| self.removal.remove(storage, gone))?;
-        self.trim_log(storage, &snapshots)
+        // The log first: it may be what bookings wait for. The snapshots it no longer reaches have lost their names by now.
+        let trimmed = self.trim_log(storage, &snapshots, on_its_way);
+        let removed = self.removal.remove_all(storage, &gone);
+        let trimmed = trimmed?;
+        swept.into_iter().fold(removed, Result::and)?;
+        Ok(trimmed)
     }
 
-    fn trim_log(&self, storage: &dyn Storage, snapshots: &[Seq]) -> Result<u64, TakeError> {
+    /// `on_its_way`: a snapshot that is kept for Redis; the log goes on behind it as it does behind the two.
+    fn trim_log(&self, storage: &dyn Storage, snapshots: &[Seq], on_its_way: Option<Seq>) -> Result<u64, TakeError> {
         let planted = cfg!(berth_fault = "trim_without_snapshot");
         let Some(behind) = snapshots.get(1).copied().or_else(|| planted.then(|| self.marks.durable())) else {
             return Ok(0);
         };
+        let behind = on_its_way.map_or(behind, |kept| behind.min(kept));
         let behind = if planted { self.marks.durable() } else { behind };
         let behind = self.needed_by_readers().map_or(behind, |needed| behind.min(needed));
         let mut starts = Vec::new();
@@ -254,18 +261,14 @@ impl Engine {
             if pair[1].1.first > behind.next() {
                 break;
             }
-            gone.push((removal::set_aside(storage, &pair[0].0)?, pair[0].1.segment_bytes));
+            gone.push(removal::set_aside(storage, &pair[0].0)?);
+            // Also of one that the disk does not let go: nothing waits for it, and the next trim tries again.
+            self.log_bytes.fetch_sub(pair[0].1.segment_bytes, Relaxed);
         }
         if !gone.is_empty() {
             storage.sync_dir(segment::DIR)?;
         }
-        let mut removed = Ok(());
-        for (gone, bytes) in &gone {
-            removed = removed.and(self.removal.remove(storage, gone));
-            // Also of one that the disk does not let go: nothing waits for it, and the next trim tries again.
-            self.log_bytes.fetch_sub(*bytes, Relaxed);
-        }
-        removed?;
+        self.removal.remove_all(storage, &gone)?;
         Ok(gone.len() as u64)
     }
 

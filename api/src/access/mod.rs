@@ -27,6 +27,7 @@ use secret::{KeyHash, parse_hash};
 pub(crate) use secret::{hash, hex, new_key};
 pub(crate) use standing::Standing;
 use tokens::TokenFault;
+pub(crate) use tokens::Waits;
 pub(crate) use tokens::{NotKept, Rules, Tokens, TokensConfig};
 
 use std::path::PathBuf;
@@ -127,17 +128,16 @@ impl Access {
         self.keys.read().len()
     }
 
-    /// Who bears a token that was not verified yet. `in_good_standing` is asked before a signature is looked at: who is
-    /// not waits for no turn.
+    /// Who bears a token that was not verified yet. `waits` is asked before a signature is looked at.
     pub(crate) async fn verify(
         &self,
         headers: &HeaderMap,
         now: TimestampMs,
-        in_good_standing: impl FnOnce() -> bool,
+        waits: impl FnOnce() -> Waits,
     ) -> Result<Arc<Caller>, Problem> {
         let secret = bearer(headers)?;
         let Some(tokens) = &self.tokens else { return Err(unknown_key()) };
-        tokens.identify(secret, hash(secret), now, in_good_standing).await
+        tokens.identify(secret, hash(secret), now, waits).await
     }
 
     /// What a head says of who asks, for the price of a digest and a lookup: no signature is looked at.

@@ -7,7 +7,7 @@ use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 
 use super::secret::KeyHash;
-use super::{Access, Caller, Seen};
+use super::{Access, Caller, Seen, Waits};
 use crate::problem::{Code, Problem};
 
 /// A credential that was good.
@@ -36,7 +36,7 @@ impl Standing {
     pub(crate) async fn check(&self, access: &Access, now: TimestampMs) -> Result<(), Problem> {
         let caller = match access.seen(&self.digest, self.dotted, now)? {
             Seen::Known(caller) => caller,
-            Seen::Token => access.verify(&self.bearer, now, || true).await?,
+            Seen::Token => access.verify(&self.bearer, now, || Waits::ItsTurn).await?,
         };
         if Arc::ptr_eq(&caller, &self.caller) || caller == self.caller {
             return Ok(());

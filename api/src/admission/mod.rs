@@ -172,6 +172,8 @@ impl Admission {
             Ok(Err(_)) => Err(self.refuse(class, Reason::Displaced)),
             // A place given in this very moment is taken; one that nobody takes goes back when `turn` is dropped.
             Err(_) => turn.try_recv().map_err(|_| {
+                // Gone now, or it would still be counted among those who wait.
+                turn.close();
                 let mut queue = self.queue.lock();
                 queue.forget_gone();
                 self.queued.store(queue.len(), Relaxed);

@@ -103,6 +103,7 @@ async fn nobody_waits_longer_than_the_queue_allows_and_no_place_is_lost() {
     admission.switch(Settings { queue_time: soon, ..settings.clone() });
     let late = ask(&admission, of(Class::Claim)).await;
     assert_eq!(late.await.unwrap().unwrap_err().reason, Reason::QueueTime);
+    assert_eq!(admission.state().waiting, [0; 4], "who has given up waits no more");
     admission.switch(settings);
     // One whose client hangs up while it waits, and one that hangs up with its place on the way to it.
     let gone = ask(&admission, of(Class::Claim)).await;

@@ -48,8 +48,14 @@ pub(super) async fn admit(
     if !endpoint.roles.is_empty() {
         seen = Some(gate::recognise(app, headers, peer, now).map_err(Turned::Unknown)?);
     }
-    if matches!(seen, Some(Seen::Token)) && is_worth_a_look(app, endpoint, parameter) {
-        seen = Some(Seen::Known(gate::verify(app, headers, peer, now).await.map_err(Turned::Unknown)?));
+    if matches!(seen, Some(Seen::Token)) {
+        // A signature is looked at before there is a place where it settles a live claim; and where searches are switched off,
+        // with which it would be ranked otherwise, and never be known.
+        let settles = admission::may_settle(app, endpoint, parameter);
+        if settles || !app.admission.takes(Class::Search) {
+            let known = gate::verify(app, headers, from, settles).await.map_err(Turned::Unknown)?;
+            seen = Some(Seen::Known(known));
+        }
     }
     let rank = admission::rank(app, endpoint, parameter, seen.as_ref());
     if !room && !rank.exempt {
@@ -57,12 +63,6 @@ pub(super) async fn admit(
     }
     let place = app.admission.enter(rank).await.map_err(Turned::Away)?;
     Ok(Admitted { place: Some((place, rank.class)), seen })
-}
-
-/// Whether a token's signature is looked at before there is a place for its request: where it settles a live claim; and where
-/// searches are switched off, with which it would be ranked otherwise, and never be known.
-fn is_worth_a_look(app: &App, endpoint: &Endpoint, parameter: &str) -> bool {
-    admission::may_settle(app, endpoint, parameter) || !app.admission.takes(Class::Search)
 }
 
 #[cfg(test)]

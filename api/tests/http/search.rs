@@ -10,7 +10,7 @@ use crate::client::Reply;
 use crate::server::{Server, claim, claims, tomorrow};
 
 /// Kept for as long as a test runs.
-const KEPT: &str = "[search]\nstaleness_ms = 60000\n";
+const KEPT: &str = "[admission]\nmode = 'off'\n[search]\nstaleness_ms = 60000\n";
 
 /// Two districts; c1 to c5 on a line north of Mumbai, ten kilometres apart; c6 says not where it is.
 fn with_centres(config: &str) -> Server {

@@ -143,7 +143,7 @@ fn the_listener_for_probes_answers_them_in_the_clear_and_nothing_else() {
     let ends =
         jiff::civil::DateTime::strptime("notAfter=%b %d %H:%M:%S %Y GMT", said.trim().replace("  ", " ")).unwrap();
     let ends = jiff::tz::TimeZone::UTC.to_timestamp(ends).unwrap().as_second();
-    let line = format!("berth_tls_certificate_expires_seconds {ends}");
+    let line = format!("berth_tls_certificate_expires_timestamp_seconds {ends}");
     assert!(metrics.text().lines().any(|l| l == line), "{line} in {}", metrics.text());
     ask("/v1/regions").expect_problem(404, "not_found");
 }

@@ -2,7 +2,7 @@
 //!
 //! To give back the blocks of a large file in one go keeps the file system busy for so long that a sync of the log beside it
 //! waits. So a file gets a name that nobody reads, is cut shorter step by step, each step made durable by itself, and is
-//! removed when little is left. Between two steps the disk is left to the log for as long as the step took.
+//! removed when little is left. Between two steps the disk is left to the log for as long as the step took, at most a tenth of a second.
 //!
 //! Its own name goes first and durably: a segment that was cut shorter would be damage to whoever reads it. What a crash leaves
 //! is removed at the next start.
@@ -47,8 +47,23 @@ impl Removal {
         self.hurries.store(true, Relaxed);
     }
 
+    /// Removes files that [`set_aside`] has named. The first fault is told when all were tried.
+    pub(crate) fn remove_all(&self, storage: &dyn Storage, gone: &[String]) -> io::Result<()> {
+        let mut all = Ok(());
+        for gone in gone {
+            all = all.and(self.remove(storage, gone));
+        }
+        all
+    }
+
     /// Removes a file that [`set_aside`] has named.
     pub(crate) fn remove(&self, storage: &dyn Storage, gone: &str) -> io::Result<()> {
+        // What keeps it from being cut, no descriptor or no room for a shorter one, need not keep it from going.
+        let _ = self.shorten(storage, gone);
+        storage.remove(gone)
+    }
+
+    fn shorten(&self, storage: &dyn Storage, gone: &str) -> io::Result<()> {
         let step = self.step_bytes.load(Relaxed);
         let file = storage.open(gone)?;
         let mut left = file.len()?;
@@ -57,12 +72,11 @@ impl Removal {
             let watch = Stopwatch::start();
             file.shrink(left)?;
             file.sync()?;
-            // Nobody unparks who removes; woken early, it only goes on early.
+            // Woken early, it only goes on early.
             std::thread::park_timeout(Duration::from_nanos(watch.nanos()).min(REST_MAX));
         }
-        // The handle first: the last blocks go when nobody has the file open.
-        drop(file);
-        storage.remove(gone)
+        // The handle goes here: the last blocks go when nobody has the file open.
+        Ok(())
     }
 }
 

@@ -165,9 +165,9 @@ impl Tokens {
         token: &str,
         digest: KeyHash,
         now: TimestampMs,
-        in_good_standing: impl FnOnce() -> bool,
+        waits: impl FnOnce() -> Waits,
     ) -> Result<Arc<Caller>, Problem> {
-        let found = self.find(token, digest, now, in_good_standing).await;
+        let found = self.find(token, digest, now, waits).await;
         if found.is_err() {
             self.stats.refused.fetch_add(1, Relaxed);
         }
@@ -179,7 +179,7 @@ impl Tokens {
         token: &str,
         digest: KeyHash,
         now: TimestampMs,
-        in_good_standing: impl FnOnce() -> bool,
+        waits: impl FnOnce() -> Waits,
     ) -> Result<Arc<Caller>, Problem> {
         if let Some(caller) = self.verified(&digest, now)? {
             self.stats.cached.fetch_add(1, Relaxed);
@@ -189,13 +189,13 @@ impl Tokens {
         let (parts, granted) = self.unverified(token, &keyed, now).map_err(TokenFault::problem)?;
         let kid = parts.header.kid.as_deref().unwrap_or("");
         let key = keyed.keys.get(kid).ok_or_else(|| TokenFault::KeyId.problem())?;
-        // From where much came that opens nothing, one that may be good is verified when nobody waits: who shares that address
-        // is not locked out, and no queue is filled from there.
-        let turn = if in_good_standing() {
-            self.turn().await?
-        } else {
-            let busy = || Problem::new(Code::Overloaded, "too many new tokens are waiting to be verified");
-            self.verifying.try_acquire().map_err(|_| busy())?
+        let turn = match waits() {
+            Waits::ItsTurn => Some(self.turn().await?),
+            Waits::NotAtAll => {
+                let busy = || Problem::new(Code::Overloaded, "too many new tokens are waiting to be verified");
+                Some(self.verifying.try_acquire().map_err(|_| busy())?)
+            }
+            Waits::ForNobody => None,
         };
         self.stats.verified.fetch_add(1, Relaxed);
         let signed = parts.is_signed_by(key);
@@ -242,20 +242,33 @@ impl Tokens {
         }
         let busy = || Problem::new(Code::Overloaded, "too many new tokens are waiting to be verified");
         // Relaxed: a count, nothing is published by it.
-        let waits = Waits(&self.waiting);
+        let waiting = Waiting(&self.waiting);
         if self.waiting.fetch_add(1, Relaxed) >= WAITING_MAX {
             return Err(busy());
         }
         let turn = tokio::time::timeout(WAIT_MAX, self.verifying.acquire()).await;
-        drop(waits);
+        drop(waiting);
         turn.map_err(|_| busy())?.map_err(|_| busy())
     }
 }
 
-/// Counted while it waits, also when its client is gone meanwhile.
-struct Waits<'a>(&'a AtomicUsize);
+/// How long a token waits to be verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// Until its turn comes among the others, for a bounded time.
+    ItsTurn,
+    /// From where much came that opens nothing, one that may be good is verified if nobody waits: who shares that address is
+    /// not locked out, and no queue is filled from there.
+    NotAtAll,
+    /// With it a live claim is settled: whoever has the code of one, which cannot be guessed, is looked at at once.
+    // rule: ADM-1
+    ForNobody,
+}
 
-impl Drop for Waits<'_> {
+/// Counted while it waits, also when its client is gone meanwhile.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }

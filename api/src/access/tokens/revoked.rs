@@ -134,18 +134,19 @@ impl Revoked {
             let path = &path.canonicalize().map_err(|error| error.to_string())?;
             let folder = lock_folder(path)?;
             let text = String::from_utf8(read_owners(path)?).map_err(|error| error.to_string())?;
-            let mut kept = String::new();
-            let mut lines = 0;
-            for line in text.lines() {
+            // One line for each id, the one that holds longest: who revokes a token a thousand times has one line.
+            let mut kept: HashMap<IdHash, (TimestampMs, &str)> = HashMap::new();
+            for line in text.lines().filter(|line| !line.trim().is_empty()) {
                 // A line that cannot be read is somebody's mistake, to be told and not to be thrown away.
-                if !line.trim().is_empty() && parse(line)?.is_some_and(|(_, until)| until > now) {
-                    kept.push_str(line);
-                    kept.push('\n');
-                    lines += 1;
+                let Some((id, until)) = parse(line)?.filter(|(_, until)| *until > now) else { continue };
+                let longest = kept.entry(id).or_insert((until, line));
+                if longest.0 < until {
+                    *longest = (until, line);
                 }
             }
-            replace(path, &folder, kept.as_bytes())?;
-            Ok::<usize, String>(lines)
+            let lines: String = kept.values().flat_map(|(_, line)| [*line, "\n"]).collect();
+            replace(path, &folder, lines.as_bytes())?;
+            Ok::<usize, String>(kept.len())
         };
         match rewrite() {
             Ok(lines) => {
@@ -188,6 +189,8 @@ impl Revoked {
 
     fn write(&self, jti: &str, until: TimestampMs) -> Result<(), String> {
         let Some(path) = &self.file else { return Ok(()) };
+        // Where a link leads, as for who writes the file anew: both must hold the same lock.
+        let path = &path.canonicalize().unwrap_or_else(|_| path.clone());
         let until = i64::try_from(until.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
         let line = Line { jti: jti.to_owned(), until: until.unwrap_or(jiff::Timestamp::MAX) };
         let mut line = serde_json::to_string(&line).map_err(|error| error.to_string())?;

@@ -70,7 +70,7 @@ async fn ask(tokens: &Tokens, token: &str) -> Result<Arc<Caller>, (Code, String)
 }
 
 async fn ask_at(tokens: &Tokens, token: &str, now: TimestampMs) -> Result<Arc<Caller>, (Code, String)> {
-    tokens.identify(token, hash(token), now, || true).await.map_err(|problem| {
+    tokens.identify(token, hash(token), now, || Waits::ItsTurn).await.map_err(|problem| {
         let reason = problem.member("reason").and_then(Value::as_str).unwrap_or("").to_owned();
         (problem.code(), reason)
     })
@@ -198,8 +198,14 @@ async fn the_cache_is_bounded_and_verifying_waits_its_turn() {
     let mut claims = claims::tests::good();
     claims["jti"] = json!("fresh");
     let fresh = issuer.sign(&json!({"alg": "EdDSA", "kid": "ed"}), &claims);
-    let suspect = || async { tokens.identify(&fresh, hash(&fresh), NOW, || false).await.map_err(|p| p.code()) };
+    let mut settles = std::pin::pin!(tokens.identify(&fresh, hash(&fresh), NOW, || Waits::ForNobody));
+    assert!(settles.as_mut().poll(&mut context).is_ready(), "a live claim is settled whoever else waits");
     drop(waiting);
+    let mut claims = claims::tests::good();
+    claims["jti"] = json!("fresher");
+    let fresh = issuer.sign(&json!({"alg": "EdDSA", "kid": "ed"}), &claims);
+    let suspect =
+        || async { tokens.identify(&fresh, hash(&fresh), NOW, || Waits::NotAtAll).await.map_err(|p| p.code()) };
     let refused = std::pin::pin!(suspect()).poll(&mut context).map(|found| found.map(|_| ()));
     let overloaded = std::task::Poll::Ready(Err(Code::Overloaded));
     assert_eq!(refused, overloaded, "where rubbish comes from no turn is waited for");
