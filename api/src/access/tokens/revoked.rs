@@ -134,19 +134,28 @@ impl Revoked {
             let path = &path.canonicalize().map_err(|error| error.to_string())?;
             let folder = lock_folder(path)?;
             let text = String::from_utf8(read_owners(path)?).map_err(|error| error.to_string())?;
-            // One line for each id, the one that holds longest: who revokes a token a thousand times has one line.
-            let mut kept: HashMap<IdHash, (TimestampMs, &str)> = HashMap::new();
-            for line in text.lines().filter(|line| !line.trim().is_empty()) {
-                // A line that cannot be read is somebody's mistake, to be told and not to be thrown away.
-                let Some((id, until)) = parse(line)?.filter(|(_, until)| *until > now) else { continue };
-                let longest = kept.entry(id).or_insert((until, line));
-                if longest.0 < until {
-                    *longest = (until, line);
+            // A line that cannot be read is somebody's mistake, to be told and not to be thrown away.
+            let read = |line| Ok::<_, String>(parse(line)?.filter(|(_, until)| *until > now));
+            let told = || text.lines().filter(|line| !line.trim().is_empty());
+            // One line for each id, the first of those that hold longest: a token revoked a thousand times has one.
+            let mut longest: HashMap<IdHash, TimestampMs> = HashMap::new();
+            for line in told() {
+                let Some((id, until)) = read(line)? else { continue };
+                let known = longest.entry(id).or_insert(until);
+                *known = until.max(*known);
+            }
+            let (mut kept, mut lines) = (String::new(), 0);
+            for line in told() {
+                let Some((id, until)) = read(line)? else { continue };
+                if longest.get(&id) == Some(&until) {
+                    longest.remove(&id);
+                    kept.push_str(line);
+                    kept.push('\n');
+                    lines += 1;
                 }
             }
-            let lines: String = kept.values().flat_map(|(_, line)| [*line, "\n"]).collect();
-            replace(path, &folder, lines.as_bytes())?;
-            Ok::<usize, String>(kept.len())
+            replace(path, &folder, kept.as_bytes())?;
+            Ok::<usize, String>(lines)
         };
         match rewrite() {
             Ok(lines) => {
@@ -323,6 +332,19 @@ mod tests {
         let again = Revoked::open(Some(path), then).unwrap();
         assert!(again.has(&id_hash("new")) && again.has(&id_hash("newer")));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left over");
+    }
+
+    #[test]
+    fn a_token_that_is_revoked_again_and_again_has_one_line_in_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("revoked.ndjson");
+        let line = "{\"jti\":\"again\",\"until\":\"1970-01-01T00:00:09Z\"}\n";
+        std::fs::write(&path, line.repeat(DEAD_LINES + 3)).unwrap();
+        let list = Revoked::open(Some(path.clone()), NOW).unwrap();
+        for _ in 0..2 {
+            assert_eq!(list.reload(NOW), Ok(1));
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), line);
+        }
     }
 
     #[test]
