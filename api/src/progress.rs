@@ -108,23 +108,8 @@ impl Far {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Screen(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Screen {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::meter::tests::Screen;
 
     fn at(stage: Stage, milliseconds: u64, bytes: u64) -> Progress {
         Progress { stage, entries: bytes / 50, bytes, bytes_max: 1000, nanos: milliseconds * 1_000_000 }

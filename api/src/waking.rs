@@ -13,52 +13,90 @@ use tokio::sync::Notify;
 
 #[derive(Default)]
 struct Handed {
-    batches: Mutex<Vec<Vec<Waker>>>,
+    /// None once the task has ended: from then on nobody takes any.
+    batches: Mutex<Option<Vec<Vec<Waker>>>>,
     some: Notify,
+}
+
+impl Handed {
+    fn take(&self, wakers: Vec<Waker>) {
+        let left = match &mut *self.batches.lock() {
+            Some(batches) => {
+                batches.push(wakers);
+                self.some.notify_one();
+                return;
+            }
+            None => wakers,
+        };
+        // Threads wait for the journal, too, and go on to the end of the process.
+        left.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Wakes whoever is left when the task ends, with the runtime or by a panic.
+struct Last(Arc<Handed>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        let left = self.0.batches.lock().take();
+        left.into_iter().flatten().flatten().for_each(Waker::wake);
+    }
 }
 
 /// Begins; it ends with the runtime.
 pub(crate) fn start(engine: &Engine) {
-    let handed = Arc::new(Handed::default());
+    let handed = Arc::new(Handed { batches: Mutex::new(Some(Vec::new())), some: Notify::new() });
     let taking = Arc::clone(&handed);
-    engine.wake_through(move |wakers| {
-        taking.batches.lock().push(wakers);
-        taking.some.notify_one();
-    });
-    tokio::spawn(async move {
-        loop {
-            handed.some.notified().await;
-            let batches = std::mem::take(&mut *handed.batches.lock());
-            batches.into_iter().flatten().for_each(Waker::wake);
-        }
-    });
+    engine.wake_through(move |wakers| taking.take(wakers));
+    tokio::spawn(relay(Last(handed)));
+}
+
+async fn relay(last: Last) {
+    let handed = &last.0;
+    loop {
+        handed.some.notified().await;
+        let batches = handed.batches.lock().as_mut().map(std::mem::take);
+        batches.into_iter().flatten().flatten().for_each(Waker::wake);
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use berth_engine::{Ack, Command, PartyFacts, Request};
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::task::Wake;
 
     use super::*;
 
-    #[tokio::test]
-    async fn everybody_is_woken() {
-        let dir = tempfile::tempdir().unwrap();
-        let app = crate::app::App::for_test(dir.path());
-        let engine = Arc::clone(&app.campaign.engine);
-        start(&engine);
-        let waiting: Vec<_> = (0..64)
-            .map(|_| {
-                let engine = Arc::clone(&engine);
-                tokio::spawn(async move {
-                    let command = Command::AddParties { count: 1, facts: PartyFacts::default() };
-                    let submitted = engine.submit(&Request { command, idempotency: None }, engine.now()).unwrap();
-                    engine.ticket_for(submitted.seq, Ack::Disk).await
-                })
-            })
-            .collect();
-        for task in waiting {
-            assert_eq!(task.await.unwrap(), Ok(()));
+    #[derive(Default)]
+    struct Counted(AtomicUsize);
+
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
         }
-        engine.close().unwrap();
+    }
+
+    #[test]
+    fn everybody_is_woken_by_the_task_and_who_comes_after_its_end_at_once() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let handed = Arc::new(Handed { batches: Mutex::new(Some(Vec::new())), some: Notify::new() });
+        let counted = Arc::new(Counted::default());
+        let batch = |wakers: usize| vec![Waker::from(Arc::clone(&counted)); wakers];
+        let woken = || counted.0.load(Relaxed);
+        let task = runtime.spawn(relay(Last(Arc::clone(&handed))));
+        handed.take(batch(3));
+        handed.take(batch(2));
+        assert_eq!(woken(), 0, "not by who hands them over");
+        runtime.block_on(async {
+            while woken() < 5 {
+                tokio::task::yield_now().await;
+            }
+        });
+        // Handed over, and then the runtime goes.
+        handed.take(batch(4));
+        drop((task, runtime));
+        assert_eq!(woken(), 9);
+        handed.take(batch(2));
+        assert_eq!(woken(), 11);
     }
 }

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -35,10 +36,13 @@ pub(crate) fn berth(arguments: &[&str]) -> Command {
     command
 }
 
-/// Tomorrow where the programme is.
+/// Tomorrow where the programme is; the same to the end of the process, though midnight come.
 pub(crate) fn tomorrow() -> Date {
-    let zone = jiff::tz::TimeZone::get("Asia/Kolkata").unwrap();
-    jiff::Timestamp::now().to_zoned_datetime(zone).date().saturating_add(1.days())
+    static TOMORROW: LazyLock<Date> = LazyLock::new(|| {
+        let zone = jiff::tz::TimeZone::get("Asia/Kolkata").unwrap();
+        jiff::Timestamp::now().to_zoned_datetime(zone).date().saturating_add(1.days())
+    });
+    *TOMORROW
 }
 
 /// A running server. Dropped, it is killed.
