@@ -189,7 +189,8 @@ fn command(programs: &Path, name: &str, options: &Options) -> Command {
     }
     if options.small && GATE.contains(&name) {
         // Dev builds on a machine that may be slow: how fast they are is not asked, and nobody is to be sent off for it.
-        command.args(["--set", "server.config.admission.mode=off", "--set", "driver.late_share_max=1.0"]);
+        command.args(["--set", "server.config.admission.mode=off"]);
+        command.args(["--set", "driver.late_ms=2000", "--set", "driver.late_share_max=0.5"]);
     }
     command
 }

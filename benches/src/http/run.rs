@@ -153,15 +153,10 @@ impl Measure<'_> {
         (echo, home): (&Path, &Path),
     ) -> io::Result<()> {
         let asker = Districts::new(1, encoding, 1);
-        let answer = exchange(server.address, asker.request(0))?;
-        let bare = process::bare(echo, home, &answer)?;
-        let same = exchange(bare.address, asker.request(0))?;
-        if same.len() != answer.len() {
-            return Err(io::Error::other("the bare server answers other bytes"));
-        }
+        let (bare, bytes) = bare_beside(server, asker.request(0), (echo, home))?;
         let mut askers = self.askers(|seed| Box::new(Districts::new(1, encoding, seed)));
         let (mut ours, mut floor) = self.in_turns(&mut askers, server, &bare)?;
-        self.tell(title, &mut ours, &mut floor, &format!("{} bytes each", answer.len()))
+        self.tell(title, &mut ours, &mut floor, &format!("{bytes} bytes each"))
     }
 
     fn zipf(
@@ -173,8 +168,7 @@ impl Measure<'_> {
     ) -> io::Result<()> {
         let districts = self.plan.size.districts;
         let asker = Districts::new(districts, "zstd", 1);
-        let answer = exchange(server.address, asker.request(0))?;
-        let bare = process::bare(echo, home, &answer)?;
+        let (bare, bytes) = bare_beside(server, asker.request(0), (echo, home))?;
         let mut askers = self.askers(|seed| Box::new(Districts::new(districts, "zstd", seed)));
         let before = Counters::read(server.address)?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -188,7 +182,7 @@ impl Measure<'_> {
         let booked = booker.join().expect("the booker does not panic")?;
         let (mut ours, mut floor) = sides?;
         let after = Counters::read(server.address)?;
-        let note = format!("{} bytes each, {booked} bookings meanwhile, {}", answer.len(), after.since(&before));
+        let note = format!("{bytes} bytes each, {booked} bookings meanwhile, {}", after.since(&before));
         self.tell(title, &mut ours, &mut floor, &note)
     }
 
@@ -201,12 +195,11 @@ impl Measure<'_> {
     ) -> io::Result<()> {
         let mut request = Vec::new();
         Bookings::new(Arc::clone(parties), &self.plan.size, 1).next(&mut request);
-        let answer = exchange(server.address, &request)?;
-        let bare = process::bare(echo, home, &answer)?;
+        let (bare, bytes) = bare_beside(server, &request, (echo, home))?;
         let size = self.plan.size;
         let mut askers = self.askers(|seed| Box::new(Bookings::new(Arc::clone(parties), &size, seed)));
         let (mut ours, mut floor) = self.in_turns(&mut askers, server, &bare)?;
-        let note = format!("{} bytes asked, {} bytes answered, disk mode", request.len(), answer.len());
+        let note = format!("{} bytes asked, {bytes} bytes answered, disk mode", request.len());
         self.tell(title, &mut ours, &mut floor, &note)
     }
 
@@ -277,6 +270,16 @@ impl Measure<'_> {
         self.figures.push(Figure { title, requests: ours.1, bare_requests: floor.1, ratio });
         Ok(())
     }
+}
+
+/// A bare server that answers what `server` answers to this request, and how many bytes that is.
+fn bare_beside(server: &Server, request: &[u8], (echo, home): (&Path, &Path)) -> io::Result<(Server, usize)> {
+    let answer = exchange(server.address, request)?;
+    let bare = process::bare(echo, home, &answer)?;
+    if exchange(bare.address, request)?.len() != answer.len() {
+        return Err(io::Error::other("the bare server answers other bytes"));
+    }
+    Ok((bare, answer.len()))
 }
 
 /// xorshift: a bench needs no better one.

@@ -1,5 +1,6 @@
 //! One request over the wire, and what its client then knows: ok, refused, or unknown.
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -81,12 +82,12 @@ pub(crate) fn took(operation: &Operation) -> Duration {
 }
 
 /// The headers of a request, but for those that every client adds by itself.
-fn headers<'a>(field: &'a Field, ask: &'a Ask) -> impl Iterator<Item = (&'static str, String)> {
-    let authorization = (ask.op != Op::Search).then(|| ("authorization", field.authorization.clone()));
-    let key = ask.key.as_ref().map(|key| ("idempotency-key", key.to_string()));
+fn headers<'a>(field: &'a Field, ask: &'a Ask) -> impl Iterator<Item = (&'static str, Cow<'a, str>)> {
+    let authorization = (ask.op != Op::Search).then(|| ("authorization", field.authorization.as_str().into()));
+    let key = ask.key.as_ref().map(|key| ("idempotency-key", key.as_str().into()));
     let account = ask.asked.first().and_then(|claim| field.account_of(&claim.party));
-    let account = account.map(|account| ("berth-account", account.to_string()));
-    let body = ask.body.as_ref().map(|_| ("content-type", "application/json".to_owned()));
+    let account = account.map(|account| ("berth-account", account.into()));
+    let body = ask.body.as_ref().map(|_| ("content-type", "application/json".into()));
     [authorization, key, account, body].into_iter().flatten()
 }
 
@@ -109,7 +110,8 @@ impl Received {
 async fn answer(field: &Field, line: Line<'_>, ask: &Ask) -> Result<Received, &'static str> {
     match line {
         Line::Pooled(request) => {
-            let mut request = headers(field, ask).fold(*request, |request, (name, value)| request.header(name, value));
+            let mut request =
+                headers(field, ask).fold(*request, |request, (name, value)| request.header(name, &*value));
             if let Some(body) = &ask.body {
                 request = request.body(body.clone());
             }
@@ -121,7 +123,7 @@ async fn answer(field: &Field, line: Line<'_>, ask: &Ask) -> Result<Received, &'
         Line::Own(connection) => {
             let method = if ask.op.changes() { "POST" } else { "GET" };
             let request = hyper::Request::builder().method(method).uri(&ask.path);
-            let request = headers(field, ask).fold(request, |request, (name, value)| request.header(name, value));
+            let request = headers(field, ask).fold(request, |request, (name, value)| request.header(name, &*value));
             let body = Full::new(Bytes::from(ask.body.clone().unwrap_or_default()));
             let request = request.body(body).map_err(|_| "connection_lost")?;
             let answered = connection.send(request).await?;

@@ -541,6 +541,28 @@ fn a_snapshot_that_is_being_brought_stays_until_it_is_there() {
     assert!(!there(&cell, slow) && snapshot::list(&cell.disk).unwrap().len() == 2);
 }
 
+/// Behind the newest two alone, what is kept for Redis would be a snapshot without its log.
+// rule: SNP-2
+#[test]
+fn the_log_stays_behind_a_snapshot_that_is_kept_for_redis() {
+    let mut cell = Cell::new(22);
+    cell.fill();
+    cell.snapshot();
+    let slow = cell.engine.appended();
+    while cell.shipper.upload.is_none() {
+        assert_eq!(cell.shipper.turn(), ShipTurn::Shipped);
+    }
+    for _ in 0..3 {
+        cell.fill();
+        // Its frames are there long before the snapshot is.
+        cell.engine.marks.set_in_redis(cell.engine.appended());
+        cell.snapshot();
+    }
+    let (_, oldest) = crate::journal::reader::segments(&cell.disk).unwrap().swap_remove(0);
+    let begins = crate::journal::reader::header(&cell.disk, &oldest).unwrap().unwrap().first;
+    assert!(begins <= slow.next(), "the log begins at {begins}, the snapshot is of {slow}");
+}
+
 #[test]
 fn the_longest_wait_is_bounded() {
     let mut cell = Cell::new(8);
