@@ -7,6 +7,7 @@
 //! - [`Publisher`] checks bulk NDJSON line by line, publishes it as one entry, all or nothing, and then
 //!   shows it in the catalogue.
 //! - [`Campaign`] opens the three together with their engine.
+//! - [`store::Store`] keeps on disk what projections make of the journal.
 //!
 //! Nothing here knows HTTP, and nothing here keeps a count: those are the engine's.
 
@@ -28,6 +29,8 @@ mod note;
 pub mod availability;
 pub mod campaign;
 pub mod publish;
+
+pub mod store;
 
 pub use availability::{Availability, CentreOffer, Cursor, NumberSet, Place, Query, SessionOffer, SlotOffer, Unknown};
 pub use calendar::Calendar;

@@ -1,0 +1,163 @@
+//! The thread: reads durable entries, has them applied, and lets the log go once they are on the disk.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use berth_engine::{Engine, FollowError, LogTail, Seq};
+use fjall::Database;
+
+use super::waiting::Shared;
+use super::{At, CURSOR, Change, Projection, StoreError, Table, Told, persist};
+
+/// How often what was applied is synced, and the log let go. Each costs one fsync, and the log kept is no longer than what comes in it.
+const PERSIST_EVERY: Duration = Duration::from_secs(1);
+/// The first pause after a failure, and the longest.
+const AGAIN: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(5);
+
+pub(super) struct Follower {
+    pub(super) engine: Arc<Engine>,
+    pub(super) database: Database,
+    pub(super) meta: Table,
+    pub(super) shared: Arc<Shared>,
+    pub(super) projections: Vec<Arc<dyn Projection>>,
+    /// Keeps the log for what is not on the disk yet. Never read.
+    pub(super) pin: LogTail,
+    pub(super) at: At,
+    /// The cursor that was synced last.
+    pub(super) durable: At,
+    pub(super) tell: Box<dyn Fn(Told) + Send>,
+    /// It was told that the store stands still.
+    pub(super) told: bool,
+}
+
+/// However the thread ends, nobody waits for it for ever.
+struct Ended(Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl Follower {
+    pub(super) fn run(mut self) {
+        let _ended = Ended(Arc::clone(&self.shared));
+        let mut pause = AGAIN;
+        loop {
+            let before = self.at;
+            let Err(why) = self.follow() else { return };
+            if self.at != before {
+                pause = AGAIN;
+            }
+            self.shared.stand_still(why.clone());
+            if !std::mem::replace(&mut self.told, true) {
+                (self.tell)(Told::StandsStill(why));
+            }
+            if self.shared.is_closing() {
+                return;
+            }
+            std::thread::park_timeout(pause);
+            pause = (pause * 2).min(AGAIN_MAX);
+        }
+    }
+
+    /// Follows the log from where the store stands; ends when the store is to close.
+    fn follow(&mut self) -> Result<(), StoreError> {
+        let mut tail = self.tail()?;
+        let mut synced = Instant::now();
+        loop {
+            // Asked before the log is: what was durable before it closes is still applied.
+            let closing = self.shared.is_closing();
+            let more = self.frame(&mut tail)?;
+            if self.at != self.durable && (!more && closing || synced.elapsed() >= PERSIST_EVERY) {
+                self.persist()?;
+                synced = Instant::now();
+            }
+            if std::mem::replace(&mut self.told, false) {
+                self.shared.advance(self.at);
+                (self.tell)(Told::GoesOn);
+            }
+            if more {
+                continue;
+            }
+            if closing {
+                return Ok(());
+            }
+            let left = PERSIST_EVERY.saturating_sub(synced.elapsed());
+            let time = if self.at == self.durable { PERSIST_EVERY } else { left.max(Duration::from_millis(1)) };
+            // A journal that has stopped brings nothing more; the store may still be read, and closed.
+            if tail.wait(time.min(PERSIST_EVERY / 5)).is_err() {
+                std::thread::park_timeout(time);
+            }
+        }
+    }
+
+    fn persist(&mut self) -> Result<(), StoreError> {
+        persist(&self.database, &self.meta, self.at)?;
+        self.durable = self.at;
+        self.pin.let_go(self.at.place.seq);
+        Ok(())
+    }
+
+    /// A tail behind the last whole frame. A store that is new may begin where the log does.
+    fn tail(&mut self) -> Result<LogTail, StoreError> {
+        let tail = |from| self.engine.tail(from).ok_or_else(|| StoreError::Broken("there is no log".to_owned()));
+        let mut probe = tail(self.at.place)?;
+        // What cannot be followed is known by its first frame; nothing is applied here.
+        match probe.next(&mut |_, _, _| {}) {
+            Ok(_) => tail(self.at.place),
+            Err(FollowError::Trimmed { oldest }) if self.at == At::default() => {
+                self.at = At { place: oldest, applied: oldest.seq, began: oldest.seq };
+                persist(&self.database, &self.meta, self.at)?;
+                (self.tell)(Told::BeganLate(oldest.seq));
+                self.shared.advance(self.at);
+                tail(oldest)
+            }
+            Err(error @ (FollowError::Trimmed { .. } | FollowError::OtherLog(_))) => {
+                Err(StoreError::Gap(error.to_string()))
+            }
+            Err(FollowError::Unreadable(why)) => Err(StoreError::Broken(why)),
+        }
+    }
+
+    /// Applies the entries of the next frame. False if there is none.
+    fn frame(&mut self, tail: &mut LogTail) -> Result<bool, StoreError> {
+        let Follower { database, meta, projections, at, .. } = self;
+        let mut failed = None;
+        let mut apply = |seq: Seq, _, entry: &_| {
+            // Done before the frame could be finished.
+            if failed.is_some() || seq <= at.applied {
+                return;
+            }
+            let mut change = Change::default();
+            let made = projections.iter().try_for_each(|projection| projection.apply(&mut change, seq, entry));
+            let next = At { applied: seq, ..*at };
+            let done = made.and_then(|()| {
+                if change.is_empty() {
+                    return Ok(());
+                }
+                change.put(meta, CURSOR, &next.bytes());
+                change.commit(database)
+            });
+            match done {
+                Ok(()) => *at = next,
+                Err(why) => failed = Some(why),
+            }
+        };
+        let more = tail.next(&mut apply);
+        if let Some(why) = failed {
+            return Err(why);
+        }
+        let more = more.map_err(|error| match error {
+            FollowError::Unreadable(why) => StoreError::Broken(why),
+            other => StoreError::Gap(other.to_string()),
+        })?;
+        if more {
+            self.at.place = tail.place();
+            self.at.applied = self.at.applied.max(self.at.place.seq);
+            self.shared.advance(self.at);
+        }
+        Ok(more)
+    }
+}

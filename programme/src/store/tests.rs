@@ -1,0 +1,157 @@
+//! A store over a real engine's log, killed and opened again.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use berth_engine::journal::entry::Event;
+use berth_engine::{AllowAll, Command, Config, PartyFacts, Request};
+
+use super::*;
+
+const TIME: Duration = Duration::from_secs(30);
+
+/// Keeps each party's entry, and how often it was shown; fails while it is told to.
+struct Parties {
+    table: Table,
+    shown: Table,
+    fails: AtomicBool,
+}
+
+impl Projection for Parties {
+    fn apply(&self, change: &mut Change, seq: Seq, entry: &Entry) -> Result<(), StoreError> {
+        let Event::PartiesAdded { first, .. } = &entry.event else { return Ok(()) };
+        if self.fails.load(Relaxed) {
+            return Err(StoreError::Broken("planted".to_owned()));
+        }
+        change.put(&self.table, &first.0.to_be_bytes(), &seq.0.to_le_bytes());
+        let shown = self.shown.get(&seq.0.to_be_bytes())?.map_or(0, |row| row[0]);
+        change.put(&self.shown, &seq.0.to_be_bytes(), &[shown + 1]);
+        Ok(())
+    }
+}
+
+fn engine(dir: &Path) -> Arc<Engine> {
+    Arc::new(Engine::open(Config::new(dir), Arc::new(AllowAll), &mut |_| {}).unwrap().0)
+}
+
+fn add(engine: &Engine) -> Seq {
+    let command = Command::AddParties { count: 1, facts: PartyFacts::default() };
+    let submitted = engine.submit(&Request { command, idempotency: None }, engine.now()).unwrap();
+    submitted.result.unwrap();
+    submitted.seq
+}
+
+fn followed(dir: &Path, engine: &Arc<Engine>, told: &Arc<Mutex<Vec<Told>>>) -> (Store, Arc<Parties>) {
+    let store = Store::open(&dir.join("store")).unwrap();
+    let parties = Parties {
+        table: store.table("test.parties").unwrap(),
+        shown: store.table("test.shown").unwrap(),
+        fails: AtomicBool::new(false),
+    };
+    let parties = Arc::new(parties);
+    let told = Arc::clone(told);
+    store.follow(engine, vec![Arc::<Parties>::clone(&parties)], move |what| told.lock().push(what)).unwrap();
+    (store, parties)
+}
+
+fn rows(table: &Table) -> usize {
+    table.scan(b"").map(Result::unwrap).count()
+}
+
+#[test]
+fn every_durable_entry_is_applied_once_across_starts_and_a_read_waits_for_its_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = Arc::default();
+    let mut entries = 0;
+    for life in 0..3 {
+        let engine = engine(&dir.path().join("data"));
+        let (store, parties) = followed(dir.path(), &engine, &told);
+        for _ in 0..50 {
+            let seq = add(&engine);
+            entries += 1;
+            engine.ticket(seq).wait().unwrap();
+            store.wait(seq, TIME).unwrap();
+            assert!(store.applied() >= seq);
+            assert_eq!(rows(&parties.table), entries, "life {life}");
+        }
+        engine.close().unwrap();
+        if life == 1 {
+            // As after a kill: nothing was synced at the end.
+            store.shared.close();
+        }
+        store.close();
+        assert!(parties.shown.scan(b"").all(|row| row.unwrap().1 == [1]), "an entry was applied twice");
+    }
+    assert_eq!(*told.lock(), []);
+}
+
+#[test]
+fn what_cannot_be_applied_is_not_skipped_and_who_waits_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let told: Arc<Mutex<Vec<Told>>> = Arc::default();
+    let engine = engine(&dir.path().join("data"));
+    let (store, parties) = followed(dir.path(), &engine, &told);
+    parties.fails.store(true, Relaxed);
+    let seq = add(&engine);
+    engine.ticket(seq).wait().unwrap();
+    let broken = StoreError::Broken("planted".to_owned());
+    assert_eq!(store.wait(seq, TIME), Err(broken.clone()));
+    assert_eq!(store.standing_still(), Some(broken.clone()));
+    parties.fails.store(false, Relaxed);
+    let started = std::time::Instant::now();
+    while store.wait(seq, TIME).is_err() {
+        assert!(started.elapsed() < TIME);
+        std::thread::yield_now();
+    }
+    assert_eq!((rows(&parties.table), store.standing_still()), (1, None));
+    store.close();
+    assert_eq!(*told.lock(), [Told::StandsStill(broken), Told::GoesOn]);
+    engine.close().unwrap();
+    assert_eq!(store.wait(seq.next(), TIME), Err(StoreError::Behind(seq.next())), "nothing comes after the end");
+}
+
+// rule: SNP-2 the log is kept until the store has it on its disk
+#[test]
+fn the_log_waits_for_the_store_and_one_that_begins_late_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let told: Arc<Mutex<Vec<Told>>> = Arc::default();
+    let mut config = Config::new(dir.path().join("data"));
+    config.journal.segment_bytes = 1 << 20;
+    config.journal.buffer_bytes = 1 << 18;
+    let open = || Arc::new(Engine::open(config.clone(), Arc::new(AllowAll), &mut |_| {}).unwrap().0);
+    let fill = |engine: &Engine| {
+        let note = vec![7; 100_000];
+        for _ in 0..30 {
+            let command = Command::Note { note: &note };
+            let seq = engine.submit(&Request { command, idempotency: None }, engine.now()).unwrap().seq;
+            engine.ticket(seq).wait().unwrap();
+        }
+    };
+    let trim = |engine: &Engine| {
+        for _ in 0..3 {
+            fill(engine);
+            engine.snapshot().unwrap();
+        }
+    };
+    let engine = open();
+    let (store, parties) = followed(dir.path(), &engine, &told);
+    parties.fails.store(true, Relaxed);
+    let seq = add(&engine);
+    trim(&engine);
+    parties.fails.store(false, Relaxed);
+    let started = std::time::Instant::now();
+    while store.wait(engine.durable(), TIME).is_err() {
+        assert!(started.elapsed() < TIME);
+        std::thread::yield_now();
+    }
+    assert_eq!((rows(&parties.table), store.began()), (1, Seq(0)), "entry {seq} was still there");
+    store.close();
+    trim(&engine);
+    drop((store, parties));
+    std::fs::remove_dir_all(dir.path().join("store")).unwrap();
+    told.lock().clear();
+    let (store, parties) = followed(dir.path(), &engine, &told);
+    store.wait(engine.durable(), TIME).unwrap();
+    assert_eq!((rows(&parties.table), *told.lock() == [Told::BeganLate(store.began())]), (0, true));
+    assert!(store.began() >= seq);
+    engine.close().unwrap();
+}

@@ -1,0 +1,144 @@
+//! Who waits for the store: how far it has come, shared by the thread that applies and those who read.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use berth_engine::Seq;
+use parking_lot::{Condvar, Mutex};
+
+use super::{At, StoreError};
+
+/// What both sides share.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    moved: Condvar,
+}
+
+struct State {
+    at: At,
+    waiting: Vec<(Seq, Waker)>,
+    still: Option<StoreError>,
+    closing: bool,
+    /// The thread has ended: nothing comes any more.
+    ended: bool,
+}
+
+impl Shared {
+    pub(super) fn new(at: At) -> Shared {
+        let state = State { at, waiting: Vec::new(), still: None, closing: false, ended: false };
+        Shared { state: Mutex::new(state), moved: Condvar::new() }
+    }
+
+    pub(super) fn at(&self) -> At {
+        self.state.lock().at
+    }
+
+    /// Reads see everything up to here: whoever waits for it goes on.
+    pub(super) fn advance(&self, at: At) {
+        let mut woken = Vec::new();
+        {
+            let mut state = self.state.lock();
+            state.at = at;
+            state.still = None;
+            let mut i = 0;
+            while i < state.waiting.len() {
+                if state.waiting[i].0 <= at.applied {
+                    woken.push(state.waiting.swap_remove(i).1);
+                } else {
+                    i += 1;
+                }
+            }
+        }
+        self.moved.notify_all();
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// It stands still: whoever waits is told so.
+    pub(super) fn stand_still(&self, why: StoreError) {
+        let waiting = {
+            let mut state = self.state.lock();
+            state.still = Some(why);
+            std::mem::take(&mut state.waiting)
+        };
+        self.moved.notify_all();
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
+    pub(super) fn standing_still(&self) -> Option<StoreError> {
+        self.state.lock().still.clone()
+    }
+
+    pub(super) fn close(&self) {
+        self.state.lock().closing = true;
+        self.moved.notify_all();
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.state.lock().closing
+    }
+
+    /// The thread has ended.
+    pub(super) fn end(&self) {
+        let waiting = {
+            let mut state = self.state.lock();
+            state.ended = true;
+            std::mem::take(&mut state.waiting)
+        };
+        self.moved.notify_all();
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
+    pub(super) fn wait(&self, seq: Seq, time: Duration) -> Result<(), StoreError> {
+        let until = Instant::now() + time;
+        let mut state = self.state.lock();
+        loop {
+            if let Some(answer) = state.answer(seq) {
+                return answer;
+            }
+            if self.moved.wait_until(&mut state, until).timed_out() {
+                return state.answer(seq).unwrap_or(Err(StoreError::Behind(seq)));
+            }
+        }
+    }
+}
+
+impl State {
+    /// What there is to say to who waits for `seq`; `None`: wait on.
+    fn answer(&self, seq: Seq) -> Option<Result<(), StoreError>> {
+        match &self.still {
+            _ if self.at.applied >= seq => Some(Ok(())),
+            Some(why) => Some(Err(why.clone())),
+            None if self.ended => Some(Err(StoreError::Behind(seq))),
+            None => None,
+        }
+    }
+}
+
+/// Resolves when reads see an entry, or the store stands still.
+#[must_use]
+pub struct Reached {
+    shared: Arc<Shared>,
+    seq: Seq,
+}
+
+impl Reached {
+    pub(super) fn new(shared: Arc<Shared>, seq: Seq) -> Reached {
+        Reached { shared, seq }
+    }
+}
+
+impl Future for Reached {
+    type Output = Result<(), StoreError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.shared.state.lock();
+        if let Some(answer) = state.answer(self.seq) {
+            return Poll::Ready(answer);
+        }
+        // Who is polled twice waits twice; both go with the entry.
+        state.waiting.push((self.seq, context.waker().clone()));
+        Poll::Pending
+    }
+}
