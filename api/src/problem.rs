@@ -86,6 +86,7 @@ codes! {
     HoldExpired CONFLICT "hold_expired" "The hold has expired",
     WrongState CONFLICT "wrong_state" "The hold or booking is in another state",
     NotTheHold CONFLICT "not_the_hold" "The code is not that of the hold",
+    ChangedMeanwhile CONFLICT "changed_meanwhile" "What was read has changed since",
     SameSlot CONFLICT "same_slot" "The booking is already in this slot",
     NotEligible CONFLICT "not_eligible" "The programme's rules do not allow it",
     BelowTaken CONFLICT "below_taken" "More is taken than the new capacity",
@@ -300,6 +301,11 @@ pub(crate) fn refused(refusal: &Refusal, names: &Names<'_>) -> Problem {
             Problem::new(Code::SameSlot, format!("{booking} is already in slot {slot}"))
                 .with("booking", booking)
                 .with("slot", slot)
+        }
+        Refusal::ChangedMeanwhile { party } => {
+            let party = names.party(party);
+            Problem::new(Code::ChangedMeanwhile, format!("what is known of party {party} has changed: read it again"))
+                .with("party", party)
         }
         Refusal::NotEligible { party, slot, rule, from } => {
             let (party, slot) = (names.party(party), names.slot(slot));

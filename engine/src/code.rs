@@ -22,6 +22,8 @@ const HALF_MASK: u64 = (1 << HALF_BITS) - 1;
 const ROUNDS: u64 = 8;
 /// What sets a check-in code apart from all else that is hashed with the key.
 const CHECK_IN: &[u8] = b"berth check-in code";
+/// The same for the key behind the numbers of doses, of each half.
+const DOSES: [&[u8]; 2] = [b"berth dose number, first half", b"berth dose number, second half"];
 /// Symbols of a code without its dashes.
 const CODE_SYMBOLS: usize = 14;
 
@@ -74,6 +76,19 @@ impl BookingCodes {
     #[must_use]
     pub fn new(cell: CellId, key: [u8; 16]) -> Self {
         Self { cell, key }
+    }
+
+    /// The public numbers of doses: those of the bookings they were given on, as codes under a key of their own. Who has read one on
+    /// a certificate knows nothing of the booking's code.
+    #[must_use]
+    pub fn doses(&self) -> BookingCodes {
+        let mut key = [0; 16];
+        for (half, of) in key.chunks_exact_mut(8).zip(DOSES) {
+            let mut hasher = SipHasher24::new_with_key(&self.key);
+            hasher.write(of);
+            half.copy_from_slice(&hasher.finish().to_le_bytes());
+        }
+        Self { cell: self.cell, key }
     }
 
     /// The code of a booking number.
@@ -210,6 +225,20 @@ mod tests {
         let other = BookingCodes::new(CellId(37), *b"fedcba9876543210");
         let same = (0..1000).filter(|n| codes().check_in(BookingNumber(*n)) == other.check_in(BookingNumber(*n)));
         assert!(same.count() < 10);
+    }
+
+    #[test]
+    fn a_dose_has_a_number_that_is_not_its_bookings_code() {
+        let doses = codes().doses();
+        for number in (0..1000).map(BookingNumber) {
+            let shown = doses.encode(number).to_string();
+            assert_eq!(doses.decode(&shown), Some(number));
+            assert_ne!(codes().decode(&shown), Some(number));
+        }
+        assert_ne!(
+            doses.encode(BookingNumber(1)),
+            BookingCodes::new(CellId(37), *b"fedcba9876543210").doses().encode(BookingNumber(1))
+        );
     }
 
     #[test]

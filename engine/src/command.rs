@@ -11,6 +11,10 @@ use crate::units::{TimestampMs, Units};
 
 /// The most claims one request may make. A programme's own limit is at most this.
 pub const GROUP_CLAIMS_MAX: usize = 16;
+/// The most bytes that a command may note beside what it does to a party or a booking.
+pub const NOTE_BYTES_MAX: usize = 255;
+/// The most bytes of one [`Command::Record`].
+pub const RECORD_BYTES_MAX: usize = 64 << 10;
 
 /// One party's wish for one unit of one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +73,15 @@ impl PartyFacts {
     #[must_use]
     pub fn after(self, given: Given) -> PartyFacts {
         PartyFacts { doses: given.doses, product: given.product, last_dose_day: given.day, ..self }
+    }
+
+    /// What these facts say once this dose was given, which may be told late: of two doses the later one is the last.
+    #[must_use]
+    pub fn told_late(self, given: Given) -> Given {
+        if given.day >= self.last_dose_day {
+            return given;
+        }
+        Given { doses: given.doses, product: self.product, day: self.last_dose_day }
     }
 }
 
@@ -219,6 +232,38 @@ pub enum Command<'a> {
         /// The booking.
         booking: BookingNumber,
     },
+    /// As [`Command::Complete`], with bytes of the programme's own (what was given, and by whom) in the same entry, and for
+    /// a centre that tells it late.
+    CompleteNoted {
+        /// The booking.
+        booking: BookingNumber,
+        /// When it was. What lies ahead of the time of asking is taken for that.
+        given_at: TimestampMs,
+        /// What was given, where it is not what the slot is for. It was, so nobody is asked whether it may.
+        product: Option<ProductId>,
+        /// At most [`NOTE_BYTES_MAX`] bytes.
+        note: &'a [u8],
+    },
+    /// Replaces what the policy knows of a party: something was wrong, or comes from elsewhere. Its live claims stay.
+    ChangeFacts {
+        /// Who.
+        party: PartyId,
+        /// All of it from now on.
+        facts: PartyFacts,
+        /// What the caller has read, if the change rests on that: it is refused if it is not so any more. By what it says and not by
+        /// its entry, for bookings move that too.
+        expected: Option<&'a PartyFacts>,
+        /// The programme's own, at most [`NOTE_BYTES_MAX`] bytes.
+        note: &'a [u8],
+    },
+    /// Writes bytes down for whoever follows the log ([`Engine::tail`](crate::Engine::tail)): sequenced, durable and done once, as anything
+    /// else. The engine keeps nothing of them, and replay passes them over.
+    Record {
+        /// Whose they are: the embedder's own number.
+        kind: u8,
+        /// At most [`RECORD_BYTES_MAX`].
+        bytes: &'a [u8],
+    },
     /// Nobody came: the unit goes back, for a walk-in.
     NoShow {
         /// The booking.
@@ -228,6 +273,13 @@ pub enum Command<'a> {
     WalkIn {
         /// Who, where and which dose.
         claim: Claim,
+    },
+    /// As [`Command::WalkIn`], of a centre that tells it late: the programme is asked as of when the party came.
+    WalkInLate {
+        /// Who, where and which dose.
+        claim: Claim,
+        /// When they came. What lies ahead of the time of asking is taken for that.
+        came_at: TimestampMs,
     },
     /// Changes what is on sale. Never below what is taken.
     Resize {
@@ -363,6 +415,13 @@ pub enum Outcome {
         /// The slot.
         slot: SlotId,
     },
+    /// The policy knows this of the party now.
+    FactsChanged {
+        /// Who.
+        party: PartyId,
+    },
+    /// The bytes are written.
+    Recorded,
 }
 
 /// The answer to a submit: await the ticket of `seq` before showing it to anyone.

@@ -67,6 +67,10 @@ pub(crate) enum Remembered {
     WalkedIn {
         number: BookingNumber,
     },
+    FactsChanged {
+        party: u32,
+    },
+    Recorded,
 }
 
 /// A key's record in 24 bytes: with its key 40, of which a cell may keep 32 million.
@@ -103,6 +107,8 @@ impl Known {
             Remembered::GroupCancelled { hold, places } => (12, hold.0 | u64::from(places.bits()) << PLACES_SHIFT),
             Remembered::Stepped { booking, to } => (13, group(booking, to as u8)),
             Remembered::WalkedIn { number } => (14, number.0),
+            Remembered::Recorded => (15, 0),
+            Remembered::FactsChanged { party } => (15, group(BookingNumber(u64::from(party)), 1)),
         };
         Self { kind_seq: kind << KIND_SHIFT | seq.0, fingerprint, detail }
     }
@@ -132,6 +138,9 @@ impl Known {
             }
             13 => Remembered::Stepped { booking: first, to: State::from_code(len)? },
             14 => Remembered::WalkedIn { number: first },
+            // The last kind there is room for: a byte says which.
+            15 if len == 0 => Remembered::Recorded,
+            15 if len == 1 => Remembered::FactsChanged { party: low },
             _ => return None,
         };
         Some((self.seq(), outcome))

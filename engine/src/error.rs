@@ -138,6 +138,12 @@ pub enum Refusal {
         /// Its slot.
         slot: SlotId,
     },
+    /// What is known of the party is not what the caller has read.
+    #[error("what is known of party {party} has changed meanwhile")]
+    ChangedMeanwhile {
+        /// The party.
+        party: PartyId,
+    },
     /// The programme's policy says no.
     #[error("party {party} may not have a unit of slot {slot}: rule {rule}")]
     NotEligible {

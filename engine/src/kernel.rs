@@ -11,13 +11,14 @@
 mod admin;
 mod claim;
 mod door;
+mod facts;
 mod grace;
 mod hoard;
 mod resolve;
 
 use arrayvec::ArrayVec;
 
-use crate::command::{Command, GROUP_CLAIMS_MAX, Outcome, Request, Submitted};
+use crate::command::{Command, GROUP_CLAIMS_MAX, NOTE_BYTES_MAX, Outcome, RECORD_BYTES_MAX, Request, Submitted};
 use crate::dedupe::{Begun, KeyClaim, Remembered};
 use crate::engine::Engine;
 use crate::error::{Failure, Refusal};
@@ -69,10 +70,10 @@ impl<'a> Context<'a> {
     // rule: JNL-1 capacity is taken before this and given back after
     fn append(self, event: Event) -> Appended<'a> {
         let code = event.code();
-        let large = matches!(event, Event::Published { .. } | Event::Note { .. });
+        let own = event.own_bytes();
         let entry = Entry { at: self.now, idempotency: self.idempotency, event };
-        let seq = if large {
-            let mut bytes = Vec::new();
+        let seq = if let Some(own) = own {
+            let mut bytes = Vec::with_capacity(SMALL_ENTRY_BYTES_MAX + own);
             entry.encode(&mut bytes);
             self.room.append(&bytes, code)
         } else {
@@ -112,6 +113,10 @@ fn check_shape(command: &Command<'_>) -> Result<(), Refusal> {
             None => Ok(()),
         };
     }
+    if let Some((what, found, max)) = own_bytes(command) {
+        let (found, max) = (found as u64, max as u64);
+        return if found > max { Err(Refusal::TooMany { what, found, max }) } else { Ok(()) };
+    }
     let (Command::Hold { claims, .. } | Command::Book { claims }) = command else {
         return Ok(());
     };
@@ -126,6 +131,17 @@ fn check_shape(command: &Command<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Bytes that a command brings along for its entry, by what they are, and the most there may be.
+fn own_bytes(command: &Command<'_>) -> Option<(&'static str, usize, usize)> {
+    match command {
+        Command::CompleteNoted { note, .. } | Command::ChangeFacts { note, .. } => {
+            Some(("bytes of a note", note.len(), NOTE_BYTES_MAX))
+        }
+        Command::Record { bytes, .. } => Some(("bytes of a record", bytes.len(), RECORD_BYTES_MAX)),
+        _ => None,
+    }
+}
+
 /// Whether a command is refused while the disk has no room for the next segment: what would take units or memory. What
 /// ends or settles a claim goes on, in the room that is left.
 fn takes_more(command: &Command<'_>) -> bool {
@@ -133,9 +149,11 @@ fn takes_more(command: &Command<'_>) -> bool {
         Command::AddParties { .. }
         | Command::Publish { .. }
         | Command::Note { .. }
+        | Command::Record { .. }
         | Command::Hold { .. }
         | Command::Book { .. }
         | Command::WalkIn { .. }
+        | Command::WalkInLate { .. }
         | Command::Move { .. } => true,
         Command::Confirm { .. }
         | Command::Release { .. }
@@ -144,6 +162,8 @@ fn takes_more(command: &Command<'_>) -> bool {
         | Command::CancelGroup { .. }
         | Command::CheckIn { .. }
         | Command::Complete { .. }
+        | Command::CompleteNoted { .. }
+        | Command::ChangeFacts { .. }
         | Command::NoShow { .. }
         | Command::Resize { .. }
         | Command::Open { .. }
@@ -182,7 +202,7 @@ impl Engine {
         let bytes = match command {
             Command::Publish { slots, note } => Entry::bytes_max(slots.len(), note.len()),
             Command::Note { note } => Entry::bytes_max(0, note.len()),
-            _ => SMALL_ENTRY_BYTES_MAX,
+            _ => SMALL_ENTRY_BYTES_MAX + own_bytes(command).map_or(0, |(_, found, _)| found),
         };
         let bytes_max = ENTRY_BYTES_MAX.min(self.buffer.capacity());
         if bytes > bytes_max {
@@ -214,9 +234,17 @@ impl Engine {
             Command::CancelGroup { bookings, by } => self.cancel_group(bookings, by, context),
             Command::Move { booking, to, by } => self.move_booking(booking, to, by, context),
             Command::CheckIn { booking } => self.check_in(booking, context),
-            Command::Complete { booking } => self.complete(booking, context),
+            Command::Complete { booking } => self.complete(booking, None, context),
+            Command::CompleteNoted { booking, given_at, product, note } => {
+                self.complete(booking, Some((given_at, product, note)), context)
+            }
+            Command::ChangeFacts { party, facts, expected, note } => {
+                self.change_facts(party, facts, expected, note, context)
+            }
+            Command::Record { kind, bytes } => Ok(self.record(kind, bytes, context)),
             Command::NoShow { booking } => self.no_show(booking, context),
-            Command::WalkIn { claim } => self.walk_in(claim, context),
+            Command::WalkIn { claim } => self.walk_in(claim, context.now, context),
+            Command::WalkInLate { claim, came_at } => self.walk_in(claim, came_at.min(context.now), context),
             Command::AddParties { count, facts } => self.add_parties(count, facts, context),
             Command::Publish { slots, note } => self.publish(slots, note, context),
             Command::Note { note } => Ok(self.note(note, context)),
@@ -292,6 +320,8 @@ impl Engine {
                 Outcome::Moved { from, to: one(to) }
             }
             Remembered::SlotChanged { slot } => Outcome::SlotChanged { slot: crate::ids::SlotId(slot) },
+            Remembered::FactsChanged { party } => Outcome::FactsChanged { party: crate::ids::PartyId(party) },
+            Remembered::Recorded => Outcome::Recorded,
         }
     }
 }

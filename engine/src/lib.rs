@@ -80,8 +80,8 @@ pub use check_in::{CodeTry, WRONG_CODES_MAX};
 pub use clock::Clock;
 pub use code::{BookingCode, BookingCodes};
 pub use command::{
-    BookingView, By, Claim, Command, GROUP_CLAIMS_MAX, Given, Group, NumberedClaim, Outcome, PartyFacts, Places,
-    Request, SlotFacts, SlotSpec, Submitted,
+    BookingView, By, Claim, Command, GROUP_CLAIMS_MAX, Given, Group, NOTE_BYTES_MAX, NumberedClaim, Outcome,
+    PartyFacts, Places, RECORD_BYTES_MAX, Request, SlotFacts, SlotSpec, Submitted,
 };
 pub use config::{Config, JournalConfig, RedisConfig, RedisTls};
 pub use engine::{Engine, Note, PartyView, Stats, UnitTotals};

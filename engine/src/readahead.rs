@@ -52,6 +52,8 @@ enum Row {
         booking: BookingNumber,
         given: Given,
     },
+    /// An entry that changes no table.
+    Nothing,
     /// The next event of [`Portion::events`].
     Apart,
 }
@@ -102,6 +104,7 @@ impl Portion {
                 Row::Given { booking, given } => {
                     replayer.apply(seq, self.newest, Change::Given { booking: *booking, given: *given });
                 }
+                Row::Nothing => replayer.apply(seq, self.newest, Change::Nothing),
                 Row::Apart => {
                     let event = events.next().expect("one for each such row");
                     replayer.apply(seq, self.newest, Change::of(event));
@@ -120,7 +123,7 @@ fn warm(rows: &[Row], inventory: &Inventory) {
             Row::Claim { claim, .. } => Some(*claim),
             // None yet if it is claimed among these rows.
             Row::Steps { first, .. } | Row::Given { booking: first, .. } => claim_of(*first),
-            Row::Apart => None,
+            Row::Nothing | Row::Apart => None,
         })
         .collect();
     std::hint::black_box(inventory.warm(&claims));
@@ -264,6 +267,7 @@ impl Ahead<'_> {
             BriefEvent::Completed { booking, given } => {
                 (Row::Given { booking, given }, Remembered::Stepped { booking, to: State::Completed })
             }
+            BriefEvent::Recorded => (Row::Nothing, Remembered::Recorded),
             BriefEvent::WalkedIn { number, claim } => {
                 let (state, expires_at) = (State::CheckedIn, TimestampMs(0));
                 (Row::Claim { first: number, state, expires_at, claim }, Remembered::WalkedIn { number })

@@ -126,6 +126,7 @@ impl<'a> Replayer<'a> {
                 }
                 Ok(())
             }
+            Change::Nothing => Ok(()),
             Change::Other(Event::GroupCancelled { hold, places, .. }) => {
                 self.late_steps(seq, places.numbers(*hold), Step::Cancel)
             }
@@ -218,6 +219,7 @@ impl<'a> Replayer<'a> {
             Change::Steps { first, len: 1, step } => self.steps::<1>(seq, first, 1, step),
             Change::Steps { first, len, step } => self.steps::<GROUP_CLAIMS_MAX>(seq, first, len, step),
             Change::Given { booking, given } => self.given(seq, booking, given),
+            Change::Nothing => Ok(()),
             Change::Other(event) => self.other(seq, event),
         }
     }
@@ -254,6 +256,13 @@ impl<'a> Replayer<'a> {
                 self.graced(seq, *from, *until);
                 Ok(())
             }
+            // Also of a span that a snapshot has seen: a later change of the same party's facts says them again.
+            Event::FactsChanged { party, facts, .. } => {
+                let mut record = inventory.parties.lock(*party).ok_or_else(|| format!("party {party} is unknown"))?;
+                record.facts = *facts;
+                record.set_seq(seq);
+                Ok(())
+            }
             Event::Held { .. }
             | Event::Booked { .. }
             | Event::Confirmed { .. }
@@ -262,6 +271,8 @@ impl<'a> Replayer<'a> {
             | Event::Cancelled { .. }
             | Event::CheckedIn { .. }
             | Event::Completed { .. }
+            | Event::CompletedNoted { .. }
+            | Event::Recorded { .. }
             | Event::NoShow { .. }
             | Event::WalkedIn { .. } => self.change(seq, Change::of(event)),
         }
@@ -475,6 +486,8 @@ pub(crate) enum Change<'a> {
     Steps { first: BookingNumber, len: u8, step: Step },
     /// A booking was completed.
     Given { booking: BookingNumber, given: Given },
+    /// No table changes.
+    Nothing,
     /// Anything else.
     Other(&'a Event),
 }
@@ -495,7 +508,10 @@ impl<'a> Change<'a> {
             Event::Cancelled { booking } => steps(booking, &1, Step::Cancel),
             Event::CheckedIn { booking } => steps(booking, &1, Step::CheckIn),
             Event::NoShow { booking } => steps(booking, &1, Step::NoShow),
-            Event::Completed { booking, given } => Change::Given { booking: *booking, given: *given },
+            Event::Completed { booking, given } | Event::CompletedNoted { booking, given, .. } => {
+                Change::Given { booking: *booking, given: *given }
+            }
+            Event::Recorded { .. } => Change::Nothing,
             Event::WalkedIn { claim: NumberedClaim { number, claim } } => {
                 let claims = std::slice::from_ref(claim);
                 Change::Claims { first: *number, state: State::CheckedIn, expires_at: TimestampMs(0), claims }
@@ -506,6 +522,7 @@ impl<'a> Change<'a> {
             | Event::Moved { .. }
             | Event::SlotChanged { .. }
             | Event::GroupCancelled { .. }
+            | Event::FactsChanged { .. }
             | Event::HoldsGraced { .. } => Change::Other(event),
         }
     }

@@ -50,6 +50,8 @@ pub struct Judged {
     pub wlk_1: u64,
     /// No-shows held against their slot's start.
     pub nsh_1: u64,
+    /// Doses, each of a booking that was checked in.
+    pub dos_1: u64,
     /// Entries with a key.
     pub idm_1: u64,
     /// Prefixes: one behind each entry.
@@ -71,7 +73,7 @@ pub struct Judged {
 impl Judged {
     /// Each rule's id with its count.
     #[must_use]
-    pub fn by_rule(&self) -> [(&'static str, u64); 18] {
+    pub fn by_rule(&self) -> [(&'static str, u64); 19] {
         [
             ("CAP-1", self.cap_1),
             ("CAP-3", self.cap_3),
@@ -83,6 +85,7 @@ impl Judged {
             ("BKG-2", self.bkg_2),
             ("WLK-1", self.wlk_1),
             ("NSH-1", self.nsh_1),
+            ("DOS-1", self.dos_1),
             ("IDM-1", self.idm_1),
             ("JNL-1", self.jnl_1),
             ("JNL-4", self.jnl_4),

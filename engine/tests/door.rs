@@ -82,8 +82,10 @@ fn every_outcome_at_the_door_is_told_again_after_a_restart() {
     let engine = open(&config);
     let slot = seed(&engine, 20, 20);
     let group = booked(&engine, &[0, 1, 2], slot);
-    let [one, late, served, off] = [3, 4, 5, 6].map(|party| book(&engine, party, slot).0);
+    let [one, late, served, off, noted] = [3, 4, 5, 6, 7].map(|party| book(&engine, party, slot).0);
     run(&engine, Command::CheckIn { booking: served });
+    run(&engine, Command::CheckIn { booking: noted });
+    let nothing = engine.party_bookings(PartyId(11)).unwrap().facts;
     let starts_at = engine.slot_facts(slot).unwrap().starts_at;
     let (holder, by) = (By::Holder, By::Administration);
     let commands = [
@@ -92,6 +94,14 @@ fn every_outcome_at_the_door_is_told_again_after_a_restart() {
         Command::CheckIn { booking: one },
         Command::Complete { booking: served },
         Command::NoShow { booking: late },
+        Command::CompleteNoted { booking: noted, given_at: starts_at, product: None, note: b"batch" },
+        Command::ChangeFacts {
+            party: PartyId(11),
+            facts: PartyFacts { doses: 1, ..PartyFacts::default() },
+            expected: Some(&nothing),
+            note: b"",
+        },
+        Command::Record { kind: 2, bytes: b"sealed" },
         Command::WalkIn { claim: claim(9, slot) },
         Command::Cancel { booking: off, by },
     ];
@@ -166,6 +176,95 @@ fn what_was_given_is_known_of_the_party_from_then_on() {
     engine.close().unwrap();
     drop(engine);
     check(&open());
+}
+
+/// A dose that is told late counts for its own day, and what its entry says beside it is there for whoever follows the log; a
+/// correction of the facts too.
+// rule: DOS-1
+// rule: PTY-2
+// rule: SNP-3
+#[test]
+fn what_is_noted_of_a_dose_and_corrected_is_in_the_log_and_in_the_facts() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let picky = || Arc::new(Picky { hold_ttl_max: Duration::from_secs(60) });
+    let open = || Engine::open(config.clone(), picky(), &mut |_| {}).unwrap().0;
+    let engine = open();
+    let slot = seed(&engine, 5, 3);
+    let starts_at = engine.slot_facts(slot).unwrap().starts_at;
+    let later = starts_at.plus(Duration::from_secs(3 * 86_400));
+    let day = u16::try_from(starts_at.0 / 86_400_000).unwrap();
+    let (booking, _) = book(&engine, 0, slot);
+    let noted = |engine: &Engine, given_at, note: &[u8], now| {
+        submit(engine, Command::CompleteNoted { booking, given_at, product: Some(ProductId(8)), note }, now)
+    };
+    let wrong = Refusal::WrongState { booking, from: State::Booked, to: State::Completed };
+    assert_eq!(noted(&engine, starts_at, b"", later), Err(wrong));
+    submit(&engine, Command::CheckIn { booking }, starts_at).unwrap();
+    let from = TimestampMs(starts_at.0 - 1000);
+    let early = Refusal::NotEligible { party: PartyId(0), slot, rule: "early", from: Some(from) };
+    assert_eq!(noted(&engine, TimestampMs(from.0 - 1), b"", later), Err(early), "before the doors opened");
+    let long = Refusal::TooMany { what: "bytes of a note", found: 256, max: 255 };
+    assert_eq!(noted(&engine, starts_at, &[0; 256], later), Err(long));
+    let claim = NumberedClaim { number: booking, claim: claim(0, slot) };
+    assert_eq!(noted(&engine, starts_at, &[9; 255], later), Ok(Outcome::Completed { claim }));
+    let facts = |engine: &Engine, party| engine.party_bookings(PartyId(party)).unwrap().facts;
+    let given = facts(&engine, 0);
+    let told = (given.doses, given.product, given.last_dose_day);
+    assert_eq!(told, (1, ProductId(8), day), "what it was, on the day on which it was");
+    // Somebody who was given one elsewhere since: what is told late of the first is not the last.
+    let since = PartyFacts { doses: 2, last_dose_day: day + 1, product: ProductId(9), ..PartyFacts::default() };
+    let change = |party, facts, expected: Option<&PartyFacts>, now| {
+        submit(&engine, Command::ChangeFacts { party: PartyId(party), facts, expected, note: b"from abroad" }, now)
+    };
+    let Ok(Outcome::WalkedIn { claim: walked }) =
+        submit(&engine, Command::WalkIn { claim: Claim { party: PartyId(1), slot, dose: Dose(1) } }, starts_at)
+    else {
+        panic!("not taken")
+    };
+    assert_eq!(change(1, since, None, later), Ok(Outcome::FactsChanged { party: PartyId(1) }));
+    assert_eq!(state(&engine, walked.number), State::CheckedIn, "its claim lives on");
+    let late = Command::CompleteNoted { booking: walked.number, given_at: starts_at, product: None, note: b"" };
+    submit(&engine, late, later).unwrap();
+    assert_eq!(facts(&engine, 1), since);
+    // Who rests on what is no longer so changes nothing, whether a dose or another correction came between.
+    let before = PartyFacts { birth_year: 1980, ..PartyFacts::default() };
+    let none = PartyFacts::default();
+    assert_eq!(change(0, before, Some(&none), later), Err(Refusal::ChangedMeanwhile { party: PartyId(0) }));
+    let corrected = PartyFacts { product: ProductId(3), ..given };
+    change(0, corrected, Some(&given), later).unwrap();
+    assert_eq!(change(9, corrected, None, later), Err(Refusal::UnknownParty { party: PartyId(9) }));
+    submit(&engine, Command::Record { kind: 4, bytes: &[1; RECORD_BYTES_MAX] }, later).unwrap();
+    let long = Refusal::TooMany { what: "bytes of a record", found: 65_537, max: 65_536 };
+    assert_eq!(submit(&engine, Command::Record { kind: 4, bytes: &[1; RECORD_BYTES_MAX + 1] }, later), Err(long));
+    engine.ticket(engine.appended()).wait().unwrap();
+
+    let mut seen = Vec::new();
+    let mut tail = engine.tail(LogPlace::default()).unwrap();
+    while tail.next(&mut |_, _, entry| seen.push(entry.event.clone())).unwrap() {}
+    drop(tail);
+    use berth_engine::journal::entry::Event;
+    let own: Vec<_> = seen
+        .iter()
+        .filter_map(|event| match event {
+            Event::CompletedNoted { note, .. } => Some((21, note.len())),
+            Event::FactsChanged { note, .. } => Some((19, note.len())),
+            Event::Recorded { kind: 4, bytes } => Some((20, bytes.len())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(own, [(21, 255), (19, 11), (21, 0), (19, 11), (20, RECORD_BYTES_MAX)]);
+
+    let expected = [corrected, since];
+    engine.close().unwrap();
+    drop(engine);
+    let engine = open();
+    assert_eq!([0, 1].map(|party| facts(&engine, party)), expected, "from the log");
+    engine.snapshot().unwrap().unwrap();
+    engine.close().unwrap();
+    drop(engine);
+    let engine = open();
+    assert_eq!([0, 1].map(|party| facts(&engine, party)), expected, "from a snapshot");
 }
 
 // rule: NSH-1

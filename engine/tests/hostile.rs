@@ -77,6 +77,17 @@ fn events() -> impl Strategy<Value = Event> {
             booking,
             given: Given { doses, product: ProductId(1), day: 20_000 }
         }),
+        (booking(), 0u8..3).prop_map(|(booking, doses)| Event::CompletedNoted {
+            booking,
+            given: Given { doses, product: ProductId(1), day: 20_000 },
+            note: vec![doses; 9]
+        }),
+        (small(), 0u8..3).prop_map(|(party, doses)| Event::FactsChanged {
+            party: PartyId(party),
+            facts: PartyFacts { doses, ..PartyFacts::default() },
+            note: Vec::new()
+        }),
+        (0u8..3).prop_map(|kind| Event::Recorded { kind, bytes: vec![kind; 9] }),
         booking().prop_map(|booking| Event::NoShow { booking }),
         (booking(), claims())
             .prop_map(|(number, claims)| Event::WalkedIn { claim: NumberedClaim { number, claim: claims[0] } }),

@@ -32,8 +32,12 @@ enum Step {
     Move(u64, usize, By),
     CheckIn(u64),
     Complete(u64),
+    CompleteNoted(u64, i64, Option<u8>, usize),
+    ChangeFacts(u32, u8, Option<u8>, usize),
+    Record(usize),
     NoShow(u64),
     WalkIn(u32, usize, u8),
+    WalkInLate(u32, usize, u8, u64),
     Resize(usize, u32),
     Open(usize),
     Close(usize),
@@ -61,13 +65,24 @@ fn steps() -> impl Strategy<Value = Vec<Timed>> {
         4 => (number(), 0..=SLOTS, by()).prop_map(|(booking, to, by)| Step::Move(booking, to, by)),
         3 => number().prop_map(Step::CheckIn),
         3 => number().prop_map(Step::Complete),
+        3 => (number(), -2i64..3, prop::option::of(2u8..4), length(NOTE_BYTES_MAX)).prop_map(|(booking, day, product, note)| Step::CompleteNoted(booking, day, product, note)),
+        3 => (0..=PARTIES, 0u8..4, prop::option::of(0u8..4), length(NOTE_BYTES_MAX))
+            .prop_map(|(party, doses, expected, note)| Step::ChangeFacts(party, doses, expected, note)),
+        1 => length(RECORD_BYTES_MAX).prop_map(Step::Record),
         3 => number().prop_map(Step::NoShow),
         3 => (0..=PARTIES, 0..=SLOTS, 1u8..4).prop_map(|(party, slot, dose)| Step::WalkIn(party, slot, dose)),
+        2 => (0..=PARTIES, 0..=SLOTS, 1u8..4, 0u64..3000)
+            .prop_map(|(party, slot, dose, came_at)| Step::WalkInLate(party, slot, dose, came_at)),
         1 => (0..=SLOTS, 0u32..5).prop_map(|(slot, capacity)| Step::Resize(slot, capacity)),
         1 => (0..=SLOTS).prop_map(Step::Open),
         1 => (0..=SLOTS).prop_map(Step::Close),
     ];
     prop::collection::vec((step, 0u64..60, prop::option::of((0u8..6, 0u8..8))), 0..60)
+}
+
+/// Of bytes that may be at most so many: few, all, and one too many.
+fn length(max: usize) -> impl Strategy<Value = usize> {
+    prop_oneof![8 => 0usize..20, 1 => Just(max), 1 => Just(max + 1)]
 }
 
 /// The engine with its slots published and parties created, and the model told the same.
@@ -109,6 +124,7 @@ fn agree(engine: &Engine, model: &Model, slots: &[SlotId]) {
         let mut live: Vec<_> = view.bookings.iter().map(|booking| (booking.number, booking.state)).collect();
         live.sort_by_key(|(number, _)| *number);
         assert_eq!(live, model.live(party), "party {party}");
+        assert_eq!(view.facts, model.facts(party), "party {party}");
     }
 }
 
@@ -126,6 +142,8 @@ proptest! {
     // rule: BKG-2
     // rule: WLK-1
     // rule: NSH-1
+    // rule: DOS-1
+    // rule: PTY-2
     // rule: IDM-1
     #[test]
     fn the_engine_answers_as_the_model(steps in steps()) {
@@ -145,6 +163,17 @@ proptest! {
                 Step::CancelGroup(numbers, _) => numbers.iter().copied().map(BookingNumber).collect(),
                 _ => Vec::new(),
             };
+            let bytes = match &step {
+                Step::CompleteNoted(.., len) | Step::ChangeFacts(.., len) | Step::Record(len) => vec![7; *len],
+                _ => Vec::new(),
+            };
+            let expected = match &step {
+                Step::ChangeFacts(party, _, Some(doses), _) if *party < model.parties() => {
+                    Some(PartyFacts { doses: *doses, ..model.facts(PartyId(*party)) })
+                }
+                Step::ChangeFacts(_, _, expected, _) => expected.map(|_| PartyFacts::default()),
+                _ => None,
+            };
             let command = match step {
                 Step::Hold(_, ttl) => Command::Hold { claims: &claims, ttl: Duration::from_millis(ttl) },
                 Step::Book(_) => Command::Book { claims: &claims },
@@ -156,9 +185,25 @@ proptest! {
                 Step::Move(booking, to, by) => Command::Move { booking: BookingNumber(booking), to: slot(to), by },
                 Step::CheckIn(booking) => Command::CheckIn { booking: BookingNumber(booking) },
                 Step::Complete(booking) => Command::Complete { booking: BookingNumber(booking) },
+                Step::CompleteNoted(booking, day, product, _) => {
+                    let given_at = TimestampMs(now.0.saturating_add_signed(day * 86_400_000));
+                    let product = product.map(ProductId);
+                    Command::CompleteNoted { booking: BookingNumber(booking), given_at, product, note: &bytes }
+                }
+                Step::ChangeFacts(party, doses, ..) => {
+                    let known = Some(party).filter(|party| *party < model.parties()).map(|party| model.facts(PartyId(party)));
+                    let facts = PartyFacts { doses, last_dose_day: u16::from(doses), ..known.unwrap_or_default() };
+                    let (party, expected) = (PartyId(party), expected.as_ref());
+                    Command::ChangeFacts { party, facts, expected, note: &bytes }
+                }
+                Step::Record(_) => Command::Record { kind: 3, bytes: &bytes },
                 Step::NoShow(booking) => Command::NoShow { booking: BookingNumber(booking) },
                 Step::WalkIn(party, at, dose) => {
                     Command::WalkIn { claim: Claim { party: PartyId(party), slot: slot(at), dose: Dose(dose) } }
+                }
+                Step::WalkInLate(party, at, dose, came_at) => {
+                    let claim = Claim { party: PartyId(party), slot: slot(at), dose: Dose(dose) };
+                    Command::WalkInLate { claim, came_at: TimestampMs(came_at) }
                 }
                 Step::Resize(at, n) => Command::Resize { slot: slot(at), capacity: Units::new(n).unwrap() },
                 Step::Open(at) => Command::Open { slot: slot(at) },

@@ -7,7 +7,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use berth_engine::*;
@@ -27,10 +27,10 @@ fn state(engine: &Engine) -> Vec<String> {
     engine.for_each_booking(&mut |view| lines.push(format!("{view:?}")));
     let stats = engine.stats();
     for party in (0..u32::try_from(stats.parties).unwrap()).map(PartyId) {
-        let mut live: Vec<_> =
-            engine.party_bookings(party).unwrap().bookings.iter().map(|booking| booking.number).collect();
+        let view = engine.party_bookings(party).unwrap();
+        let mut live: Vec<_> = view.bookings.iter().map(|booking| booking.number).collect();
         live.sort_unstable();
-        lines.push(format!("{party} {live:?}"));
+        lines.push(format!("{party} {:?} {live:?}", view.facts));
     }
     lines.push(format!("{} {} {} {}", stats.parties, stats.slots, stats.bookings, stats.idempotency_keys));
     lines
@@ -102,9 +102,11 @@ fn a_snapshot_taken_in_a_race_leads_to_where_the_whole_log_leads() {
     let spec = SlotSpec { centre: CentreKey(1), capacity: Units::new(6).unwrap(), facts };
     run(&engine, Command::Publish { slots: &[spec; 3], note: b"first" });
     let (done, paused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let served = Arc::new(AtomicU32::new(0));
     let racers: Vec<_> = (0..4u64)
         .map(|thread| {
             let (engine, done, paused) = (Arc::clone(&engine), Arc::clone(&done), Arc::clone(&paused));
+            let served = Arc::clone(&served);
             std::thread::spawn(move || {
                 let mut state = thread + 1;
                 let mut random = move |below: u64| {
@@ -138,7 +140,23 @@ fn a_snapshot_taken_in_a_race_leads_to_where_the_whole_log_leads() {
                     };
                     let hold = claims[0].number;
                     let tell = |command| engine.submit(&Request { command, idempotency: None }, engine.now()).unwrap();
-                    match random(6) {
+                    match random(9) {
+                        // A unit that was used up never comes back, so only a few are.
+                        5 if served.fetch_add(1, Relaxed) < 6 => {
+                            drop(tell(Command::Confirm { hold }));
+                            drop(tell(Command::CheckIn { booking: hold }));
+                            let (given_at, note) = (engine.now(), &[7; 40][..]);
+                            drop(tell(Command::CompleteNoted { booking: hold, given_at, product: None, note }));
+                        }
+                        6 => {
+                            // One after the other, so that a scan meets the first and the log has both.
+                            for birth_year in [1900, 1901].map(|year| year + u16::from(thread.to_le_bytes()[0])) {
+                                let facts = PartyFacts { birth_year, ..PartyFacts::default() };
+                                let (expected, note) = (None, &b"why"[..]);
+                                drop(tell(Command::ChangeFacts { party: PartyId(party), facts, expected, note }));
+                            }
+                        }
+                        7 => drop(keyed(&engine, key | 1 << 100, Command::Record { kind: 1, bytes: &[8; 300] })),
                         0 => drop(tell(Command::Release { hold })),
                         1 => {
                             drop(tell(Command::Confirm { hold }));

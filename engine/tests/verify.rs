@@ -329,6 +329,7 @@ fn a_snapshot_that_says_something_else_than_the_log_is_found() {
 // rule: BKG-2
 // rule: WLK-1
 // rule: NSH-1
+// rule: DOS-1
 // rule: IDM-1
 // rule: JNL-1
 // rule: TIM-1
@@ -409,7 +410,18 @@ fn each_rule_is_found_broken_in_a_journal_that_breaks_it() {
     assert_eq!(broken([&served[..], &[walked(1, 1), checked_in(1)]].concat()), ["BKG-1"], "checked in twice");
     assert_eq!(broken([&served[..], &[walked(1, 0), completed(1, 1)]].concat()), none);
     assert_eq!(broken([&served[..], &[walked(1, 1), walked(2, 2)]].concat()), ["CAP-1"]);
-    assert_eq!(broken(vec![booked(0, 0, 0), completed(0, 1)]), ["BKG-1"], "never checked in");
+    assert_eq!(broken(vec![booked(0, 0, 0), completed(0, 1)]), ["DOS-1", "BKG-1"], "never checked in");
+    let noted = |booking, doses| {
+        let given = Given { doses, product: ProductId(0), day: 20_000 };
+        Event::CompletedNoted { booking: BookingNumber(booking), given, note: b"batch".to_vec() }
+    };
+    assert_eq!(broken(vec![booked(0, 0, 0), noted(0, 1)]), ["DOS-1", "BKG-1"], "never checked in");
+    assert_eq!(broken(vec![noted(0, 1)]), ["DOS-1", "BKG-1"], "no booking at all");
+    assert_eq!(broken([&served[..], &[noted(0, 2)]].concat()), ["DOS-1", "BKG-1"], "twice");
+    assert_eq!(broken(vec![walked(0, 0), noted(0, 1), walked(1, 0)]), none);
+    let facts = |party| Event::FactsChanged { party: PartyId(party), facts: PartyFacts::default(), note: Vec::new() };
+    assert_eq!(broken(vec![facts(8), Event::Recorded { kind: 1, bytes: vec![1] }]), none);
+    assert_eq!(broken(vec![facts(9)]), ["PTY-1"], "a party that never was");
     assert_eq!(broken(vec![walked(0, 0), completed(0, 0)]), ["BKG-1"], "a dose that the facts know nothing of");
     assert_eq!(broken(vec![walked(0, 0), walked(1, 0)]), ["PTY-1"]);
     assert_eq!(broken(vec![booked(0, 0, 0), booked(1, 1, 0), no_show(0), walked(2, 2)]), none);

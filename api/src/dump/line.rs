@@ -4,7 +4,7 @@
 
 use berth_engine::journal::entry::{Entry, Event};
 use berth_engine::verify::Numbered;
-use berth_engine::{BookingNumber, CellId, Claim, Epoch, PartyId, Seq, SlotId, TimestampMs};
+use berth_engine::{BookingNumber, CellId, Claim, Epoch, Given, PartyFacts, PartyId, Seq, SlotId, TimestampMs};
 
 use crate::wire::Names;
 
@@ -61,7 +61,10 @@ impl<'a> EntryLines<'a> {
             Event::Released { hold, len } | Event::Expired { hold, len } => {
                 met.extend(group(hold, *len).map(|number| (number, known.remove(number))));
             }
-            Event::Cancelled { booking } | Event::Completed { booking, .. } | Event::NoShow { booking } => {
+            Event::Cancelled { booking }
+            | Event::Completed { booking, .. }
+            | Event::CompletedNoted { booking, .. }
+            | Event::NoShow { booking } => {
                 met.push((*booking, known.remove(*booking)));
             }
             Event::GroupCancelled { hold, places, .. } => {
@@ -71,6 +74,8 @@ impl<'a> EntryLines<'a> {
             | Event::Published { .. }
             | Event::Note { .. }
             | Event::SlotChanged { .. }
+            | Event::FactsChanged { .. }
+            | Event::Recorded { .. }
             | Event::HoldsGraced { .. } => {}
         }
     }
@@ -146,10 +151,26 @@ impl Line<'_> {
                 self.claims(claims);
             }
             Event::Completed { given, .. } => {
-                self.number(r#","doses":"#, u64::from(given.doses));
-                self.number(r#","product":"#, u64::from(given.product.0));
-                self.number(r#","day":"#, u64::from(given.day));
+                self.given(given);
                 self.claims(claims);
+            }
+            // What the programme noted is its own, and may be about a person: only how much of it there is.
+            Event::CompletedNoted { given, note, .. } => {
+                self.given(given);
+                self.number(r#","note_bytes":"#, note.len() as u64);
+                self.claims(claims);
+            }
+            Event::FactsChanged { party, facts, note } => {
+                self.text(r#","party":""#);
+                self.party(*party);
+                self.text("\"");
+                let PartyFacts { doses, product, last_dose_day: day, .. } = *facts;
+                self.given(&Given { doses, product, day });
+                self.number(r#","note_bytes":"#, note.len() as u64);
+            }
+            Event::Recorded { kind, bytes } => {
+                self.number(r#","record":"#, u64::from(*kind));
+                self.number(r#","bytes":"#, bytes.len() as u64);
             }
             Event::Moved { from, .. } => {
                 self.code(r#","from":"#, *from);
@@ -166,6 +187,12 @@ impl Line<'_> {
                 self.text(if *open { r#","open":true"# } else { r#","open":false"# });
             }
         }
+    }
+
+    fn given(&mut self, given: &Given) {
+        self.number(r#","doses":"#, u64::from(given.doses));
+        self.number(r#","product":"#, u64::from(given.product.0));
+        self.number(r#","day":"#, u64::from(given.day));
     }
 
     fn claims(&mut self, claims: &[(BookingNumber, Option<Claim>)]) {
@@ -254,9 +281,7 @@ impl Line<'_> {
 
 #[cfg(test)]
 mod tests {
-    use berth_engine::{
-        BookingCodes, By, Dose, Given, Idempotency, IdempotencyKey, NumberedClaim, PartyFacts, Places, ProductId, Units,
-    };
+    use berth_engine::{BookingCodes, By, Dose, Idempotency, IdempotencyKey, NumberedClaim, Places, ProductId, Units};
     use berth_programme::Calendar;
     use serde_json::{Value, json};
 
@@ -325,6 +350,23 @@ mod tests {
                 Event::Completed { booking, given: Given { doses: 2, product: ProductId(4), day: 20_000 } },
                 json!({"doses": 2, "product": 4, "day": 20_000, "claims": one}),
             ),
+            (
+                Event::CompletedNoted {
+                    booking,
+                    given: Given { doses: 2, product: ProductId(4), day: 20_000 },
+                    note: vec![1; 9],
+                },
+                json!({"doses": 2, "product": 4, "day": 20_000, "note_bytes": 9, "claims": one}),
+            ),
+            (
+                Event::FactsChanged {
+                    party: PartyId(9),
+                    facts: PartyFacts { birth_year: 1980, doses: 1, ..PartyFacts::default() },
+                    note: vec![1; 3],
+                },
+                json!({"party": "p3.9", "doses": 1, "product": 0, "day": 0, "note_bytes": 3}),
+            ),
+            (Event::Recorded { kind: 2, bytes: vec![1; 5] }, json!({"record": 2, "bytes": 5})),
             (Event::NoShow { booking }, json!({"claims": one})),
             (
                 Event::WalkedIn { claim: NumberedClaim { number: first, claim: claim(3) } },

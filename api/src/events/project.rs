@@ -52,6 +52,7 @@ struct CloudEvent<'a> {
 #[serde(untagged)]
 enum Data {
     Parties { first: String, count: u32 },
+    Party { party: String },
     Slot(SlotData),
     Booking(Box<BookingData>),
     Grace { from: String, until: String },
@@ -123,11 +124,13 @@ impl Projector {
     /// How many events an entry has.
     pub(super) fn count(&self, entry: &Entry) -> u64 {
         match &entry.event {
-            Event::Note { .. } => 0,
+            Event::Note { .. } | Event::Recorded { .. } => 0,
             Event::PartiesAdded { .. }
             | Event::Cancelled { .. }
             | Event::CheckedIn { .. }
             | Event::Completed { .. }
+            | Event::CompletedNoted { .. }
+            | Event::FactsChanged { .. }
             | Event::NoShow { .. }
             | Event::WalkedIn { .. }
             | Event::SlotChanged { .. }
@@ -227,7 +230,9 @@ impl Projector {
                 Ok(of("io.berth.booking.cancelled.v1", data))
             }
             Event::CheckedIn { booking } => self.known("io.berth.booking.checked_in.v1", *booking),
-            Event::Completed { booking, .. } => self.known("io.berth.booking.completed.v1", *booking),
+            Event::Completed { booking, .. } | Event::CompletedNoted { booking, .. } => {
+                self.known("io.berth.booking.completed.v1", *booking)
+            }
             Event::NoShow { booking } => self.known("io.berth.booking.no_show.v1", *booking),
             Event::WalkedIn { claim } => {
                 let data = self.booking(claim.number, claim.number, claim.claim)?;
@@ -249,7 +254,13 @@ impl Projector {
                 let subject = format!("cell/{}", self.cell());
                 Ok(Told { kind: "io.berth.holds.graced.v1", subject, data })
             }
-            Event::Note { .. } => unreachable!("a note has no event"),
+            // What is known of a person is not for everybody who reads along: whoever may know asks for it.
+            Event::FactsChanged { party, .. } => {
+                let party = self.names().party(*party);
+                let data = Data::Party { party: party.clone() };
+                Ok(Told { kind: "io.berth.party.changed.v1", subject: party, data })
+            }
+            Event::Note { .. } | Event::Recorded { .. } => unreachable!("neither has an event"),
         }
     }
 

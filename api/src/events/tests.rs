@@ -477,6 +477,13 @@ fn story(dir: &Path) -> Vec<Value> {
     run(&campaign, Command::Complete { booking: berth_engine::BookingNumber(2) }, morning);
     run(&campaign, Command::NoShow { booking: late }, morning);
     run(&campaign, Command::WalkIn { claim: claim(25, 1) }, morning);
+    let note = b"nobody's business";
+    run(&campaign, Command::Record { kind: 1, bytes: note }, morning);
+    let (booking, given_at, product) = (berth_engine::BookingNumber(11), morning, None);
+    let command = Command::CompleteNoted { booking, given_at, product, note };
+    run(&campaign, command, morning);
+    let (party, facts, expected) = (PartyId(25), PartyFacts { birth_year: 1990, ..PartyFacts::default() }, None);
+    run(&campaign, Command::ChangeFacts { party, facts, expected, note }, morning);
     campaign.engine.close().unwrap();
 
     let projector = Projector::new(campaign.clone(), &config(1));

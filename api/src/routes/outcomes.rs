@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::bookings::{json, of_claim, place};
 use super::safe;
-use crate::access::Sight;
+use crate::access::{Role, Sight};
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::idempotency;
@@ -29,6 +29,12 @@ pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> 
     {
         return Err(unknown());
     }
+    if let Ok(Outcome::FactsChanged { party }) = submitted.result
+        && call.caller().role == Role::Citizen
+        && call.caller().may_act_for(party, &call.app.names()).is_err()
+    {
+        return Err(unknown());
+    }
     safe(&call.app, call.ack, submitted.seq).await?;
     render(&call.app, call.sight(), &submitted).await
 }
@@ -36,9 +42,12 @@ pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> 
 /// The holds and bookings that an outcome tells of.
 fn claimed(outcome: &Outcome) -> Vec<BookingNumber> {
     match outcome {
-        Outcome::PartiesAdded { .. } | Outcome::Published { .. } | Outcome::Noted | Outcome::SlotChanged { .. } => {
-            Vec::new()
-        }
+        Outcome::PartiesAdded { .. }
+        | Outcome::Published { .. }
+        | Outcome::Noted
+        | Outcome::FactsChanged { .. }
+        | Outcome::Recorded
+        | Outcome::SlotChanged { .. } => Vec::new(),
         Outcome::Held { claims, .. }
         | Outcome::Booked { claims }
         | Outcome::Confirmed { claims }
@@ -63,6 +72,8 @@ pub(crate) async fn render(app: &App, sight: Sight, submitted: &Submitted) -> Re
         Outcome::PartiesAdded { first, count } => {
             (StatusCode::CREATED, json!({"first": names.party(*first), "count": count}))
         }
+        Outcome::FactsChanged { party } => (StatusCode::OK, json!({"party": names.party(*party)})),
+        Outcome::Recorded => (StatusCode::OK, json!({"recorded": true})),
         Outcome::Published { .. } | Outcome::Noted => (StatusCode::OK, published(app, submitted)?),
         Outcome::Held { expires_at, claims } => {
             let held: Vec<_> = claims.iter().map(|claim| held_claim(app, claim)).collect();

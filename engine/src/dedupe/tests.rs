@@ -32,6 +32,9 @@ fn every_outcome_is_remembered_whole() {
         Remembered::Cancelled { booking: first },
         Remembered::Moved { from: first },
         Remembered::SlotChanged { slot: u32::MAX },
+        Remembered::WalkedIn { number: first },
+        Remembered::FactsChanged { party: u32::MAX },
+        Remembered::Recorded,
     ] {
         let seq = Seq((1 << 60) - 1);
         assert_eq!(Known::done(7, seq, outcome).outcome(), Some((seq, outcome)));

@@ -1,5 +1,5 @@
 //! The commonest entries read in little: claims of one party, and steps. A start reads millions of them, and an [`Entry`] has room
-//! for a whole group.
+//! for a whole group. Bytes that the programme notes are passed over: replay does nothing with them.
 //!
 //! [`Brief::read`] says nothing about bytes that it does not know; whoever wants to know reads them with [`Entry::decode`], which
 //! judges them alone.
@@ -9,7 +9,7 @@
 
 use super::entry::{DecodeError, FLAG_IDEMPOTENT};
 use super::input::Input;
-use crate::command::{Claim, Given};
+use crate::command::{Claim, Given, RECORD_BYTES_MAX};
 use crate::ids::{BookingNumber, Idempotency, IdempotencyKey};
 use crate::units::TimestampMs;
 
@@ -24,16 +24,46 @@ pub(crate) struct Brief {
 /// As the events of the same names, with one claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BriefEvent {
-    Held { first: BookingNumber, expires_at: TimestampMs, claim: Claim },
-    Booked { first: BookingNumber, claim: Claim },
-    Confirmed { hold: BookingNumber, len: u8 },
-    Released { hold: BookingNumber, len: u8 },
-    Expired { hold: BookingNumber, len: u8 },
-    Cancelled { booking: BookingNumber },
-    CheckedIn { booking: BookingNumber },
-    Completed { booking: BookingNumber, given: Given },
-    NoShow { booking: BookingNumber },
-    WalkedIn { number: BookingNumber, claim: Claim },
+    Held {
+        first: BookingNumber,
+        expires_at: TimestampMs,
+        claim: Claim,
+    },
+    Booked {
+        first: BookingNumber,
+        claim: Claim,
+    },
+    Confirmed {
+        hold: BookingNumber,
+        len: u8,
+    },
+    Released {
+        hold: BookingNumber,
+        len: u8,
+    },
+    Expired {
+        hold: BookingNumber,
+        len: u8,
+    },
+    Cancelled {
+        booking: BookingNumber,
+    },
+    CheckedIn {
+        booking: BookingNumber,
+    },
+    /// With a note or without.
+    Completed {
+        booking: BookingNumber,
+        given: Given,
+    },
+    Recorded,
+    NoShow {
+        booking: BookingNumber,
+    },
+    WalkedIn {
+        number: BookingNumber,
+        claim: Claim,
+    },
 }
 
 impl Brief {
@@ -50,7 +80,7 @@ impl Brief {
         let mut input = Input(input.take(body_len)?);
         let kind = input.u8()?;
         let flags = input.u8()?;
-        if !matches!(kind, 4..=9 | 14..=17) || flags & !FLAG_IDEMPOTENT != 0 {
+        if !matches!(kind, 4..=9 | 14..=17 | 20 | 21) || flags & !FLAG_IDEMPOTENT != 0 {
             return Ok(None);
         }
         let at = TimestampMs(input.u48()?);
@@ -58,6 +88,11 @@ impl Brief {
             0 => None,
             _ => Some(Idempotency { key: IdempotencyKey(input.u128()?), fingerprint: input.u64()? }),
         };
+        if kind == 20 {
+            input.u8()?;
+            let fits = input.bytes()?.len() <= RECORD_BYTES_MAX && input.0.is_empty();
+            return Ok(fits.then_some((Brief { at, idempotency, event: BriefEvent::Recorded }, 4 + body_len)));
+        }
         let first = input.booking()?;
         let event = match kind {
             4 => {
@@ -76,6 +111,11 @@ impl Brief {
             14 => BriefEvent::CheckedIn { booking: first },
             15 => BriefEvent::Completed { booking: first, given: input.given()? },
             16 => BriefEvent::NoShow { booking: first },
+            21 => {
+                let given = input.given()?;
+                input.note()?;
+                BriefEvent::Completed { booking: first, given }
+            }
             _ => BriefEvent::WalkedIn { number: first, claim: input.claim()? },
         };
         Ok(input.0.is_empty().then_some((Brief { at, idempotency, event }, 4 + body_len)))
@@ -92,7 +132,8 @@ mod tests {
     use crate::ids::{Dose, PartyId, ProductId, SlotId};
     use crate::journal::entry::{Claims, Entry, Event};
 
-    fn whole(brief: Brief) -> Entry {
+    /// The entry that was read in little, with the bytes that were passed over.
+    fn whole(brief: Brief, of: &Event) -> Entry {
         let event = match brief.event {
             BriefEvent::Held { first, expires_at, claim } => {
                 Event::Held { first, expires_at, claims: std::iter::once(claim).collect() }
@@ -103,7 +144,11 @@ mod tests {
             BriefEvent::Expired { hold, len } => Event::Expired { hold, len },
             BriefEvent::Cancelled { booking } => Event::Cancelled { booking },
             BriefEvent::CheckedIn { booking } => Event::CheckedIn { booking },
-            BriefEvent::Completed { booking, given } => Event::Completed { booking, given },
+            BriefEvent::Completed { booking, given } => match of {
+                Event::CompletedNoted { note, .. } => Event::CompletedNoted { booking, given, note: note.clone() },
+                _ => Event::Completed { booking, given },
+            },
+            BriefEvent::Recorded => of.clone(),
             BriefEvent::NoShow { booking } => Event::NoShow { booking },
             BriefEvent::WalkedIn { number, claim } => Event::WalkedIn { claim: NumberedClaim { number, claim } },
         };
@@ -113,8 +158,8 @@ mod tests {
     fn entry() -> impl Strategy<Value = Entry> {
         let claims = prop::collection::vec((any::<u32>(), any::<u32>(), any::<u8>()), 1..4);
         let key = prop::option::of((any::<u128>(), any::<u64>()));
-        (prop_oneof![4u8..=9, 14u8..=17], 0u64..1 << 48, key, any::<u64>(), any::<u64>(), 1u8..=16, claims).prop_map(
-            |(kind, at, key, number, until, len, claims)| {
+        (prop_oneof![4u8..=9, 14u8..=17, 20u8..=21], 0u64..1 << 48, key, any::<u64>(), any::<u64>(), 1u8..=16, claims)
+            .prop_map(|(kind, at, key, number, until, len, claims)| {
                 let hold = BookingNumber(number);
                 let claim = |(party, slot, dose)| Claim { party: PartyId(party), slot: SlotId(slot), dose: Dose(dose) };
                 let claims: Claims = claims.into_iter().map(claim).collect();
@@ -131,12 +176,17 @@ mod tests {
                         given: Given { doses: len, product: ProductId(2), day: 20_000 },
                     },
                     16 => Event::NoShow { booking: hold },
+                    20 => Event::Recorded { kind: len, bytes: vec![len; usize::from(len) * 9] },
+                    21 => Event::CompletedNoted {
+                        booking: hold,
+                        given: Given { doses: len, product: ProductId(2), day: 20_000 },
+                        note: vec![7; usize::from(len - 1) * 17],
+                    },
                     _ => Event::WalkedIn { claim: NumberedClaim { number: hold, claim: claims[0] } },
                 };
                 let key = key.map(|(key, fingerprint)| Idempotency { key: IdempotencyKey(key), fingerprint });
                 Entry { at: TimestampMs(at), idempotency: key, event }
-            },
-        )
+            })
     }
 
     proptest! {
@@ -147,7 +197,7 @@ mod tests {
         ) {
             let mut bytes = Vec::new();
             entry.encode(&mut bytes);
-            let brief = Brief::read(&bytes).map(|(brief, len)| (whole(brief), len));
+            let brief = Brief::read(&bytes).map(|(brief, len)| (whole(brief, &entry.event), len));
             let single = !matches!(&entry.event, Event::Held { claims, .. } | Event::Booked { claims, .. } if claims.len() > 1);
             prop_assert_eq!(brief, single.then(|| (entry.clone(), bytes.len())));
             let at = at.index(bytes.len());
@@ -156,7 +206,10 @@ mod tests {
                 bytes.truncate(cut.index(bytes.len()));
             }
             if let Some((brief, len)) = Brief::read(&bytes) {
-                prop_assert_eq!(Entry::decode(&bytes), Ok((whole(brief), len)));
+                let read = Entry::decode(&bytes);
+                prop_assert!(read.is_ok(), "{:?} is read in little, and not at length", brief);
+                let (read, whole_len) = read.expect("just looked");
+                prop_assert_eq!((whole(brief, &read.event), len), (read, whole_len));
             }
         }
     }

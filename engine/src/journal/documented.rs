@@ -76,6 +76,13 @@ fn entries() -> Vec<Entry> {
         Event::NoShow { booking },
         Event::WalkedIn { claim: NumberedClaim { number: BookingNumber(45), claim: claim(12, 5) } },
         moved(By::Administration),
+        Event::FactsChanged { party: PartyId(9), facts: facts(), note: b"why".to_vec() },
+        Event::Recorded { kind: 1, bytes: b"sealed".to_vec() },
+        Event::CompletedNoted {
+            booking,
+            given: Given { doses: 1, product: ProductId(2), day: 20_781 },
+            note: b"note".to_vec(),
+        },
     ];
     let key = Idempotency {
         key: IdempotencyKey(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),

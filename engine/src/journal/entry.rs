@@ -14,7 +14,10 @@
 use arrayvec::ArrayVec;
 
 use super::input::Input;
-use crate::command::{By, Claim, GROUP_CLAIMS_MAX, Given, NumberedClaim, PartyFacts, Places, SlotFacts};
+use super::sink::Sink;
+use crate::command::{
+    By, Claim, GROUP_CLAIMS_MAX, Given, NumberedClaim, PartyFacts, Places, RECORD_BYTES_MAX, SlotFacts,
+};
 use crate::ids::{
     BookingNumber, CentreKey, Dose, Idempotency, IdempotencyKey, PartyId, PoolId, ProductId, ProgrammeId, SlotId,
 };
@@ -24,7 +27,7 @@ use crate::units::{TimestampMs, Units};
 const HEAD_BYTES_MAX: usize = 4 + 1 + 1 + 6 + 16 + 8;
 /// Bytes of one claim: party, slot, dose.
 const CLAIM_BYTES: usize = 4 + 4 + 1;
-/// The longest entry that is not a publish or a note.
+/// The longest entry but for what hands bytes of its own along: a publish, a note, what was noted or recorded.
 pub const SMALL_ENTRY_BYTES_MAX: usize = HEAD_BYTES_MAX + 8 + 8 + 1 + GROUP_CLAIMS_MAX * CLAIM_BYTES + 64;
 /// Bytes of one published slot.
 const SLOT_BYTES: usize = 4 + 4 + 4 + 2 + 1 + 1 + 1 + 8;
@@ -172,6 +175,31 @@ pub enum Event {
         /// The booking with its claim.
         claim: NumberedClaim,
     },
+    /// The policy knows this of a party from now on.
+    FactsChanged {
+        /// Who.
+        party: PartyId,
+        /// All of it.
+        facts: PartyFacts,
+        /// The programme's own bytes, at most [`NOTE_BYTES_MAX`](crate::NOTE_BYTES_MAX).
+        note: Vec<u8>,
+    },
+    /// Bytes for whoever follows the log.
+    Recorded {
+        /// Whose they are.
+        kind: u8,
+        /// At most [`RECORD_BYTES_MAX`].
+        bytes: Vec<u8>,
+    },
+    /// The party of a booking was served, with the programme's own bytes about it.
+    CompletedNoted {
+        /// The booking.
+        booking: BookingNumber,
+        /// What its facts say from now on.
+        given: Given,
+        /// At most [`NOTE_BYTES_MAX`](crate::NOTE_BYTES_MAX).
+        note: Vec<u8>,
+    },
 }
 
 /// One line of the journal.
@@ -222,6 +250,9 @@ pub(crate) const KINDS: [&str; Event::CODES - 1] = [
     "no_show",
     "walked_in",
     "reassigned",
+    "facts_changed",
+    "recorded",
+    "completed_noted",
 ];
 
 impl Event {
@@ -245,11 +276,26 @@ impl Event {
             Event::NoShow { .. } => 16,
             Event::WalkedIn { .. } => 17,
             Event::Moved { by: By::Administration, .. } => 18,
+            Event::FactsChanged { .. } => 19,
+            Event::Recorded { .. } => 20,
+            Event::CompletedNoted { .. } => 21,
         }
     }
 
     /// One more than the highest kind code.
-    pub(crate) const CODES: usize = 19;
+    pub(crate) const CODES: usize = 22;
+
+    /// How many bytes of somebody else's it hands along, which no bound of the small entries covers; `None` for a small entry.
+    pub(crate) fn own_bytes(&self) -> Option<usize> {
+        match self {
+            Event::Published { slots, note } => Some(slots.len() * SLOT_BYTES + note.len()),
+            Event::Note { note } | Event::FactsChanged { note, .. } | Event::CompletedNoted { note, .. } => {
+                Some(note.len())
+            }
+            Event::Recorded { bytes, .. } => Some(bytes.len()),
+            _ => None,
+        }
+    }
 
     /// Every kind's name.
     #[must_use]
@@ -261,41 +307,6 @@ impl Event {
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         KINDS[self.code() - 1]
-    }
-}
-
-/// Where an entry's bytes go: a stack buffer on the hot path, a `Vec` for a publish.
-pub(crate) trait Sink {
-    fn put(&mut self, bytes: &[u8]);
-    fn patch(&mut self, at: usize, bytes: [u8; 4]);
-    fn filled(&self) -> usize;
-}
-
-impl Sink for Vec<u8> {
-    fn put(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
-    }
-
-    fn patch(&mut self, at: usize, bytes: [u8; 4]) {
-        self[at..at + 4].copy_from_slice(&bytes);
-    }
-
-    fn filled(&self) -> usize {
-        self.len()
-    }
-}
-
-impl<const N: usize> Sink for ArrayVec<u8, N> {
-    fn put(&mut self, bytes: &[u8]) {
-        self.try_extend_from_slice(bytes).expect("SMALL_ENTRY_BYTES_MAX covers every small entry");
-    }
-
-    fn patch(&mut self, at: usize, bytes: [u8; 4]) {
-        self[at..at + 4].copy_from_slice(&bytes);
-    }
-
-    fn filled(&self) -> usize {
-        self.len()
     }
 }
 
@@ -314,6 +325,24 @@ fn put_numbered(out: &mut impl Sink, numbered: &NumberedClaim) {
 
 fn put_len(out: &mut impl Sink, len: usize) {
     out.put(&u32::try_from(len).expect("bounded by ENTRY_BYTES_MAX").to_le_bytes());
+}
+
+fn put_facts(out: &mut impl Sink, facts: &PartyFacts) {
+    out.put(&facts.birth_year.to_le_bytes());
+    out.put(&facts.cohorts.to_le_bytes());
+    out.put(&[facts.doses, facts.product.0]);
+    out.put(&facts.last_dose_day.to_le_bytes());
+}
+
+fn put_given(out: &mut impl Sink, booking: BookingNumber, given: &Given) {
+    out.put(&booking.0.to_le_bytes());
+    out.put(&[given.doses, given.product.0]);
+    out.put(&given.day.to_le_bytes());
+}
+
+fn put_note(out: &mut impl Sink, note: &[u8]) {
+    out.put(&[u8::try_from(note.len()).expect("NOTE_BYTES_MAX fits a byte")]);
+    out.put(note);
 }
 
 impl Entry {
@@ -386,10 +415,7 @@ impl Event {
             Event::PartiesAdded { first, count, facts } => {
                 out.put(&first.0.to_le_bytes());
                 out.put(&count.to_le_bytes());
-                out.put(&facts.birth_year.to_le_bytes());
-                out.put(&facts.cohorts.to_le_bytes());
-                out.put(&[facts.doses, facts.product.0]);
-                out.put(&facts.last_dose_day.to_le_bytes());
+                put_facts(out, facts);
             }
             Event::Published { slots, note } => {
                 put_len(out, slots.len());
@@ -433,10 +459,20 @@ impl Event {
                 out.put(&places.bits().to_le_bytes());
                 out.put(&[*by as u8]);
             }
-            Event::Completed { booking, given } => {
-                out.put(&booking.0.to_le_bytes());
-                out.put(&[given.doses, given.product.0]);
-                out.put(&given.day.to_le_bytes());
+            Event::Completed { booking, given } => put_given(out, *booking, given),
+            Event::CompletedNoted { booking, given, note } => {
+                put_given(out, *booking, given);
+                put_note(out, note);
+            }
+            Event::FactsChanged { party, facts, note } => {
+                out.put(&party.0.to_le_bytes());
+                put_facts(out, facts);
+                put_note(out, note);
+            }
+            Event::Recorded { kind, bytes } => {
+                out.put(&[*kind]);
+                put_len(out, bytes.len());
+                out.put(bytes);
             }
             Event::WalkedIn { claim } => put_numbered(out, claim),
             Event::SlotChanged { slot, capacity, open } => {
@@ -453,17 +489,7 @@ impl Event {
 
     fn decode(kind: u8, input: &mut Input<'_>) -> Result<Event, DecodeError> {
         Ok(match kind {
-            1 => Event::PartiesAdded {
-                first: PartyId(input.u32()?),
-                count: input.u32()?,
-                facts: PartyFacts {
-                    birth_year: input.u16()?,
-                    cohorts: input.u32()?,
-                    doses: input.u8()?,
-                    product: ProductId(input.u8()?),
-                    last_dose_day: input.u16()?,
-                },
-            },
+            1 => Event::PartiesAdded { first: PartyId(input.u32()?), count: input.u32()?, facts: input.facts()? },
             2 => {
                 let count = input.u32()? as usize;
                 // The bytes bound the count before anything is allocated for it.
@@ -505,6 +531,21 @@ impl Event {
             15 => Event::Completed { booking: input.booking()?, given: input.given()? },
             16 => Event::NoShow { booking: input.booking()? },
             17 => Event::WalkedIn { claim: input.numbered()? },
+            19 => Event::FactsChanged {
+                party: PartyId(input.u32()?),
+                facts: input.facts()?,
+                note: input.note()?.to_vec(),
+            },
+            20 => {
+                let (kind, bytes) = (input.u8()?, input.bytes()?);
+                if bytes.len() > RECORD_BYTES_MAX {
+                    return Err(DecodeError::OutOfRange("bytes"));
+                }
+                Event::Recorded { kind, bytes: bytes.to_vec() }
+            }
+            21 => {
+                Event::CompletedNoted { booking: input.booking()?, given: input.given()?, note: input.note()?.to_vec() }
+            }
             other => return Err(DecodeError::UnknownKind(other)),
         })
     }

@@ -1,7 +1,7 @@
 //! What is left to read of an entry, field by field. Never panics, whatever the bytes.
 
 use super::entry::{Claims, DecodeError};
-use crate::command::{By, Claim, GROUP_CLAIMS_MAX, Given, NumberedClaim, Places};
+use crate::command::{By, Claim, GROUP_CLAIMS_MAX, Given, NumberedClaim, PartyFacts, Places};
 use crate::ids::{BookingNumber, Dose, PartyId, ProductId, SlotId};
 use crate::units::Units;
 
@@ -67,6 +67,22 @@ impl<'a> Input<'a> {
     pub(super) fn group_len(&mut self) -> Result<u8, DecodeError> {
         let len = self.u8()?;
         if (1..=GROUP_CLAIMS_MAX).contains(&usize::from(len)) { Ok(len) } else { Err(DecodeError::OutOfRange("group")) }
+    }
+
+    /// Bytes behind one that says how many.
+    pub(super) fn note(&mut self) -> Result<&'a [u8], DecodeError> {
+        let len = self.u8()?;
+        self.take(usize::from(len))
+    }
+
+    pub(super) fn facts(&mut self) -> Result<PartyFacts, DecodeError> {
+        Ok(PartyFacts {
+            birth_year: self.u16()?,
+            cohorts: self.u32()?,
+            doses: self.u8()?,
+            product: ProductId(self.u8()?),
+            last_dose_day: self.u16()?,
+        })
     }
 
     pub(super) fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {

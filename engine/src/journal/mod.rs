@@ -1,7 +1,7 @@
 //! The journal: an append-only, segmented, checksummed log. Truth is local; Redis follows.
 //!
 //! The journal knows entries, never the inventory. In reading order:
-//! [`entry`] (what one line says, as bytes), `input` (its fields, read), `brief` (the commonest of them read in little), [`frame`] (how a batch of lines is framed and checked),
+//! [`entry`] (what one line says, as bytes), `sink` (where those go), `input` (its fields, read), `brief` (the commonest of them read in little), [`frame`] (how a batch of lines is framed and checked),
 //! `buffer` (where `submit` appends), [`watermark`] (who waits for what), `segment` and `reserve` (files, and
 //! those made ahead), `removal` (those no longer needed),
 //! [`storage`] (what is asked of a disk), `writer` (group commit), [`reader`] (files back to entries), [`snapshot`] (files that say where all
@@ -23,6 +23,7 @@ pub(crate) mod removal;
 pub(crate) mod reserve;
 pub(crate) mod segment;
 pub(crate) mod shipper;
+mod sink;
 pub mod snapshot;
 pub mod storage;
 pub mod stream;

@@ -219,7 +219,7 @@ impl Engine {
     pub(super) fn check_booking_limit(&self, command: &Command<'_>) -> Result<(), Refusal> {
         let numbers = match command {
             Command::Hold { claims, .. } | Command::Book { claims } => claims.len() as u64,
-            Command::Move { .. } | Command::WalkIn { .. } => 1,
+            Command::Move { .. } | Command::WalkIn { .. } | Command::WalkInLate { .. } => 1,
             _ => return Ok(()),
         };
         self.within_limit(self.inventory.bookings_end() + numbers)

@@ -2,11 +2,11 @@
 
 use super::{Answer, Context, No};
 use crate::booking::{State, Step};
-use crate::command::{Claim, NumberedClaim, Outcome};
+use crate::command::{Claim, Given, NumberedClaim, Outcome};
 use crate::dedupe::Remembered;
 use crate::engine::Engine;
 use crate::error::Refusal;
-use crate::ids::BookingNumber;
+use crate::ids::{BookingNumber, ProductId};
 use crate::inventory::{Demand, Locked};
 use crate::journal::entry::Event;
 use crate::slot::{SlotWord, Take};
@@ -37,13 +37,34 @@ impl Engine {
 
     /// Checked in to completed. The unit is used up; the party's facts change by the same entry, so that what is judged of the party
     /// from then on knows of the dose.
-    pub(super) fn complete(&self, booking: BookingNumber, context: Context<'_>) -> Answer {
+    ///
+    /// With a note it may be told late: the dose counts for the day on which it was given, which is not before that of the slot.
+    // rule: DOS-1 no dose but on a booking that is checked in
+    pub(super) fn complete(
+        &self,
+        booking: BookingNumber,
+        noted: Option<(TimestampMs, Option<ProductId>, &[u8])>,
+        context: Context<'_>,
+    ) -> Answer {
         let mut able = self.able_booking(booking, Step::Complete)?;
         let claim = able.group[0];
         let Claim { party, slot, dose } = claim.claim;
         let facts = self.inventory.slots.facts(slot).ok_or(Refusal::UnknownSlot { slot })?;
-        let given = self.policy.given(&able.locked.of(party).facts, &facts, dose, context.now);
-        let appended = context.append(Event::Completed { booking, given });
+        let known = able.locked.of(party).facts;
+        let event = match noted {
+            None => Event::Completed { booking, given: self.policy.given(&known, &facts, dose, context.now) },
+            Some((given_at, product, note)) => {
+                let given_at = given_at.min(context.now);
+                self.judge_policy(&claim.claim, &mut able.locked, |_, slot| self.policy.may_check_in(slot, given_at))?;
+                let given = self.policy.given(&known, &facts, dose, given_at);
+                let given = known.told_late(Given { product: product.unwrap_or(given.product), ..given });
+                Event::CompletedNoted { booking, given, note: note.to_vec() }
+            }
+        };
+        let (Event::Completed { given, .. } | Event::CompletedNoted { given, .. }) = event else {
+            unreachable!("one of the two was made")
+        };
+        let appended = context.append(event);
         let seq = appended.seq;
         self.inventory.record_given(booking, given, &mut able.locked, seq);
         appended.keep(Remembered::Stepped { booking, to: able.to });
@@ -65,13 +86,12 @@ impl Engine {
     /// A booking that is born checked in. What binds is the programme's answer for those at the door; room, an open slot and one live
     /// claim for each dose bind as they do everybody.
     // rule: WLK-1 a walk-in is born checked in, on a free unit of an open slot
-    pub(super) fn walk_in(&self, claim: Claim, context: Context<'_>) -> Answer {
+    pub(super) fn walk_in(&self, claim: Claim, came_at: TimestampMs, context: Context<'_>) -> Answer {
         let Claim { party, slot, dose } = claim;
         let mut locked = Locked::lock(&self.inventory.parties, std::iter::once(party))
             .map_err(|party| Refusal::UnknownParty { party })?;
         let word = self.inventory.slots.word(slot).ok_or(Refusal::UnknownSlot { slot })?;
-        let now = context.now;
-        self.judge_policy(&claim, &mut locked, |facts, slot| self.policy.may_walk_in(facts, slot, dose, now))?;
+        self.judge_policy(&claim, &mut locked, |facts, slot| self.policy.may_walk_in(facts, slot, dose, came_at))?;
         self.judge_uniqueness(&claim, None, &mut locked)?;
         self.judge_room(party, &mut locked)?;
         match word.book(Units::ONE) {

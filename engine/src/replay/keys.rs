@@ -58,8 +58,12 @@ fn remembered(event: &Event) -> Remembered {
             _ => Remembered::GroupCancelled { hold: *hold, places: *places },
         },
         Event::CheckedIn { booking } => Remembered::Stepped { booking: *booking, to: State::CheckedIn },
-        Event::Completed { booking, .. } => Remembered::Stepped { booking: *booking, to: State::Completed },
+        Event::Completed { booking, .. } | Event::CompletedNoted { booking, .. } => {
+            Remembered::Stepped { booking: *booking, to: State::Completed }
+        }
         Event::NoShow { booking } => Remembered::Stepped { booking: *booking, to: State::NoShow },
         Event::WalkedIn { claim } => Remembered::WalkedIn { number: claim.number },
+        Event::FactsChanged { party, .. } => Remembered::FactsChanged { party: party.0 },
+        Event::Recorded { .. } => Remembered::Recorded,
     }
 }

@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::booking::{State, Step};
-use crate::command::{By, Claim, Command, GROUP_CLAIMS_MAX, NumberedClaim, Outcome, PartyFacts, Request, SlotFacts};
+use crate::command::{
+    By, Claim, Command, GROUP_CLAIMS_MAX, NOTE_BYTES_MAX, NumberedClaim, Outcome, PartyFacts, RECORD_BYTES_MAX,
+    Request, SlotFacts,
+};
 use crate::error::{HoardingLimit, Refusal};
 use crate::ids::{BookingNumber, Dose, Idempotency, IdempotencyKey, PartyId, ProgrammeId, SlotId};
 use crate::party::LIVE_CLAIMS_MAX;
@@ -180,6 +183,16 @@ impl Model {
                 }
             }
         }
+        let (what, found, max) = match command {
+            Command::CompleteNoted { note, .. } | Command::ChangeFacts { note, .. } => {
+                ("bytes of a note", note.len() as u64, NOTE_BYTES_MAX as u64)
+            }
+            Command::Record { bytes, .. } => ("bytes of a record", bytes.len() as u64, RECORD_BYTES_MAX as u64),
+            _ => ("", 0, 0),
+        };
+        if found > max {
+            return Err(Refusal::TooMany { what, found, max });
+        }
         if let Command::Hold { claims, .. } | Command::Book { claims } = command {
             if claims.is_empty() || claims.len() > GROUP_CLAIMS_MAX {
                 return Err(Refusal::GroupSize { found: claims.len(), max: GROUP_CLAIMS_MAX });
@@ -240,11 +253,39 @@ impl Model {
                 self.bookings[index(booking)].state = State::Completed;
                 Ok(Outcome::Completed { claim: NumberedClaim { number: booking, claim } })
             }
+            Command::CompleteNoted { booking, given_at, product, .. } => {
+                let claim = self.leave(booking, Step::Complete)?;
+                let given_at = TimestampMs(given_at.0.min(now.0));
+                self.allowed(&claim, |policy, _, slot| policy.may_check_in(slot, given_at))?;
+                let slot = self.slots[&claim.slot].facts;
+                let party = &mut self.parties[claim.party.0 as usize];
+                let given = self.policy.given(party, &slot, claim.dose, given_at);
+                party.doses = given.doses;
+                // Told late, it is not the last dose.
+                if given.day >= party.last_dose_day {
+                    (party.product, party.last_dose_day) = (product.unwrap_or(given.product), given.day);
+                }
+                self.bookings[index(booking)].state = State::Completed;
+                Ok(Outcome::Completed { claim: NumberedClaim { number: booking, claim } })
+            }
+            Command::ChangeFacts { party, facts, expected, .. } => {
+                let known = self.parties.get_mut(party.0 as usize).ok_or(Refusal::UnknownParty { party })?;
+                if expected.is_some_and(|expected| expected != known) {
+                    return Err(Refusal::ChangedMeanwhile { party }.into());
+                }
+                *known = facts;
+                Ok(Outcome::FactsChanged { party })
+            }
+            Command::Record { .. } => Ok(Outcome::Recorded),
             Command::NoShow { booking } => {
                 let claim = self.leave(booking, Step::NoShow)?;
                 self.allowed(&claim, |policy, _, slot| policy.may_be_no_show(slot, now))?;
                 self.bookings[index(booking)].state = State::NoShow;
                 Ok(Outcome::NoShow { claim: NumberedClaim { number: booking, claim } })
+            }
+            Command::WalkInLate { claim, came_at } => {
+                let claims = self.claim(&[claim], State::CheckedIn, TimestampMs(0), came_at.min(now))?;
+                Ok(Outcome::WalkedIn { claim: claims[0] })
             }
             Command::WalkIn { claim } => {
                 let claims = self.claim(&[claim], State::CheckedIn, TimestampMs(0), now)?;

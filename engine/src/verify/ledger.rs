@@ -270,7 +270,16 @@ impl Ledger {
             Event::GroupCancelled { hold, places, .. } => self.group_cancelled(seq, *hold, *places),
             Event::Moved { from, to, .. } => self.moved(seq, *from, to),
             Event::CheckedIn { booking } => drop(self.serve(seq, *booking, State::Booked, State::CheckedIn)),
-            Event::Completed { booking, given } => self.completed(seq, *booking, *given),
+            Event::Completed { booking, given } | Event::CompletedNoted { booking, given, .. } => {
+                self.completed(seq, *booking, *given);
+            }
+            Event::FactsChanged { party, .. } => {
+                self.judged.pty_1 += 1;
+                if u64::from(party.0) >= self.parties {
+                    self.find("PTY-1", seq, format!("party {party} was never created"));
+                }
+            }
+            Event::Recorded { .. } => {}
             Event::NoShow { booking } => self.no_show(seq, *booking, entry.at),
             Event::WalkedIn { claim } => self.walked_in(seq, claim),
             Event::HoldsGraced { from, until } => self.graced(seq, *from, *until),

@@ -126,7 +126,7 @@ impl Walk {
             "cancelled" | "group_cancelled" => self.turn(entry, &["booked"], "cancelled"),
             "no_show" => self.turn(entry, &["booked"], "no_show"),
             "checked_in" => self.turn(entry, &["booked"], "checked_in"),
-            "completed" => self.turn(entry, &["checked_in"], "completed"),
+            "completed" | "completed_noted" => self.turn(entry, &["checked_in"], "completed"),
             "walked_in" => self.claim(entry, "checked_in", evidence),
             "moved" | "reassigned" => {
                 // One entry, both at once: the old place is given back only because the new one is taken, and between

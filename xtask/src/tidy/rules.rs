@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use super::Fault;
 use super::source::Source;
 
-/// The families of rules: capacity, hold, booking, walk-in, no-show, idempotency, journal, snapshot, fencing,
+/// The families of rules: capacity, hold, booking, walk-in, no-show, dose, idempotency, journal, snapshot, fencing,
 /// admission, time, party, events, search.
-const FAMILIES: [&str; 14] =
-    ["CAP", "HLD", "BKG", "WLK", "NSH", "IDM", "JNL", "SNP", "FNC", "ADM", "TIM", "PTY", "EVT", "SCH"];
+const FAMILIES: [&str; 15] =
+    ["CAP", "HLD", "BKG", "WLK", "NSH", "DOS", "IDM", "JNL", "SNP", "FNC", "ADM", "TIM", "PTY", "EVT", "SCH"];
 
 /// The page of sentences.
 const PAGE: &str = "RULES.md";

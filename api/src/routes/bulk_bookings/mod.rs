@@ -231,6 +231,8 @@ impl Bulk {
             | Outcome::Completed { .. }
             | Outcome::NoShow { .. }
             | Outcome::WalkedIn { .. }
+            | Outcome::FactsChanged { .. }
+            | Outcome::Recorded
             | Outcome::SlotChanged { .. } => done,
         };
         self.lines.push(&done, submitted.seq);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::{By, Claim, Command, Outcome, PartyFacts, Request, SlotSpec};
-use crate::ids::{BookingNumber, Idempotency, Seq, SlotId};
+use crate::ids::{BookingNumber, Idempotency, PartyId, ProductId, Seq, SlotId};
 use crate::testing::{Model, ModelRefusal, Picky};
 use crate::units::{TimestampMs, Units};
 
@@ -28,8 +28,12 @@ pub(super) enum Deed {
     Move(BookingNumber, SlotId, By),
     CheckIn(BookingNumber),
     Complete(BookingNumber),
+    CompleteNoted(BookingNumber, TimestampMs, Option<ProductId>, Vec<u8>),
+    ChangeFacts(PartyId, PartyFacts, Option<PartyFacts>, Vec<u8>),
+    Record(u8, Vec<u8>),
     NoShow(BookingNumber),
     WalkIn(Claim),
+    WalkInLate(Claim, TimestampMs),
     Resize(SlotId, Units),
     Open(SlotId),
     Close(SlotId),
@@ -53,7 +57,15 @@ impl Deed {
             Deed::Move(booking, to, by) => Command::Move { booking: *booking, to: *to, by: *by },
             Deed::CheckIn(booking) => Command::CheckIn { booking: *booking },
             Deed::Complete(booking) => Command::Complete { booking: *booking },
+            Deed::CompleteNoted(booking, given_at, product, note) => {
+                Command::CompleteNoted { booking: *booking, given_at: *given_at, product: *product, note }
+            }
+            Deed::ChangeFacts(party, facts, expected, note) => {
+                Command::ChangeFacts { party: *party, facts: *facts, expected: expected.as_ref(), note }
+            }
+            Deed::Record(kind, bytes) => Command::Record { kind: *kind, bytes },
             Deed::NoShow(booking) => Command::NoShow { booking: *booking },
+            Deed::WalkInLate(claim, came_at) => Command::WalkInLate { claim: *claim, came_at: *came_at },
             Deed::WalkIn(claim) => Command::WalkIn { claim: *claim },
             Deed::Resize(slot, capacity) => Command::Resize { slot: *slot, capacity: *capacity },
             Deed::Open(slot) => Command::Open { slot: *slot },
@@ -69,9 +81,11 @@ impl Deed {
             Deed::AddParties(..)
                 | Deed::Publish(..)
                 | Deed::Note(_)
+                | Deed::Record(..)
                 | Deed::Hold(..)
                 | Deed::Book(_)
                 | Deed::WalkIn(_)
+                | Deed::WalkInLate(..)
                 | Deed::Move(..)
         )
     }

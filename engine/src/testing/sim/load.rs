@@ -62,16 +62,51 @@ fn fresh(random: &mut Random, history: &History, now: TimestampMs) -> Deed {
         64..68 => Deed::CancelGroup(group(random, history), by(random)),
         68..74 => Deed::Move(booking(random, history, State::Booked), slot, by(random)),
         74..76 => Deed::CheckIn(booking(random, history, State::Booked)),
-        76..78 => Deed::Complete(booking(random, history, State::CheckedIn)),
+        76..78 => {
+            let booking = booking(random, history, State::CheckedIn);
+            if random.chance(50) {
+                return Deed::Complete(booking);
+            }
+            // Some are told late, a day or more; some of what has not been yet.
+            let ago = Duration::from_millis(random.below(3) * 86_400_000 + random.below(2_000));
+            let given_at = TimestampMs((now.0 + 1_000).saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(0)));
+            let product = random.chance(20).then_some(ProductId(2));
+            Deed::CompleteNoted(booking, given_at, product, vec![3; index(random, 256)])
+        }
         78..80 => Deed::NoShow(booking(random, history, State::Booked)),
-        80..82 => Deed::WalkIn(claims(random, parties, &slots)[0]),
+        80..82 => {
+            let claim = claims(random, parties, &slots)[0];
+            if random.chance(60) {
+                return Deed::WalkIn(claim);
+            }
+            Deed::WalkInLate(claim, TimestampMs((now.0 + 500).saturating_sub(random.below(3_000))))
+        }
         82..85 => Deed::Resize(slot, Units::new(small(random, 5)).unwrap_or(Units::ONE)),
         85..86 => Deed::Close(slot),
         86..88 => Deed::Open(slot),
         // What fills segments.
-        88..98 => Deed::Note(vec![random.next().to_le_bytes()[0]; 200 + index(random, 2500)]),
+        88..94 => Deed::Note(vec![random.next().to_le_bytes()[0]; 200 + index(random, 2500)]),
+        94..96 => Deed::Record(1 + u8::from(random.chance(50)), vec![9; 200 + index(random, 2500)]),
+        96..98 => change_facts(random, history),
         _ => Deed::Note(Vec::new()),
     }
+}
+
+/// Of what is known of a party, or of what somebody once knew.
+fn change_facts(random: &mut Random, history: &History) -> Deed {
+    let party = PartyId(small(random, history.model.parties()));
+    let known = history.model.facts(party);
+    let facts = PartyFacts {
+        birth_year: if random.chance(80) { 1980 } else { 2020 },
+        doses: if random.chance(70) { known.doses } else { random.below(3).to_le_bytes()[0] },
+        ..known
+    };
+    let expected = match random.below(3) {
+        0 => None,
+        1 => Some(known),
+        _ => Some(PartyFacts { cohorts: small(random, 2), ..known }),
+    };
+    Deed::ChangeFacts(party, facts, expected, vec![5; index(random, 40)])
 }
 
 fn spec(random: &mut Random, now: TimestampMs) -> SlotSpec {

@@ -41,7 +41,13 @@ impl Ledger {
         true
     }
 
+    // rule: DOS-1
     pub(super) fn completed(&mut self, seq: Seq, booking: BookingNumber, given: Given) {
+        self.judged.dos_1 += 1;
+        let known = self.claims.get(booking).copied();
+        if !known.is_some_and(|account| account.state == State::CheckedIn || self.seen(&account, seq)) {
+            self.find("DOS-1", seq, format!("a dose on booking {booking}, whose party was not checked in"));
+        }
         if !self.serve(seq, booking, State::CheckedIn, State::Completed) {
             return;
         }
