@@ -22,6 +22,7 @@ use crate::audit::command::{self as audit_command, AuditArgs};
 use crate::config::{ConfigFile, RedisEntry, Settings, effective, environment};
 use crate::events::Events;
 use crate::log::{self, LogFormat};
+use crate::programme_command::{self, ProgrammeCommand};
 use crate::progress::Teller;
 use crate::rates::Rates;
 use crate::snapshots::{Asker, Snapshots};
@@ -49,6 +50,11 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Check a programme file, and ask it who may have what.
+    ///
+    /// docs/programme.md tells of every key of the file.
+    #[command(subcommand)]
+    Programme(ProgrammeCommand),
     /// Make, list and revoke the keys of those who may ask.
     ///
     /// Keys lie in a file beside the configuration, by their SHA-256 alone. docs/access.md tells more.
@@ -195,6 +201,7 @@ pub fn run() -> ExitCode {
             serve(settings)
         }),
         Command::Check { config } => check(&config),
+        Command::Programme(command) => programme_command::run(&command),
         Command::Key(command) => key_command::run(&command),
         Command::Audit(args) => audit_command::run(&args),
         Command::Recover(args) => recover::run(args),
@@ -238,7 +245,7 @@ fn print(text: &str) -> Result<ExitCode, String> {
     say(text.trim_end()).map(|()| ExitCode::SUCCESS)
 }
 
-fn read(path: &Path) -> Result<String, String> {
+pub(crate) fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
@@ -302,7 +309,7 @@ pub(crate) fn sentence(place: &str, faults: &[KeyFault]) -> String {
     format!("{place}: {}", faults.join("; "))
 }
 
-fn read_programme(path: &Path) -> Result<Programme, String> {
+pub(crate) fn read_programme(path: &Path) -> Result<Programme, String> {
     Programme::from_toml(&read(path)?).map_err(|error| format!("{}: {error}", path.display()))
 }
 

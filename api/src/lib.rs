@@ -26,6 +26,7 @@ mod snapshots;
 
 mod connection;
 mod descriptors;
+mod eligibility;
 mod gate;
 mod openapi;
 mod rates;
@@ -58,3 +59,4 @@ mod dump;
 mod events;
 mod export;
 mod offline;
+mod programme_command;

@@ -4,28 +4,40 @@
 //! resolved with the zone's rules of its own date. Where clocks go forward some times do not exist: those are
 //! faults. Where they go back some exist twice: the first is meant.
 
+mod days;
+
+use std::sync::Arc;
+
 use berth_engine::TimestampMs;
+use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::{AmbiguousOffset, TimeZone};
-use jiff::{Timestamp, ToSpan};
 
-/// A time zone with the conversions that the programme needs.
+use days::Days;
+
+/// A time zone with the conversions that the programme needs. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Calendar {
     zone: TimeZone,
+    days: Arc<Days>,
 }
 
 impl Calendar {
     /// A calendar of an IANA zone; `None` if there is no such zone.
     #[must_use]
     pub fn new(zone: &str) -> Option<Calendar> {
-        Some(Calendar { zone: TimeZone::get(zone).ok()? })
+        TimeZone::get(zone).ok().map(Calendar::of)
     }
 
     /// Universal time, for what is read by machines in many zones.
     #[must_use]
     pub fn utc() -> Calendar {
-        Calendar { zone: TimeZone::UTC }
+        Calendar::of(TimeZone::UTC)
+    }
+
+    fn of(zone: TimeZone) -> Calendar {
+        let days = Arc::new(Days::new(&zone));
+        Calendar { zone, days }
     }
 
     /// The instant of a wall-clock time; `None` if the clocks skip it.
@@ -50,29 +62,49 @@ impl Calendar {
         to_jiff(at).to_zoned_datetime(self.zone.clone()).date()
     }
 
-    /// The date on the wall at an instant as days since 1970-01-01; past what 16 bits hold, the last of those.
+    /// The date on the wall at an instant as days since 1970-01-01; past what 16 bits hold, the last of those. Like all that
+    /// follows here up to the year, a look into a table: fit for where claims are judged.
+    ///
+    /// Where the clocks go back across midnight the day that has begun goes on.
     #[must_use]
     pub fn day(&self, at: TimestampMs) -> u16 {
-        let days = self.date(at).duration_since(Date::constant(1970, 1, 1)).as_hours() / 24;
-        u16::try_from(days.max(0)).unwrap_or(u16::MAX)
+        self.days.day(at)
     }
 
     /// The first instant of such a day.
     #[must_use]
     pub fn start_of_day(&self, day: u16) -> TimestampMs {
-        let date = Date::constant(1970, 1, 1).checked_add(i32::from(day).days());
-        let midnight = date.ok().and_then(|date| date.to_zoned_datetime(self.zone.clone()).ok());
-        // Of dates that 16 bits hold there is none without a midnight.
-        midnight.and_then(|z| from_jiff(z.timestamp())).unwrap_or(TimestampMs(0))
+        self.days.start(day)
     }
 
     /// The first instant of the day `days` before the date of `at`.
     #[must_use]
     pub fn midnight_before(&self, at: TimestampMs, days: u16) -> TimestampMs {
-        // Only dates near the ends of jiff's calendar can fail; "at once" is then as good as any.
-        let midnight =
-            || self.date(at).checked_sub(i32::from(days).days()).ok()?.to_zoned_datetime(self.zone.clone()).ok();
-        midnight().and_then(|z| from_jiff(z.timestamp())).unwrap_or(TimestampMs(0))
+        self.days.start(self.days.day(at).saturating_sub(days))
+    }
+
+    /// The civil year that such a day lies in.
+    #[must_use]
+    pub fn year(&self, day: u16) -> u16 {
+        self.days.year(day)
+    }
+
+    /// The first day of a civil year: before 1970 day 0, after 2149 none.
+    #[must_use]
+    pub fn first_of_year(&self, year: u16) -> Option<u16> {
+        self.days.first_of_year(year)
+    }
+
+    /// The number of a date: days since 1970-01-01; `None` if 16 bits do not hold it.
+    #[must_use]
+    pub fn day_of(date: Date) -> Option<u16> {
+        days::number(date)
+    }
+
+    /// The date of such a number.
+    #[must_use]
+    pub fn date_of(day: u16) -> Date {
+        days::date(day)
     }
 
     /// RFC 3339 with the zone's offset at that instant, as `2026-11-24T09:00:00+05:30`.

@@ -1,18 +1,25 @@
-//! The programme file: TOML as a ministry writes it, and every fault in it by key.
+//! The programme file: TOML as a ministry writes it, and every fault in it by key (`check`).
 //!
-//! Products and pools are numbered by their place in the file and the journal keeps those numbers, so
-//! entries may be appended and renamed in their `name`, but never reordered or removed once sessions were
-//! published with them. A start with a reordered file is refused (see `note`).
+//! Products, pools and cohorts are numbered by their place in the file and the journal keeps those numbers, so entries may be
+//! appended and renamed in their `name`, but never reordered or removed once sessions were published or people told with them. A
+//! start with a reordered file is refused (see `note`).
+//!
+//! Every key but those of the first files has a default that changes nothing: an old file means what it meant.
+//!
+//! **Two kinds of dates.** What says *who may come* ([`AgeBand`], [`CohortFile::opens`]) goes by the day of the visit. What changes
+//! *the rules* ([`Change`], [`Mix`]) goes by the moment of asking, as if the file had been reloaded at the first instant of that
+//! day: who has booked before keeps the booking. Both are days of the programme's zone.
 
-use std::collections::HashSet;
+mod check;
+mod values;
+
 use std::fmt;
 use std::ops::Range;
 
-use berth_engine::GROUP_CLAIMS_MAX;
-use jiff::tz::TimeZone;
 use serde::Deserialize;
 
-use crate::names::{NAME_RULE, is_name};
+pub(crate) use check::{DOSES_MAX, whole};
+pub use values::{CivilDate, CivilTime, Names, WalkIn};
 
 /// A programme as its file says it. [`ProgrammeFile::validate`] before use.
 #[derive(Clone, Debug, Deserialize)]
@@ -20,6 +27,13 @@ use crate::names::{NAME_RULE, is_name};
 pub struct ProgrammeFile {
     /// What people call the campaign. 1 to 200 characters.
     pub name: String,
+    /// The same in other languages.
+    #[serde(default)]
+    pub names: Names,
+    /// The languages of the file, as `en` or `pt-BR`: the first is that of every `name`, the others may stand in `names`.
+    /// 1 to 50; default `["en"]`.
+    #[serde(default = "languages")]
+    pub languages: Vec<String>,
     /// IANA name of the zone in which session times are civil times, as `Asia/Kolkata`.
     pub time_zone: String,
     /// How long a hold lives unless the caller asks for less; also the longest. 5 to 3600. Too short and
@@ -46,14 +60,55 @@ pub struct ProgrammeFile {
     pub holds_expired_per_hour_max: u16,
     /// Whether a dose can be claimed only by who has had the one before. Default true. A platform that keeps no record of the
     /// doses given elsewhere says false.
-    #[serde(default = "doses_in_order")]
+    #[serde(default = "doses_in_order", alias = "steps_in_order")]
     pub doses_in_order: bool,
+    /// Whether every dose must be of the product of the one before; [`Mix`] names exceptions. Default false.
+    #[serde(default)]
+    pub same_product: bool,
+    /// Whether whose year of birth is not known may claim what has an age band. Default `allow`: the centre looks at the paper.
+    #[serde(default)]
+    pub unknown_age: UnknownAge,
+    /// People one account may look after. 1 to 1000; default 4.
+    #[serde(default = "members_per_account_max")]
+    pub members_per_account_max: u32,
+    /// The share of each session's units that must lie in pools with `walk_in = "only"`, in percent. 0 to 100; default 0. A session
+    /// line with less is a fault: whoever cannot book must find something at the door.
+    #[serde(default)]
+    pub walk_in_share_percent: u8,
     /// What fees are in: three capital letters of ISO 4217, as `INR`. Absent: no session can have a fee.
     pub currency: Option<String>,
     /// What is given. 1 to 200 products.
     pub products: Vec<ProductFile>,
     /// Who parts of a session's capacity are for. 1 to 200 pools.
     pub pools: Vec<PoolFile>,
+    /// Groups of people that age bands and pools may name. At most 32, one bit each.
+    #[serde(default)]
+    pub cohorts: Vec<CohortFile>,
+    /// Who may have what, from which day on. With any, whoever none of them covers may claim nothing; without, everybody may.
+    #[serde(default)]
+    pub age_bands: Vec<AgeBand>,
+    /// Exceptions from `same_product`.
+    #[serde(default)]
+    pub mixes: Vec<Mix>,
+    /// Rules that change on a day, in the order of their days.
+    #[serde(default)]
+    pub changes: Vec<Change>,
+    /// Papers by which people show who they are.
+    #[serde(default)]
+    pub documents: Vec<DocumentFile>,
+    /// Who signs certificates.
+    pub certificate: Option<CertificateFile>,
+}
+
+/// What is done about who has no year of birth on record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownAge {
+    /// Ages are not judged.
+    #[default]
+    Allow,
+    /// Refused as `age_unknown` where there are age bands.
+    Refuse,
 }
 
 /// A product.
@@ -64,11 +119,35 @@ pub struct ProductFile {
     pub id: String,
     /// What people call it.
     pub name: String,
-    /// Doses of a full course. 1 to 10.
+    /// The same in other languages.
+    #[serde(default)]
+    pub names: Names,
+    /// Doses of a full course. 1 to 10; default 1.
+    #[serde(default = "one", alias = "steps")]
     pub doses: u8,
     /// Days from one dose to the next, at least. 0 to 3650; default 0.
     #[serde(default)]
     pub gap_days_min: u16,
+    /// Days from one dose to the next, at most. 0 to 3650; default 0: no such day. Who comes later is not refused, because a late dose
+    /// is better than none: the day is told to who asks.
+    #[serde(default)]
+    pub gap_days_max: u16,
+    /// Doses whose gap is another.
+    #[serde(default)]
+    pub schedule: Vec<Step>,
+}
+
+/// The gap before one dose.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// The dose, from 2 on.
+    #[serde(alias = "step")]
+    pub dose: u8,
+    /// As in [`ProductFile`], whose values hold where there is none.
+    pub gap_days_min: Option<u16>,
+    /// As in [`ProductFile`], whose values hold where there is none.
+    pub gap_days_max: Option<u16>,
 }
 
 /// A pool.
@@ -79,11 +158,155 @@ pub struct PoolFile {
     pub id: String,
     /// What people call it.
     pub name: String,
-    /// The one dose this pool serves. Absent: any.
-    pub dose: Option<u8>,
-    /// Whether its free units can be had at the door, without a booking, on the day. Default false.
+    /// The same in other languages.
     #[serde(default)]
-    pub walk_in: bool,
+    pub names: Names,
+    /// The one dose this pool serves. Absent: any.
+    #[serde(alias = "step")]
+    pub dose: Option<u8>,
+    /// Whether its free units can be had at the door, without a booking, on the day; `"only"`: in no other way. Default false.
+    #[serde(default)]
+    pub walk_in: WalkIn,
+    /// Only for members of one of these cohorts, once it has opened. Absent: for everybody.
+    #[serde(default)]
+    pub cohorts: Vec<String>,
+    /// Whose people may have its units, too, from `spill_minutes_before` on.
+    pub spills_to: Option<String>,
+    /// So long before a slot's start what is still free spills over. 0 to 40320 (28 days).
+    pub spill_minutes_before: Option<u32>,
+}
+
+/// A group of people, as whoever registers them says it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CohortFile {
+    /// The name used in age bands, pools and registrations.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// The same in other languages.
+    #[serde(default)]
+    pub names: Names,
+    /// The first day on which its members may come as such. Absent: any.
+    pub opens: Option<CivilDate>,
+}
+
+/// Who may have what. Every condition that is given must hold.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgeBand {
+    /// The first day of a visit.
+    pub from: Option<CivilDate>,
+    /// The last day of a visit.
+    pub until: Option<CivilDate>,
+    /// From when it can be booked, where not as soon as the horizon lets.
+    pub books_from: Option<CivilTime>,
+    /// The youngest, in years: the year of the visit less that of the birth. 0 to 150.
+    pub age_min: Option<u8>,
+    /// The oldest, counted the same way. 0 to 150.
+    pub age_max: Option<u8>,
+    /// What of. Absent: of all.
+    #[serde(default)]
+    pub products: Vec<String>,
+    /// Which doses. Absent: all.
+    #[serde(default, alias = "steps")]
+    pub doses: Vec<u8>,
+    /// Members of one of these cohorts, once it has opened. Absent: everybody.
+    #[serde(default)]
+    pub cohorts: Vec<String>,
+}
+
+/// A product that may follow another.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mix {
+    /// What was had last.
+    pub after: String,
+    /// What may follow.
+    pub product: String,
+    /// As which doses. Absent: any.
+    #[serde(default, alias = "steps")]
+    pub doses: Vec<u8>,
+    /// From which day on this is asked for. Absent: always.
+    pub from: Option<CivilDate>,
+    /// In place of the product's own gap.
+    pub gap_days_min: Option<u16>,
+    /// In place of the product's own gap.
+    pub gap_days_max: Option<u16>,
+}
+
+/// Values that hold from a day on, in place of those above it. The others go on.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// From the first instant of this day on.
+    pub from: CivilDate,
+    /// Why, for people: the notice that says so.
+    pub note: Option<String>,
+    /// As in [`ProgrammeFile`].
+    pub booking_horizon_days: Option<u16>,
+    /// As in [`ProgrammeFile`].
+    pub booking_cutoff_minutes: Option<u32>,
+    /// As in [`ProgrammeFile`].
+    pub cancel_cutoff_minutes: Option<u32>,
+    /// As in [`ProgrammeFile`].
+    pub no_show_grace_minutes: Option<u32>,
+    /// As in [`ProgrammeFile`].
+    #[serde(alias = "steps_in_order")]
+    pub doses_in_order: Option<bool>,
+    /// As in [`ProgrammeFile`].
+    pub same_product: Option<bool>,
+    /// Gaps that change.
+    #[serde(default)]
+    pub products: Vec<ChangedGap>,
+}
+
+/// A gap that changes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangedGap {
+    /// The product.
+    pub id: String,
+    /// Before which dose. Absent: before each.
+    #[serde(alias = "step")]
+    pub dose: Option<u8>,
+    /// As in [`ProductFile`].
+    pub gap_days_min: Option<u16>,
+    /// As in [`ProductFile`].
+    pub gap_days_max: Option<u16>,
+}
+
+/// A paper by which people show who they are.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DocumentFile {
+    /// The name used in registrations.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// The same in other languages.
+    #[serde(default)]
+    pub names: Names,
+    /// What its number looks like, the whole of it: a regular expression. Spaces, hyphens and small letters are taken out of it before
+    /// (see [`crate::Programme::document_number`]).
+    pub pattern: String,
+    /// A number that is none, to show people. It must fit the pattern.
+    pub example: Option<String>,
+}
+
+/// Who signs certificates.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateFile {
+    /// Who issues them, for people.
+    pub issuer: String,
+    /// The same in other languages.
+    #[serde(default)]
+    pub names: Names,
+    /// The issuer for machines: an `https` address.
+    pub uri: String,
+    /// The country, two capital letters of ISO 3166-1.
+    pub country: String,
 }
 
 /// One thing wrong with a file of ours, by its key.
@@ -112,13 +335,6 @@ pub enum ProgrammeFileError {
     Values(Vec<KeyFault>),
 }
 
-const WEEK_MINUTES: u32 = 7 * 24 * 60;
-const DAY_MINUTES: u32 = 24 * 60;
-const HOLDS_MAX: u64 = 100;
-const GAP_DAYS_MAX: u16 = 3650;
-const LIST_LEN_MAX: usize = 200;
-const DOSES_MAX: u8 = 10;
-
 const fn no_show_grace_minutes() -> u32 {
     30
 }
@@ -135,6 +351,36 @@ const fn doses_in_order() -> bool {
     true
 }
 
+const fn members_per_account_max() -> u32 {
+    4
+}
+
+const fn one() -> u8 {
+    1
+}
+
+fn languages() -> Vec<String> {
+    vec!["en".to_owned()]
+}
+
+impl ProductFile {
+    /// The gap before a dose as the file has it at first: at least and at most, in days.
+    #[must_use]
+    pub fn gap(&self, dose: u8) -> (u16, u16) {
+        let step = self.schedule.iter().find(|step| step.dose == dose);
+        let min = step.and_then(|step| step.gap_days_min).unwrap_or(self.gap_days_min);
+        (min, step.and_then(|step| step.gap_days_max).unwrap_or(self.gap_days_max))
+    }
+}
+
+impl ChangedGap {
+    /// Whether it changes the gap before this dose of this product.
+    #[must_use]
+    pub fn is_for(&self, product: &str, dose: u8) -> bool {
+        self.id == product && self.dose.is_none_or(|only| only == dose)
+    }
+}
+
 impl ProgrammeFile {
     /// Reads the file's text; checks its shape, not its values.
     ///
@@ -144,64 +390,6 @@ impl ProgrammeFile {
         toml::from_str(text).map_err(|error: toml::de::Error| {
             ProgrammeFileError::Shape(toml_fault(text, error.message(), error.span()))
         })
-    }
-
-    /// Checks every value.
-    ///
-    /// # Errors
-    /// Every fault, not only the first.
-    pub fn validate(&self) -> Result<(), Vec<KeyFault>> {
-        let mut faults = Vec::new();
-        let mut fault = |key: String, reason: String| faults.push(KeyFault { key, reason });
-
-        title("name".to_owned(), &self.name, &mut fault);
-        if TimeZone::get(&self.time_zone).is_err() {
-            fault("time_zone".to_owned(), format!("{:?} is not the name of an IANA time zone", self.time_zone));
-        }
-        if let Some(currency) = &self.currency
-            && !(currency.len() == 3 && currency.bytes().all(|b| b.is_ascii_uppercase()))
-        {
-            fault("currency".to_owned(), format!("must be three capital letters, as INR, is {currency:?}"));
-        }
-        let mut within = |key: &str, value: u64, min: u64, max: u64| {
-            if !(min..=max).contains(&value) {
-                fault(key.to_owned(), format!("must be from {min} to {max}, is {value}"));
-            }
-        };
-        within("hold_seconds", self.hold_seconds.into(), 5, 3600);
-        within("group_claims_max", self.group_claims_max as u64, 1, GROUP_CLAIMS_MAX as u64);
-        within("booking_horizon_days", self.booking_horizon_days.into(), 1, 365);
-        within("booking_cutoff_minutes", self.booking_cutoff_minutes.into(), 0, WEEK_MINUTES.into());
-        within("cancel_cutoff_minutes", self.cancel_cutoff_minutes.into(), 0, WEEK_MINUTES.into());
-        within("no_show_grace_minutes", self.no_show_grace_minutes.into(), 0, DAY_MINUTES.into());
-        within("holds_live_max", self.holds_live_max.into(), 0, HOLDS_MAX);
-        within("holds_expired_per_hour_max", self.holds_expired_per_hour_max.into(), 0, HOLDS_MAX);
-        within("products", self.products.len() as u64, 1, LIST_LEN_MAX as u64);
-        within("pools", self.pools.len() as u64, 1, LIST_LEN_MAX as u64);
-
-        let mut seen = HashSet::new();
-        for (i, product) in self.products.iter().enumerate() {
-            identity(&format!("products[{i}]"), &product.id, &product.name, &mut seen, &mut fault);
-            if !(1..=DOSES_MAX).contains(&product.doses) {
-                fault(format!("products[{i}].doses"), format!("must be from 1 to {DOSES_MAX}, is {}", product.doses));
-            }
-            if product.gap_days_min > GAP_DAYS_MAX {
-                let reason = format!("must be from 0 to {GAP_DAYS_MAX}, is {}", product.gap_days_min);
-                fault(format!("products[{i}].gap_days_min"), reason);
-            }
-        }
-        let doses_max = self.products.iter().map(|p| p.doses).max().unwrap_or(0);
-        let mut seen = HashSet::new();
-        for (i, pool) in self.pools.iter().enumerate() {
-            identity(&format!("pools[{i}]"), &pool.id, &pool.name, &mut seen, &mut fault);
-            if let Some(dose) = pool.dose
-                && !(1..=doses_max).contains(&dose)
-            {
-                let reason = format!("must be a dose of some product, from 1 to {doses_max}, is {dose}");
-                fault(format!("pools[{i}].dose"), reason);
-            }
-        }
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 }
 
@@ -219,74 +407,5 @@ pub fn toml_fault(text: &str, message: &str, span: Option<Range<usize>>) -> Stri
     }
 }
 
-fn title(key: String, text: &str, fault: &mut impl FnMut(String, String)) {
-    if text.trim().is_empty() || text.chars().count() > 200 {
-        fault(key, "must be 1 to 200 characters".to_owned());
-    }
-}
-
-fn identity<'a>(
-    key: &str,
-    id: &'a str,
-    name: &str,
-    seen: &mut HashSet<&'a str>,
-    fault: &mut impl FnMut(String, String),
-) {
-    if !is_name(id) {
-        fault(format!("{key}.id"), NAME_RULE.to_owned());
-    } else if !seen.insert(id) {
-        fault(format!("{key}.id"), format!("{id:?} stands twice"));
-    }
-    title(format!("{key}.name"), name, fault);
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const INDIA: &str = include_str!("../../programmes/india-2021.toml");
-
-    #[test]
-    fn the_shipped_programme_is_valid() {
-        let file = ProgrammeFile::parse(INDIA).unwrap();
-        assert_eq!(file.validate(), Ok(()));
-        assert_eq!(file.time_zone, "Asia/Kolkata");
-    }
-
-    #[test]
-    fn every_fault_is_named_at_once() {
-        let text = INDIA
-            .replace("Asia/Kolkata", "Asia/Atlantis")
-            .replace("hold_seconds = 300", "hold_seconds = 3")
-            .replace("group_claims_max = 4", "group_claims_max = 17")
-            .replace("id = \"covaxin\"", "id = \"covishield\"")
-            .replace("no_show_grace_minutes = 30", "no_show_grace_minutes = 1441")
-            .replace("holds_live_max = 2", "holds_live_max = 101")
-            .replace("holds_expired_per_hour_max = 5", "holds_expired_per_hour_max = 101")
-            .replace("gap_days_min = 28", "gap_days_min = 3651")
-            .replace("dose = 2", "dose = 9");
-        let faults = ProgrammeFile::parse(&text).unwrap().validate().unwrap_err();
-        let keys: Vec<_> = faults.iter().map(|f| f.key.as_str()).collect();
-        let expected = [
-            "time_zone",
-            "hold_seconds",
-            "group_claims_max",
-            "no_show_grace_minutes",
-            "holds_live_max",
-            "holds_expired_per_hour_max",
-            "products[0].gap_days_min",
-            "products[1].id",
-            "products[1].gap_days_min",
-            "pools[1].dose",
-        ];
-        assert_eq!(keys, expected);
-    }
-
-    #[test]
-    fn an_unknown_key_is_an_error_that_names_it() {
-        let text = format!("overbook_percent = 10\n{INDIA}");
-        let error = ProgrammeFile::parse(&text).unwrap_err().to_string();
-        assert!(error.starts_with("line 1, column 1: unknown field `overbook_percent`"), "{error}");
-        assert!(!error.contains('\n'), "one line: {error}");
-    }
-}
+mod tests;

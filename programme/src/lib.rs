@@ -17,9 +17,12 @@ mod names;
 mod position;
 
 pub mod calendar;
+mod compiled;
 pub mod file;
 pub mod programme;
 mod rules;
+
+pub mod explain;
 
 pub mod catalogue;
 pub mod faults;
@@ -36,10 +39,11 @@ pub use availability::{Availability, CentreOffer, Cursor, NumberSet, Place, Quer
 pub use calendar::Calendar;
 pub use campaign::{Campaign, CampaignError, open_read_only};
 pub use catalogue::{Ages, Catalogue, Centre, Region, RegionKind, Session, SlotPlace, SlotRef, Window};
+pub use explain::{Explanation, Passed, Question};
 pub use faults::{FAULTS_LISTED_MAX, Faults, LineFault};
 pub use file::{KeyFault, ProgrammeFile, ProgrammeFileError, toml_fault};
 pub use names::{is_name, is_pincode};
 pub use position::Position;
 pub use programme::Programme;
 pub use publish::{BulkKind, PublishError, Published, Publisher};
-pub use rules::PROGRAMME;
+pub use rules::{PROGRAMME, RULES, sentence};

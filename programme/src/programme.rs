@@ -4,14 +4,20 @@ use std::time::Duration;
 
 use berth_engine::{Dose, PoolId, ProductId};
 
+use regex::Regex;
+
 use crate::calendar::Calendar;
-use crate::file::{PoolFile, ProductFile, ProgrammeFile, ProgrammeFileError};
+use crate::compiled::Compiled;
+use crate::file::{PoolFile, ProductFile, ProgrammeFile, ProgrammeFileError, WalkIn, whole};
 
 /// The rules of one campaign. Immutable; the engine's policy (see `rules`).
 #[derive(Clone, Debug)]
 pub struct Programme {
     file: ProgrammeFile,
     calendar: Calendar,
+    compiled: Compiled,
+    /// What the numbers of the file's documents look like.
+    numbers: Vec<Regex>,
 }
 
 impl Programme {
@@ -23,7 +29,14 @@ impl Programme {
         let file = ProgrammeFile::parse(text)?;
         file.validate().map_err(ProgrammeFileError::Values)?;
         let calendar = Calendar::new(&file.time_zone).expect("validate() looked the zone up");
-        Ok(Programme { file, calendar })
+        let compiled = Compiled::new(&file, &calendar);
+        let numbers = file.documents.iter().map(|document| whole(&document.pattern).expect("validate() compiled it"));
+        let numbers = numbers.collect();
+        Ok(Programme { file, calendar, compiled, numbers })
+    }
+
+    pub(crate) fn compiled(&self) -> &Compiled {
+        &self.compiled
     }
 
     /// What the file says.
@@ -74,11 +87,51 @@ impl Programme {
         self.file.pools.get(usize::from(number.0).checked_sub(1)?)
     }
 
+    /// People one account may look after.
+    #[must_use]
+    pub fn members_per_account_max(&self) -> u32 {
+        self.file.members_per_account_max
+    }
+
+    /// The bit of a cohort in a party's facts.
+    #[must_use]
+    pub fn cohort_bit(&self, id: &str) -> Option<u32> {
+        let at = self.file.cohorts.iter().position(|cohort| cohort.id == id)?;
+        1u32.checked_shl(u32::try_from(at).ok()?)
+    }
+
+    /// The cohorts of a party's facts, in the order of the file; bits that the file does not know are left out.
+    pub fn cohort_ids(&self, cohorts: u32) -> impl Iterator<Item = &str> {
+        let member =
+            move |at: usize| u32::try_from(at).ok().and_then(|at| cohorts.checked_shr(at)).unwrap_or(0) & 1 == 1;
+        self.file.cohorts.iter().enumerate().filter(move |&(at, _)| member(at)).map(|(_, cohort)| cohort.id.as_str())
+    }
+
+    /// A document's number as it is kept and compared, without spaces, hyphens and small letters; `None` if there is no such
+    /// document, or its number looks otherwise.
+    #[must_use]
+    pub fn document_number(&self, document: &str, number: &str) -> Option<String> {
+        let at = self.file.documents.iter().position(|known| known.id == document)?;
+        let number = plain_number(number);
+        self.numbers.get(at)?.is_match(&number).then_some(number)
+    }
+
+    /// Whether a pool's units are had at the door only.
+    #[must_use]
+    pub fn is_walk_in_only(&self, number: PoolId) -> bool {
+        self.pool(number).is_some_and(|pool| pool.walk_in == WalkIn::Only)
+    }
+
     /// The one dose a pool serves; 0 for any.
     #[must_use]
     pub fn pool_dose(&self, number: PoolId) -> Dose {
         Dose(self.pool(number).and_then(|p| p.dose).unwrap_or(0))
     }
+}
+
+/// A number as people write it on one line: spaces, hyphens and small letters say nothing.
+pub(crate) fn plain_number(number: &str) -> String {
+    number.chars().filter(|c| !c.is_whitespace() && *c != '-').map(|c| c.to_ascii_uppercase()).collect()
 }
 
 /// Numbers start at 1, so that 0 in a slot's facts can never pass for the first product.

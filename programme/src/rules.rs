@@ -1,11 +1,15 @@
-//! The programme's answers to the engine's questions. Pure: called with party locks held.
+//! The programme's answers to the engine's questions. Pure: called with party locks held. What they read are the tables of
+//! `compiled`: no allocation, no calendar.
 //!
-//! The names of the rules are part of the HTTP contract (`rule` of a `not_eligible` answer).
+//! The names of the rules are part of the HTTP contract (`rule` of a `not_eligible` answer). They are judged in the order of
+//! [`RULES`], and the first that says no is told.
 
 use std::time::Duration;
 
 use berth_engine::{Dose, Given, HoldLimits, PartyFacts, Policy, PolicyRefusal, ProgrammeId, SlotFacts, TimestampMs};
 
+use crate::compiled::{Band, Gap, Pool};
+use crate::file::WalkIn;
 use crate::programme::Programme;
 
 /// The one programme of a cell, until a cell can host several.
@@ -13,30 +17,85 @@ pub const PROGRAMME: ProgrammeId = ProgrammeId(1);
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-/// The slot's pool serves another dose.
-const POOL_DOSE: &str = "pool_dose";
-/// The product has no such dose.
-const COURSE_DOSES: &str = "course_doses";
-/// Too close to the start, or past it.
-const BOOKING_CUTOFF: &str = "booking_cutoff";
-/// Too far ahead; `from` says when it opens.
-const BOOKING_HORIZON: &str = "booking_horizon";
-/// Too late to cancel or move.
-const CANCEL_CUTOFF: &str = "cancel_cutoff";
-/// The party has had this dose.
-const DOSE_GIVEN: &str = "dose_given";
-/// The party has not had the dose before.
-const DOSE_ORDER: &str = "dose_order";
-/// Too soon after the dose before; `from` says when the first slot may start.
-const DOSE_GAP: &str = "dose_gap";
+/// The pool is only for who comes without a booking.
+pub(crate) const WALK_IN_ONLY: &str = "walk_in_only";
 /// The pool is not for who comes without a booking.
 const WALK_IN_POOL: &str = "walk_in_pool";
 /// The slot is not of today.
 const WALK_IN_DAY: &str = "walk_in_day";
+/// The slot's pool serves another dose; `from` says when it spills to one that does not.
+pub(crate) const POOL_DOSE: &str = "pool_dose";
+/// The party is in none of the pool's cohorts; `from` as in [`POOL_DOSE`].
+pub(crate) const POOL_COHORT: &str = "pool_cohort";
+/// The product has no such dose.
+pub(crate) const COURSE_DOSES: &str = "course_doses";
+/// The party has had this dose.
+pub(crate) const DOSE_GIVEN: &str = "dose_given";
+/// The party has not had the dose before.
+pub(crate) const DOSE_ORDER: &str = "dose_order";
+/// The dose before was of another product; `from` says from when on that is no hindrance.
+pub(crate) const SAME_PRODUCT: &str = "same_product";
+/// The party's year of birth is not known.
+pub(crate) const AGE_UNKNOWN: &str = "age_unknown";
+/// The party's cohort has not opened; `from` says on which day it does.
+pub(crate) const COHORT_OPENING: &str = "cohort_opening";
+/// No age band covers the party; `from` says on which day one does.
+pub(crate) const AGE_BAND: &str = "age_band";
+/// Too soon after the dose before; `from` says when the first slot may start.
+pub(crate) const DOSE_GAP: &str = "dose_gap";
+/// Too close to the start, or past it.
+pub(crate) const BOOKING_CUTOFF: &str = "booking_cutoff";
+/// Too far ahead; `from` says when it opens.
+pub(crate) const BOOKING_HORIZON: &str = "booking_horizon";
+/// Who is covered cannot book yet; `from` says when.
+pub(crate) const BOOKING_OPENING: &str = "booking_opening";
+/// Too late to cancel or move.
+const CANCEL_CUTOFF: &str = "cancel_cutoff";
 /// Before the day of the slot; `from` says when it begins.
 const CHECK_IN_DAY: &str = "check_in_day";
 /// Who is late may still come; `from` says until when.
 const NO_SHOW_GRACE: &str = "no_show_grace";
+
+/// Every rule with what it asks for, in the order in which they are judged.
+pub const RULES: &[(&str, &str)] = &[
+    (WALK_IN_ONLY, "the pool can be booked, and is not for the door alone"),
+    (WALK_IN_POOL, "the pool is for who comes without a booking, too"),
+    (WALK_IN_DAY, "who comes without a booking comes on the day of the slot"),
+    (POOL_DOSE, "the pool is for this dose, or has spilled into one that is"),
+    (POOL_COHORT, "the party is in one of the pool's cohorts, or the pool has spilled"),
+    (COURSE_DOSES, "the product's course has this dose"),
+    (DOSE_GIVEN, "the party has not had this dose"),
+    (DOSE_ORDER, "the party has had the dose before it"),
+    (SAME_PRODUCT, "the dose before was of the same product, or of one that this may follow"),
+    (AGE_UNKNOWN, "the party's year of birth is known"),
+    (COHORT_OPENING, "the party's cohort has opened by the day of the visit"),
+    (AGE_BAND, "an age band covers the party, the product and the dose on the day of the visit"),
+    (DOSE_GAP, "enough days have passed since the dose before"),
+    (BOOKING_CUTOFF, "it is not too late to book the slot"),
+    (BOOKING_HORIZON, "it is not too early to book the slot"),
+    (BOOKING_OPENING, "who is covered may book already"),
+    (CANCEL_CUTOFF, "it is not too late to cancel or move"),
+    (CHECK_IN_DAY, "the day of the slot has come"),
+    (NO_SHOW_GRACE, "who is late has had the grace"),
+];
+
+/// What a rule asks for, in words.
+#[must_use]
+pub fn sentence(rule: &str) -> &'static str {
+    RULES.iter().find(|(name, _)| *name == rule).map_or("", |(_, sentence)| sentence)
+}
+
+/// Who wants to know of each rule that was met on the way.
+pub(crate) trait Trace {
+    /// This rule says yes; `since` when, if it has not always.
+    fn passed(&mut self, rule: &'static str, since: impl FnOnce() -> Option<TimestampMs>);
+}
+
+/// Nobody: the engine wants the answer.
+impl Trace for () {
+    #[inline]
+    fn passed(&mut self, _: &'static str, _: impl FnOnce() -> Option<TimestampMs>) {}
+}
 
 impl Policy for Programme {
     fn may_claim(
@@ -46,8 +105,7 @@ impl Policy for Programme {
         dose: Dose,
         now: TimestampMs,
     ) -> Result<(), PolicyRefusal> {
-        self.eligible(party, slot, dose)?;
-        self.in_time(slot.starts_at, now)
+        self.judge_claim(party, slot, dose, now, &mut ())
     }
 
     fn may_be_moved(
@@ -55,9 +113,9 @@ impl Policy for Programme {
         party: &PartyFacts,
         slot: &SlotFacts,
         dose: Dose,
-        _now: TimestampMs,
+        now: TimestampMs,
     ) -> Result<(), PolicyRefusal> {
-        self.eligible(party, slot, dose)
+        self.eligible(party, slot, dose, now, &mut ())
     }
 
     fn may_walk_in(
@@ -67,24 +125,23 @@ impl Policy for Programme {
         dose: Dose,
         now: TimestampMs,
     ) -> Result<(), PolicyRefusal> {
-        if !self.pool(slot.pool).is_some_and(|pool| pool.walk_in) {
+        if self.pool_tables(slot).is_none_or(|pool| pool.walk_in == WalkIn::No) {
             return no(WALK_IN_POOL);
         }
-        if self.calendar().date(now) != self.calendar().date(slot.starts_at) {
+        if self.calendar().day(now) != self.calendar().day(slot.starts_at) {
             return no(WALK_IN_DAY);
         }
-        self.eligible(party, slot, dose)
+        self.eligible(party, slot, dose, now, &mut ())
     }
 
     fn may_check_in(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
         let from = self.calendar().midnight_before(slot.starts_at, 0);
-        if now < from { Err(PolicyRefusal { rule: CHECK_IN_DAY, from: Some(from) }) } else { Ok(()) }
+        if now < from { not_before(CHECK_IN_DAY, from) } else { Ok(()) }
     }
 
     fn may_be_no_show(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
-        let grace = u64::from(self.file().no_show_grace_minutes) * 60_000;
-        let from = TimestampMs(slot.starts_at.0.saturating_add(grace));
-        if now < from { Err(PolicyRefusal { rule: NO_SHOW_GRACE, from: Some(from) }) } else { Ok(()) }
+        let from = TimestampMs(slot.starts_at.0.saturating_add(self.compiled().era(now).no_show_grace_ms));
+        if now < from { not_before(NO_SHOW_GRACE, from) } else { Ok(()) }
     }
 
     fn given(&self, party: &PartyFacts, slot: &SlotFacts, dose: Dose, now: TimestampMs) -> Given {
@@ -92,7 +149,8 @@ impl Policy for Programme {
     }
 
     fn may_leave(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
-        if too_late(slot.starts_at, self.file().cancel_cutoff_minutes, now) { no(CANCEL_CUTOFF) } else { Ok(()) }
+        let cutoff_ms = self.compiled().era(now).cancel_cutoff_ms;
+        if too_late(slot.starts_at, cutoff_ms, now) { no(CANCEL_CUTOFF) } else { Ok(()) }
     }
 
     fn hold_limits(&self) -> HoldLimits {
@@ -106,29 +164,246 @@ impl Policy for Programme {
 }
 
 impl Programme {
-    /// Whether this dose of what is given there is the party's due, whenever that is.
-    fn eligible(&self, party: &PartyFacts, slot: &SlotFacts, dose: Dose) -> Result<(), PolicyRefusal> {
-        if slot.dose != Dose(0) && slot.dose != dose {
-            return no(POOL_DOSE);
+    /// Everything that is judged before a claim.
+    // rule: ELG-1 the file as it stands at the moment of asking; a move by the administration asks for less
+    pub(crate) fn judge_claim(
+        &self,
+        party: &PartyFacts,
+        slot: &SlotFacts,
+        dose: Dose,
+        now: TimestampMs,
+        trace: &mut impl Trace,
+    ) -> Result<(), PolicyRefusal> {
+        if self.pool_tables(slot).is_some_and(|pool| pool.walk_in == WalkIn::Only) {
+            return no(WALK_IN_ONLY);
         }
+        self.eligible(party, slot, dose, now, trace)?;
+        self.in_time(slot.starts_at, now)?;
+        trace.passed(BOOKING_CUTOFF, || None);
+        trace.passed(BOOKING_HORIZON, || Some(self.horizon_opens(slot.starts_at, now)));
+        self.booking_opened(party, slot, dose, now, trace)
+    }
+
+    /// Whether this dose of what is given there is the party's due, whenever that is.
+    fn eligible(
+        &self,
+        party: &PartyFacts,
+        slot: &SlotFacts,
+        dose: Dose,
+        now: TimestampMs,
+        trace: &mut impl Trace,
+    ) -> Result<(), PolicyRefusal> {
+        self.may_use_pool(party, slot, dose, now, trace)?;
         // A product the file no longer knows can be given to nobody.
         let Some(product) = self.product(slot.product) else { return no(COURSE_DOSES) };
         if !(1..=product.doses).contains(&dose.0) {
             return no(COURSE_DOSES);
         }
+        trace.passed(COURSE_DOSES, || None);
         if dose.0 <= party.doses {
             return no(DOSE_GIVEN);
         }
-        if self.file().doses_in_order && dose.0 > party.doses.saturating_add(1) {
+        trace.passed(DOSE_GIVEN, || None);
+        if self.compiled().era(now).doses_in_order && dose.0 > party.doses.saturating_add(1) {
             return no(DOSE_ORDER);
         }
-        if product.gap_days_min > 0 && party.doses > 0 {
-            let from = self.calendar().start_of_day(party.last_dose_day.saturating_add(product.gap_days_min));
+        trace.passed(DOSE_ORDER, || None);
+        let gap = self.gap(party, slot, dose, now)?;
+        trace.passed(SAME_PRODUCT, || None);
+        self.may_come(party, slot, dose, trace)?;
+        if gap.min > 0 && party.doses > 0 {
+            let from = self.calendar().start_of_day(party.last_dose_day.saturating_add(gap.min));
             if slot.starts_at < from {
-                return Err(PolicyRefusal { rule: DOSE_GAP, from: Some(from) });
+                return not_before(DOSE_GAP, from);
             }
+            trace.passed(DOSE_GAP, || Some(from));
+        } else {
+            trace.passed(DOSE_GAP, || None);
         }
         Ok(())
+    }
+
+    fn pool_tables(&self, slot: &SlotFacts) -> Option<&Pool> {
+        self.compiled().pool(place(slot.pool.0)?)
+    }
+
+    /// Whether the slot's pool is for this party and dose.
+    fn may_use_pool(
+        &self,
+        party: &PartyFacts,
+        slot: &SlotFacts,
+        dose: Dose,
+        now: TimestampMs,
+        trace: &mut impl Trace,
+    ) -> Result<(), PolicyRefusal> {
+        let fits = slot.dose == Dose(0) || slot.dose == dose;
+        let Some(pool) = self.pool_tables(slot) else { return if fits { Ok(()) } else { no(POOL_DOSE) } };
+        let spilled = if fits && pool.cohorts == 0 { None } else { self.spilled(pool, party, slot, dose, now)? };
+        trace.passed(POOL_DOSE, || spilled);
+        trace.passed(POOL_COHORT, || spilled);
+        Ok(())
+    }
+
+    /// Since when a pool that is not for everybody lets this party in, if that is by a spill.
+    fn spilled(
+        &self,
+        pool: &Pool,
+        party: &PartyFacts,
+        slot: &SlotFacts,
+        dose: Dose,
+        now: TimestampMs,
+    ) -> Result<Option<TimestampMs>, PolicyRefusal> {
+        let rules = self.compiled();
+        let day = self.calendar().day(slot.starts_at);
+        let fits = |serves: Dose| serves == Dose(0) || serves == dose;
+        let admits = |cohorts: u32| cohorts == 0 || rules.is_open(party.cohorts & cohorts, day);
+        let own = if !fits(slot.dose) {
+            PolicyRefusal { rule: POOL_DOSE, from: None }
+        } else if admits(pool.cohorts) {
+            return Ok(None);
+        } else {
+            match rules.opens_at(party.cohorts & pool.cohorts) {
+                Some(opens) => PolicyRefusal { rule: COHORT_OPENING, from: Some(self.calendar().start_of_day(opens)) },
+                None => PolicyRefusal { rule: POOL_COHORT, from: None },
+            }
+        };
+        // The first that fits is the first to come.
+        match pool.spills.iter().find(|spill| fits(spill.dose) && admits(spill.cohorts)) {
+            None => Err(own),
+            Some(spill) => {
+                let opens = TimestampMs(slot.starts_at.0.saturating_sub(spill.before_ms));
+                if now >= opens {
+                    Ok(Some(opens))
+                } else {
+                    Err(PolicyRefusal { from: own.from.or(Some(opens)), ..own })
+                }
+            }
+        }
+    }
+
+    /// The gap before this dose, if what is given there may follow what the party had last.
+    fn gap(&self, party: &PartyFacts, slot: &SlotFacts, dose: Dose, now: TimestampMs) -> Result<Gap, PolicyRefusal> {
+        let rules = self.compiled();
+        let era = rules.era(now);
+        let gap = place(slot.product.0).map_or_else(Gap::default, |product| era.gap(product, dose));
+        // Of doses given elsewhere the product may not be known: that is for the centre to find out.
+        if party.doses == 0 || party.product == slot.product || party.product.0 == 0 {
+            return Ok(gap);
+        }
+        let mut mixes = rules.mixed(party.product.0, slot.product.0, dose);
+        match mixes.find(|mix| mix.from <= now) {
+            Some(mix) => Ok(mix.gap(gap)),
+            None if era.same_product => {
+                let from = rules.mixed(party.product.0, slot.product.0, dose).map(|mix| mix.from).min();
+                Err(PolicyRefusal { rule: SAME_PRODUCT, from })
+            }
+            None => Ok(gap),
+        }
+    }
+
+    /// By which day the party should have had this dose, by the rules in force.
+    pub(crate) fn due_by(&self, party: &PartyFacts, slot: &SlotFacts, dose: Dose, now: TimestampMs) -> Option<u16> {
+        let gap = self.gap(party, slot, dose, now).ok()?;
+        let is_next = party.doses > 0 && party.last_dose_day > 0 && dose.0 > party.doses;
+        (is_next && gap.max > 0).then(|| party.last_dose_day.saturating_add(gap.max))
+    }
+
+    /// Whether an age band covers the party on the day of the visit.
+    fn may_come(
+        &self,
+        party: &PartyFacts,
+        slot: &SlotFacts,
+        dose: Dose,
+        trace: &mut impl Trace,
+    ) -> Result<(), PolicyRefusal> {
+        let rules = self.compiled();
+        if !rules.is_banded {
+            return Ok(());
+        }
+        if party.birth_year == 0 && rules.refuses_unknown_age {
+            return no(AGE_UNKNOWN);
+        }
+        if party.birth_year != 0 {
+            trace.passed(AGE_UNKNOWN, || None);
+        }
+        let day = self.calendar().day(slot.starts_at);
+        let bands = place(slot.product.0).map_or(&[][..], |product| rules.bands(product));
+        let year = self.calendar().year(day);
+        if !bands.iter().any(|band| self.covers(band, party, dose, day, year)) {
+            return Err(self.not_covered(bands, party, dose, day));
+        }
+        trace.passed(COHORT_OPENING, || None);
+        trace.passed(AGE_BAND, || {
+            let covering = bands.iter().filter(|band| self.covers(band, party, dose, day, year));
+            let since = covering.filter_map(|band| self.days_of(band, party)).map(|days| days.open).min();
+            since.map(|day| self.calendar().start_of_day(day))
+        });
+        Ok(())
+    }
+
+    fn covers(&self, band: &Band, party: &PartyFacts, dose: Dose, day: u16, year: u16) -> bool {
+        // Who is born after the year of the visit is of no age.
+        let of_age = |age: u16| (band.age_min..=band.age_max).contains(&age);
+        band.is_for(dose)
+            && (band.from..=band.until).contains(&day)
+            && (party.birth_year == 0 || year.checked_sub(party.birth_year).is_some_and(of_age))
+            && (band.cohorts == 0 || self.compiled().is_open(party.cohorts & band.cohorts, day))
+    }
+
+    /// Which rule keeps a party out that no band covers, and from which day on one will: the earliest of them.
+    #[cold]
+    fn not_covered(&self, bands: &[Band], party: &PartyFacts, dose: Dose, day: u16) -> PolicyRefusal {
+        let ahead = bands.iter().filter(|band| band.is_for(dose)).filter_map(|band| self.days_of(band, party));
+        let ahead = ahead.filter(|days| days.open > day && days.open <= days.last);
+        match ahead.min_by_key(|days| days.open) {
+            None => PolicyRefusal { rule: AGE_BAND, from: None },
+            Some(days) => {
+                // Whose age would do already waits for the cohort.
+                let rule = if days.of_age <= day { COHORT_OPENING } else { AGE_BAND };
+                PolicyRefusal { rule, from: Some(self.calendar().start_of_day(days.open)) }
+            }
+        }
+    }
+
+    /// On which days a band covers the party; `None`: on none.
+    fn days_of(&self, band: &Band, party: &PartyFacts) -> Option<Days> {
+        let calendar = self.calendar();
+        let (mut of_age, mut last) = (band.from, band.until);
+        if party.birth_year != 0 {
+            of_age = of_age.max(calendar.first_of_year(party.birth_year.saturating_add(band.age_min))?);
+            if let Some(next) = calendar.first_of_year(party.birth_year.saturating_add(band.age_max).saturating_add(1))
+            {
+                last = last.min(next.checked_sub(1)?);
+            }
+        }
+        let opens = if band.cohorts == 0 { 0 } else { self.compiled().opens_at(party.cohorts & band.cohorts)? };
+        Some(Days { of_age, open: of_age.max(opens), last })
+    }
+
+    /// Whether those that the party is one of may book already.
+    fn booking_opened(
+        &self,
+        party: &PartyFacts,
+        slot: &SlotFacts,
+        dose: Dose,
+        now: TimestampMs,
+        trace: &mut impl Trace,
+    ) -> Result<(), PolicyRefusal> {
+        let rules = self.compiled();
+        if !rules.has_openings {
+            return Ok(());
+        }
+        let day = self.calendar().day(slot.starts_at);
+        let year = self.calendar().year(day);
+        let bands = place(slot.product.0).map_or(&[][..], |product| rules.bands(product));
+        let covering = bands.iter().filter(|band| self.covers(band, party, dose, day, year));
+        match covering.map(|band| band.books_from).min() {
+            Some(from) if now < from => not_before(BOOKING_OPENING, from),
+            from => {
+                trace.passed(BOOKING_OPENING, || from.filter(|from| from.0 > 0));
+                Ok(())
+            }
+        }
     }
 
     /// Whether what starts then can be booked now, as far as time goes: by anybody, for any dose.
@@ -136,191 +411,52 @@ impl Programme {
     /// # Errors
     /// The rule of time that says no.
     pub fn in_time(&self, starts_at: TimestampMs, now: TimestampMs) -> Result<(), PolicyRefusal> {
-        if too_late(starts_at, self.file().booking_cutoff_minutes, now) {
+        let era = self.compiled().era(now);
+        if too_late(starts_at, era.booking_cutoff_ms, now) {
             return no(BOOKING_CUTOFF);
         }
-        match self.not_before(starts_at, now) {
-            Some(from) => Err(PolicyRefusal { rule: BOOKING_HORIZON, from: Some(from) }),
-            None => Ok(()),
+        // Midnight so many days ahead of the session's is at most a day and a clock change before the same time
+        // of day, so nearly every claim is decided without looking for it.
+        let surely_open = u64::from(era.horizon_days).saturating_sub(1) * DAY_MS;
+        if starts_at.0.saturating_sub(now.0) <= surely_open {
+            return Ok(());
         }
+        let from = self.horizon_opens(starts_at, now);
+        if now < from { not_before(BOOKING_HORIZON, from) } else { Ok(()) }
     }
 
-    /// From when what starts then can be booked, if that is not yet.
-    fn not_before(&self, starts_at: TimestampMs, now: TimestampMs) -> Option<TimestampMs> {
-        let days = self.file().booking_horizon_days;
-        // Midnight `days` ahead of the session's is at most a day and a clock change before the same time
-        // of day, so nearly every claim is decided without the calendar.
-        let surely_open = u64::from(days).saturating_sub(1) * DAY_MS;
-        if starts_at.0.saturating_sub(now.0) <= surely_open {
-            return None;
-        }
-        let from = self.calendar().midnight_before(starts_at, days);
-        (now < from).then_some(from)
+    /// From when what starts then can be booked, by the rules in force now.
+    fn horizon_opens(&self, starts_at: TimestampMs, now: TimestampMs) -> TimestampMs {
+        self.calendar().midnight_before(starts_at, self.compiled().era(now).horizon_days)
     }
 }
 
-fn too_late(starts_at: TimestampMs, cutoff_minutes: u32, now: TimestampMs) -> bool {
-    now.0 > starts_at.0.saturating_sub(u64::from(cutoff_minutes) * 60_000)
+/// Days on which a band covers somebody.
+struct Days {
+    /// The first, as far as the age and the band go.
+    of_age: u16,
+    /// The first.
+    open: u16,
+    /// The last; may lie before the first.
+    last: u16,
+}
+
+/// The place in the file of a number; numbers start at 1.
+fn place(number: u8) -> Option<usize> {
+    usize::from(number).checked_sub(1)
+}
+
+fn too_late(starts_at: TimestampMs, cutoff_ms: u64, now: TimestampMs) -> bool {
+    now.0 > starts_at.0.saturating_sub(cutoff_ms)
 }
 
 fn no(rule: &'static str) -> Result<(), PolicyRefusal> {
     Err(PolicyRefusal { rule, from: None })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use berth_engine::{PoolId, ProductId};
-    use jiff::civil::{date, time};
-
-    fn india() -> Programme {
-        Programme::from_toml(include_str!("../../programmes/india-2021.toml")).unwrap()
-    }
-
-    fn slot(programme: &Programme, dose: u8) -> SlotFacts {
-        let starts_at = programme.calendar().instant(date(2026, 11, 24), time(9, 0, 0, 0)).unwrap();
-        SlotFacts { programme: PROGRAMME, dose: Dose(dose), product: ProductId(1), pool: PoolId(1), starts_at }
-    }
-
-    fn rule(programme: &Programme, slot: &SlotFacts, dose: u8, now: TimestampMs) -> Option<&'static str> {
-        programme.may_claim(&PartyFacts::default(), slot, Dose(dose), now).err().map(|r| r.rule)
-    }
-
-    #[test]
-    fn a_pool_serves_its_dose_and_a_product_its_course() {
-        let india = india();
-        let (first, any) = (slot(&india, 1), slot(&india, 0));
-        let now = TimestampMs(first.starts_at.0 - DAY_MS);
-        assert_eq!(rule(&india, &first, 1, now), None);
-        assert_eq!(rule(&india, &first, 2, now), Some(POOL_DOSE));
-        assert_eq!(rule(&india, &any, 2, now), Some(DOSE_ORDER));
-        assert_eq!(rule(&india, &any, 3, now), Some(COURSE_DOSES));
-        assert_eq!(rule(&india, &any, 0, now), Some(COURSE_DOSES));
-        let unknown = SlotFacts { product: ProductId(99), ..any };
-        assert_eq!(rule(&india, &unknown, 1, now), Some(COURSE_DOSES));
-    }
-
-    #[test]
-    fn a_dose_is_given_once_in_its_turn_and_not_too_soon() {
-        let india = india();
-        let any = slot(&india, 0);
-        let now = TimestampMs(any.starts_at.0 - DAY_MS);
-        let asked = |doses, last_dose_day, dose| {
-            let party = PartyFacts { doses, last_dose_day, ..PartyFacts::default() };
-            india.may_claim(&party, &any, Dose(dose), now).err()
-        };
-        let day = india.calendar().day(any.starts_at);
-        assert_eq!(asked(1, day - 28, 1).unwrap().rule, DOSE_GIVEN);
-        assert_eq!(asked(0, 0, 2).unwrap().rule, DOSE_ORDER);
-        assert_eq!(asked(1, day - 28, 2), None);
-        let midnight = india.calendar().midnight_before(any.starts_at, 0);
-        let from = TimestampMs(midnight.0 + DAY_MS);
-        assert_eq!(asked(1, day - 27, 2), Some(PolicyRefusal { rule: DOSE_GAP, from: Some(from) }));
-
-        let loose =
-            include_str!("../../programmes/india-2021.toml").replace("doses_in_order = true", "doses_in_order = false");
-        let loose = Programme::from_toml(&loose).unwrap();
-        assert_eq!(rule(&loose, &any, 2, now), None);
-        let given = india.given(&PartyFacts::default(), &any, Dose(1), any.starts_at);
-        assert_eq!(given, Given { doses: 1, product: ProductId(1), day });
-        let party = PartyFacts::default().after(given);
-        assert_eq!(india.may_claim(&party, &any, Dose(1), now).unwrap_err().rule, DOSE_GIVEN);
-    }
-
-    // rule: WLK-1
-    #[test]
-    fn the_door_is_open_on_the_day_in_pools_that_say_so() {
-        let text = include_str!("../../programmes/india-2021.toml");
-        let india = india();
-        let any = SlotFacts { pool: PoolId(3), ..slot(&india, 0) };
-        let midnight = india.calendar().midnight_before(any.starts_at, 0);
-        let asked = |now: u64, dose| {
-            india.may_walk_in(&PartyFacts::default(), &any, Dose(dose), TimestampMs(now)).err().map(|no| no.rule)
-        };
-        // Neither the cut-off nor the horizon binds, the day does.
-        assert_eq!(asked(any.starts_at.0 + 3_600_000, 1), None);
-        assert_eq!(asked(midnight.0, 1), None);
-        assert_eq!(asked(midnight.0 - 1, 1), Some(WALK_IN_DAY));
-        assert_eq!(asked(midnight.0 + DAY_MS, 1), Some(WALK_IN_DAY));
-        assert_eq!(asked(midnight.0, 2), Some(DOSE_ORDER));
-        let shut = Programme::from_toml(&text.replace("walk_in = true", "walk_in = false")).unwrap();
-        let refused = shut.may_walk_in(&PartyFacts::default(), &any, Dose(1), any.starts_at).unwrap_err();
-        assert_eq!(refused.rule, WALK_IN_POOL);
-
-        assert_eq!(india.may_check_in(&any, midnight), Ok(()));
-        let early = PolicyRefusal { rule: CHECK_IN_DAY, from: Some(midnight) };
-        assert_eq!(india.may_check_in(&any, TimestampMs(midnight.0 - 1)), Err(early));
-    }
-
-    // rule: NSH-1
-    #[test]
-    fn who_is_late_has_the_grace() {
-        let india = india();
-        let slot = slot(&india, 1);
-        let from = TimestampMs(slot.starts_at.0 + 30 * 60_000);
-        assert_eq!(india.may_be_no_show(&slot, from), Ok(()));
-        let early = PolicyRefusal { rule: NO_SHOW_GRACE, from: Some(from) };
-        assert_eq!(india.may_be_no_show(&slot, TimestampMs(from.0 - 1)), Err(early));
-    }
-
-    // rule: HLD-2
-    #[test]
-    fn the_limits_on_holds_are_the_files() {
-        let limits = HoldLimits { live_max: 2, expired_per_hour_max: 5 };
-        assert_eq!(india().hold_limits(), limits);
-        let text = include_str!("../../programmes/india-2021.toml");
-        let without = text.replace("holds_live_max = 2\n", "").replace("holds_expired_per_hour_max = 5\n", "");
-        assert_eq!(Programme::from_toml(&without).unwrap().hold_limits(), limits, "the defaults");
-        let none = text.replace("holds_live_max = 2", "holds_live_max = 0");
-        assert_eq!(Programme::from_toml(&none).unwrap().hold_limits().live_max, 0);
-    }
-
-    #[test]
-    fn the_administration_moves_whom_it_must() {
-        let india = india();
-        let slot = slot(&india, 1);
-        let late = TimestampMs(slot.starts_at.0 + 1);
-        assert_eq!(india.may_be_moved(&PartyFacts::default(), &slot, Dose(1), late), Ok(()));
-        assert_eq!(india.may_be_moved(&PartyFacts::default(), &slot, Dose(2), late).unwrap_err().rule, POOL_DOSE);
-    }
-
-    #[test]
-    fn the_horizon_opens_at_midnight_of_its_day() {
-        let india = india();
-        let slot = slot(&india, 1);
-        let opens = india.calendar().instant(date(2026, 10, 27), time(0, 0, 0, 0)).unwrap();
-        let refused = india.may_claim(&PartyFacts::default(), &slot, Dose(1), TimestampMs(opens.0 - 1)).unwrap_err();
-        assert_eq!(refused, PolicyRefusal { rule: BOOKING_HORIZON, from: Some(opens) });
-        assert_eq!(rule(&india, &slot, 1, opens), None);
-    }
-
-    #[test]
-    fn the_shortcut_before_the_calendar_never_opens_early() {
-        let berlin = include_str!("../../programmes/india-2021.toml").replace("Asia/Kolkata", "Europe/Berlin");
-        let berlin = Programme::from_toml(&berlin).unwrap();
-        // The clocks change inside the horizon, in both directions.
-        for (year, month, day) in [(2026, 4, 10), (2026, 11, 10)] {
-            for hour in [0, 1, 9, 23] {
-                let starts_at = berlin.calendar().instant(date(year, month, day), time(hour, 0, 0, 0)).unwrap();
-                let facts = SlotFacts { starts_at, ..slot(&berlin, 1) };
-                let opens = berlin.calendar().midnight_before(starts_at, 28);
-                assert_eq!(rule(&berlin, &facts, 1, opens), None);
-                assert_eq!(rule(&berlin, &facts, 1, TimestampMs(opens.0 - 1)), Some(BOOKING_HORIZON));
-            }
-        }
-    }
-
-    #[test]
-    fn the_cutoffs_count_back_from_the_start() {
-        let india = india();
-        let slot = slot(&india, 1);
-        assert_eq!(rule(&india, &slot, 1, slot.starts_at), None);
-        assert_eq!(rule(&india, &slot, 1, TimestampMs(slot.starts_at.0 + 1)), Some(BOOKING_CUTOFF));
-        assert_eq!(india.in_time(slot.starts_at, slot.starts_at), Ok(()));
-        let late = india.in_time(slot.starts_at, TimestampMs(slot.starts_at.0 + 1));
-        assert_eq!(late.unwrap_err().rule, BOOKING_CUTOFF);
-        let last = TimestampMs(slot.starts_at.0 - 3_600_000);
-        assert_eq!(india.may_leave(&slot, last), Ok(()));
-        assert_eq!(india.may_leave(&slot, TimestampMs(last.0 + 1)).unwrap_err().rule, CANCEL_CUTOFF);
-    }
+fn not_before(rule: &'static str, from: TimestampMs) -> Result<(), PolicyRefusal> {
+    Err(PolicyRefusal { rule, from: Some(from) })
 }
+
+#[cfg(test)]
+mod tests;

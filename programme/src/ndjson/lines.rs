@@ -195,6 +195,9 @@ pub(crate) fn sessions(body: &[u8], checks: &Checks<'_>) -> Result<Vec<SessionLi
         let windows = fields.take("windows", at);
         fields.finish(at);
         let windows = windows.and_then(|node| read_windows(node, date, checks.programme, at));
+        if let Some(windows) = &windows {
+            keep_the_door_open(windows, checks.programme, at);
+        }
         let Some(id) = id else { return };
         if (checks.has_session)(&id) {
             at.push("id", format!("there is already a session {id}"));
@@ -300,6 +303,21 @@ fn read_windows(
         return None;
     }
     (windows.len() == asked).then_some(windows)
+}
+
+/// Enough of a session is for who comes without a booking.
+fn keep_the_door_open(windows: &[WindowLine], programme: &Programme, at: &mut LineFaults<'_>) {
+    let share = u64::from(programme.file().walk_in_share_percent);
+    let units = |only: bool| -> u64 {
+        let pools = windows.iter().flat_map(|window| &window.pools);
+        let counted = pools.filter(|(pool, _)| !only || programme.is_walk_in_only(*pool));
+        counted.map(|(_, units)| u64::from(units.get())).sum()
+    };
+    let (door, all) = (units(true), units(false));
+    if door * 100 < all * share {
+        let reason = format!("{door} of {all} units are for the door alone, the programme wants {share} percent");
+        at.push("windows", reason);
+    }
 }
 
 fn read_pools(path: &str, node: Node, programme: &Programme, at: &mut LineFaults<'_>) -> Option<Vec<(PoolId, Units)>> {

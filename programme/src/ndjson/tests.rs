@@ -52,6 +52,30 @@ fn a_good_line_is_read() {
 }
 
 #[test]
+fn a_share_of_each_session_is_for_the_door() {
+    let door = "[[pools]]\nid = \"door\"\nname = \"Door\"\nwalk_in = \"only\"\n\n[[cohorts]]";
+    let text = INDIA.replacen("[[cohorts]]", door, 1).replace("currency = \"INR\"", "walk_in_share_percent = 25");
+    let programme = Programme::from_toml(&text).unwrap();
+    let now = programme.calendar().instant(date(2026, 11, 23), time(12, 0, 0, 0)).unwrap();
+    let read = |door: u32| {
+        let checks = Checks {
+            programme: &programme,
+            now,
+            has_region: &|_, _| true,
+            centre: &|_| Some(CentreIndex(7)),
+            has_session: &|_| false,
+        };
+        let line = GOOD.replace("\"dose2\":10", &format!("\"dose2\":10,\"door\":{door}"));
+        sessions(line.as_bytes(), &checks).map_err(|faults| told(&faults))
+    };
+    assert!(read(10).is_ok());
+    assert_eq!(
+        read(9),
+        Err(vec!["1 windows: 9 of 39 units are for the door alone, the programme wants 25 percent".into()])
+    );
+}
+
+#[test]
 fn a_broken_line_3_is_named() {
     let body = format!("{GOOD}\n{}\n{{\"id\":\"s3\",", GOOD.replace("s1", "s2"));
     assert_faults(&body, &["3 : not JSON: EOF while parsing a value in column 11"]);

@@ -10,9 +10,9 @@ use super::Fault;
 use super::source::Source;
 
 /// The families of rules: capacity, hold, booking, walk-in, no-show, dose, idempotency, journal, snapshot, fencing,
-/// admission, time, party, events, search.
-const FAMILIES: [&str; 15] =
-    ["CAP", "HLD", "BKG", "WLK", "NSH", "DOS", "IDM", "JNL", "SNP", "FNC", "ADM", "TIM", "PTY", "EVT", "SCH"];
+/// admission, time, party, events, search, eligibility.
+const FAMILIES: [&str; 16] =
+    ["CAP", "HLD", "BKG", "WLK", "NSH", "DOS", "IDM", "JNL", "SNP", "FNC", "ADM", "TIM", "PTY", "EVT", "SCH", "ELG"];
 
 /// The page of sentences.
 const PAGE: &str = "RULES.md";
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(
             told,
             [
-                "api/src/a.rs:3: ABC-1 is of no known family: CAP HLD BKG WLK NSH IDM JNL SNP FNC ADM TIM PTY EVT SCH",
+                "api/src/a.rs:3: ABC-1 is of no known family: CAP HLD BKG WLK NSH DOS IDM JNL SNP FNC ADM TIM PTY EVT SCH ELG",
                 "api/src/a.rs:5: CAP-2 has no sentence in RULES.md",
             ]
         );
