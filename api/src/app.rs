@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use berth_engine::{CellId, Epoch};
 use berth_programme::Campaign;
+use berth_programme::doses::Doses;
+use berth_programme::store::Store;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
@@ -112,6 +114,10 @@ pub(crate) struct App {
     pub(crate) probes: Mutex<Option<std::net::TcpListener>>,
     /// The events stream, if there is one.
     pub(crate) events: Option<Events>,
+    /// What projections of the journal keep on disk.
+    pub(crate) store: Option<Arc<Store>>,
+    /// What was given to whom.
+    pub(crate) doses: Option<Arc<Doses>>,
     document: OnceLock<Document>,
     inflight: AtomicUsize,
     /// Set when the thread that gives expired holds back has ended before its time.
@@ -154,6 +160,8 @@ impl App {
             tls: None,
             probes: Mutex::new(None),
             events: None,
+            store: None,
+            doses: None,
             document: OnceLock::new(),
             inflight: AtomicUsize::new(0),
             expiry_failed: Arc::new(AtomicBool::new(false)),

@@ -27,7 +27,7 @@ use crate::progress::Teller;
 use crate::rates::Rates;
 use crate::snapshots::{Asker, Snapshots};
 use crate::tls::{self, Tls};
-use crate::{backup, demo, descriptors, dump, handover, offline, openapi, recover, server};
+use crate::{backup, demo, descriptors, dump, handover, offline, openapi, recover, server, store};
 
 /// Berth: a booking core for mass appointment campaigns.
 #[derive(Debug, Parser)]
@@ -379,8 +379,12 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
         audited = settings.audit.is_some(),
         "who may ask"
     );
+    // Also before anything trims the log.
+    let opened = store::open(&settings.engine.journal.dir, &campaign)?;
+    store::follow(&opened.store, &campaign.engine, opened.projections)?;
     let mut app = App::new(campaign, access, cell, epoch, http, settings.snapshots);
     app.events = events;
+    (app.store, app.doses) = (Some(opened.store), Some(opened.doses));
     app.data_dir.clone_from(&settings.engine.journal.dir);
     app.rates = Rates::new(settings.rates.clone());
     app.accounts = Accounts::new(settings.accounts);

@@ -23,6 +23,7 @@ mod handover;
 mod search;
 mod server;
 mod snapshots;
+mod store;
 
 mod connection;
 mod descriptors;

@@ -68,6 +68,7 @@ codes! {
     UnknownParty NOT_FOUND "unknown_party" "There is no such party",
     UnknownSlot NOT_FOUND "unknown_slot" "There is no such slot",
     UnknownBooking NOT_FOUND "unknown_booking" "There is no such hold or booking",
+    UnknownDose NOT_FOUND "unknown_dose" "There is no such dose",
     UnknownKey NOT_FOUND "unknown_key" "No outcome is kept under this key",
     UnknownRegion NOT_FOUND "unknown_region" "There is no such district",
     UnknownCentre NOT_FOUND "unknown_centre" "There is no such centre",
@@ -87,6 +88,9 @@ codes! {
     WrongState CONFLICT "wrong_state" "The hold or booking is in another state",
     NotTheHold CONFLICT "not_the_hold" "The code is not that of the hold",
     ChangedMeanwhile CONFLICT "changed_meanwhile" "What was read has changed since",
+    DoseRevoked CONFLICT "dose_revoked" "The dose was revoked",
+    LaterDose CONFLICT "later_dose" "A later dose is on record",
+    DoseConflict CONFLICT "dose_conflict" "Another dose is on record for the booking",
     SameSlot CONFLICT "same_slot" "The booking is already in this slot",
     NotEligible CONFLICT "not_eligible" "The programme's rules do not allow it",
     BelowTaken CONFLICT "below_taken" "More is taken than the new capacity",
@@ -101,6 +105,7 @@ codes! {
     AckUnavailable SERVICE_UNAVAILABLE "ack_unavailable" "The acknowledgement asked for cannot be had",
     RedisStopped SERVICE_UNAVAILABLE "redis_stopped" "Redis takes nothing more",
     RevocationNotKept SERVICE_UNAVAILABLE "revocation_not_kept" "In force, and not written down",
+    StoreUnavailable SERVICE_UNAVAILABLE "store_unavailable" "What is kept beside bookings cannot be had",
     AuditUnavailable SERVICE_UNAVAILABLE "audit_unavailable" "The audit log cannot be written",
     RedisLate SERVICE_UNAVAILABLE "redis_late" "On disk, and not yet in Redis",
 }
@@ -219,6 +224,7 @@ fn retry_after_seconds(code: Code) -> Option<u16> {
         | Code::IdempotencyInFlight
         | Code::RevocationNotKept
         | Code::AuditUnavailable
+        | Code::StoreUnavailable
         | Code::RedisLate => Some(1),
         // Another server, or this one restarted, takes a little longer.
         Code::Draining | Code::JournalStopped => Some(5),

@@ -102,6 +102,7 @@ pub(crate) async fn serve(
         let journal = closing.campaign.engine.close();
         // After the journal: what became durable last is told, too.
         closing.events.iter().for_each(Events::close);
+        closing.store.iter().for_each(|store| store.close());
         closing.audit.iter().for_each(Audit::close);
         closing.campaign.engine.leave();
         journal

@@ -49,7 +49,8 @@ impl SnapshotPolicy {
     fn is_due(&self, look: &Look) -> bool {
         let Look { now, began, stats, failed, starved } = *look;
         let waits = failed.is_some_and(|failed| now < failed.plus(AGAIN));
-        if waits || stats.log_bytes_since == 0 {
+        // Starved and without news: what keeps the log may have let go of it, and then it is trimmed.
+        if waits || stats.log_bytes_since == 0 && !starved {
             return false;
         }
         // Without any, from the start of this run.
@@ -129,6 +130,9 @@ impl Shared {
             let look = Look { now: self.engine.now(), began, stats: self.engine.snapshot_stats(), failed, starved };
             if self.asked.swap(false, Relaxed) || self.policy.is_due(&look) {
                 take(&self.engine, &mut failed);
+                if starved {
+                    std::thread::park_timeout(LOOK_EVERY);
+                }
             } else {
                 std::thread::park_timeout(LOOK_EVERY);
             }
@@ -192,6 +196,10 @@ mod tests {
     fn a_starved_journal_asks_for_one_early_and_a_failed_one_is_waited_out() {
         let starved = |now| Look { starved: true, ..look(now, 120_000, 1) };
         assert!(!POLICY.is_due(&starved(124_999)) && POLICY.is_due(&starved(125_000)));
+        assert!(
+            POLICY.is_due(&Look { starved: true, ..look(125_000, 120_000, 0) }),
+            "to trim what was let go of since"
+        );
         let failed = |now| Look { failed: Some(TimestampMs(125_000)), ..starved(now) };
         assert!(!POLICY.is_due(&failed(154_999)) && POLICY.is_due(&failed(155_000)));
     }

@@ -42,6 +42,11 @@ impl Names<'_> {
         format!("b{}.{booking}", self.cell)
     }
 
+    /// The number of a dose, by the booking it was given on.
+    pub(crate) fn dose(&self, booking: BookingNumber) -> String {
+        format!("D-{}", self.codes.doses().encode(booking))
+    }
+
     pub(crate) fn time(&self, at: TimestampMs) -> String {
         self.calendar.rfc3339(at)
     }
@@ -69,6 +74,13 @@ impl Names<'_> {
     /// A hold or booking code. A wrong check symbol is malformed, and so is a code of another cell.
     pub(crate) fn parse_booking(&self, text: &str) -> Result<BookingNumber, Problem> {
         self.codes.decode(text).ok_or_else(|| malformed(text, "a code as 0126-YN8ZR-4W7CK with its check symbol"))
+    }
+
+    /// The booking of a dose by its number. A wrong check symbol is malformed, and so is another cell's.
+    pub(crate) fn parse_dose(&self, text: &str) -> Result<BookingNumber, Problem> {
+        let code = text.strip_prefix("D-").or_else(|| text.strip_prefix("d-"));
+        let booking = code.and_then(|code| self.codes.doses().decode(code));
+        booking.ok_or_else(|| malformed(text, "the number of a dose as D-0126-YN8ZR-4W7CK with its check symbol"))
     }
 
     /// A reference from an event; another cell's is unknown here.
@@ -275,6 +287,9 @@ pub(crate) struct BookingAnswer {
     pub(crate) moved_to: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) moved_from: Option<String>,
+    /// The number of the dose that was given on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dose_record: Option<String>,
     /// Four digits, for its holder to say at the door.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) check_in_code: Option<String>,

@@ -123,7 +123,13 @@ impl<E: Into<TakeError>> From<E> for ScanError {
 impl Engine {
     /// Called in the turn of who takes a snapshot.
     pub(crate) fn take_snapshot(&self) -> Result<Option<SnapshotReport>, TakeError> {
-        let Some(taken) = self.begin_snapshot()? else { return Ok(None) };
+        let Some(taken) = self.begin_snapshot()? else {
+            // Nothing is new, but who follows the log may have let go of more of it since: on a full disk nothing new comes before that.
+            if let Some(directory) = self.directory.as_ref().filter(|directory| !directory.is_left()) {
+                self.trim(&*directory.storage)?;
+            }
+            return Ok(None);
+        };
         if let Err(failure) = self.ticket(taken.s1).wait() {
             taken.writer.discard();
             return Err(failure.into());

@@ -6,6 +6,7 @@
 //!   put there by a note of an entry, when the entry became durable or when it was replayed.
 //! - [`Publisher`] checks bulk NDJSON line by line, publishes it as one entry, all or nothing, and then
 //!   shows it in the catalogue.
+//! - [`doses`] are what was given to whom, with all that was said of it since: a projection of the journal in the [`store`].
 //! - [`Campaign`] opens the three together with their engine.
 //! - [`store::Store`] keeps on disk what projections make of the journal.
 //!
@@ -33,6 +34,7 @@ pub mod availability;
 pub mod campaign;
 pub mod publish;
 
+pub mod doses;
 pub mod store;
 
 pub use availability::{Availability, CentreOffer, Cursor, NumberSet, Place, Query, SessionOffer, SlotOffer, Unknown};

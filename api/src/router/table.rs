@@ -28,6 +28,12 @@ pub(crate) enum Route {
     Complete,
     NoShow,
     WalkIn,
+    PartyDoses,
+    ReadDose,
+    CorrectDose,
+    RevokeDose,
+    AdverseEvent,
+    UploadDoses,
     DayBookings,
     PartyHistory,
     MoveSessionBookings,
@@ -154,6 +160,8 @@ const CLAIMS: &[Role] = &[Role::Platform, Role::Citizen];
 const SEES: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator];
 /// Who works at the door of a centre: an operator at its own.
 const DOOR: &[Role] = &[Role::Operator, Role::Platform];
+/// Who may say that something of a dose was wrong: an operator of those of its centre.
+const DOSES: &[Role] = &[Role::Operator, Role::Admin];
 /// Everybody who has a key for anything that is posted.
 const POSTS: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator, Role::Admin];
 
@@ -172,6 +180,12 @@ pub(crate) static TABLE: &[Endpoint] = &[
     post("/v1/bookings/{booking}/complete", DOOR, Route::Complete, Media::Json),
     post("/v1/bookings/{booking}/no-show", DOOR, Route::NoShow, Media::Json),
     post("/v1/walk-ins", DOOR, Route::WalkIn, Media::Json),
+    get("/v1/parties/{party}/doses", POSTS, Route::PartyDoses, Media::Json),
+    get("/v1/doses/{dose}", POSTS, Route::ReadDose, Media::Json),
+    post("/v1/doses/{dose}/correct", DOSES, Route::CorrectDose, Media::Json),
+    post("/v1/doses/{dose}/revoke", DOSES, Route::RevokeDose, Media::Json),
+    post("/v1/doses/{dose}/adverse-events", DOSES, Route::AdverseEvent, Media::Json),
+    stream("/v1/bulk/doses", DOOR, Route::UploadDoses, Media::Ndjson),
     list("/v1/centres/{centre}/days/{date}/bookings", DOOR, Route::DayBookings),
     get("/v1/parties/{party}/history", CLAIMS, Route::PartyHistory, Media::Json),
     stream("/v1/sessions/{session}/move-bookings", ADMIN, Route::MoveSessionBookings, Media::Json),

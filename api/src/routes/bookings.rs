@@ -146,6 +146,7 @@ pub(crate) async fn of_claim(
         expires_at: None,
         moved_to: None,
         moved_from: None,
+        dose_record: (state == State::Completed).then(|| names.dose(*number)),
         check_in_code: (sight == Sight::Holder && state == State::Booked)
             .then(|| format!("{:04}", app.campaign.engine.check_in_code(*number))),
     })

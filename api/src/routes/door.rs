@@ -1,4 +1,4 @@
-//! At the door of a centre: the person is there, was served, did not come, or came without a booking.
+//! At the door of a centre: the person is there, did not come, or came without a booking. What was given is in `doses`.
 
 use berth_engine::{BookingNumber, CodeTry, Command, Refusal, State};
 use hyper::Response;
@@ -8,7 +8,7 @@ use crate::ack::AckMode;
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::problem::{self, Code, Problem};
-use crate::router::{Call, Route};
+use crate::router::Call;
 use crate::wire::{CheckInRequest, ClaimRequest, Object};
 
 /// `POST /v1/bookings/{booking}/check-in`
@@ -23,17 +23,13 @@ pub(crate) async fn check_in(mut call: Call) -> Result<Response<ResponseBody>, P
     execute(&call.app, call.ack, call.sight(), Command::CheckIn { booking }, idempotency).await
 }
 
-/// `POST /v1/bookings/{booking}/complete` and `/no-show`
-pub(crate) async fn step(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
+/// `POST /v1/bookings/{booking}/no-show`
+pub(crate) async fn no_show(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
     let key = key(&call)?;
     read_nothing(&mut call).await?;
     let booking = booking(&call)?;
     let idempotency = fingerprint(&call).number(booking.0).under(key);
-    let command = match call.endpoint.route {
-        Route::Complete => Command::Complete { booking },
-        _ => Command::NoShow { booking },
-    };
-    execute(&call.app, call.ack, call.sight(), command, idempotency).await
+    execute(&call.app, call.ack, call.sight(), Command::NoShow { booking }, idempotency).await
 }
 
 /// `POST /v1/walk-ins`
@@ -74,7 +70,7 @@ fn booking(call: &Call) -> Result<BookingNumber, Problem> {
 }
 
 /// A check-in code as it is said.
-fn four_digits(code: &str) -> Result<u16, Problem> {
+pub(super) fn four_digits(code: &str) -> Result<u16, Problem> {
     let digits = code.len() == 4 && code.bytes().all(|byte| byte.is_ascii_digit());
     let code = digits.then(|| code.parse().ok()).flatten();
     code.ok_or_else(|| Problem::new(Code::MalformedRequest, "code: must be four digits, as \"0417\""))

@@ -35,10 +35,10 @@ const JOURNAL_FULL_TRIES: usize = 5;
 
 /// Nobody takes the answer any more, or nothing more of it may be shown.
 #[derive(Debug)]
-pub(super) struct Gone;
+pub(in crate::routes) struct Gone;
 
 /// Why no more lines are made.
-pub(super) enum Stop {
+pub(in crate::routes) enum Stop {
     Gone,
     Problem(Problem),
 }
@@ -56,7 +56,7 @@ impl From<Failure> for Stop {
 }
 
 /// Where the lines of an answer go.
-pub(super) struct Lines {
+pub(in crate::routes) struct Lines {
     buffer: Vec<u8>,
     /// The newest entry that the lines in the buffer rest on.
     seq: Seq,
@@ -64,7 +64,7 @@ pub(super) struct Lines {
 }
 
 /// A turn among the requests of many steps of one kind.
-pub(super) async fn turn(app: &App, turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
+pub(in crate::routes) async fn turn(app: &App, turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
     let busy = || Problem::new(Code::Overloaded, "too many bulk requests are waiting for their turn");
     let wait = Arc::clone(turns).acquire_owned();
     tokio::time::timeout(app.limits.body_time, wait).await.map_err(|_| busy())?.map_err(|_| busy())
@@ -72,7 +72,7 @@ pub(super) async fn turn(app: &App, turns: &Arc<Semaphore>) -> Result<OwnedSemap
 
 impl Lines {
     /// The lines and the answer they come out of.
-    pub(super) fn start(app: &Arc<App>, mode: AckMode) -> (Lines, Response<ResponseBody>) {
+    pub(in crate::routes) fn start(app: &Arc<App>, mode: AckMode) -> (Lines, Response<ResponseBody>) {
         let (ahead, written) = mpsc::channel(PIECES_AHEAD);
         let (shown, receiver) = mpsc::channel(PIECES_SHOWN);
         tokio::spawn(show(Arc::clone(app), mode, written, shown));
@@ -84,19 +84,19 @@ impl Lines {
     }
 
     /// Adds a line that rests on entries up to `seq`.
-    pub(super) fn push(&mut self, line: &impl Serialize, seq: Seq) {
+    pub(in crate::routes) fn push(&mut self, line: &impl Serialize, seq: Seq) {
         serde_json::to_writer(&mut self.buffer, line).expect("a line has only string keys, and memory takes it");
         self.buffer.push(b'\n');
         self.seq = self.seq.max(seq);
     }
 
     /// Whether it is time for [`Lines::flush`].
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::routes) fn is_full(&self) -> bool {
         self.buffer.len() >= PIECE_BYTES
     }
 
     /// Hands on what was added; waits while the client is too far behind.
-    pub(super) async fn flush(&mut self) -> Result<(), Gone> {
+    pub(in crate::routes) async fn flush(&mut self) -> Result<(), Gone> {
         if self.buffer.is_empty() {
             return Ok(());
         }
@@ -106,7 +106,7 @@ impl Lines {
     }
 
     /// Submits one step. A journal's buffer that these very steps have filled is waited for, not refused.
-    pub(super) async fn submit(
+    pub(in crate::routes) async fn submit(
         &mut self,
         app: &App,
         command: Command<'_>,
@@ -126,7 +126,7 @@ impl Lines {
     }
 
     /// The last line: what `summary` says, and what ended the answer before its time.
-    pub(super) async fn end(mut self, mut summary: Value, problem: Option<Problem>) {
+    pub(in crate::routes) async fn end(mut self, mut summary: Value, problem: Option<Problem>) {
         if let Some(problem) = problem {
             summary["problem"] = problem.into_member();
         }

@@ -7,6 +7,7 @@ pub(crate) mod bulk;
 pub(crate) mod bulk_bookings;
 pub(crate) mod catalogue;
 pub(crate) mod door;
+pub(crate) mod doses;
 pub(crate) mod export;
 pub(crate) mod holds;
 pub(crate) mod listing;

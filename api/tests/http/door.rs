@@ -9,11 +9,11 @@ use crate::client::Reply;
 use crate::server::{Home, Server, claim, claims, programme_path, session_line, sha256, tomorrow};
 
 /// A server with an operator of centre c1 and one of centre c2.
-fn server() -> Server {
+pub(crate) fn server() -> Server {
     server_under(&programme_path())
 }
 
-fn server_under(programme: &Path) -> Server {
+pub(crate) fn server_under(programme: &Path) -> Server {
     let operator = |centre: &str| {
         let hash = sha256(&format!("operator-{centre}"));
         format!("[[keys]]\nrole = 'operator'\nname = '{centre}'\nsha256 = '{hash}'\ncentres = ['{centre}']\n")
@@ -24,7 +24,7 @@ fn server_under(programme: &Path) -> Server {
     server
 }
 
-fn at_the_door(server: &Server, centre: &str, key: &str, path: &str, body: &Value) -> Reply {
+pub(crate) fn at_the_door(server: &Server, centre: &str, key: &str, path: &str, body: &Value) -> Reply {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let bearer = format!("Bearer operator-{centre}");
     let headers = [("authorization", bearer.as_str()), ("idempotency-key", key)];
@@ -42,7 +42,7 @@ fn today(server: &Server, capacity: u32) -> String {
 
 /// Bookings of these parties in a session of today whose window has opened long ago: nobody can book that, but the
 /// administration can move bookings there.
-fn booked_today(server: &Server, parties: &[&str]) -> Vec<Value> {
+pub(crate) fn booked_today(server: &Server, parties: &[&str]) -> Vec<Value> {
     let slots = server.add_slots("next", &[10]);
     for party in parties {
         server.post("/v1/bookings", &claims(&[claim(party, &slots[0])])).expect(201);
@@ -56,7 +56,7 @@ fn booked_today(server: &Server, parties: &[&str]) -> Vec<Value> {
     parties.iter().map(live).collect()
 }
 
-fn text<'v>(value: &'v Value, member: &str) -> &'v str {
+pub(crate) fn text<'v>(value: &'v Value, member: &str) -> &'v str {
     value[member].as_str().unwrap_or_else(|| panic!("{member} in {value}"))
 }
 

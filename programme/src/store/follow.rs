@@ -102,7 +102,12 @@ impl Follower {
 
     /// A tail behind the last whole frame. A store that is new may begin where the log does.
     fn tail(&mut self) -> Result<LogTail, StoreError> {
-        let tail = |from| self.engine.tail(from).ok_or_else(|| StoreError::Broken("there is no log".to_owned()));
+        let tail = |from| {
+            let tail = self.engine.tail(from).ok_or_else(|| StoreError::Broken("there is no log".to_owned()))?;
+            // It reads; what is kept is for `pin` alone, which lets go what is on the disk.
+            tail.let_go(Seq(u64::MAX));
+            Ok::<_, StoreError>(tail)
+        };
         let mut probe = tail(self.at.place)?;
         // What cannot be followed is known by its first frame; nothing is applied here.
         match probe.next(&mut |_, _, _| {}) {

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_engine::journal::entry::Entry;
 use berth_engine::journal::frame::Link;
@@ -34,6 +34,9 @@ const CURSOR: &[u8] = b"cursor";
 const CURSOR_BYTES: usize = 32;
 /// Blocks of tables that are kept in memory.
 const CACHE_BYTES: u64 = 64 << 20;
+/// How long a start waits for the process before it to let go of the database.
+const LOCK_WAIT: Duration = Duration::from_secs(60);
+const LOCK_LOOK: Duration = Duration::from_millis(20);
 
 /// Why the store cannot do its part.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -191,7 +194,15 @@ impl Store {
     /// # Errors
     /// It is open elsewhere, or damaged.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
-        let database = Database::builder(path).cache_size(CACHE_BYTES).worker_threads(1).open();
+        let open = || Database::builder(path).cache_size(CACHE_BYTES).worker_threads(1).open();
+        let until = Instant::now() + LOCK_WAIT;
+        let database = loop {
+            match open() {
+                // The process before this one has left the journal, and is about to end.
+                Err(fjall::Error::Locked) if Instant::now() < until => std::thread::sleep(LOCK_LOOK),
+                opened => break opened,
+            }
+        };
         let database = database.map_err(|error| StoreError::Broken(format!("{}: {error}", path.display())))?;
         let meta = Table(database.keyspace(META, KeyspaceCreateOptions::default)?);
         let at = match meta.get(CURSOR)? {

@@ -144,6 +144,13 @@ fn the_log_waits_for_the_store_and_one_that_begins_late_says_so() {
         std::thread::yield_now();
     }
     assert_eq!((rows(&parties.table), store.began()), (1, Seq(0)), "entry {seq} was still there");
+    // And it is let go while the store follows, once that has it on its disk.
+    let started = std::time::Instant::now();
+    while engine.tail(LogPlace::default()).unwrap().next(&mut |_, _, _| {}).is_ok() {
+        assert!(started.elapsed() < TIME, "the log is kept though nobody needs it");
+        fill(&engine);
+        engine.snapshot().unwrap();
+    }
     store.close();
     trim(&engine);
     drop((store, parties));

@@ -16,7 +16,7 @@ const DISCARD_BYTES_MAX: usize = 32 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 /// A body that comes line by line.
-pub(super) struct Input {
+pub(in crate::routes) struct Input {
     body: Incoming,
     phase: watch::Receiver<Phase>,
     /// A line must be whole this long after the one before, not counting the time the server took.
@@ -32,7 +32,7 @@ pub(super) struct Input {
 }
 
 /// What stands in a line.
-pub(super) enum Line {
+pub(in crate::routes) enum Line {
     /// Its bytes, without their end.
     Whole(Bytes),
     /// More than a line may have.
@@ -40,7 +40,7 @@ pub(super) enum Line {
 }
 
 impl Input {
-    pub(super) fn new(body: Incoming, app: &App) -> Input {
+    pub(in crate::routes) fn new(body: Incoming, app: &App) -> Input {
         Input {
             body,
             phase: app.phase.subscribe(),
@@ -54,7 +54,7 @@ impl Input {
     }
 
     /// Waits for more; false at the end of the body. To be called when [`Input::line`] has none.
-    pub(super) async fn more(&mut self) -> Result<bool, Problem> {
+    pub(in crate::routes) async fn more(&mut self) -> Result<bool, Problem> {
         let Input { body, phase, line_time, waited, data, ended, .. } = self;
         let started = Instant::now();
         let frame = tokio::select! {
@@ -84,7 +84,7 @@ impl Input {
     }
 
     /// The next whole line of what has come; after the end of the body also one that has no end of its own.
-    pub(super) fn line(&mut self) -> Option<Line> {
+    pub(in crate::routes) fn line(&mut self) -> Option<Line> {
         let Some(at) = self.data.iter().position(|byte| *byte == b'\n') else {
             self.keep();
             let last = self.ended && (self.skipping || !self.rest.is_empty());
@@ -120,7 +120,7 @@ impl Input {
 
     /// Reads on for a while without looking: who writes all before it reads would otherwise see a reset connection and
     /// not the last line of the answer.
-    pub(super) async fn discard(mut self) {
+    pub(in crate::routes) async fn discard(mut self) {
         let reading = async {
             let mut bytes = 0;
             while let Some(Ok(frame)) = self.body.frame().await {

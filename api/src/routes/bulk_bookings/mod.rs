@@ -4,7 +4,7 @@
 //! are submitted as they arrive and shown as the journal gets there (see [`lines`](super::lines)).
 
 mod asked;
-mod input;
+pub(super) mod input;
 
 use std::sync::Arc;
 

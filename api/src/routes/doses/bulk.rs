@@ -1,0 +1,433 @@
+//! What a centre gave while it had no network, line by line: each says who was there, when, and what was given.
+//!
+//! A line checks the person in, or takes them as a walk-in, and records the dose: as if it had been told at once, so that a conflict with
+//! what happened meanwhile is a result of its own. It may be sent again, in whatever order and under whatever key: what is on record
+//! already, word for word, is told as done.
+
+use std::sync::Arc;
+
+use berth_engine::{
+    BookingNumber, Claim, CodeTry, Command, Dose, Outcome, Refusal, Seq, State, Submitted, TimestampMs,
+};
+use berth_programme::doses::DoseRecord;
+use hyper::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::details::{DetailsRequest, Text, instant};
+use super::{Given, records};
+use crate::access::{Caller, Standing};
+use crate::ack::AckMode;
+use crate::app::App;
+use crate::body::{JSON_BYTES_MAX, ResponseBody};
+use crate::idempotency::{self, Fingerprint, KeySpace};
+use crate::problem::{self, Code, Problem};
+use crate::router::Call;
+use crate::routes::bulk_bookings::input::{Input, Line};
+use crate::routes::door::four_digits;
+use crate::routes::lines::{Lines, Stop, turn};
+use crate::routes::parse;
+
+/// A line of an upload. Of a booking, or of a party that came without one.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LineRequest<'a> {
+    #[serde(borrow)]
+    key: Option<Text<'a>>,
+    #[serde(borrow)]
+    booking: Option<Text<'a>>,
+    /// What the person said at the door; of a booking that is not checked in yet.
+    #[serde(borrow)]
+    code: Option<Text<'a>>,
+    #[serde(borrow)]
+    party: Option<Text<'a>>,
+    #[serde(borrow)]
+    slot: Option<Text<'a>>,
+    dose: Option<u8>,
+    /// When they came; without it, when the dose was given.
+    #[serde(borrow)]
+    came_at: Option<Text<'a>>,
+    #[serde(borrow)]
+    given_at: Text<'a>,
+    #[serde(borrow)]
+    product: Option<Text<'a>>,
+    #[serde(borrow)]
+    batch: Option<Text<'a>>,
+    #[serde(borrow)]
+    site: Option<Text<'a>>,
+    #[serde(borrow)]
+    vaccinator: Option<Text<'a>>,
+}
+
+/// Who was there.
+#[derive(Clone, Copy)]
+enum Came {
+    Booked(BookingNumber, Option<u16>),
+    Walked(Claim, TimestampMs),
+}
+
+/// `POST /v1/bulk/doses`
+pub(crate) async fn stream(call: Call) -> Result<Response<ResponseBody>, Problem> {
+    let (standing, caller) = call.standing()?;
+    let request = idempotency::given(&call.headers)?.map(str::to_owned);
+    let permit = turn(&call.app, &call.app.streams).await?;
+    let mut input = Input::new(call.body, &call.app);
+    // The first bytes come before the head of the answer: a client that waits for a go-ahead gets it.
+    input.more().await?;
+    let (lines, response) = Lines::start(&call.app, call.ack);
+    let scope = KeySpace::of(&caller);
+    let upload = Upload { app: call.app, standing, caller, scope, request, lines, tally: Tally::default() };
+    tokio::spawn(async move {
+        let _permit = permit;
+        upload.run(input).await;
+    });
+    Ok(response)
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    lines: u64,
+    done: u64,
+    already: u64,
+    refused: u64,
+}
+
+struct Upload {
+    app: Arc<App>,
+    standing: Standing,
+    caller: Arc<Caller>,
+    scope: KeySpace,
+    /// The request's own key, for lines that have none.
+    request: Option<String>,
+    lines: Lines,
+    tally: Tally,
+}
+
+/// A line whose dose is on record.
+#[derive(Serialize)]
+struct Done<'a> {
+    line: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    status: u16,
+    booking: String,
+    dose_record: String,
+    /// It was on record before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    already: bool,
+}
+
+#[derive(Serialize)]
+struct Refused<'a> {
+    line: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    status: u16,
+    problem: Value,
+}
+
+/// How a line ends early.
+enum No {
+    /// A result of its own; it rests on entries up to this one.
+    Problem(Problem, Seq),
+    Stop(Stop),
+}
+
+impl From<Problem> for No {
+    fn from(problem: Problem) -> No {
+        No::Problem(problem, Seq(0))
+    }
+}
+
+impl From<Stop> for No {
+    fn from(stop: Stop) -> No {
+        No::Stop(stop)
+    }
+}
+
+/// What came of a line.
+struct Recorded {
+    booking: BookingNumber,
+    seq: Seq,
+    already: bool,
+}
+
+impl Upload {
+    async fn run(mut self, mut input: Input) {
+        let stopped = self.answer_all(&mut input).await.err();
+        let Tally { lines, done, already, refused } = self.tally;
+        self.app.metrics.bulk_lines(done - already, already, refused);
+        let summary = json!({"end": true, "lines": lines, "done": done, "repeated": already, "refused": refused});
+        match stopped {
+            None => self.lines.end(summary, None).await,
+            Some(Stop::Gone) => {}
+            Some(Stop::Problem(problem)) => {
+                self.app.metrics.refused(problem.code());
+                self.lines.end(summary, Some(problem)).await;
+                input.discard().await;
+            }
+        }
+    }
+
+    async fn answer_all(&mut self, input: &mut Input) -> Result<(), Stop> {
+        let mut more = true;
+        loop {
+            while let Some(line) = input.line() {
+                self.tally.lines += 1;
+                match line {
+                    Line::Whole(line) if line.trim_ascii().is_empty() => {}
+                    Line::Whole(line) => {
+                        let (access, now) = (&self.app.access, self.app.campaign.engine.now());
+                        self.standing.check(access, now).await.map_err(Stop::Problem)?;
+                        self.answer(&line).await?;
+                    }
+                    Line::TooLong => {
+                        let detail = format!("the line is longer than {JSON_BYTES_MAX} bytes");
+                        self.refuse(None, Problem::new(Code::BodyTooLarge, detail), Seq(0));
+                    }
+                }
+                if self.lines.is_full() {
+                    self.lines.flush().await?;
+                    tokio::task::yield_now().await;
+                }
+            }
+            self.lines.flush().await?;
+            if !more {
+                return Ok(());
+            }
+            more = input.more().await.map_err(Stop::Problem)?;
+        }
+    }
+
+    async fn answer(&mut self, line: &[u8]) -> Result<(), Stop> {
+        let request: LineRequest<'_> = match parse(line) {
+            Ok(request) => request,
+            Err(problem) => {
+                self.refuse(None, problem, Seq(0));
+                return Ok(());
+            }
+        };
+        let key = request.key.as_ref().map(|Text(key)| &**key).filter(|key| idempotency::is_key(key));
+        match self.record(&request, key).await {
+            Ok(Recorded { booking, seq, already }) => {
+                self.tally.done += 1;
+                self.tally.already += u64::from(already);
+                let names = self.app.names();
+                let (shown, dose_record) = (names.booking(booking), names.dose(booking));
+                let status = if already { 200 } else { 201 };
+                let done = Done { line: self.tally.lines, key, status, booking: shown, dose_record, already };
+                self.lines.push(&done, seq);
+            }
+            Err(No::Problem(problem, seq)) => self.refuse(key, problem, seq),
+            Err(No::Stop(stop)) => return Err(stop),
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, key: Option<&str>, problem: Problem, seq: Seq) {
+        self.tally.refused += 1;
+        let status = problem.code().status().as_u16();
+        let refused = Refused { line: self.tally.lines, key, status, problem: problem.into_member() };
+        self.lines.push(&refused, seq);
+    }
+
+    /// Checks in or takes at the door, then records; each under a key of its own, so that a line that broke off goes on.
+    // rule: DOS-1
+    async fn record(&mut self, request: &LineRequest<'_>, key: Option<&str>) -> Result<Recorded, No> {
+        if request.key.is_some() && key.is_none() {
+            return Err(idempotency::malformed().into());
+        }
+        let (key, number) = match (key, &self.request) {
+            (Some(key), _) => (key.to_owned(), 0),
+            (None, Some(request)) => (request.clone(), self.tally.lines),
+            (None, None) => {
+                let detail = "the line has no key, and the request no Idempotency-Key to derive one from";
+                return Err(Problem::new(Code::IdempotencyKeyMissing, detail).into());
+            }
+        };
+        let app = Arc::clone(&self.app);
+        let caller = Arc::clone(&self.caller);
+        let (came, details) = check(&app, &caller, request)?;
+        let print = |step: &str| Fingerprint::new("POST", "/v1/bulk/doses").piece(step.as_bytes());
+        let step = |step: &str| self.scope.step(&key, step, number);
+        let came_key = match came {
+            Came::Booked(booking, _) => print("came").number(booking.0).under(step("came")),
+            Came::Walked(claim, at) => {
+                let Claim { party, slot, dose } = claim;
+                let print = print("came").number(party.0.into()).number(slot.0.into()).number(dose.0.into());
+                print.number(at.0).under(step("came"))
+            }
+        };
+        let given_key = step("given");
+        let booking = match came {
+            Came::Booked(booking, code) => {
+                if let Some(done) = self.check_in(booking, code, came_key, &details).await? {
+                    return Ok(done);
+                }
+                booking
+            }
+            Came::Walked(claim, came_at) => match self.walk_in(claim, came_at, came_key, &details).await? {
+                Ok(booking) => booking,
+                Err(done) => return Ok(done),
+            },
+        };
+        let given = Given::of(&app, &caller, booking, &details, print("given").number(booking.0))?;
+        let submitted = self.lines.submit(&app, given.command(), given.print.clone().under(given_key)).await?;
+        match &submitted.result {
+            Ok(_) => Ok(Recorded { booking, seq: submitted.seq, already: submitted.replayed }),
+            Err(refusal) => self.already(booking, refusal, &submitted, &details).await,
+        }
+    }
+
+    /// Checks the person in, if that is still to be done. `Some`: the dose is on record already.
+    async fn check_in(
+        &mut self,
+        booking: BookingNumber,
+        code: Option<u16>,
+        key: berth_engine::Idempotency,
+        details: &DetailsRequest<'_>,
+    ) -> Result<Option<Recorded>, No> {
+        let app = Arc::clone(&self.app);
+        let engine = &app.campaign.engine;
+        let view = engine.booking(booking).ok_or_else(|| refused(&app, &Refusal::UnknownBooking { booking }))?;
+        if view.state == State::CheckedIn {
+            return Ok(None);
+        }
+        if view.state == State::Booked {
+            let said = code.ok_or_else(|| Problem::new(Code::MalformedRequest, "code: is missing"))?;
+            match engine.try_check_in_code(booking, said, engine.now()) {
+                CodeTry::Right => {}
+                CodeTry::Wrong { tries_left } => {
+                    return Err(No::Problem(problem::wrong_check_in_code(tries_left), view.seq));
+                }
+                CodeTry::Locked { until } => {
+                    return Err(No::Problem(problem::codes_locked(until, &app.names()), view.seq));
+                }
+            }
+        }
+        let submitted = self.lines.submit(&app, Command::CheckIn { booking }, key).await?;
+        match &submitted.result {
+            Ok(_) => Ok(None),
+            // Somebody else did it at this moment.
+            Err(Refusal::WrongState { from: State::CheckedIn, .. }) => Ok(None),
+            Err(refusal) => self.already(booking, refusal, &submitted, details).await.map(Some),
+        }
+    }
+
+    /// Takes the party as a walk-in, or goes on with the one that the line began before.
+    async fn walk_in(
+        &mut self,
+        claim: Claim,
+        came_at: TimestampMs,
+        key: berth_engine::Idempotency,
+        details: &DetailsRequest<'_>,
+    ) -> Result<Result<BookingNumber, Recorded>, No> {
+        let app = Arc::clone(&self.app);
+        let submitted = self.lines.submit(&app, Command::WalkInLate { claim, came_at }, key).await?;
+        match &submitted.result {
+            Ok(Outcome::WalkedIn { claim }) => Ok(Ok(claim.number)),
+            Err(Refusal::AlreadyClaimed { booking, .. }) if self.is_there(*booking, claim) => Ok(Ok(*booking)),
+            Err(refusal) => {
+                if let Some(booking) = self.recorded_at(claim).await? {
+                    return self.already(booking, refusal, &submitted, details).await.map(Err);
+                }
+                let problem = match refusal {
+                    Refusal::AlreadyClaimed { booking, .. } if self.caller.may_touch(*booking, &app).is_err() => {
+                        problem::claimed_elsewhere(refusal, &app.names())
+                    }
+                    refusal => problem::refused(refusal, &app.names()),
+                };
+                Err(No::Problem(problem, submitted.seq))
+            }
+            Ok(_) => Err(refused(&app, &Refusal::UnknownSlot { slot: claim.slot })),
+        }
+    }
+
+    /// Whether this booking is of this very claim, and its party checked in.
+    fn is_there(&self, booking: BookingNumber, claim: Claim) -> bool {
+        let view = self.app.campaign.engine.booking(booking);
+        view.is_some_and(|view| view.claim == claim && view.state == State::CheckedIn)
+    }
+
+    /// The booking of a dose of this very claim that is on record and stands.
+    async fn recorded_at(&self, claim: Claim) -> Result<Option<BookingNumber>, No> {
+        let app = &self.app;
+        if app.campaign.engine.party_bookings(claim.party).is_none() {
+            return Ok(None);
+        }
+        let (_, records) = records(app, AckMode::Disk, claim.party).await?;
+        let same = |record: &DoseRecord| {
+            record.valid && app.campaign.engine.claimed(record.booking).is_some_and(|(found, _)| found == claim)
+        };
+        Ok(records.iter().find(|record| same(record)).map(|record| record.booking))
+    }
+
+    /// A step was refused: fine if the dose is on record as the line says it, else a conflict.
+    async fn already(
+        &self,
+        booking: BookingNumber,
+        refusal: &Refusal,
+        submitted: &Submitted,
+        details: &DetailsRequest<'_>,
+    ) -> Result<Recorded, No> {
+        let app = &self.app;
+        let problem = || No::Problem(problem::refused(refusal, &app.names()), submitted.seq);
+        let view = app.campaign.engine.booking(booking).filter(|view| view.state == State::Completed);
+        let Some(view) = view else { return Err(problem()) };
+        let slot = app.campaign.engine.slot_facts(view.claim.slot).unwrap_or_default();
+        let said = details.check(app, slot.product, app.campaign.engine.now())?;
+        let (_, records) = records(app, AckMode::Disk, view.claim.party).await?;
+        let Some(record) = records.into_iter().find(|record| record.booking == booking) else { return Err(problem()) };
+        if record.valid && record.first == said {
+            return Ok(Recorded { booking, seq: view.seq, already: true });
+        }
+        let detail = "a dose is on record for this booking, and it is not the one of this line";
+        let conflict = Problem::new(Code::DoseConflict, detail).with("dose_record", app.names().dose(booking));
+        Err(No::Problem(conflict, view.seq))
+    }
+}
+
+fn refused(app: &App, refusal: &Refusal) -> No {
+    problem::refused(refusal, &app.names()).into()
+}
+
+/// What a line says, held against all but the state of things.
+fn check<'a>(app: &App, caller: &Caller, request: &'a LineRequest<'a>) -> Result<(Came, DetailsRequest<'a>), Problem> {
+    let borrowed = |text: &'a Option<Text<'a>>| text.as_ref().map(|Text(text)| Text((&**text).into()));
+    let details = DetailsRequest {
+        product: borrowed(&request.product),
+        batch: borrowed(&request.batch),
+        site: borrowed(&request.site),
+        vaccinator: borrowed(&request.vaccinator),
+        given_at: Some(Text((&*request.given_at.0).into())),
+    };
+    let (names, now) = (app.names(), app.campaign.engine.now());
+    let given_at = instant("given_at", &request.given_at, now)?;
+    let came_at = request.came_at.as_ref().map(|at| instant("came_at", at, now)).transpose()?.unwrap_or(given_at);
+    if came_at > given_at {
+        return Err(Problem::new(Code::MalformedRequest, "came_at: is after given_at"));
+    }
+    details.said(app, now)?;
+    let malformed = |detail: &str| Problem::new(Code::MalformedRequest, detail);
+    let LineRequest { booking, code, party, slot, dose, .. } = request;
+    match (booking, party, slot, dose) {
+        (Some(Text(booking)), None, None, None) => {
+            let booking = names.parse_booking(booking)?;
+            caller.may_touch(booking, app)?;
+            let code = code.as_ref().map(|Text(code)| four_digits(code)).transpose()?;
+            Ok((Came::Booked(booking, code), details))
+        }
+        (None, Some(Text(party)), Some(Text(slot)), Some(dose)) => {
+            if code.is_some() {
+                return Err(malformed("code: is for a booking"));
+            }
+            let claim = Claim { party: names.parse_party(party)?, slot: names.parse_slot(slot)?, dose: Dose(*dose) };
+            match app.campaign.catalogue.slot(claim.slot) {
+                Some(place) => caller.may_work_at(&place.session.centre, &app.campaign.catalogue)?,
+                None => return Err(problem::refused(&Refusal::UnknownSlot { slot: claim.slot }, &names)),
+            }
+            Ok((Came::Walked(claim, came_at), details))
+        }
+        _ => Err(malformed("a line names a booking, or a party with slot and dose")),
+    }
+}

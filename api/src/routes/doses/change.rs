@@ -1,0 +1,110 @@
+//! Corrections, revocations and adverse events: entries of their own, never edits.
+
+use berth_engine::{Command, Idempotency, PartyFacts, PartyId, Refusal, Submitted};
+use berth_programme::doses::history::{corrected, revoked};
+use berth_programme::doses::{CannotChange, DoseNote, DoseRecord};
+use hyper::Response;
+
+use super::details::{AdverseRequest, CorrectRequest, RevokeRequest, reason, with_said};
+use super::{author, changed, dose, records};
+use crate::ack::AckMode;
+use crate::app::App;
+use crate::body::ResponseBody;
+use crate::problem::{self, Code, Problem};
+use crate::router::Call;
+use crate::routes::{apply, fingerprint, key, parse, read_json, settled};
+
+/// How often a change is tried that meets another of the same party.
+const TRIES: usize = 8;
+
+/// `POST /v1/doses/{dose}/correct`
+pub(crate) async fn correct(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
+    let key = key(&call)?;
+    let body = read_json(&mut call).await?;
+    let (booking, party, _) = dose(&call)?;
+    let app = &call.app;
+    let now = app.campaign.engine.now();
+    let (mut correction, reason) = parse::<CorrectRequest<'_>>(&body)?.check(app, now)?;
+    let print = with_said(fingerprint(&call).number(booking.0).piece(reason.as_bytes()), &correction);
+    correction.given_at = correction.given_at.map(|at| at.min(now));
+    let calendar = app.campaign.programme.calendar();
+    let facts = |facts, records: &[DoseRecord]| corrected(facts, records, booking, &correction, calendar);
+    let author = author(call.caller());
+    let note = DoseNote::Corrected { booking, correction: correction.clone(), reason, author }.encode();
+    let submitted = change(app, call.ack, party, &note, print.under(key), facts).await?;
+    changed(app, call.ack, call.caller(), (booking, party), &submitted).await
+}
+
+/// `POST /v1/doses/{dose}/revoke`
+pub(crate) async fn revoke(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
+    let key = key(&call)?;
+    let body = read_json(&mut call).await?;
+    let (booking, party, number) = dose(&call)?;
+    let app = &call.app;
+    let reason = reason(&parse::<RevokeRequest<'_>>(&body)?.reason)?;
+    let print = fingerprint(&call).number(booking.0).piece(reason.as_bytes());
+    let calendar = app.campaign.programme.calendar();
+    let facts = |facts, records: &[DoseRecord]| revoked(facts, records, booking, number, calendar);
+    let note = DoseNote::Revoked { booking, reason, author: author(call.caller()) }.encode();
+    let submitted = change(app, call.ack, party, &note, print.under(key), facts).await?;
+    changed(app, call.ack, call.caller(), (booking, party), &submitted).await
+}
+
+/// `POST /v1/doses/{dose}/adverse-events`
+pub(crate) async fn adverse(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
+    let key = key(&call)?;
+    let body = read_json(&mut call).await?;
+    let (booking, party, _) = dose(&call)?;
+    let app = &call.app;
+    let request: AdverseRequest<'_> = parse(&body)?;
+    let event = request.check(app.campaign.engine.now())?;
+    let print = fingerprint(&call).number(booking.0).piece(body.trim_ascii());
+    let note = DoseNote::Adverse { booking, event, author: author(call.caller()) }.encode();
+    // What happened after a dose happened, whatever became of its record.
+    let submitted = change(app, call.ack, party, &note, print.under(key), |facts, _| Ok(facts)).await?;
+    changed(app, call.ack, call.caller(), (booking, party), &submitted).await
+}
+
+/// Makes a change that rests on what is on record, again if that moved meanwhile.
+// rule: PTY-2
+async fn change(
+    app: &App,
+    mode: AckMode,
+    party: PartyId,
+    note: &[u8],
+    idempotency: Idempotency,
+    facts: impl Fn(PartyFacts, &[DoseRecord]) -> Result<PartyFacts, CannotChange>,
+) -> Result<Submitted, Problem> {
+    let engine = &app.campaign.engine;
+    for _ in 0..TRIES {
+        let (known, records) = records(app, mode, party).await?;
+        let facts = facts(known, &records);
+        // What is on record may have the first one's effect: a repeat must not be judged by it.
+        if let Some(repeat) = engine.repeat_of(idempotency) {
+            return answered(app, settled(app, mode, repeat).await?);
+        }
+        let facts = facts.map_err(cannot)?;
+        let command = Command::ChangeFacts { party, facts, expected: Some(&known), note };
+        let submitted = settled(app, mode, apply(app, command, idempotency)?).await?;
+        if submitted.result != Err(Refusal::ChangedMeanwhile { party }) {
+            return answered(app, submitted);
+        }
+    }
+    Err(problem::refused(&Refusal::ChangedMeanwhile { party }, &app.names()))
+}
+
+fn answered(app: &App, submitted: Submitted) -> Result<Submitted, Problem> {
+    match &submitted.result {
+        Ok(_) => Ok(submitted),
+        Err(refusal) => Err(problem::refused(refusal, &app.names())),
+    }
+}
+
+fn cannot(why: CannotChange) -> Problem {
+    match why {
+        CannotChange::Revoked => Problem::new(Code::DoseRevoked, "the dose was revoked before: nothing of it stands"),
+        CannotChange::LaterDose => {
+            Problem::new(Code::LaterDose, "a later dose of this party is on record: revoke that first")
+        }
+    }
+}
