@@ -37,7 +37,7 @@ impl Plan {
     #[must_use]
     pub fn whole() -> Plan {
         Plan {
-            size: Size { districts: 756, centres: 20, days: 7, parties: 3_000_000 },
+            size: Size { districts: 756, centres: 20, days: 7, parties: 8_000_000 },
             round: Duration::from_secs(2),
             rounds: 7,
             threads: 2,
@@ -98,6 +98,8 @@ pub struct Figure {
 
 struct Measure<'a> {
     plan: &'a Plan,
+    /// Of each thread of the client.
+    connections: usize,
     out: &'a mut dyn Write,
     figures: Vec<Figure>,
 }
@@ -112,7 +114,7 @@ pub fn run(plan: &Plan, out: &mut dyn Write) -> io::Result<Vec<Figure>> {
     let home = home.path();
     let server = process::berth(&berth, home, CONFIG)?;
     inventory::publish(server.address, &plan.size)?;
-    let mut measure = Measure { plan, out, figures: Vec::new() };
+    let mut measure = Measure { plan, connections: plan.connections, out, figures: Vec::new() };
     for (title, encoding) in [
         ("search, one district, zstd", "zstd"),
         ("search, one district, gzip", "gzip"),
@@ -127,9 +129,12 @@ pub fn run(plan: &Plan, out: &mut dyn Write) -> io::Result<Vec<Figure>> {
     if plan.wants(title) {
         measure.zipf(title, &server, (&echo, home), &parties)?;
     }
-    let title = "one durable booking";
-    if plan.wants(title) {
-        measure.booking(title, &server, (&echo, home), &parties)?;
+    // The second with so many requests at once as a server sees in a surge: more of them share a sync and a wake-up.
+    for (title, times) in [("one durable booking", 1), ("one durable booking, eight times the connections", 8)] {
+        if plan.wants(title) {
+            measure.connections = plan.connections * times;
+            measure.booking(title, &server, (&echo, home), &parties)?;
+        }
     }
     drop(server);
     if plan.wants("miss") {
@@ -199,7 +204,8 @@ impl Measure<'_> {
         let size = self.plan.size;
         let mut askers = self.askers(|seed| Box::new(Bookings::new(Arc::clone(parties), &size, seed)));
         let (mut ours, mut floor) = self.in_turns(&mut askers, server, &bare)?;
-        let note = format!("{} bytes asked, {bytes} bytes answered, disk mode", request.len());
+        let open = self.plan.threads * self.connections;
+        let note = format!("{open} connections, {} bytes asked, {bytes} bytes answered, disk mode", request.len());
         self.tell(title, &mut ours, &mut floor, &note)
     }
 
@@ -244,7 +250,7 @@ impl Measure<'_> {
     /// Requests and bytes, and CPU per request in microseconds.
     fn round(&self, askers: &mut [Box<dyn Asker>], server: &Server) -> io::Result<((u64, u64), f64)> {
         let before = server.cpu()?;
-        let sent = drive(server.address, askers, self.plan.connections, self.plan.round)?;
+        let sent = drive(server.address, askers, self.connections, self.plan.round)?;
         let cpu = server.cpu()?.saturating_sub(before);
         #[expect(clippy::cast_precision_loss, reason = "a printed figure")]
         let each = cpu.as_secs_f64() * 1e6 / sent.requests.max(1) as f64;
