@@ -175,7 +175,8 @@ impl Engine {
         directory::settle(&*storage, &tail)?;
         for dir in [segment::DIR, snapshot_file::DIR] {
             // Before the reserve: on a full disk this is the room for it.
-            removal::sweep(&*storage, dir).map_err(|error| OpenError::Io { path: storage.path(dir), error })?;
+            // What cannot be removed is in nobody's way, and the next start tries again.
+            let _ = removal::sweep(&*storage, dir);
         }
         for name in &damaged {
             let io = |error| OpenError::Io { path: storage.path(name), error };

@@ -150,12 +150,22 @@ fn latency(second: &Second, of: &str, per_mille: usize) -> Option<f64> {
 
 /// Compares two runs, phase by phase of the same name.
 pub(crate) fn compare(before: &Run, after: &Run) -> Comparison {
-    let mut rows = Vec::new();
+    let (mut rows, mut cautions) = (Vec::new(), cautions(before, after));
     for one in &before.phases {
         let Some(other) = after.phases.iter().find(|phase| phase.name == one.name) else { continue };
         rows.push(row(one, other, "all", &GOODPUT));
         for op in Op::ALL.into_iter().filter(|op| has(one, *op) || has(other, *op)) {
-            for measure in LATENCIES.iter().chain([&SERVED, &LEFT_OPEN]) {
+            // How long nobody waited is not zero: it is nothing to compare.
+            let latencies = match (answered(one, op), answered(other, op)) {
+                (true, true) => &LATENCIES[..],
+                (false, false) => &[],
+                (here, _) => {
+                    let alone = if here { &before.directory } else { &after.directory };
+                    cautions.push(format!("{} of phase {} was answered in {alone} alone", op.word(), one.name));
+                    &[]
+                }
+            };
+            for measure in latencies.iter().chain([&SERVED, &LEFT_OPEN]) {
                 rows.push(row(one, other, op.word(), measure));
             }
         }
@@ -175,11 +185,16 @@ pub(crate) fn compare(before: &Run, after: &Run) -> Comparison {
         (false, true) => Change::Better,
         (false, false) => Change::Same,
     };
-    Comparison { before: side(before), after: side(after), cautions: cautions(before, after), verdict, rows }
+    Comparison { before: side(before), after: side(after), cautions, verdict, rows }
 }
 
 fn has(phase: &Phase, op: Op) -> bool {
     phase.seconds.iter().any(|second| second.by_operation.contains_key(&op))
+}
+
+fn answered(phase: &Phase, op: Op) -> bool {
+    let mut answers = phase.seconds.iter().filter_map(|second| second.by_operation.get(&op));
+    answers.any(|answers| !answers.latencies_us.is_empty())
 }
 
 fn side(run: &Run) -> Side {
@@ -331,6 +346,20 @@ mod tests {
         let comparison = compare(&fast, &slow);
         let row = comparison.rows.iter().find(|row| row.measure == "p50 ms").unwrap();
         assert!(row.after > row.before && row.verdict == Change::Same, "{row:?}");
+    }
+
+    #[test]
+    fn a_wait_that_nobody_had_is_not_compared() {
+        let one = Run::made_up(30, |second, request| noisy(second, request, 1));
+        let mut other = Run::made_up(30, |second, request| noisy(second, request, 2));
+        for second in &mut other.phases[0].seconds {
+            second.by_operation.values_mut().for_each(|answers| answers.latencies_us.clear());
+        }
+        for (before, after) in [(&one, &other), (&other, &one)] {
+            let comparison = compare(before, after);
+            assert!(comparison.rows.iter().all(|row| !row.measure.ends_with(" ms")), "{:#?}", comparison.rows);
+            assert!(comparison.cautions.iter().any(|caution| caution.ends_with(" alone")), "{:?}", comparison.cautions);
+        }
     }
 
     #[test]

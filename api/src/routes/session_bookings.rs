@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::lines::{Lines, Stop, turn};
 use super::sessions::session;
 use super::{fingerprint, parse, read_json, read_nothing};
+use crate::access::Standing;
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::idempotency::{self, Fingerprint, KeySpace};
@@ -112,10 +113,11 @@ async fn start(
     slots: Vec<(SlotId, Vec<SlotId>)>,
     kind: Kind,
 ) -> Result<Response<ResponseBody>, Problem> {
-    let space = KeySpace::of(call.caller());
+    let (standing, caller) = call.standing()?;
+    let space = KeySpace::of(&caller);
     let permit = turn(&call.app, &call.app.session_jobs).await?;
     let (lines, response) = Lines::start(&call.app, call.ack);
-    let work = Work { app: call.app, space, key, print, kind, lines, tally: Tally::default() };
+    let work = Work { app: call.app, standing, space, key, print, kind, lines, tally: Tally::default() };
     // A task of its own, as with bulk bookings; draining waits for it.
     tokio::spawn(async move {
         let _permit = permit;
@@ -134,6 +136,8 @@ struct Tally {
 
 struct Work {
     app: Arc<App>,
+    /// Whoever asked may be told no at any page.
+    standing: Standing,
     space: KeySpace,
     key: String,
     print: Fingerprint,
@@ -181,6 +185,7 @@ impl Work {
         let app = Arc::clone(&self.app);
         let mut after = None;
         loop {
+            self.standing.check(&app.access, app.campaign.engine.now()).await.map_err(Stop::Problem)?;
             let page = app.campaign.engine.slot_bookings(slot, after, LOOK_AT);
             let page = page.map_err(|refusal| Stop::Problem(problem::refused(&refusal, &app.names())))?;
             for view in &page.bookings {
@@ -307,5 +312,56 @@ impl Work {
             problem: Some(problem.into_member()),
         };
         self.lines.push(&line, view.seq);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hyper::HeaderMap;
+
+    use super::*;
+    use crate::access::{Access, AccessConfig, Caller, KeyEntry, Role, hash, held};
+
+    #[tokio::test]
+    async fn a_job_ends_once_its_key_is_revoked() {
+        for revoked in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut app = App::for_test(dir.path());
+            let slot = app.campaign.engine.booking(held(&app)).unwrap().claim.slot;
+            let open = |inline| {
+                let config = AccessConfig { inline, ..AccessConfig::default() };
+                Access::open(&config, app.campaign.engine.now()).unwrap()
+            };
+            let (with, without) = (open(vec![KeyEntry::new(Role::Admin, "a", hash("a"))]), open(Vec::new()));
+            let headers: HeaderMap =
+                [(hyper::header::AUTHORIZATION, "Bearer a".parse().unwrap())].into_iter().collect();
+            let Ok(crate::access::Seen::Known(caller)) = with.recognise(&headers, app.campaign.engine.now()) else {
+                panic!("the key is known");
+            };
+            let standing = Standing::of(&with, &headers, caller).unwrap();
+            Arc::get_mut(&mut app).unwrap().access = if revoked { without } else { with };
+            let (lines, _response) = Lines::start(&app, app.limits.ack);
+            let space = KeySpace::of(&Caller::default());
+            let (key, print) = ("k".to_owned(), Fingerprint::new("POST", "/"));
+            let mut work = Work {
+                app: Arc::clone(&app),
+                standing,
+                space,
+                key,
+                print,
+                kind: Kind::Cancel,
+                lines,
+                tally: Tally::default(),
+            };
+            match work.empty(slot, &[]).await {
+                Ok(()) => assert!(!revoked && work.tally.left > 0, "{:?}", work.tally),
+                Err(Stop::Problem(problem)) => assert!(revoked && problem.code() == Code::InvalidKey),
+                Err(Stop::Gone) => panic!("somebody reads it"),
+            }
+            drop(work);
+            app.campaign.engine.close().unwrap();
+        }
     }
 }

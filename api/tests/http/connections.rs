@@ -127,7 +127,7 @@ fn http_2_without_window(server: &Server) -> std::net::TcpStream {
 
 #[test]
 fn an_answer_that_is_not_taken_counts_as_running_and_is_given_up() {
-    let server = Server::start_with("http.send_time_ms = 2000");
+    let server = Server::start_with("http.send_time_ms = 5000");
     let mut stream = http_2_without_window(&server);
     stream.write_all(&[http_2_get(1, "/v1/regions"), http_2_get(3, "/v1/regions")].concat()).unwrap();
     server.wait_for_metric("berth_http_inflight_requests 2");

@@ -361,6 +361,7 @@ impl Shipper {
     /// An evicting Redis is found out here too, if it was changed while we were connected.
     fn ask_server(&mut self) -> Result<(), Ended> {
         self.looks = 0;
+        self.look_again();
         *self.shared.server.lock() = self.stream.server()?;
         Ok(())
     }

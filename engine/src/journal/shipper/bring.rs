@@ -22,11 +22,19 @@ impl Shipper {
         if self.open_newest(start)? {
             return Ok(());
         }
-        // A file that is not damaged may be readable the next time.
-        self.passed_over.retain(|(_, damaged)| *damaged);
+        self.look_again();
         Err(Ended::Lost(format!(
             "the log begins behind entry {start}, and no snapshot here that can be read reaches that"
         )))
+    }
+
+    /// A file that could not be read, but is not known to be damaged, may be readable the next time.
+    pub(super) fn look_again(&mut self) {
+        let passed = self.passed_over.len();
+        self.passed_over.retain(|(_, damaged)| *damaged);
+        if self.passed_over.len() < passed {
+            self.nothing_between = Default::default();
+        }
     }
 
     /// Begins with the newest snapshot here that can be read, of those at `from` and later; false if there is none.

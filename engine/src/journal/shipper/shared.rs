@@ -186,7 +186,7 @@ impl Shipping {
         let there = self.snapshot_there.load(Relaxed);
         if let Some((s0, why)) = self.unread.lock().as_ref().filter(|(s0, _)| s0.0 > there) {
             server.warnings.push(format!(
-                "the snapshot at {s0} here cannot be brought to Redis, an older one is, until the next is taken: {why}"
+                "the snapshot at {s0} here cannot be brought to Redis, which keeps an older one, if any, until the next is taken: {why}"
             ));
         }
         ShipperStats {

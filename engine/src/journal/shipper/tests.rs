@@ -502,6 +502,24 @@ fn in_place_of_a_snapshot_that_cannot_be_read_the_older_one_is_brought_and_that_
     assert!(warns(&cell) && !stream.is_empty() && log == stream);
 }
 
+#[test]
+fn a_snapshot_that_could_not_be_read_once_is_brought_later_and_a_damaged_one_is_not() {
+    for damaged in [false, true] {
+        let mut cell = Cell::new(14);
+        cell.fill();
+        assert!(cell.settle());
+        cell.snapshot();
+        let s0 = cell.engine.appended();
+        cell.shipper.passed_over.push((s0, damaged));
+        assert!(cell.settle());
+        assert_eq!(cell.redis.head().snapshots, []);
+        // Whenever the server is asked how it stands.
+        assert!((0..=ASK_SERVER_EVERY).all(|_| cell.settle()));
+        let brought = cell.redis.head().snapshots.iter().map(|whole| whole.s0).collect::<Vec<_>>();
+        assert_eq!(brought, if damaged { vec![] } else { vec![s0] });
+    }
+}
+
 /// Without any that can be read, frames go on, and the stream is not trimmed.
 #[test]
 fn a_damaged_snapshot_is_not_brought_to_redis() {
