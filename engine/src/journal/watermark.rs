@@ -37,6 +37,8 @@ struct Waiting {
     tickets: u64,
     failure: Option<Failure>,
     waking: Option<Arc<Waking>>,
+    /// Sleeps until somebody waits.
+    sleeper: Option<Thread>,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -65,23 +67,25 @@ impl Line {
         Seq(self.reached.load(Acquire))
     }
 
-    /// Wakes, in one pass, everyone whom it passes.
-    fn advance(&self, to: Seq) {
+    /// Wakes, in one pass, everyone whom it passes; false if that is nobody.
+    fn advance(&self, to: Seq) -> bool {
         self.reached.store(to.0, Release);
         let (woken, waking) = {
             let mut waiting = self.waiting.lock();
             if waiting.wakers.is_empty() {
-                return;
+                return false;
             }
             let still = waiting.wakers.split_off(&(to.next(), 0));
             (std::mem::replace(&mut waiting.wakers, still), waiting.waking.clone())
         };
+        let some = !woken.is_empty();
         // Outside the lock: a waker may run arbitrary code.
         match waking {
             // One is woken as cheaply from here.
             Some(waking) if woken.len() > 1 => waking(woken.into_values().collect()),
             _ => woken.into_values().for_each(Waker::wake),
         }
+        some
     }
 
     fn fail(&self, failure: Failure) {
@@ -119,6 +123,9 @@ impl Line {
         });
         // Polled again, a ticket replaces its waker.
         waiting.wakers.insert((seq, number), context.waker().clone());
+        let sleeper = waiting.sleeper.take();
+        drop(waiting);
+        sleeper.iter().for_each(Thread::unpark);
         Poll::Pending
     }
 
@@ -156,14 +163,22 @@ impl Watermark {
         self.disk.reached()
     }
 
-    /// Moves the watermark and wakes, in one pass, everyone whom it passed. Called by the writer only.
+    /// Moves the watermark and wakes, in one pass, everyone whom it passed; false if that is nobody. Called by the writer only.
     // rule: JNL-2 the watermark never passes an entry that is not durable
-    pub(crate) fn advance(&self, to: Seq) {
+    pub(crate) fn advance(&self, to: Seq) -> bool {
         // Stopped by somebody else than the writer, it passes nothing more.
         // rule: JNL-3
-        if self.failure().is_none() {
-            self.disk.advance(to);
+        self.failure().is_none() && self.disk.advance(to)
+    }
+
+    /// Has this thread, which is about to park, unparked as soon as anybody waits for the disk; false if somebody does already.
+    pub(crate) fn unparks_when_waited_for(&self, thread: Thread) -> bool {
+        let mut waiting = self.disk.waiting.lock();
+        let nobody = waiting.wakers.is_empty() && waiting.failure.is_none();
+        if nobody {
+            waiting.sleeper = Some(thread);
         }
+        nobody
     }
 
     /// From now on those who are passed together are handed over together.
@@ -314,6 +329,8 @@ impl Future for Ticket {
 #[cfg(test)]
 #[cfg(not(any(loom, shuttle)))]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     // rule: JNL-2
@@ -339,6 +356,22 @@ mod tests {
         assert_eq!(marks.disk.waiting.lock().wakers.len(), 1);
         drop(ticket);
         assert_eq!(marks.disk.waiting.lock().wakers.len(), 0);
+    }
+
+    #[test]
+    fn who_sleeps_while_nobody_waits_is_woken_by_the_first_who_does() {
+        let marks = Arc::new(Watermark::new(Seq(4)));
+        assert!(marks.unparks_when_waited_for(std::thread::current()));
+        let mut ticket = pin!(Ticket::new(Arc::clone(&marks), Seq(5), Ack::Disk));
+        assert!(ticket.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let watch = Stopwatch::start();
+        std::thread::park_timeout(Duration::from_secs(60));
+        assert!(watch.nanos() < 50_000_000_000, "it had been unparked");
+        assert!(!marks.unparks_when_waited_for(std::thread::current()), "somebody waits");
+        assert!(marks.advance(Seq(5)) && !marks.advance(Seq(6)));
+        assert!(marks.unparks_when_waited_for(std::thread::current()), "and nobody any more");
+        marks.fail("over".to_owned());
+        assert!(!marks.unparks_when_waited_for(std::thread::current()), "there is nothing to sleep for");
     }
 
     #[test]

@@ -22,6 +22,10 @@ use crate::sync::atomic::Ordering::Relaxed;
 /// How long a batch waits before it looks for a segment again.
 const SPACE_RETRY: Duration = Duration::from_millis(20);
 
+/// How long what nobody waits for is left to grow behind a batch that nobody waited for. Lines in bulk are waited for by the
+/// hundred; a sync for each few of them would only take processor time.
+const GATHER: Duration = Duration::from_millis(1);
+
 /// What a turn of the writer came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -49,6 +53,8 @@ pub(crate) struct Writer {
     /// Taken from the buffer, and without a segment to go to.
     pending: Option<Batch>,
     spare: Option<Vec<u8>>,
+    /// Nobody waited for the last batch.
+    unawaited: bool,
 }
 
 impl Writer {
@@ -63,7 +69,20 @@ impl Writer {
         reserve: Arc<Reserve>,
     ) -> Self {
         let on_durable = Box::new(|| ());
-        Self { cell, epoch, buffer, marks, on_durable, reserve, segment, at: 0, link, pending: None, spare: None }
+        Self {
+            cell,
+            epoch,
+            buffer,
+            marks,
+            on_durable,
+            reserve,
+            segment,
+            at: 0,
+            link,
+            pending: None,
+            spare: None,
+            unawaited: false,
+        }
     }
 
     /// To be called whenever the watermark has moved.
@@ -75,6 +94,9 @@ impl Writer {
     pub(crate) fn run(mut self) {
         loop {
             match self.turn() {
+                Turn::Wrote if self.unawaited && self.marks.unparks_when_waited_for(std::thread::current()) => {
+                    std::thread::park_timeout(GATHER);
+                }
                 Turn::Wrote => {}
                 Turn::Idle => std::thread::park(),
                 Turn::Waits => std::thread::park_timeout(SPACE_RETRY),
@@ -158,7 +180,7 @@ impl Writer {
         // Before anybody is told: who then submits meets the new figure.
         self.reserve.written(self.segment.bytes - self.at);
         if !crate::planted!("ack_before_durable") {
-            self.marks.advance(header.last());
+            self.unawaited = !self.marks.advance(header.last());
         }
         (self.on_durable)();
         self.spare = Some(recycle(batch.frame));
