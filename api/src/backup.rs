@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use berth_engine::backup::{self, CODE_KEY, Copied, Progress};
 use berth_engine::verify::directory::{Report, verify};
-use berth_engine::{JournalFiles, Limits};
+use berth_engine::{JournalFiles, Limits, LogPlace};
+use berth_programme::store::copy as store_copy;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -25,6 +26,9 @@ const MANIFEST: &str = "backup.json";
 const MANIFEST_VERSION: u32 = 1;
 /// The manifest's own checksum, as `sha256sum` writes and checks it.
 const MANIFEST_SUM: &str = "backup.json.sha256";
+/// The store of projections in a data directory, and its rows in a backup.
+const STORE: &str = crate::store::DIR;
+const PACKED: &str = "store.rows";
 
 /// What to back up.
 #[derive(Debug, Args)]
@@ -85,6 +89,9 @@ struct Manifest {
     first: u64,
     last: u64,
     code_key: bool,
+    /// The entry up to which it has the store of projections, if it has it.
+    #[serde(default)]
+    store: Option<u64>,
     files: Vec<Listed>,
 }
 
@@ -108,10 +115,10 @@ pub(crate) fn backup(args: &BackupArgs, limits: &Limits) -> Result<ExitCode, Str
     match made {
         Ok(manifest) => {
             let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
-            let Manifest { cell, epoch, snapshot, first, last, code_key, taken_at, files, .. } = &manifest;
+            let Manifest { cell, epoch, snapshot, first, last, code_key, taken_at, store, files, .. } = &manifest;
             let told = json!({
                 "backup": into.display().to_string(), "cell": cell, "epoch": epoch, "snapshot": snapshot, "first": first,
-                "last": last, "code_key": code_key, "taken_at": taken_at, "files": files.len(), "bytes": bytes,
+                "last": last, "code_key": code_key, "store": store, "taken_at": taken_at, "files": files.len(), "bytes": bytes,
                 "verdict": "held",
             });
             cli::tell(&format!(
@@ -123,6 +130,8 @@ pub(crate) fn backup(args: &BackupArgs, limits: &Limits) -> Result<ExitCode, Str
         Err(error) => {
             // What is there is no backup. That it cannot be removed changes nothing about that.
             let _ = fs::remove_dir_all(&partial);
+            let _ = fs::remove_file(aside(&partial));
+            let _ = fs::remove_dir_all(aside(&partial).with_extension("scratch"));
             Err(error)
         }
     }
@@ -136,13 +145,33 @@ fn make(
     meter: &mut Meter,
 ) -> Result<Manifest, String> {
     let taken_at = jiff::Timestamp::now().to_string();
+    // First, so that the log that is copied behind it has all that it has come to. Aside, for the log wants an empty directory.
+    let aside = aside(partial);
+    let store = pack_store(data_dir, &aside, meter)?;
     fs::create_dir_all(partial).map_err(|error| at(partial, &error))?;
     let copied = backup::copy(data_dir, partial, with_code_key, window, &mut |progress| show(meter, progress));
     meter.clear();
     let copied = copied.map_err(|error| error.to_string())?;
-    let Copied { cell, epoch, snapshot, snapshots_damaged, files, report } = copied;
+    let Copied { cell, epoch, snapshot, snapshots_damaged, mut files, report } = copied;
     for (path, error) in snapshots_damaged {
         cli::tell(&format!("berth: a damaged snapshot was left out, {}: {error}", path.display()));
+    }
+    let store = store.filter(|place| {
+        let fits = place.seq.next() >= report.first && place.seq <= report.last;
+        if !fits {
+            let (at, first) = (place.seq, report.first);
+            cli::tell(&format!(
+                "berth: the store of projections had come to entry {at}, and the log begins at {first}: it is left out"
+            ));
+        }
+        fits
+    });
+    let packed = partial.join(PACKED);
+    if store.is_some() {
+        fs::rename(&aside, &packed).map_err(|error| at(&packed, &error))?;
+        files.push(PACKED.to_owned());
+    } else if aside.exists() {
+        fs::remove_file(&aside).map_err(|error| at(&aside, &error))?;
     }
     let files = files.into_iter().map(|name| (partial.join(&name), name));
     let files: Vec<_> = files.map(|(path, name)| (path.metadata().map_or(0, |file| file.len()), name)).collect();
@@ -159,6 +188,7 @@ fn make(
         first: report.first.0,
         last: report.last.0,
         code_key: with_code_key,
+        store: store.map(|place| place.seq.0),
         files,
     };
     let path = partial.join(MANIFEST);
@@ -190,11 +220,16 @@ pub(crate) fn restore(args: &RestoreArgs, limits: &Limits) -> Result<ExitCode, S
         (None, false) => return Err("the backup has no code.key: name its file with --code-key".to_owned()),
     };
     let key = fs::read(&key).map_err(|error| at(&key, &error))?;
-    let names: Vec<_> = manifest.files.iter().map(|file| file.name.clone()).collect();
+    let all = manifest.files.iter().map(|file| file.name.clone());
+    let (packed, names): (Vec<_>, Vec<_>) = all.partition(|name| name == PACKED);
     let window = limits.idempotency_window;
     let restored = backup::restore(from, into, &names, &key, window, &mut |progress| show(&mut meter, progress));
     drop(meter);
     let report = restored.map_err(|error| error.to_string())?;
+    // Last: a data directory without it is one, too, and makes it anew from its log.
+    if !packed.is_empty() {
+        store_copy::unpack(&from.join(PACKED), &into.join(STORE)).map_err(|error| error.to_string())?;
+    }
     let told = json!({
         "restored": into.display().to_string(), "cell": manifest.cell, "last": report.last.0,
         "taken_at": manifest.taken_at, "verdict": "held",
@@ -205,6 +240,18 @@ pub(crate) fn restore(args: &RestoreArgs, limits: &Limits) -> Result<ExitCode, S
     ));
     cli::say(&told.to_string())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Packs the store of projections, if there is one.
+fn pack_store(data_dir: &Path, packed: &Path, meter: &mut Meter) -> Result<Option<LogPlace>, String> {
+    let store = data_dir.join(STORE);
+    if !store.exists() {
+        return Ok(None);
+    }
+    meter.show("copying the store of projections", 0, 0, Unit::Bytes);
+    let placed = store_copy::pack(&store, &packed.with_extension("scratch"), packed);
+    meter.clear();
+    placed.map(Some).map_err(|error| error.to_string())
 }
 
 /// Reads the manifest and holds it and every file against their checksums.
@@ -291,6 +338,13 @@ fn beside(dir: &Path) -> Result<PathBuf, String> {
     let mut name = name.to_owned();
     name.push(".partial");
     Ok(dir.with_file_name(name))
+}
+
+/// Where the store is packed to until the log is there.
+fn aside(partial: &Path) -> PathBuf {
+    let mut name = partial.as_os_str().to_owned();
+    name.push("-store");
+    PathBuf::from(name)
 }
 
 /// What an interrupted run left is not removed unasked: the name is not only ours to use.

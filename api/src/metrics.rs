@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use berth_engine::UnitTotals;
+use berth_programme::store::Store;
 use hyper::StatusCode;
 
 use crate::access::Access;
@@ -230,6 +231,9 @@ pub(crate) fn page(app: &App, looked: &Looked) -> String {
     }
     certificate(&mut page, app.tls.as_ref());
     search(&mut page, &app.search);
+    if let Some(kept) = &app.store {
+        store(&mut page, kept, app.campaign.engine.durable().0);
+    }
     if let Some(events) = &app.events {
         stream(&mut page, &events.stats());
     }
@@ -482,6 +486,15 @@ fn search(page: &mut Page, search: &Search) {
         "Answers and spellings of queries dropped to make room.",
         search.evictions(),
     );
+}
+
+fn store(page: &mut Page, store: &Store, durable: u64) {
+    let applied = store.applied().0;
+    page.gauge("berth_store_applied_seq", "The newest entry that is in the store of projections.", applied);
+    page.gauge("berth_store_lag_entries", "Durable entries that are not in it yet.", durable.saturating_sub(applied));
+    page.gauge("berth_store_bytes", "Bytes of it on the disk.", store.disk_bytes());
+    let stands_still = u64::from(store.standing_still().is_some());
+    page.gauge("berth_store_stands_still", "1 while it does not go on: the log is kept for it.", stands_still);
 }
 
 fn stream(page: &mut Page, events: &EventsStats) {

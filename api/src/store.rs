@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::problem::{Code, Problem};
 
 /// Its directory, in the data directory.
-const DIR: &str = "store";
+pub(crate) const DIR: &str = "store";
 /// How long a read waits for what was written before it.
 const WAIT: Duration = Duration::from_secs(5);
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use serde_json::{Value, json};
 
 use crate::acks::{Redis, free_port, ready, with_redis};
+use crate::client::PATIENCE;
 use crate::server::{Home, Server, berth, claim, claims, lines, sha256};
 
 fn run(arguments: &[&str], flags: &[(&str, &Path)]) -> Output {
@@ -85,6 +86,55 @@ fn what_was_acknowledged_before_a_backup_is_there_after_a_restore_elsewhere() {
         assert_eq!(booking["state"], "booked", "{code}");
     }
     assert!(server.get("/version").expect(200)["epoch"].as_u64().unwrap() > 1000);
+}
+
+/// The log of a backup begins at its snapshot; what was noted of doses before is in the store alone.
+#[test]
+fn doses_from_before_the_log_are_in_a_backup_too() {
+    let (server, number) = crate::doses::recorded();
+    let dose = server.read(&format!("/v1/doses/{number}")).expect(200);
+    let name = "\u{1F489}".repeat(200);
+    for n in 0..8 {
+        let line = |m: usize| format!("{{\"id\":\"{n}-{m}\",\"kind\":\"state\",\"name\":\"{name}\"}}\n");
+        let body: String = (0..1200).map(line).collect();
+        // While the next segment is being made a large one may be refused.
+        while server.publish("/v1/regions", &body).status != 200 {
+            std::thread::yield_now();
+        }
+    }
+    server.signal("-USR1");
+    server.wait_for_metric("berth_snapshots_total 1");
+    server.add_parties(1);
+    server.wait_for_metric("berth_store_lag_entries 0");
+    let (data, places) = (server.data_dir(), tempfile::tempdir().unwrap());
+    let from = places.path().join("backup");
+    // The store notes how far it is once a second. Until that is behind the snapshot it is left out.
+    let started = std::time::Instant::now();
+    let told = loop {
+        let told = done(&run(&["backup", "--with-code-key"], &[("--data-dir", Path::new(&data)), ("--into", &from)]));
+        if !told["store"].is_null() {
+            break told;
+        }
+        assert!(started.elapsed() < PATIENCE, "{told}");
+        std::fs::remove_dir_all(&from).unwrap();
+    };
+    assert!(told["store"].as_u64().unwrap() > 0 && told["first"].as_u64().unwrap() > 1, "{told}");
+    let entries = std::fs::read_dir(places.path()).unwrap().count();
+    assert_eq!(entries, 1, "nothing is left beside it");
+    let home = server.kill();
+    std::fs::remove_dir_all(home.path("data")).unwrap();
+    let into = home.path("data");
+    done(&run(&["restore", "--old-owner-is-dead"], &[("--from", from.as_path()), ("--into", into.as_path())]));
+    let server = home.start();
+    assert_eq!(server.read(&format!("/v1/doses/{number}")).expect(200), dose);
+    assert_eq!(server.read("/v1/parties/p1.0/doses").expect(200)["complete"], true);
+    // Without the store the booking says that there was one, and nobody knows what.
+    let home = server.kill();
+    std::fs::remove_dir_all(home.path("data/store")).unwrap();
+    let server = home.start();
+    let listed = server.read("/v1/parties/p1.0/doses").expect(200);
+    assert_eq!((&listed["complete"], &listed["known"], &listed["doses"]), (&json!(false), &json!(1), &json!([])));
+    server.read(&format!("/v1/doses/{number}")).expect_problem(404, "unknown_dose");
 }
 
 #[test]

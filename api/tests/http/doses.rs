@@ -24,7 +24,7 @@ fn details() -> Value {
 }
 
 /// A server with a dose of party `p1.0` on record; the number of it.
-fn recorded() -> (Server, String) {
+pub(crate) fn recorded() -> (Server, String) {
     let server = server();
     let booked = booked_today(&server, &["p1.0"]);
     let booking = check_in(&server, &booked[0]);
@@ -232,7 +232,9 @@ fn a_later_dose_goes_first() {
     let programme = tempfile::tempdir().unwrap();
     let path = programme.path().join("no-gap.toml");
     let text_of = std::fs::read_to_string(programme_path()).unwrap();
-    std::fs::write(&path, text_of.replace("gap_days_min = 28", "gap_days_min = 0")).unwrap();
+    let days = ["21", "28", "42", "84"].map(|days| format!("gap_days_min = {days}"));
+    let without = days.iter().fold(text_of, |text, gap| text.replace(gap, "gap_days_min = 0"));
+    std::fs::write(&path, without).unwrap();
     let server = server_under(&path);
     let slot = today_walk_in(&server);
     let give = |dose: u8, product: &str| {
@@ -242,7 +244,7 @@ fn a_later_dose_goes_first() {
         let done = at_the_door(&server, "c1", &format!("d{dose}"), &complete, &json!({"product": product})).expect(200);
         text(&done, "dose_record").to_owned()
     };
-    let [first, second] = [give(1, "covaxin"), give(2, "covishield")];
+    let [first, second] = [give(1, "covishield"), give(2, "covishield")];
     let revoke = |key: &str, number: &str| {
         at_the_door(&server, "c1", key, &format!("/v1/doses/{number}/revoke"), &json!({"reason": "typo"}))
     };

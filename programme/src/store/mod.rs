@@ -8,6 +8,7 @@
 //! - [`Store::follow`] starts the thread: each [`Projection`] says what an entry changes, and one atomic batch has all of it and the cursor.
 //! - Who has just written asks [`Store::reached`] before reading: a read after a write waits for it.
 
+pub mod copy;
 mod follow;
 mod waiting;
 
@@ -255,6 +256,12 @@ impl Store {
     #[must_use]
     pub fn applied(&self) -> Seq {
         self.shared.at().applied
+    }
+
+    /// Behind the last frame that was applied whole: what a log must have to be followed on.
+    #[must_use]
+    pub fn place(&self) -> LogPlace {
+        self.shared.at().place
     }
 
     /// The newest entry that was trimmed before this store began; 0: it has seen everything.
