@@ -144,7 +144,8 @@ fn refused_meanwhile(evidence: &Evidence) -> Vec<Finding> {
     let unserved = evidence.operations.iter().filter(|one| {
         one.op.changes()
             && one.status.is_some_and(|status| status >= 500)
-            && one.code.as_deref() != Some("journal_full")
+            // The disk, and the crowd: neither is Redis.
+            && !matches!(one.code.as_deref(), Some("journal_full" | "overloaded"))
     });
     unserved
         .filter_map(|one| {
@@ -238,7 +239,9 @@ mod tests {
     fn a_refusal_because_redis_is_away_is_found() {
         let mut scene = Scene::new();
         scene.redis_holds(copied()).hold("k1", "p1.1", "s1.1", "A").hurt("redis-stop");
-        scene.unserved("k2", Op::Confirm, "A", "redis_stopped").healed(Some(0));
+        scene.unserved("k2", Op::Confirm, "A", "redis_stopped");
+        // What is not for Redis: the server has too much to do.
+        scene.unserved("k3", Op::Confirm, "A", "overloaded").healed(Some(0));
         assert_eq!(broken(&scene, Promise::RedisCopy), ["a confirm was answered with redis_stopped during redis-stop"]);
     }
 
