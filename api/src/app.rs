@@ -21,6 +21,8 @@ use crate::log::AccessLog;
 use crate::metrics::{Host, Metrics, Units};
 use crate::openapi::{self, Document};
 use crate::rates::{Rates, RatesConfig};
+use crate::reload_programme::ProgrammeSource;
+use crate::routes::programme::ProgrammePage;
 use crate::search::{Search, SearchConfig};
 use crate::snapshots::SnapshotPolicy;
 use crate::tls::Tls;
@@ -100,6 +102,10 @@ pub(crate) struct App {
     pub(crate) admission: Arc<Admission>,
     pub(crate) access_log: AccessLog,
     pub(crate) traces: Traces,
+    /// Where the programme lies.
+    pub(crate) programme: ProgrammeSource,
+    /// The programme in force, as everybody reads it.
+    pub(crate) programme_page: ProgrammePage,
     /// Permits for bulk bodies.
     pub(crate) bulk: Arc<Semaphore>,
     /// Permits for bulk bookings.
@@ -153,6 +159,8 @@ impl App {
             host: Host::new(),
             units: Units::new(),
             phase: watch::Sender::new(Phase::Serving),
+            programme: ProgrammeSource::default(),
+            programme_page: ProgrammePage::default(),
             bulk: Arc::new(Semaphore::new(BULK_CONCURRENCY)),
             streams: Arc::new(Semaphore::new(BULK_CONCURRENCY)),
             session_jobs: Arc::new(Semaphore::new(BULK_CONCURRENCY)),

@@ -27,7 +27,7 @@ use crate::progress::Teller;
 use crate::rates::Rates;
 use crate::snapshots::{Asker, Snapshots};
 use crate::tls::{self, Tls};
-use crate::{backup, demo, descriptors, dump, handover, offline, openapi, recover, server, store};
+use crate::{backup, demo, descriptors, dump, handover, offline, openapi, recover, reload_programme, server, store};
 
 /// Berth: a booking core for mass appointment campaigns.
 #[derive(Debug, Parser)]
@@ -386,6 +386,8 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
     app.events = events;
     (app.store, app.doses) = (Some(opened.store), Some(opened.doses));
     app.data_dir.clone_from(&settings.engine.journal.dir);
+    // The demo has none.
+    app.programme.file = Some(settings.programme.clone()).filter(|path| !path.as_os_str().is_empty());
     app.rates = Rates::new(settings.rates.clone());
     app.accounts = Accounts::new(settings.accounts);
     if let Some(audit) = settings.audit.clone() {
@@ -439,6 +441,7 @@ pub(crate) fn run_server(
             .map_err(|error| format!("cannot start the thread of the snapshots: {error}"))?;
         signals.ask_on_usr1(snapshots.asker());
         reload::follow(Arc::clone(&app)).map_err(|error| format!("cannot listen for signals: {error}"))?;
+        reload_programme::follow(Arc::clone(&app)).map_err(|error| format!("cannot listen for signals: {error}"))?;
         signals.reload_on_hup(&app);
         ready()?;
         let stop = async {

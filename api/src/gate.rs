@@ -205,7 +205,9 @@ fn class_of(endpoint: &Endpoint) -> Option<Class> {
 
 /// Every read of a person, and everything that admins and operators do.
 fn is_audited(endpoint: &Endpoint, role: Role) -> bool {
-    endpoint.method == Method::GET || matches!(role, Role::Admin | Role::Operator)
+    // What is known of a party says what it may have: whoever changes that is on record, too.
+    let changes_facts = endpoint.route == Route::ChangeFacts;
+    endpoint.method == Method::GET || changes_facts || matches!(role, Role::Admin | Role::Operator)
 }
 
 #[cfg(test)]

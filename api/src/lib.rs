@@ -31,6 +31,7 @@ mod eligibility;
 mod gate;
 mod openapi;
 mod rates;
+mod reload_programme;
 mod router;
 mod tls;
 mod traffic;

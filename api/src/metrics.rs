@@ -13,6 +13,7 @@ use berth_programme::store::Store;
 use hyper::StatusCode;
 
 use crate::access::Access;
+use crate::access::hex;
 use crate::ack::AckMode;
 use crate::admission::{Class, Reason};
 use crate::app::App;
@@ -212,6 +213,17 @@ pub(crate) fn page(app: &App, looked: &Looked) -> String {
     );
     page.gauge("berth_ready", "1 while /readyz says yes.", u64::from(app.not_ready().is_none()));
     let catalogue = &app.campaign.catalogue;
+    let rules = app.campaign.programme.get();
+    // One series at a time: the one in force.
+    page.family("berth_programme_info", "gauge", "1, with the SHA-256 of the programme in force.");
+    page.sample("berth_programme_info", &format!("sha256=\"{}\"", hex(rules.sha256())), 1);
+    let since = rules.since.0 / 1000;
+    page.gauge("berth_programme_since_timestamp_seconds", "When the programme in force was taken up.", since);
+    let reloads = app.programme.reloads.load(Relaxed);
+    page.counter("berth_programme_reloads_total", "Programmes taken up while serving.", reloads);
+    let failures = app.programme.failures.load(Relaxed);
+    let help = "Programmes that could not be taken up; what was in force goes on.";
+    page.counter("berth_programme_reload_failures_total", help, failures);
     page.gauge("berth_catalogue_centres", "Centres published.", catalogue.centre_count() as u64);
     page.gauge("berth_catalogue_sessions", "Sessions published.", catalogue.session_count() as u64);
 

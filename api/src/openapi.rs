@@ -16,7 +16,7 @@ use crate::router::{Endpoint, TABLE};
 pub(crate) mod page;
 
 /// One file for each kind of thing asked: paths, and the schemas they alone use.
-const PIECES: [(&str, &str); 12] = [
+const PIECES: [(&str, &str); 13] = [
     ("search", include_str!("../openapi/search.json")),
     ("booking", include_str!("../openapi/booking.json")),
     ("sessions", include_str!("../openapi/sessions.json")),
@@ -26,6 +26,7 @@ const PIECES: [(&str, &str); 12] = [
     ("parties", include_str!("../openapi/history.json")),
     ("door", include_str!("../openapi/door.json")),
     ("doses", include_str!("../openapi/doses.json")),
+    ("programme", include_str!("../openapi/programme.json")),
     ("catalogue", include_str!("../openapi/catalogue.json")),
     ("access", include_str!("../openapi/access.json")),
     ("operations", include_str!("../openapi/operations.json")),

@@ -96,6 +96,7 @@ codes! {
     BelowTaken CONFLICT "below_taken" "More is taken than the new capacity",
     IdempotencyInFlight CONFLICT "idempotency_in_flight" "The first request with this key is still running",
     IdempotencyConflict UNPROCESSABLE_ENTITY "idempotency_conflict" "The key was used for another request",
+    InvalidProgramme UNPROCESSABLE_ENTITY "invalid_programme" "The programme cannot be taken up",
     InvalidLines UNPROCESSABLE_ENTITY "invalid_lines" "Lines of the body are wrong",
     RateLimited TOO_MANY_REQUESTS "rate_limited" "Too many requests",
     JournalFull SERVICE_UNAVAILABLE "journal_full" "The journal has no room now",
@@ -407,6 +408,15 @@ pub(crate) fn wrong_check_in_code(tries_left: u8) -> Problem {
 pub(crate) fn codes_locked(until: TimestampMs, names: &Names<'_>) -> Problem {
     let detail = "too many wrong codes were tried for this booking: none is looked at until the hour is over";
     Problem::new(Code::TooManyCodes, detail).with("until", names.time(until))
+}
+
+/// A programme's values are wrong, each by its key; of its shape, without one.
+pub(crate) fn invalid_programme(faults: &[(String, String)]) -> Problem {
+    let sentence =
+        |(key, reason): &(String, String)| if key.is_empty() { reason.clone() } else { format!("{key}: {reason}") };
+    let detail = faults.iter().map(sentence).collect::<Vec<_>>().join("; ");
+    let listed: Vec<_> = faults.iter().map(|(key, reason)| json!({"key": key, "reason": reason})).collect();
+    Problem::new(Code::InvalidProgramme, detail).with("faults", listed)
 }
 
 /// Lines of a bulk body are wrong.

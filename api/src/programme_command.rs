@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use berth_engine::{Dose, PartyFacts, ProductId, TimestampMs};
+use berth_engine::{Dose, Limits, PartyFacts, ProductId, TimestampMs};
 use berth_programme::{Calendar, Programme, ProgrammeFileError, Question};
 use clap::{Args, Subcommand};
 use jiff::civil::Date;
+use serde_json::json;
 
+use crate::access::{hash, hex};
 use crate::cli::{read, read_programme, say, tell};
 use crate::eligibility::Eligibility;
 
@@ -30,6 +32,18 @@ pub(crate) enum ProgrammeCommand {
     ///   berth programme explain programmes/india-2021.toml --birth-year 1990 --product covaxin --on 2021-03-15 --cohorts frontline
     #[command(verbatim_doc_comment)]
     Explain(ExplainArgs),
+    /// Say which programmes were in force, and when: as the journal of a data directory has it that no server owns.
+    ///
+    /// One line of JSON for each, in order: the entry that put it in force, when, its SHA-256, and whether it came from a file or by
+    /// a call. A running server says the same (`GET /v1/admin/programme`).
+    History {
+        /// The data directory.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// Print the whole text of the programme of this entry instead.
+        #[arg(long, value_name = "ENTRY")]
+        text: Option<u64>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -75,6 +89,7 @@ pub(crate) fn run(command: &ProgrammeCommand) -> Result<ExitCode, String> {
     match command {
         ProgrammeCommand::Check { file } => check(file),
         ProgrammeCommand::Explain(args) => explain(args),
+        ProgrammeCommand::History { data_dir, text } => history(data_dir, *text),
     }
 }
 
@@ -89,6 +104,27 @@ fn check(path: &Path) -> Result<ExitCode, String> {
         }
         Err(shape) => Err(format!("{}: {shape}", path.display())),
     }
+}
+
+fn history(data_dir: &Path, text: Option<u64>) -> Result<ExitCode, String> {
+    let opened = berth_programme::open_read_only(data_dir, &Limits::default(), &mut |_| {});
+    let (_, catalogue) = opened.map_err(|error| error.to_string())?;
+    let programmes = catalogue.programmes();
+    if let Some(entry) = text {
+        let kept = programmes.iter().find(|kept| kept.entry.0 == entry);
+        let kept = kept.ok_or_else(|| format!("--text: entry {entry} is not that of a programme"))?;
+        return say(kept.text().trim_end()).map(|()| ExitCode::SUCCESS);
+    }
+    for kept in programmes {
+        say(&json!({
+            "entry": kept.entry.0,
+            "since": Calendar::utc().rfc3339(kept.since()),
+            "sha256": hex(&hash(kept.text())),
+            "by": if kept.by_call() { "call" } else { "file" },
+        })
+        .to_string())?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn summary(programme: &Programme) -> String {

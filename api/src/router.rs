@@ -218,6 +218,12 @@ async fn dispatch(mut call: Call, gated: Gated<'_, '_>, seen: Option<Seen>) -> R
     match endpoint.route {
         Route::PublishRegions | Route::PublishCentres | Route::PublishSessions => routes::bulk::publish(call).await,
         Route::AddParties => routes::parties::add(call).await,
+        Route::ReadFacts => routes::facts::read(call).await,
+        Route::ChangeFacts => routes::facts::change(call).await,
+        Route::Eligibility => routes::facts::eligibility(call).await,
+        Route::ReadProgramme => Ok(routes::programme::read(&call)),
+        Route::ProgrammeHistory => Ok(routes::programme::history(&call)),
+        Route::TakeUpProgramme => routes::programme::take_up(call).await,
         Route::BulkBookings => routes::bulk_bookings::stream(call).await,
         Route::CancelGroup => routes::bookings::cancel_group(call).await,
         Route::CheckIn => routes::door::check_in(call).await,

@@ -258,6 +258,8 @@ pub(crate) struct ResizeRequest {
 pub(crate) struct PartiesRequest {
     pub(crate) count: u32,
     pub(crate) birth_year: Option<u16>,
+    #[serde(default)]
+    pub(crate) cohorts: Vec<String>,
 }
 
 /// `POST /v1/admin/revocations`

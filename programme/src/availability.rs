@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use berth_engine::{Counts, SlotId, TimestampMs};
+use berth_engine::{Counts, PoolId, SlotId, TimestampMs};
 use jiff::ToSpan;
 use jiff::civil::Date;
 
@@ -69,6 +69,22 @@ impl FromIterator<u8> for NumberSet {
     }
 }
 
+/// Pools that serve whoever searches only from a time before the start of a slot on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spilled<'a> {
+    /// As [`crate::Programme::spills_to_dose`] has them.
+    pub pools: &'a [(PoolId, u64)],
+    /// When it is looked.
+    pub now: TimestampMs,
+}
+
+impl Spilled<'_> {
+    fn has(&self, pool: PoolId, starts_at: TimestampMs) -> bool {
+        let spilled = |before_ms: u64| self.now.0 >= starts_at.0.saturating_sub(before_ms);
+        self.pools.iter().any(|&(of, before_ms)| of == pool && spilled(before_ms))
+    }
+}
+
 /// What to look for.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
@@ -82,6 +98,8 @@ pub struct Query<'a> {
     pub products: NumberSet,
     /// Only these pools.
     pub pools: NumberSet,
+    /// And these, where they have spilled.
+    pub spilled: Spilled<'a>,
     /// Only sessions for somebody of this age.
     pub age: Option<u8>,
     /// Only sessions that are free of charge, or only those that are not.
@@ -108,6 +126,7 @@ impl<'a> Query<'a> {
             days,
             products: NumberSet::ALL,
             pools: NumberSet::ALL,
+            spilled: Spilled::default(),
             age: None,
             free_of_charge: None,
             only_free: false,
@@ -116,6 +135,10 @@ impl<'a> Query<'a> {
             looked_max: usize::MAX,
             after: None,
         }
+    }
+
+    fn wants_pool(&self, pool: PoolId, starts_at: TimestampMs) -> bool {
+        self.pools.contains(pool.0) || self.spilled.has(pool, starts_at)
     }
 
     fn wants(&self, session: &Session) -> bool {
@@ -322,7 +345,7 @@ impl Availability {
                 continue;
             }
             for &slot in session.slots_of(span) {
-                if !query.pools.contains(slot.pool.0) {
+                if !query.wants_pool(slot.pool, span.start) {
                     continue;
                 }
                 let Some(counts) = counts(slot.slot) else { continue };

@@ -7,9 +7,13 @@ use berth_engine::progress::Progress;
 use berth_engine::{AllowAll, Config, Engine, Limits, Note, OpenError, ReplayReport};
 
 use crate::catalogue::{ApplyError, Catalogue};
-use crate::note::{self, CatalogueNote, NoteError};
+use crate::faults::joined;
+use crate::file::KeyFault;
+use crate::in_force::InForce;
+use crate::note::{self, NoteError};
 use crate::programme::Programme;
 use crate::publish::Publisher;
+use crate::take_up;
 
 /// Everything a server or an embedding process needs of one cell. Cheap to clone; all of it is shared.
 #[derive(Clone, Debug)]
@@ -17,7 +21,7 @@ pub struct Campaign {
     /// Slots, parties, bookings, journal.
     pub engine: Arc<Engine>,
     /// The rules.
-    pub programme: Arc<Programme>,
+    pub programme: Arc<InForce>,
     /// Regions, centres, sessions.
     pub catalogue: Arc<Catalogue>,
     /// Bulk publishing.
@@ -37,6 +41,17 @@ pub enum CampaignError {
         seq: u64,
         /// What is wrong with it.
         error: NoteError,
+    },
+    /// The programme does not number as the journal does, or has another currency.
+    #[error("{0}")]
+    Numbering(#[from] NoteError),
+    /// The programme file does not keep what the campaign rests on.
+    #[error("the programme file breaks with the one in force since journal entry {seq}: {}", joined(.faults))]
+    Breaks {
+        /// The entry.
+        seq: u64,
+        /// What is wrong with the file.
+        faults: Vec<KeyFault>,
     },
     /// The journal keeps a note that does not follow from those before it.
     #[error("journal entry {seq}: {error}")]
@@ -66,19 +81,23 @@ impl Campaign {
         programme: Programme,
         on_progress: &mut dyn FnMut(Progress),
     ) -> Result<(Campaign, ReplayReport), CampaignError> {
-        let programme = Arc::new(programme);
+        let programme = Arc::new(InForce::new(programme));
         let catalogue = Arc::new(Catalogue::default());
         let mut bad_note = None;
         let mut on_note = |note: Note<'_>| {
             if bad_note.is_none() {
-                bad_note = replay(&catalogue, Some(&programme), &note).err();
+                bad_note = replay(&catalogue, &note).err();
             }
         };
         let (engine, report) =
-            Engine::open_watched(config, Arc::<Programme>::clone(&programme), &mut on_note, on_progress)?;
+            Engine::open_watched(config, Arc::<InForce>::clone(&programme), &mut on_note, on_progress)?;
         let engine = Arc::new(engine);
         if let Some(error) = bad_note {
             // The note is what to tell; a journal that also fails to close says so at the next start.
+            let _ = engine.close();
+            return Err(error);
+        }
+        if let Err(error) = take_up::begin(&engine, &catalogue, &programme) {
             let _ = engine.close();
             return Err(error);
         }
@@ -101,7 +120,7 @@ pub fn open_read_only(
     let mut bad_note = None;
     let mut on_note = |note: Note<'_>| {
         if bad_note.is_none() {
-            bad_note = replay(&catalogue, None, &note).err();
+            bad_note = replay(&catalogue, &note).err();
         }
     };
     let engine = Engine::open_read_only_watched(dir, limits, Arc::new(AllowAll), &mut on_note, on_progress)?;
@@ -111,13 +130,10 @@ pub fn open_read_only(
     }
 }
 
-fn replay(catalogue: &Catalogue, programme: Option<&Programme>, note: &Note<'_>) -> Result<(), CampaignError> {
+fn replay(catalogue: &Catalogue, note: &Note<'_>) -> Result<(), CampaignError> {
     let seq = note.seq.0;
     let bad = |error| CampaignError::Note { seq, error };
     let decoded = note::decode(note.note).map_err(bad)?;
-    if let (Some(programme), CatalogueNote::Sessions(numbering, _)) = (programme, &decoded) {
-        numbering.check(programme).map_err(bad)?;
-    }
     catalogue.apply(note.seq, decoded, note.slots).map_err(|error| CampaignError::Apply { seq, error })?;
     Ok(())
 }

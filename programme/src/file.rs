@@ -6,6 +6,8 @@
 //!
 //! Every key but those of the first files has a default that changes nothing: an old file means what it meant.
 //!
+//! The file is told as JSON in the same keys, for who makes an app of it.
+//!
 //! **Two kinds of dates.** What says *who may come* ([`AgeBand`], [`CohortFile::opens`]) goes by the day of the visit. What changes
 //! *the rules* ([`Change`], [`Mix`]) goes by the moment of asking, as if the file had been reloaded at the first instant of that
 //! day: who has booked before keeps the booking. Both are days of the programme's zone.
@@ -16,19 +18,19 @@ mod values;
 use std::fmt;
 use std::ops::Range;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use check::{DOSES_MAX, whole};
 pub use values::{CivilDate, CivilTime, Names, WalkIn};
 
 /// A programme as its file says it. [`ProgrammeFile::validate`] before use.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProgrammeFile {
     /// What people call the campaign. 1 to 200 characters.
     pub name: String,
     /// The same in other languages.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Names::is_empty")]
     pub names: Names,
     /// The languages of the file, as `en` or `pt-BR`: the first is that of every `name`, the others may stand in `names`.
     /// 1 to 50; default `["en"]`.
@@ -76,6 +78,7 @@ pub struct ProgrammeFile {
     #[serde(default)]
     pub walk_in_share_percent: u8,
     /// What fees are in: three capital letters of ISO 4217, as `INR`. Absent: no session can have a fee.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub currency: Option<String>,
     /// What is given. 1 to 200 products.
     pub products: Vec<ProductFile>,
@@ -97,11 +100,12 @@ pub struct ProgrammeFile {
     #[serde(default)]
     pub documents: Vec<DocumentFile>,
     /// Who signs certificates.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateFile>,
 }
 
 /// What is done about who has no year of birth on record.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownAge {
     /// Ages are not judged.
@@ -112,7 +116,7 @@ pub enum UnknownAge {
 }
 
 /// A product.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProductFile {
     /// The name used in session lines and searches.
@@ -120,7 +124,7 @@ pub struct ProductFile {
     /// What people call it.
     pub name: String,
     /// The same in other languages.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Names::is_empty")]
     pub names: Names,
     /// Doses of a full course. 1 to 10; default 1.
     #[serde(default = "one", alias = "steps")]
@@ -138,20 +142,22 @@ pub struct ProductFile {
 }
 
 /// The gap before one dose.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
     /// The dose, from 2 on.
     #[serde(alias = "step")]
     pub dose: u8,
     /// As in [`ProductFile`], whose values hold where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub gap_days_min: Option<u16>,
     /// As in [`ProductFile`], whose values hold where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub gap_days_max: Option<u16>,
 }
 
 /// A pool.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PoolFile {
     /// The name used in session lines and searches.
@@ -159,9 +165,10 @@ pub struct PoolFile {
     /// What people call it.
     pub name: String,
     /// The same in other languages.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Names::is_empty")]
     pub names: Names,
     /// The one dose this pool serves. Absent: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(alias = "step")]
     pub dose: Option<u8>,
     /// Whether its free units can be had at the door, without a booking, on the day; `"only"`: in no other way. Default false.
@@ -171,13 +178,15 @@ pub struct PoolFile {
     #[serde(default)]
     pub cohorts: Vec<String>,
     /// Whose people may have its units, too, from `spill_minutes_before` on.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub spills_to: Option<String>,
     /// So long before a slot's start what is still free spills over. 0 to 40320 (28 days).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub spill_minutes_before: Option<u32>,
 }
 
 /// A group of people, as whoever registers them says it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CohortFile {
     /// The name used in age bands, pools and registrations.
@@ -185,25 +194,31 @@ pub struct CohortFile {
     /// What people call it.
     pub name: String,
     /// The same in other languages.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Names::is_empty")]
     pub names: Names,
     /// The first day on which its members may come as such. Absent: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub opens: Option<CivilDate>,
 }
 
 /// Who may have what. Every condition that is given must hold.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgeBand {
     /// The first day of a visit.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<CivilDate>,
     /// The last day of a visit.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<CivilDate>,
     /// From when it can be booked, where not as soon as the horizon lets.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub books_from: Option<CivilTime>,
     /// The youngest, in years: the year of the visit less that of the birth. 0 to 150.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub age_min: Option<u8>,
     /// The oldest, counted the same way. 0 to 150.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub age_max: Option<u8>,
     /// What of. Absent: of all.
     #[serde(default)]
@@ -217,7 +232,7 @@ pub struct AgeBand {
 }
 
 /// A product that may follow another.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mix {
     /// What was had last.
@@ -228,33 +243,43 @@ pub struct Mix {
     #[serde(default, alias = "steps")]
     pub doses: Vec<u8>,
     /// From which day on this is asked for. Absent: always.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<CivilDate>,
     /// In place of the product's own gap.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub gap_days_min: Option<u16>,
     /// In place of the product's own gap.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub gap_days_max: Option<u16>,
 }
 
 /// Values that hold from a day on, in place of those above it. The others go on.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// From the first instant of this day on.
     pub from: CivilDate,
     /// Why, for people: the notice that says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// As in [`ProgrammeFile`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub booking_horizon_days: Option<u16>,
     /// As in [`ProgrammeFile`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub booking_cutoff_minutes: Option<u32>,
     /// As in [`ProgrammeFile`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cancel_cutoff_minutes: Option<u32>,
     /// As in [`ProgrammeFile`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub no_show_grace_minutes: Option<u32>,
     /// As in [`ProgrammeFile`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(alias = "steps_in_order")]
     pub doses_in_order: Option<bool>,
     /// As in [`ProgrammeFile`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub same_product: Option<bool>,
     /// Gaps that change.
     #[serde(default)]
@@ -262,22 +287,25 @@ pub struct Change {
 }
 
 /// A gap that changes.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChangedGap {
     /// The product.
     pub id: String,
     /// Before which dose. Absent: before each.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(alias = "step")]
     pub dose: Option<u8>,
     /// As in [`ProductFile`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub gap_days_min: Option<u16>,
     /// As in [`ProductFile`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub gap_days_max: Option<u16>,
 }
 
 /// A paper by which people show who they are.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct DocumentFile {
     /// The name used in registrations.
@@ -285,23 +313,24 @@ pub struct DocumentFile {
     /// What people call it.
     pub name: String,
     /// The same in other languages.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Names::is_empty")]
     pub names: Names,
     /// What its number looks like, the whole of it: a regular expression. Spaces, hyphens and small letters are taken out of it before
     /// (see [`crate::Programme::document_number`]).
     pub pattern: String,
     /// A number that is none, to show people. It must fit the pattern.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub example: Option<String>,
 }
 
 /// Who signs certificates.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateFile {
     /// Who issues them, for people.
     pub issuer: String,
     /// The same in other languages.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Names::is_empty")]
     pub names: Names,
     /// The issuer for machines: an `https` address.
     pub uri: String,

@@ -24,6 +24,8 @@ pub mod programme;
 mod rules;
 
 pub mod explain;
+pub mod in_force;
+pub mod take_up;
 
 pub mod catalogue;
 pub mod faults;
@@ -37,15 +39,19 @@ pub mod publish;
 pub mod doses;
 pub mod store;
 
-pub use availability::{Availability, CentreOffer, Cursor, NumberSet, Place, Query, SessionOffer, SlotOffer, Unknown};
+pub use availability::{
+    Availability, CentreOffer, Cursor, NumberSet, Place, Query, SessionOffer, SlotOffer, Spilled, Unknown,
+};
 pub use calendar::Calendar;
 pub use campaign::{Campaign, CampaignError, open_read_only};
-pub use catalogue::{Ages, Catalogue, Centre, Region, RegionKind, Session, SlotPlace, SlotRef, Window};
+pub use catalogue::{Ages, Catalogue, Centre, KeptProgramme, Region, RegionKind, Session, SlotPlace, SlotRef, Window};
 pub use explain::{Explanation, Passed, Question};
 pub use faults::{FAULTS_LISTED_MAX, Faults, LineFault};
 pub use file::{KeyFault, ProgrammeFile, ProgrammeFileError, toml_fault};
+pub use in_force::{InForce, Rules, Standing};
 pub use names::{is_name, is_pincode};
 pub use position::Position;
 pub use programme::Programme;
 pub use publish::{BulkKind, PublishError, Published, Publisher};
 pub use rules::{PROGRAMME, RULES, sentence};
+pub use take_up::{Source, TakeUpError, TakenUp};

@@ -8,7 +8,8 @@
 //! engine's slot facts hold the numbers for ever: [`Numbering::check`] refuses a programme file that numbers them
 //! otherwise today, instead of giving people another vaccine. The same for the currency that fees are in.
 //!
-//! Version 1 had no positions of centres, and no age bands and fees of sessions.
+//! Version 1 had no positions of centres, and no age bands and fees of sessions. Version 3 has programmes (`programme`), and writes the others
+//! as version 2 did.
 //!
 //! Adding a field: take the next version, read both, write the new one. An older Berth refuses the newer
 //! version by name.
@@ -24,7 +25,13 @@ use crate::ndjson::{CentreLine, RegionLine, SessionLine};
 use crate::position::Position;
 use crate::programme::Programme;
 
+pub(crate) use programme::{ProgrammeNote, encode_programme};
+
+mod programme;
+
 const VERSION: u8 = 2;
+/// The newest that is read.
+const VERSION_MAX: u8 = programme::SINCE_VERSION;
 /// The oldest that is still read.
 const VERSION_MIN: u8 = 1;
 /// No bound of an age band.
@@ -32,6 +39,7 @@ const NO_AGE: u8 = u8::MAX;
 const REGIONS: u8 = 1;
 const CENTRES: u8 = 2;
 const SESSIONS: u8 = 3;
+const PROGRAMME: u8 = 4;
 
 /// A decoded note.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +47,7 @@ pub(crate) enum CatalogueNote {
     Regions(Vec<RegionLine>),
     Centres(Vec<CentreLine>),
     Sessions(Numbering, Vec<NotedSession>),
+    Programme(ProgrammeNote),
 }
 
 /// The names behind the product and pool numbers of a note.
@@ -115,7 +124,7 @@ pub(crate) struct NotedWindow {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoteError {
     /// Written by a newer Berth.
-    #[error("the catalogue note has version {0}, this Berth reads version {VERSION}")]
+    #[error("the catalogue note has version {0}, this Berth reads version {VERSION_MAX}")]
     Version(u8),
     /// Not what any Berth wrote.
     #[error("the catalogue note is malformed at its byte {0}")]
@@ -214,7 +223,7 @@ pub(crate) fn encode_sessions(lines: &[SessionLine], numbering: &Numbering) -> V
 pub(crate) fn decode(bytes: &[u8]) -> Result<CatalogueNote, NoteError> {
     let mut input = Reader { bytes, at: 0, version: 0 };
     input.version = input.byte()?;
-    if !(VERSION_MIN..=VERSION).contains(&input.version) {
+    if !(VERSION_MIN..=VERSION_MAX).contains(&input.version) {
         return Err(NoteError::Version(input.version));
     }
     let kind = input.byte()?;
@@ -227,6 +236,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<CatalogueNote, NoteError> {
             let pools = input.names()?.into_iter().map(|(n, name)| (PoolId(n), name)).collect();
             let currency = if input.version >= 2 { input.optional_text()? } else { None };
             CatalogueNote::Sessions(Numbering { products, pools, currency }, input.records(count, Reader::session)?)
+        }
+        PROGRAMME if input.version >= programme::SINCE_VERSION && count == 1 => {
+            CatalogueNote::Programme(input.programme()?)
         }
         _ => return Err(input.malformed()),
     };
@@ -481,7 +493,7 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_named() {
-        assert_eq!(decode(&[3, 1, 0]), Err(NoteError::Version(3)));
+        assert_eq!(decode(&[4, 1, 0]), Err(NoteError::Version(4)));
         assert_eq!(decode(&[0, 1, 0]), Err(NoteError::Version(0)));
     }
 
@@ -526,8 +538,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn decoding_never_panics(kind in 0u8..5, bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            for version in VERSION_MIN..=VERSION {
+        fn decoding_never_panics(kind in 0u8..6, bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            for version in VERSION_MIN..=VERSION_MAX {
                 let mut note = vec![version, kind];
                 note.extend_from_slice(&bytes);
                 let _ = decode(&note);

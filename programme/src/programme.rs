@@ -5,6 +5,7 @@ use std::time::Duration;
 use berth_engine::{Dose, PoolId, ProductId};
 
 use regex::Regex;
+use sha2::{Digest as _, Sha256};
 
 use crate::calendar::Calendar;
 use crate::compiled::Compiled;
@@ -18,6 +19,9 @@ pub struct Programme {
     compiled: Compiled,
     /// What the numbers of the file's documents look like.
     numbers: Vec<Regex>,
+    /// The file as it was read: what the journal keeps.
+    text: Box<str>,
+    sha256: [u8; 32],
 }
 
 impl Programme {
@@ -32,7 +36,20 @@ impl Programme {
         let compiled = Compiled::new(&file, &calendar);
         let numbers = file.documents.iter().map(|document| whole(&document.pattern).expect("validate() compiled it"));
         let numbers = numbers.collect();
-        Ok(Programme { file, calendar, compiled, numbers })
+        let sha256 = Sha256::digest(text.as_bytes()).into();
+        Ok(Programme { file, calendar, compiled, numbers, text: text.into(), sha256 })
+    }
+
+    /// The file's text, which says which programme this is.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// SHA-256 of the file's text.
+    #[must_use]
+    pub fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
     }
 
     pub(crate) fn compiled(&self) -> &Compiled {
@@ -114,6 +131,20 @@ impl Programme {
         let at = self.file.documents.iter().position(|known| known.id == document)?;
         let number = plain_number(number);
         self.numbers.get(at)?.is_match(&number).then_some(number)
+    }
+
+    /// Pools that are not for this dose, and spill into one that is: how many milliseconds before the start of a slot. Whether it is also
+    /// for cohorts is left to whoever claims.
+    #[must_use]
+    pub fn spills_to_dose(&self, dose: Dose) -> Vec<(PoolId, u64)> {
+        let numbers = (1..=u8::MAX).map(PoolId).zip(&self.file.pools);
+        let others = numbers.filter(|(_, pool)| pool.dose.is_some_and(|only| only != dose.0));
+        let spill = |number: PoolId| {
+            let pool = self.compiled.pool(usize::from(number.0) - 1)?;
+            let spill = pool.spills.iter().find(|spill| spill.dose == Dose(0) || spill.dose == dose)?;
+            Some((number, spill.before_ms))
+        };
+        others.filter_map(|(number, _)| spill(number)).collect()
     }
 
     /// Whether a pool's units are had at the door only.

@@ -14,13 +14,13 @@ use berth_engine::{
     CentreKey, Command, Engine, Failure, Idempotency, Outcome, Refusal, Request, SlotFacts, SlotId, SlotSpec,
     Submitted, TimestampMs,
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::catalogue::Catalogue;
 use crate::faults::Faults;
+use crate::in_force::InForce;
 use crate::ndjson::{self, Checks, SessionLine};
 use crate::note::{self, CatalogueNote, NotedSession, NotedWindow, Numbering};
-use crate::programme::Programme;
 use crate::rules::PROGRAMME;
 
 /// What the lines of a body are.
@@ -63,7 +63,7 @@ pub enum PublishError {
 #[derive(Debug)]
 pub struct Publisher {
     engine: Arc<Engine>,
-    programme: Arc<Programme>,
+    programme: Arc<InForce>,
     catalogue: Arc<Catalogue>,
     turn: Mutex<()>,
 }
@@ -76,7 +76,7 @@ struct Prepared {
 }
 
 impl Publisher {
-    pub(crate) fn new(engine: Arc<Engine>, programme: Arc<Programme>, catalogue: Arc<Catalogue>) -> Publisher {
+    pub(crate) fn new(engine: Arc<Engine>, programme: Arc<InForce>, catalogue: Arc<Catalogue>) -> Publisher {
         Publisher { engine, programme, catalogue, turn: Mutex::new(()) }
     }
 
@@ -116,6 +116,23 @@ impl Publisher {
         Ok(self.catalogue.apply(seq, decoded, numbers).expect("the note was made from lines checked in this very turn"))
     }
 
+    /// One at a time: bodies, and programmes that are taken up.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock()
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(crate) fn in_force(&self) -> &InForce {
+        &self.programme
+    }
+
+    pub(crate) fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
     /// The answer to an earlier request with this key, if there was one.
     fn earlier(&self, idempotency: Idempotency) -> Result<Option<Published>, PublishError> {
         let Some(Submitted { result, seq, .. }) = self.engine.repeat_of(idempotency) else { return Ok(None) };
@@ -132,8 +149,10 @@ impl Publisher {
     }
 
     fn prepare(&self, kind: BulkKind, body: &[u8], now: TimestampMs) -> Result<Prepared, Faults> {
+        // One programme for all of it: none is taken up while it is this one's turn.
+        let programme = self.programme.get();
         let checks = Checks {
-            programme: &self.programme,
+            programme: &programme,
             now,
             has_region: &|kind, id| self.catalogue.has_region(kind, id),
             centre: &|id| self.catalogue.centre_index(id),
@@ -152,7 +171,7 @@ impl Publisher {
             }
             BulkKind::Sessions => {
                 let lines = ndjson::sessions(body, &checks)?;
-                let numbering = Numbering::of(&lines, &self.programme);
+                let numbering = Numbering::of(&lines, &programme);
                 let note = note::encode_sessions(&lines, &numbering);
                 let slots = self.slot_specs(&lines);
                 let decoded = CatalogueNote::Sessions(numbering, lines.into_iter().map(noted).collect());
@@ -163,6 +182,7 @@ impl Publisher {
 
     /// One slot per window and pool, in the order in which the note names them.
     fn slot_specs(&self, lines: &[SessionLine]) -> Vec<SlotSpec> {
+        let programme = self.programme.get();
         let mut specs = Vec::new();
         for line in lines {
             for window in &line.windows {
@@ -171,7 +191,7 @@ impl Publisher {
                     capacity,
                     facts: SlotFacts {
                         programme: PROGRAMME,
-                        dose: self.programme.pool_dose(pool),
+                        dose: programme.pool_dose(pool),
                         product: line.product,
                         pool,
                         starts_at: window.start,

@@ -2,8 +2,14 @@
 
 use std::path::Path;
 
-use berth_engine::{Config, Idempotency, IdempotencyKey, Limits, Refusal};
-use berth_programme::{BulkKind, Campaign, Place, Programme, PublishError, Query, open_read_only};
+use berth_engine::{
+    Claim, Command, Config, Dose, Idempotency, IdempotencyKey, Limits, PartyFacts, PartyId, Policy as _, Refusal,
+    Request,
+};
+use berth_programme::{
+    BulkKind, Campaign, CampaignError, Place, Programme, PublishError, Query, Source, Spilled, TakeUpError,
+    open_read_only,
+};
 use jiff::ToSpan;
 use jiff::civil::Date;
 
@@ -156,4 +162,129 @@ fn a_repeat_is_answered_and_another_body_under_its_key_is_not() {
     // Another key: the lines are judged, and are there already.
     assert!(matches!(under(2, 1, REGIONS), Err(PublishError::Lines(_))));
     assert_eq!(campaign.catalogue.regions().len(), 2);
+}
+
+const INDIA: &str = include_str!("../../programmes/india-2021.toml");
+
+fn opened(dir: &Path, text: &str) -> Result<Campaign, CampaignError> {
+    Campaign::open(Config::new(dir), Programme::from_toml(text).expect("it is valid")).map(|(campaign, _)| campaign)
+}
+
+// rule: ELG-2
+#[test]
+fn a_start_goes_on_with_what_was_in_force_and_refuses_what_breaks_with_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let more = INDIA.replacen("[[cohorts]]", "[[pools]]\nid = \"new\"\nname = \"New\"\n\n[[cohorts]]", 1);
+    let campaign = opened(dir.path(), INDIA).expect("the directory is good");
+    let file_sha256 = *campaign.programme.get().sha256();
+    let taken = campaign.publisher.take_up(&more, Source::Call { file_sha256 }, None, campaign.engine.now());
+    let taken = taken.expect("it only appends");
+    assert!(taken.changed && campaign.programme.get().pool_number("new").is_some());
+    // Sessions rest on what the file does not have.
+    publish(&campaign, BulkKind::Regions, REGIONS).expect("good lines");
+    publish(&campaign, BulkKind::Centres, CENTRES).expect("good lines");
+    let line = session("a", "c1", today(&campaign).saturating_add(1.days())).replace("\"open\"", "\"new\"");
+    publish(&campaign, BulkKind::Sessions, &line).expect("good lines");
+    campaign.engine.close().expect("the journal is whole");
+    drop(campaign);
+
+    let campaign = opened(dir.path(), INDIA).expect("the file has not changed since");
+    let now = campaign.programme.get();
+    assert_eq!((*now.sha256(), now.since, now.entry), (taken.sha256, taken.since, taken.entry));
+    drop(now);
+    let last = campaign.engine.appended();
+    campaign.engine.close().expect("the journal is whole");
+    drop(campaign);
+
+    let changed = INDIA.replace("hold_seconds = 300", "hold_seconds = 200");
+    let Err(error) = opened(dir.path(), &changed) else { panic!("the new pool is not in it") };
+    assert!(error.to_string().contains("pool number 4 is new"), "{error}");
+    let swapped = more.replace("\"frontline\"", "\"x\"").replace("\"health_worker\"", "\"frontline\"");
+    let swapped = swapped.replace("\"x\"", "\"health_worker\"");
+    let Err(error) = opened(dir.path(), &swapped) else { panic!("people are in these cohorts") };
+    assert!(matches!(&error, CampaignError::Breaks { faults, .. } if faults.len() == 2), "{error}");
+    let campaign = opened(dir.path(), &more).expect("it keeps everything");
+    // Its text was in force already; that it is the file's now is one entry.
+    assert_eq!((campaign.engine.appended().0, *campaign.programme.get().sha256()), (last.0 + 1, taken.sha256));
+    campaign.engine.close().expect("the journal is whole");
+}
+
+// rule: ELG-2
+#[test]
+fn claims_that_race_a_change_are_judged_by_one_or_the_other() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let campaign = opened(dir.path(), INDIA).expect("the directory is good");
+    publish(&campaign, BulkKind::Regions, REGIONS).expect("good lines");
+    publish(&campaign, BulkKind::Centres, CENTRES).expect("good lines");
+    let day = today(&campaign).saturating_add(3.days());
+    let line = session("a", "c1", day).replace("\"dose1\":20", "\"dose1\":2000");
+    publish(&campaign, BulkKind::Sessions, &line).expect("good lines");
+    let facts = PartyFacts { birth_year: 1980, ..PartyFacts::default() };
+    let submit = |command: Command<'_>| {
+        let request = Request { command, idempotency: None };
+        campaign.engine.submit(&request, campaign.engine.now()).expect("the journal goes on").result
+    };
+    submit(Command::AddParties { count: 600, facts }).expect("there is room");
+    let slot = campaign.catalogue.session("a").expect("published").slots[0].slot;
+    // Who may come before may not after, and the other way round.
+    let shut = INDIA.replace("booking_horizon_days = 28", "booking_horizon_days = 1");
+    let (booked, refused) = std::thread::scope(|scope| {
+        let claims = scope.spawn(|| {
+            let book = |party: u32| {
+                let claim = Claim { party: PartyId(party), slot, dose: Dose(1) };
+                match submit(Command::Book { claims: &[claim] }) {
+                    Ok(_) => (1, 0),
+                    Err(Refusal::NotEligible { rule: "booking_horizon", .. }) => (0, 1),
+                    Err(other) => panic!("{other}"),
+                }
+            };
+            (0..600).map(book).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+        });
+        for turn in 0..20 {
+            let text = if turn % 2 == 0 { shut.as_str() } else { INDIA };
+            let taken = campaign.publisher.take_up(text, Source::File, None, campaign.engine.now());
+            assert!(taken.expect("both are good").changed);
+        }
+        claims.join().expect("no claim panics")
+    });
+    assert_eq!(booked + refused, 600);
+    assert_eq!(campaign.engine.counts(slot).expect("it is there").booked().get(), booked);
+    assert_eq!(campaign.catalogue.programmes().len(), 21, "each is in the journal");
+    let wrong = campaign.publisher.take_up("name = 1", Source::File, None, campaign.engine.now());
+    assert!(matches!(wrong, Err(TakeUpError::Shape(_))));
+    campaign.engine.close().expect("the journal is whole");
+}
+
+/// A search by dose finds what has spilled to it, from that instant on; and the policy agrees.
+#[test]
+fn a_search_finds_what_has_spilled() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let text =
+        INDIA.replace("dose = 2\nwalk_in", "dose = 2\nspills_to = \"open\"\nspill_minutes_before = 1440\nwalk_in");
+    let campaign = opened(dir.path(), &text).expect("the directory is good");
+    publish(&campaign, BulkKind::Regions, REGIONS).expect("good lines");
+    publish(&campaign, BulkKind::Centres, CENTRES).expect("good lines");
+    let day = today(&campaign).saturating_add(5.days());
+    publish(&campaign, BulkKind::Sessions, &session("a", "c1", day).replace("\"dose1\"", "\"dose2\""))
+        .expect("good lines");
+    let rules = campaign.programme.get();
+    let pools = rules.spills_to_dose(Dose(1));
+    assert_eq!((pools.len(), rules.spills_to_dose(Dose(2)).len()), (1, 0), "dose1 stays what it is");
+    let mumbai = ["395".to_owned()];
+    let place = campaign.catalogue.session("a").expect("published");
+    let (starts_at, slot) = (place.windows[0].start, place.slots[0].slot);
+    let facts = campaign.engine.slot_facts(slot).expect("published");
+    for (before_ms, found) in [(86_400_001, 0), (86_400_000, 1)] {
+        let now = berth_engine::TimestampMs(starts_at.0 - before_ms);
+        let spilled = Spilled { pools: &pools, now };
+        let none = std::iter::empty().collect();
+        let query = Query { pools: none, spilled, ..Query::all(Place::Districts(&mumbai), day, 1) };
+        let told = campaign.catalogue.availability(&query, |_| true, |slot| campaign.engine.counts(slot));
+        let told = told.expect("395 is there");
+        assert_eq!(told.all_slots().filter(|offer| offer.slot.slot == slot).count(), found);
+        let may = rules.may_claim(&PartyFacts { birth_year: 1980, ..PartyFacts::default() }, &facts, Dose(1), now);
+        assert_eq!(may.is_ok(), found == 1, "{may:?}");
+    }
+    drop(rules);
+    campaign.engine.close().expect("the journal is whole");
 }

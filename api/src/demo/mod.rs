@@ -137,7 +137,7 @@ fn something_to_book(campaign: &Campaign) -> Result<(PartyId, SlotId), String> {
     let now = engine.now();
     let district = [inventory::FAVOURITE_DISTRICT.to_owned()];
     let query = Query {
-        pools: campaign.programme.pool_number("dose1").map(|pool| pool.0).into_iter().collect(),
+        pools: campaign.programme.get().pool_number("dose1").map(|pool| pool.0).into_iter().collect(),
         only_free: true,
         ..Query::all(Place::Districts(&district), tomorrow(campaign), 28)
     };

@@ -372,10 +372,10 @@ fn a_large_publish_is_told_whole_in_several_steps() {
     publish(&campaign, now, 1500);
     let redis = Redis::start(store.path(), port);
     let events = Events::start(config(port), &campaign).unwrap();
-    caught_up(&events, 3);
+    caught_up(&events, 4);
     let all = ids(&redis);
     assert_eq!(all.len(), 1500);
-    assert_eq!((all.first().unwrap().as_str(), all.last().unwrap().as_str()), ("3-0", "3-1499"));
+    assert_eq!((all.first().unwrap().as_str(), all.last().unwrap().as_str()), ("4-0", "4-1499"));
     drop(events);
 
     // As after a crash between two steps.
@@ -385,16 +385,16 @@ fn a_large_publish_is_told_whole_in_several_steps() {
         .arg(&[STREAM, "MAXLEN", "0"])
         .cmd("XSETID")
         .arg(STREAM)
-        .arg("3-699")
+        .arg("4-699")
         .cmd("HSET")
         .arg(format!("{STREAM}:cursor"))
-        .arg(&["entry", "2", "told", "700"])
+        .arg(&["entry", "3", "told", "700"])
         .query(&mut redis.connection())
         .unwrap();
     // The place in the log belongs to the cursor.
     let mut tail = campaign.engine.tail(LogPlace::default()).unwrap();
     let mut place = LogPlace::default();
-    while tail.place().seq.0 < 2 {
+    while tail.place().seq.0 < 3 {
         assert!(tail.next(&mut |_, _, _| ()).unwrap());
         place = tail.place();
     }
@@ -402,7 +402,7 @@ fn a_large_publish_is_told_whole_in_several_steps() {
     let fields = [("frame", place.seq.0.to_string()), ("link", format!("{:016x}", place.link.0))];
     let () = connection.hset_multiple(format!("{STREAM}:cursor"), &fields).unwrap();
     let events = Events::start(config(port), &campaign).unwrap();
-    caught_up(&events, 3);
+    caught_up(&events, 4);
     assert_eq!(ids(&redis), all[700..]);
     campaign.engine.close().unwrap();
 }

@@ -12,6 +12,12 @@ pub(crate) enum Route {
     PublishCentres,
     PublishSessions,
     AddParties,
+    ReadFacts,
+    ChangeFacts,
+    Eligibility,
+    ReadProgramme,
+    ProgrammeHistory,
+    TakeUpProgramme,
     ListRegions,
     Availability,
     Hold,
@@ -65,6 +71,7 @@ pub(crate) enum Media {
     Json,
     Ndjson,
     Csv,
+    Toml,
     Text,
     Html,
 }
@@ -75,6 +82,7 @@ impl Media {
             Media::Json => "application/json",
             Media::Ndjson => "application/x-ndjson",
             Media::Csv => "text/csv",
+            Media::Toml => "application/toml",
             Media::Text => "text/plain",
             Media::Html => "text/html",
         }
@@ -85,6 +93,7 @@ impl Media {
             Media::Json => "application/json",
             Media::Ndjson => "application/x-ndjson",
             Media::Csv => "text/csv; charset=utf-8; header=present",
+            Media::Toml => "application/toml",
             Media::Text => "text/plain; version=0.0.4; charset=utf-8",
             Media::Html => "text/html; charset=utf-8",
         }
@@ -162,6 +171,12 @@ const SEES: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator];
 const DOOR: &[Role] = &[Role::Operator, Role::Platform];
 /// Who may say that something of a dose was wrong: an operator of those of its centre.
 const DOSES: &[Role] = &[Role::Operator, Role::Admin];
+/// Who asks what a party may have: a citizen for its own.
+const ASKS: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator];
+/// Who says what is known of a party.
+const KNOWS: &[Role] = &[Role::Platform, Role::Admin];
+/// Who may read it: a citizen of its own.
+const READS: &[Role] = &[Role::Platform, Role::Citizen, Role::Admin];
 /// Everybody who has a key for anything that is posted.
 const POSTS: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator, Role::Admin];
 
@@ -198,6 +213,10 @@ pub(crate) static TABLE: &[Endpoint] = &[
     get("/v1/centres/{centre}", ANYBODY, Route::ReadCentre, Media::Json),
     get("/v1/slots/{slot}", ANYBODY, Route::ReadSlot, Media::Json),
     get("/v1/parties/{party}/bookings", CLAIMS, Route::PartyBookings, Media::Json),
+    get("/v1/parties/{party}/eligibility", ASKS, Route::Eligibility, Media::Json),
+    get("/v1/parties/{party}/facts", READS, Route::ReadFacts, Media::Json),
+    patch("/v1/parties/{party}/facts", KNOWS, Route::ChangeFacts),
+    get("/v1/programme", ANYBODY, Route::ReadProgramme, Media::Json),
     get("/v1/booking-references/{reference}", PLATFORM, Route::ReadReference, Media::Json),
     get("/v1/outcomes/{key}", POSTS, Route::Outcome, Media::Json),
     get("/v1/regions", ANYBODY, Route::ListRegions, Media::Json),
@@ -205,6 +224,8 @@ pub(crate) static TABLE: &[Endpoint] = &[
     post("/v1/centres", ADMIN, Route::PublishCentres, Media::Ndjson),
     post("/v1/sessions", ADMIN, Route::PublishSessions, Media::Ndjson),
     post("/v1/parties", ADMIN, Route::AddParties, Media::Json),
+    get("/v1/admin/programme", ADMIN, Route::ProgrammeHistory, Media::Json),
+    post("/v1/admin/programme", ADMIN, Route::TakeUpProgramme, Media::Toml),
     post("/v1/admin/revocations", ADMIN, Route::RevokeToken, Media::Json),
     get("/v1/export", ADMIN, Route::Export, Media::Ndjson),
     get("/v1/admin/admission", ADMIN, Route::ReadAdmission, Media::Json),

@@ -28,25 +28,25 @@ struct SlotAnswer {
 
 /// Whom a session is for, and what it costs.
 #[derive(Serialize)]
-struct Terms<'a> {
+struct Terms {
     #[serde(skip_serializing_if = "Option::is_none")]
     min_age: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_age: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    fee: Option<FeeAnswer<'a>>,
+    fee: Option<FeeAnswer>,
 }
 
 #[derive(Serialize)]
-struct FeeAnswer<'a> {
+struct FeeAnswer {
     amount: u64,
-    currency: &'a str,
+    currency: String,
 }
 
-impl<'a> Terms<'a> {
-    fn of(app: &'a App, session: &Session) -> Terms<'a> {
-        let currency = app.campaign.programme.file().currency.as_deref().unwrap_or("");
-        let fee = session.fee.map(|amount| FeeAnswer { amount: amount.get(), currency });
+impl Terms {
+    fn of(app: &App, session: &Session) -> Terms {
+        let currency = || app.campaign.programme.get().file().currency.clone().unwrap_or_default();
+        let fee = session.fee.map(|amount| FeeAnswer { amount: amount.get(), currency: currency() });
         Terms { min_age: session.ages.min, max_age: session.ages.max, fee }
     }
 }
@@ -61,7 +61,7 @@ pub(crate) fn session(call: &Call) -> Result<Response<ResponseBody>, Problem> {
         date: String,
         product: String,
         #[serde(flatten)]
-        terms: Terms<'a>,
+        terms: Terms,
         slots: Vec<SlotAnswer>,
     }
     no_query(call)?;

@@ -55,7 +55,7 @@ pub(super) fn ttl(app: &App, ttl_seconds: Option<u32>) -> Result<(Duration, u64)
     if ttl_seconds == Some(0) {
         return Err(Problem::new(Code::MalformedRequest, "ttl_seconds: must be at least 1"));
     }
-    let longest = app.campaign.programme.hold_ttl();
+    let longest = app.campaign.programme.get().hold_ttl();
     let ttl = ttl_seconds.map_or(longest, |seconds| Duration::from_secs(seconds.into()));
     // As asked, not as capped: the programme's hold time may change between a request and its repeat.
     Ok((ttl, ttl_seconds.map_or(u64::MAX, u64::from)))

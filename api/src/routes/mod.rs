@@ -9,11 +9,13 @@ pub(crate) mod catalogue;
 pub(crate) mod door;
 pub(crate) mod doses;
 pub(crate) mod export;
+pub(crate) mod facts;
 pub(crate) mod holds;
 pub(crate) mod listing;
 pub(crate) mod operations;
 pub(crate) mod outcomes;
 pub(crate) mod parties;
+pub(crate) mod programme;
 pub(crate) mod regions;
 pub(crate) mod revocations;
 pub(crate) mod session_bookings;
@@ -66,7 +68,7 @@ async fn read_nothing(call: &mut Call) -> Result<(), Problem> {
 
 /// The claims of a request, within the programme's group size, each for a party that the caller may act for.
 fn claims_of(app: &App, caller: &Caller, claims: &[Object<ClaimRequest<'_>>]) -> Result<Vec<Claim>, Problem> {
-    let (found, max) = (claims.len(), app.campaign.programme.group_claims_max());
+    let (found, max) = (claims.len(), app.campaign.programme.get().group_claims_max());
     let names = app.names();
     if !(1..=max).contains(&found) {
         let refusal = berth_engine::Refusal::GroupSize { found, max };

@@ -196,6 +196,10 @@ fn hold_of(app: &App, number: BookingNumber) -> BookingNumber {
 }
 
 fn published(app: &App, submitted: &Submitted) -> Result<Value, Problem> {
+    let programmes = app.campaign.catalogue.programmes();
+    if let Some(taken) = programmes.iter().find(|kept| kept.entry == submitted.seq) {
+        return Ok(super::programme::taken(app, taken));
+    }
     match app.campaign.catalogue.published(submitted.seq) {
         Some(published) => Ok(super::bulk::answer(&published)),
         // Durable, but not shown yet: a moment later it is.

@@ -17,16 +17,22 @@ const COUNT_MAX: u32 = 1_000_000;
 pub(crate) async fn add(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
     let key = key(&call)?;
     let body = read_json(&mut call).await?;
-    let PartiesRequest { count, birth_year } = parse(&body)?;
+    let PartiesRequest { count, birth_year, cohorts } = parse(&body)?;
     if !(1..=COUNT_MAX).contains(&count) {
         let detail = format!("count: must be from 1 to {COUNT_MAX}, is {count}");
         return Err(Problem::new(Code::MalformedRequest, detail));
     }
-    if birth_year.is_some_and(|year| !(1880..=2200).contains(&year)) {
+    if birth_year.is_some_and(|year| !super::facts::YEARS.contains(&year)) {
         return Err(Problem::new(Code::MalformedRequest, "birth_year: must be from 1880 to 2200"));
     }
-    let facts = PartyFacts { birth_year: birth_year.unwrap_or(0), ..PartyFacts::default() };
-    let idempotency = fingerprint(&call).number(count.into()).number(facts.birth_year.into()).under(key);
+    let cohorts = super::facts::cohort_bits(&cohorts, &call.app.campaign.programme.get())?;
+    let facts = PartyFacts { birth_year: birth_year.unwrap_or(0), cohorts, ..PartyFacts::default() };
+    let mut print = fingerprint(&call).number(count.into()).number(facts.birth_year.into());
+    // As before there were any, where there are none.
+    if cohorts != 0 {
+        print = print.number(cohorts.into());
+    }
+    let idempotency = print.under(key);
     execute(&call.app, call.ack, call.sight(), Command::AddParties { count, facts }, idempotency).await
 }
 

@@ -69,7 +69,7 @@ pub(crate) async fn cancel_all(mut call: Call) -> Result<Response<ResponseBody>,
 
 /// Which pool of the other session takes the place of which.
 fn pools(app: &App, named: &BTreeMap<String, String>) -> Result<BTreeMap<PoolId, PoolId>, Problem> {
-    let programme = &app.campaign.programme;
+    let programme = app.campaign.programme.get();
     let number = |name: &String| {
         programme
             .pool_number(name)

@@ -90,7 +90,7 @@ fn slot_of(app: &App, session: &Session, asked: &ResizeRequest) -> Result<SlotId
             })
         }
         (None, Some(window), Some(pool)) => {
-            let programme = &app.campaign.programme;
+            let programme = app.campaign.programme.get();
             let opens: Time = (window.len() == 5)
                 .then(|| window.parse().ok())
                 .flatten()

@@ -50,12 +50,12 @@ pub(crate) fn make(
     encoding: Encoding,
     last: Option<Arc<Answer>>,
 ) -> Result<Arc<Answer>, Problem> {
-    let (engine, programme) = (&app.campaign.engine, &app.campaign.programme);
+    let (engine, programme) = (&app.campaign.engine, app.campaign.programme.get());
     // Before the counts are read, so that the answer is never older than it says.
     let made = Instant::now();
     let as_of = engine.now();
     let in_time = |starts_at| programme.in_time(starts_at, as_of).is_ok();
-    let found = app.campaign.catalogue.availability(&asked.query(), in_time, |slot| engine.counts(slot));
+    let found = app.campaign.catalogue.availability(&asked.query(as_of), in_time, |slot| engine.counts(slot));
     let found = found.map_err(|unknown| super::asked::unknown(&unknown))?;
     let as_of = app.names().time(as_of);
     let head = render::head(&as_of);
@@ -115,13 +115,14 @@ fn digest(app: &App, asked: &Resolved, found: &Availability) -> u128 {
     text(&mut hasher, env!("CARGO_PKG_VERSION"));
     text(&mut hasher, &asked.from.to_string());
     hasher.write_u16(asked.days());
+    let programme = app.campaign.programme.get();
     for offer in found.centres() {
         text(&mut hasher, &offer.centre.id);
         text(&mut hasher, &offer.centre.name);
         hasher.write_u32(offer.distance_m.unwrap_or(0));
         for offer in found.sessions(offer) {
             text(&mut hasher, &offer.session.id);
-            text(&mut hasher, app.campaign.programme.product(offer.session.product).map_or("", |product| &product.id));
+            text(&mut hasher, programme.product(offer.session.product).map_or("", |product| &product.id));
             for offer in found.slots(offer) {
                 let (SlotRef { slot, pool }, counts) = (offer.slot, offer.counts);
                 hasher.write_u64(u64::from(slot.0) << 32 | u64::from(pool.0));
@@ -206,6 +207,11 @@ impl Answer {
             _charge: cache.charge(bytes),
         })
     }
+}
+
+/// Whether the tags of an `If-None-Match` have this one.
+pub(crate) fn etag_is_listed(listed: &HeaderValue, etag: &HeaderValue) -> bool {
+    names(listed.as_bytes(), etag.as_bytes())
 }
 
 /// Whether a list of entity tags has this one, by weak comparison.

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use berth_programme::{Cursor, NumberSet, Place, Position, Programme, Query, Unknown, is_pincode};
+use berth_engine::{Dose, PoolId, TimestampMs};
+use berth_programme::{Cursor, NumberSet, Place, Position, Programme, Query, Spilled, Unknown, is_pincode};
 use jiff::civil::Date;
 
 use super::SLOTS_INLINE;
@@ -75,6 +76,8 @@ pub(crate) struct Resolved {
     pub(crate) from: Date,
     products: NumberSet,
     pools: NumberSet,
+    /// Pools that spill to the dose that was asked for.
+    spilled: Vec<(PoolId, u64)>,
     /// It may be answered where it was asked.
     pub(crate) is_small: bool,
 }
@@ -169,17 +172,20 @@ impl Asked {
 
     /// Looks up what it names.
     pub(crate) fn resolve(self, app: &App) -> Result<Resolved, Problem> {
-        let (programme, catalogue) = (&app.campaign.programme, &app.campaign.catalogue);
+        let (programme, catalogue) = (app.campaign.programme.get(), &app.campaign.catalogue);
         let from = self.from.unwrap_or_else(|| programme.calendar().date(app.campaign.engine.now()));
         let products = named("product", &self.products, |id| programme.product_number(id).map(|n| n.0))?;
         let pools = named("pool", &self.pools, |id| programme.pool_number(id).map(|n| n.0))?;
-        let (products, pools) = of_dose(programme, self.dose, (products, pools))?;
+        let dose = self.dose.and_then(|dose| u8::try_from(dose).ok());
+        let mut spilled = dose.map_or_else(Vec::new, |dose| programme.spills_to_dose(Dose(dose)));
+        spilled.retain(|(pool, _)| pools.contains(pool.0));
+        let (products, pools) = of_dose(&programme, self.dose, (products, pools))?;
         let slots = match self.place.as_place() {
             // Nothing that might not be there, and too much work to find out here.
             Place::Near(..) => usize::MAX,
             place => catalogue.slots_at(&place, from, self.days, SLOTS_INLINE).map_err(|what| unknown(&what))?,
         };
-        Ok(Resolved { asked: self, from, products, pools, is_small: slots <= SLOTS_INLINE })
+        Ok(Resolved { asked: self, from, products, pools, spilled, is_small: slots <= SLOTS_INLINE })
     }
 }
 
@@ -233,7 +239,7 @@ impl Resolved {
         self.asked.days
     }
 
-    pub(crate) fn query(&self) -> Query<'_> {
+    pub(crate) fn query(&self, now: TimestampMs) -> Query<'_> {
         let Asked { place, days, age, free_of_charge, available, limit, after, .. } = &self.asked;
         Query {
             place: place.as_place(),
@@ -241,6 +247,7 @@ impl Resolved {
             days: *days,
             products: self.products,
             pools: self.pools,
+            spilled: Spilled { pools: &self.spilled, now },
             age: age.and_then(|age| u8::try_from(age).ok()),
             free_of_charge: *free_of_charge,
             only_free: *available,

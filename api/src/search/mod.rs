@@ -28,6 +28,7 @@ use hyper::{HeaderMap, Response};
 use tokio::sync::Semaphore;
 
 use self::answer::Answer;
+pub(crate) use self::answer::etag_is_listed;
 use self::asked::{Asked, Resolved};
 use self::cache::Cache;
 use self::encoding::{Encoding, Presses};

@@ -2,9 +2,10 @@
 //! about one of them is worth an allocation.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use berth_engine::TimestampMs;
-use berth_programme::{Availability, CentreOffer, SessionOffer, SlotOffer, Window};
+use berth_programme::{Availability, CentreOffer, Rules, SessionOffer, SlotOffer, Window};
 use itoa::Buffer;
 
 use super::asked::Resolved;
@@ -22,7 +23,7 @@ pub(crate) fn head(as_of: &str) -> Vec<u8> {
 /// The second part: all the rest.
 pub(crate) fn tail(app: &App, asked: &Resolved, found: &Availability) -> Vec<u8> {
     let mut page = Page {
-        app,
+        programme: app.campaign.programme.get(),
         names: app.names(),
         windows: HashMap::new(),
         digits: Buffer::new(),
@@ -39,7 +40,7 @@ pub(crate) fn tail(app: &App, asked: &Resolved, found: &Availability) -> Vec<u8>
 }
 
 struct Page<'a> {
-    app: &'a App,
+    programme: Rules,
     names: Names<'a>,
     /// The windows of a district are mostly the same few, so each is written once per answer.
     windows: HashMap<(TimestampMs, TimestampMs), Box<str>>,
@@ -97,10 +98,10 @@ impl Page<'_> {
 
     fn session(&mut self, found: &Availability, offer: &SessionOffer) {
         let session = &offer.session;
-        let programme = &self.app.campaign.programme;
         self.text("{\"id\":");
         self.string(&session.id);
         self.text(&format!(",\"date\":\"{}\",\"product\":", session.date));
+        let programme = Arc::clone(&self.programme);
         self.string(programme.product(session.product).map_or("", |product| product.id.as_str()));
         for (name, age) in [("min_age", session.ages.min), ("max_age", session.ages.max)] {
             if let Some(age) = age {
@@ -132,7 +133,8 @@ impl Page<'_> {
         self.number(slot.slot.slot.0);
         self.window(window);
         // Names of pools need no escaping.
-        self.text(self.app.campaign.programme.pool(slot.slot.pool).map_or("", |pool| pool.id.as_str()));
+        let id = self.programme.pool(slot.slot.pool).map_or("", |pool| pool.id.as_str());
+        self.out.extend_from_slice(id.as_bytes());
         self.text("\",\"capacity\":");
         self.number(counts.capacity().get());
         self.text(",\"free\":");

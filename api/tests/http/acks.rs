@@ -72,19 +72,19 @@ fn what_is_acknowledged_in_redis_mode_is_in_the_stream_when_the_answer_comes() {
     let mut connection = redis.connection();
     let server = Server::start_with(&with_redis(redis.1, "ack = 'redis'"));
     let mut last = || connection.hget::<_, _, u64>("acks:head", "last").unwrap();
-    // Regions and centres, then parties, then a session: one entry each.
+    // The programme, regions and centres, then parties, then a session: one entry each.
     server.add_places();
-    assert_eq!(last(), 2);
-    server.add_parties(10);
     assert_eq!(last(), 3);
-    let slots = server.add_slots("s", &[5]);
+    server.add_parties(10);
     assert_eq!(last(), 4);
-    for (party, seq) in (0..5).zip(5..) {
+    let slots = server.add_slots("s", &[5]);
+    assert_eq!(last(), 5);
+    for (party, seq) in (0..5).zip(6..) {
         server.post("/v1/bookings", &claims(&[claim(&format!("p1.{party}"), &slots[0])])).expect(201);
         assert_eq!(last(), seq);
     }
     server.wait_for_metric("berth_http_acks_total{ack=\"disk\"} 0");
-    assert_eq!(server.export().last().unwrap()["seq"], 9);
+    assert_eq!(server.export().last().unwrap()["seq"], 10);
 }
 
 /// A server whose Redis was there when the cell began and is gone from then on, the slots to book there, and that port.

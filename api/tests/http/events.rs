@@ -432,7 +432,7 @@ fn the_stream_is_told_to_a_redis_with_a_password() {
     caught_up(&server);
     let () = ::redis::cmd("SELECT").arg(1).query(&mut connection).unwrap();
     let told: u64 = ::redis::cmd("HGET").arg(&[&format!("{STREAM}:cursor"), "entry"]).query(&mut connection).unwrap();
-    assert_eq!(told, 2);
+    assert_eq!(told, 3);
 }
 
 fn consumed(server: &Server, redis: &Redis) {

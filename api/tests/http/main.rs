@@ -34,6 +34,7 @@ mod observability;
 mod openapi;
 mod operations;
 mod process;
+mod programme;
 mod rates;
 mod recover;
 mod refusals;

@@ -22,8 +22,8 @@ fn the_export_tells_everything_and_ends_with_end() {
     let line = json!({"kind": "booking", "booking": booked["hold"], "hold": booked["hold"], "state": "booked",
                       "party": "p1.1", "slot": slots[1], "dose": 1, "expires_at": null});
     assert_eq!(export[3], line);
-    // Regions, centres, parties, sessions, hold, booking.
-    assert_eq!(export[4], json!({"kind": "end", "slots": 2, "bookings": 2, "seq": 6}));
+    // The programme, regions, centres, parties, sessions, hold, booking.
+    assert_eq!(export[4], json!({"kind": "end", "slots": 2, "bookings": 2, "seq": 7}));
     assert_eq!(export.len(), 5);
 }
 
@@ -51,7 +51,7 @@ fn a_directory_at_rest_exports_the_same_and_verifies() {
     };
     assert_eq!(run(&["export"]), live);
     let told = &run(&["verify"])[0];
-    assert_eq!((&told["verdict"], &told["entries"], &told["findings"]), (&json!("held"), &json!(8), &json!([])));
+    assert_eq!((&told["verdict"], &told["entries"], &told["findings"]), (&json!("held"), &json!(9), &json!([])));
     let judged = ["CAP-1", "PTY-1", "HLD-1", "HLD-4", "BKG-1", "BKG-2", "IDM-1", "JNL-1", "JNL-4", "FNC-1", "TIM-1"];
     for rule in judged {
         assert!(told["judged"][rule].as_u64().unwrap() > 0, "{rule}: {told}");
@@ -61,12 +61,15 @@ fn a_directory_at_rest_exports_the_same_and_verifies() {
     let entries = run(&["export", "--entries"]);
     assert_eq!(run(&["journal", "dump"]), entries);
     let kinds: Vec<_> = entries.iter().map(|e| e["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["note", "note", "parties_added", "published", "held", "confirmed", "moved", "cancelled"]);
-    entries[4]["expires_at"].as_str().unwrap().parse::<jiff::Timestamp>().expect("RFC 3339");
+    assert_eq!(
+        kinds,
+        ["note", "note", "note", "parties_added", "published", "held", "confirmed", "moved", "cancelled"]
+    );
+    entries[5]["expires_at"].as_str().unwrap().parse::<jiff::Timestamp>().expect("RFC 3339");
     let claim = |booking: &Value, slot: &str| json!([{"booking": booking, "party": "p1.0", "slot": slot, "dose": 1}]);
-    assert_eq!(entries[5]["claims"], claim(&hold["hold"], &slots[0]));
-    assert_eq!((&entries[6]["from"], &entries[6]["claims"]), (&hold["hold"], &claim(&json!(moved), &slots[1])));
-    assert_eq!(entries[7]["claims"], claim(&json!(moved), &slots[1]));
+    assert_eq!(entries[6]["claims"], claim(&hold["hold"], &slots[0]));
+    assert_eq!((&entries[7]["from"], &entries[7]["claims"]), (&hold["hold"], &claim(&json!(moved), &slots[1])));
+    assert_eq!(entries[8]["claims"], claim(&json!(moved), &slots[1]));
     assert!(entries.iter().zip(1..).all(|(e, seq)| e["seq"] == seq && e["epoch"] == 1));
 }
 
@@ -84,7 +87,7 @@ fn offline_commands_take_the_limits_of_the_servers_file() {
     let told = run("verify", config.to_str().unwrap());
     assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
     let told = &lines(std::str::from_utf8(&told.stdout).unwrap())[0];
-    assert_eq!((&told["verdict"], &told["entries"]), (&json!("held"), &json!(2)));
+    assert_eq!((&told["verdict"], &told["entries"]), (&json!("held"), &json!(3)));
     assert!(told["idempotency"].as_str().unwrap().starts_with("not judged: 2 entries have keys"), "{told}");
 
     // A file of limits alone is enough, and they are the ones in force.

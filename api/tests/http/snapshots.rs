@@ -25,16 +25,16 @@ fn a_snapshot_asked_for_is_where_the_next_start_begins() {
     assert!(metric(&server, "berth_snapshot_replay_bytes") > 0);
     server.signal("-USR1");
     server.wait_for_metric("berth_snapshots_total 1");
-    assert_eq!((metric(&server, "berth_snapshot_seq"), metric(&server, "berth_snapshot_replay_bytes")), (5, 0));
+    assert_eq!((metric(&server, "berth_snapshot_seq"), metric(&server, "berth_snapshot_replay_bytes")), (6, 0));
     assert!(metric(&server, "berth_snapshot_bytes") > 0 && metric(&server, "berth_snapshot_age_seconds") < 3600);
     let held = server.post("/v1/holds", &claims(&[claim("p1.1", &slots[0])])).expect(201);
     let before = server.export();
     let server = server.kill_and_restart();
     assert_eq!(server.export(), before);
-    assert_eq!(metric(&server, "berth_snapshot_seq"), 5);
+    assert_eq!(metric(&server, "berth_snapshot_seq"), 6);
     assert!(metric(&server, "berth_snapshot_replay_bytes") > 0);
     let log = log_of(&server.home);
-    assert!(log.contains("snapshot=5 entries=1 "), "{log}");
+    assert!(log.contains("snapshot=6 entries=1 "), "{log}");
     server.post(&format!("/v1/holds/{}/confirm", held["hold"].as_str().unwrap()), &json!({})).expect(200);
 }
 
@@ -46,7 +46,7 @@ fn a_planned_stop_takes_one_when_the_next_start_would_have_much_to_replay() {
     let (status, home) = server.ended();
     assert_eq!(status.code(), Some(0));
     let server = home.start();
-    assert_eq!((metric(&server, "berth_snapshot_seq"), metric(&server, "berth_parties")), (1, 3));
+    assert_eq!((metric(&server, "berth_snapshot_seq"), metric(&server, "berth_parties")), (2, 3));
     // And none where there is little.
     let server = Server::start();
     server.add_parties(3);

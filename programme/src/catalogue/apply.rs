@@ -37,9 +37,14 @@ impl Catalogue {
             CatalogueNote::Regions(lines) => lines.len(),
             CatalogueNote::Centres(lines) => lines.len(),
             CatalogueNote::Sessions(_, lines) => lines.len(),
+            CatalogueNote::Programme(_) => 0,
         };
         let published = Published { lines: lines as u64, slots: slots.len() as u64, replayed: false };
         match note {
+            CatalogueNote::Programme(note) => {
+                self.took_up(seq, note);
+                return Ok(published);
+            }
             CatalogueNote::Regions(lines) => self.index.write().add_regions(lines),
             CatalogueNote::Centres(lines) => self.index.write().add_centres(lines),
             CatalogueNote::Sessions(numbering, lines) => {

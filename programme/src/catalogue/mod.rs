@@ -14,16 +14,18 @@ mod types;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use berth_engine::{PoolId, ProductId, Seq, SlotId};
+use berth_engine::{PoolId, ProductId, Seq, SlotId, TimestampMs};
 use parking_lot::RwLock;
 
 pub use apply::ApplyError;
 pub(crate) use types::CentreIndex;
 pub use types::{Ages, Centre, Region, RegionKind, Session, SlotPlace, SlotRef, Window};
 
-use crate::note::Numbering;
+use crate::note::{NoteError, Numbering, ProgrammeNote};
 use crate::position::Grid;
+use crate::programme::Programme;
 use crate::publish::Published;
+use crate::take_up::Source;
 
 /// What can be found. Shared; every method takes `&self`.
 #[derive(Debug, Default)]
@@ -49,8 +51,38 @@ struct Index {
     session_of_slot: Vec<u32>,
     /// The names behind the engine's numbers, as the journal has them.
     numbering: Numbering,
+    /// Every programme that was taken up, in order.
+    programmes: Vec<Arc<KeptProgramme>>,
     /// What each bulk entry published, for the answer to a repeat of its request.
     published: HashMap<Seq, Published>,
+}
+
+/// A programme as the journal has it.
+#[derive(Debug)]
+pub struct KeptProgramme {
+    /// The entry that put it in force.
+    pub entry: Seq,
+    pub(crate) note: ProgrammeNote,
+}
+
+impl KeptProgramme {
+    /// When it was put in force.
+    #[must_use]
+    pub fn since(&self) -> TimestampMs {
+        self.note.at
+    }
+
+    /// Whether it came by a call, and not from a file.
+    #[must_use]
+    pub fn by_call(&self) -> bool {
+        self.note.source != Source::File
+    }
+
+    /// The whole of its file.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.note.text
+    }
 }
 
 const NO_SESSION: u32 = u32::MAX;
@@ -60,6 +92,22 @@ impl Catalogue {
     #[must_use]
     pub fn regions(&self) -> Vec<Arc<Region>> {
         self.index.read().regions.clone()
+    }
+
+    /// Every programme that was ever in force, in order: which rules held when.
+    #[must_use]
+    pub fn programmes(&self) -> Vec<Arc<KeptProgramme>> {
+        self.index.read().programmes.clone()
+    }
+
+    /// Whether a programme means the same by the numbers that sessions were published with.
+    pub(crate) fn fits(&self, programme: &Programme) -> Result<(), NoteError> {
+        self.index.read().numbering.check(programme)
+    }
+
+    /// Keeps what an entry put in force. Call it in journal order.
+    pub(crate) fn took_up(&self, entry: Seq, note: ProgrammeNote) {
+        self.index.write().programmes.push(Arc::new(KeptProgramme { entry, note }));
     }
 
     /// How many centres there are.

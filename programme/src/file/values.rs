@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::civil;
-use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A name in other languages than the file's first: `{ hi = "..." }`.
 pub type Names = BTreeMap<String, String>;
@@ -94,5 +94,27 @@ impl<'de> Deserialize<'de> for WalkIn {
 impl fmt::Display for CivilDate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl Serialize for CivilDate {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(&self.0)
+    }
+}
+
+impl Serialize for CivilTime {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(&self.0)
+    }
+}
+
+impl Serialize for WalkIn {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        match self {
+            WalkIn::No => out.serialize_bool(false),
+            WalkIn::Yes => out.serialize_bool(true),
+            WalkIn::Only => out.serialize_str("only"),
+        }
     }
 }

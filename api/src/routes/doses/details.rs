@@ -76,7 +76,7 @@ pub(super) struct AdverseRequest<'a> {
 
 /// A product of the programme by its name.
 fn product(app: &App, Text(name): &Text<'_>) -> Result<ProductId, Problem> {
-    let number = app.campaign.programme.product_number(name);
+    let number = app.campaign.programme.get().product_number(name);
     number.ok_or_else(|| wrong("product", "is none of the programme's"))
 }
 

@@ -146,7 +146,7 @@ impl DoseAnswer {
             party: names.party(claim.party),
             dose: claim.dose.0,
             state: if valid { "valid" } else { "revoked" },
-            product: app.campaign.programme.product(product).map(|product| product.id.clone()),
+            product: app.campaign.programme.get().product(product).map(|product| product.id.clone()),
             given_at: names.time(given_at),
             batch,
             site,
@@ -184,7 +184,8 @@ impl ChangeAnswer {
                 answer.kind = "corrected";
                 answer.reason = Some(reason);
                 answer.given_at = given_at.map(|at| names.time(at));
-                let product = product.and_then(|product| app.campaign.programme.product(product));
+                let rules = app.campaign.programme.get();
+                let product = product.and_then(|product| rules.product(product));
                 answer.product = product.map(|product| product.id.clone());
                 (answer.batch, answer.site, answer.vaccinator) = (batch, site, vaccinator);
             }
