@@ -109,7 +109,7 @@ pub(crate) fn backup(args: &BackupArgs, limits: &Limits) -> Result<ExitCode, Str
         return Err(format!("{} exists; a backup gets a directory of its own", into.display()));
     }
     let partial = beside(into)?;
-    fresh(&partial)?;
+    [partial.clone(), aside(&partial), scratch(&aside(&partial))].iter().try_for_each(|path| fresh(path))?;
     let made = make(data_dir, &partial, *with_code_key, limits.idempotency_window, &mut Meter::new(*quiet))
         .and_then(|told| name_it(&partial, into).map(|()| told));
     match made {
@@ -131,7 +131,7 @@ pub(crate) fn backup(args: &BackupArgs, limits: &Limits) -> Result<ExitCode, Str
             // What is there is no backup. That it cannot be removed changes nothing about that.
             let _ = fs::remove_dir_all(&partial);
             let _ = fs::remove_file(aside(&partial));
-            let _ = fs::remove_dir_all(aside(&partial).with_extension("scratch"));
+            let _ = fs::remove_dir_all(scratch(&aside(&partial)));
             Err(error)
         }
     }
@@ -249,7 +249,7 @@ fn pack_store(data_dir: &Path, packed: &Path, meter: &mut Meter) -> Result<Optio
         return Ok(None);
     }
     meter.show("copying the store of projections", 0, 0, Unit::Bytes);
-    let placed = store_copy::pack(&store, &packed.with_extension("scratch"), packed);
+    let placed = store_copy::pack(&store, &scratch(packed), packed);
     meter.clear();
     placed.map(Some).map_err(|error| error.to_string())
 }
@@ -342,8 +342,17 @@ fn beside(dir: &Path) -> Result<PathBuf, String> {
 
 /// Where the store is packed to until the log is there.
 fn aside(partial: &Path) -> PathBuf {
-    let mut name = partial.as_os_str().to_owned();
-    name.push("-store");
+    with_end(partial, "-store")
+}
+
+/// Where it is copied to before that.
+fn scratch(aside: &Path) -> PathBuf {
+    with_end(aside, "-scratch")
+}
+
+fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
     PathBuf::from(name)
 }
 

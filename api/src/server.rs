@@ -181,7 +181,7 @@ async fn watch(engine: &Engine) {
                     snapshot_seq = stats.snapshots.s0.0,
                     redis_seq = stats.redis.as_ref().map(|redis| redis.shipped),
                     "the journal is starved: no further segment can be made, what takes units is refused; \
-                     the log is kept behind the snapshot before the newest, and for Redis and the events stream"
+                     the log is kept behind the snapshot before the newest, and for Redis, the events stream and the store"
                 ),
                 Change::Abandoned => tracing::error!(
                     "the thread that makes segments has panicked: what lies ready is the last; restart this server"

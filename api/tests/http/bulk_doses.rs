@@ -120,6 +120,17 @@ fn a_centre_tells_late_and_every_conflict_is_its_lines() {
     let (again, _) = upload(&server, "c1", Some("file-4"), &[line(&booked[0], "B1")]);
     assert_eq!(again[0]["already"], json!(true));
 
+    // What was refused before it was recorded has checked nobody in.
+    let left = server.read(&format!("/v1/bookings/{}", text(&booked[3], "booking"))).expect(200);
+    assert_eq!(left["state"], "booked");
+    // A dose that was revoked is not brought back by its file.
+    let walked_number = text(&told[4], "dose_record");
+    let revoke = json!({"reason": "wrong_person"});
+    at_the_door(&server, "c1", "rev", &format!("/v1/doses/{walked_number}/revoke"), &revoke).expect(200);
+    let (again, _) = upload(&server, "c1", Some("file-5"), &[walked("p1.5")]);
+    assert_eq!((codes(&again), &again[0]["problem"]["dose_record"]), (vec!["dose_revoked"], &json!(walked_number)));
+    assert_eq!(server.read("/v1/parties/p1.5/doses").expect(200)["known"], 0);
+
     // Others' bookings and doors are not theirs.
     let (others, _) = upload(&server, "c2", Some("o"), &[line(&booked[3], "B1"), walked("p1.7")]);
     assert_eq!(codes(&others), ["unknown_booking", "forbidden"]);

@@ -135,6 +135,10 @@ fn corrections_and_revocations_are_read_beside_what_was_written_and_the_rules_fo
     );
     let bad = json!({"event": "felt unwell after lunch", "severity": "minor"});
     change("k", "adverse-events", &bad).expect_problem(400, "malformed_request");
+    let early = json!({"event": "fever", "severity": "minor", "began_at": "2021-04-28T16:00:00+05:30"});
+    change("k", "adverse-events", &early).expect_problem(400, "malformed_request");
+    let early = json!({"reason": "typo", "given_at": "2021-04-28T16:00:00+05:30"});
+    assert_eq!(change("k", "correct", &early).expect_problem(409, "not_eligible")["rule"], "check_in_day");
     let bad = json!({"event": "fever", "severity": "mild"});
     change("k", "adverse-events", &bad).expect_problem(400, "malformed_request");
 

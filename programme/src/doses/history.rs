@@ -142,6 +142,9 @@ pub enum CannotChange {
     /// It was revoked.
     #[error("the dose was revoked")]
     Revoked,
+    /// What is said to have come after it began before.
+    #[error("it began before the dose")]
+    Before,
     /// A later dose is on record: that goes first.
     #[error("a later dose is on record")]
     LaterDose,

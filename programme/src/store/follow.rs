@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 
 use berth_engine::{Engine, FollowError, LogTail, Seq};
 use fjall::Database;
+use parking_lot::Mutex;
 
 use super::waiting::Shared;
 use super::{At, CURSOR, Change, Projection, StoreError, Table, Told, persist};
 
 /// How often what was applied is synced, and the log let go. Each costs one fsync, and the log kept is no longer than what comes in it.
 const PERSIST_EVERY: Duration = Duration::from_secs(1);
+/// How long a store that closes goes on applying: the next start does the rest.
+const CLOSING_MAX: Duration = Duration::from_secs(2);
 /// The first pause after a failure, and the longest.
 const AGAIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
@@ -22,7 +25,7 @@ pub(super) struct Follower {
     pub(super) shared: Arc<Shared>,
     pub(super) projections: Vec<Arc<dyn Projection>>,
     /// Keeps the log for what is not on the disk yet. Never read.
-    pub(super) pin: LogTail,
+    pub(super) pin: Arc<Mutex<Option<LogTail>>>,
     pub(super) at: At,
     /// The cursor that was synced last.
     pub(super) durable: At,
@@ -36,6 +39,9 @@ struct Ended(Arc<Shared>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stand_still(StoreError::Broken("the thread that follows the log has panicked".to_owned()));
+        }
         self.0.end();
     }
 }
@@ -49,6 +55,10 @@ impl Follower {
             let Err(why) = self.follow() else { return };
             if self.at != before {
                 pause = AGAIN;
+            }
+            if matches!(why, StoreError::Gap(_)) {
+                // No attempt helps: the log is not kept for what can never go on.
+                self.let_go(Seq(u64::MAX));
             }
             self.shared.stand_still(why.clone());
             if !std::mem::replace(&mut self.told, true) {
@@ -66,10 +76,12 @@ impl Follower {
     fn follow(&mut self) -> Result<(), StoreError> {
         let mut tail = self.tail()?;
         let mut synced = Instant::now();
+        let mut ends = None;
         loop {
-            // Asked before the log is: what was durable before it closes is still applied.
+            // Asked before the log is: what was durable before it closes is still applied, unless that is much.
             let closing = self.shared.is_closing();
             let more = self.frame(&mut tail)?;
+            let more = more && !(closing && ends.get_or_insert_with(Instant::now).elapsed() >= CLOSING_MAX);
             if self.at != self.durable && (!more && closing || synced.elapsed() >= PERSIST_EVERY) {
                 self.persist()?;
                 synced = Instant::now();
@@ -96,8 +108,12 @@ impl Follower {
     fn persist(&mut self) -> Result<(), StoreError> {
         persist(&self.database, &self.meta, self.at)?;
         self.durable = self.at;
-        self.pin.let_go(self.at.place.seq);
+        self.let_go(self.at.place.seq);
         Ok(())
+    }
+
+    fn let_go(&self, seq: Seq) {
+        self.pin.lock().iter().for_each(|pin| pin.let_go(seq));
     }
 
     /// A tail behind the last whole frame. A store that is new may begin where the log does.

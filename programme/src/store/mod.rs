@@ -13,6 +13,8 @@ mod follow;
 mod waiting;
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -20,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use berth_engine::journal::entry::Entry;
 use berth_engine::journal::frame::Link;
-use berth_engine::{Engine, LogPlace, Seq};
+use berth_engine::{Engine, LogPlace, LogTail, Seq};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use parking_lot::Mutex;
 
@@ -187,6 +189,8 @@ pub struct Store {
     path: PathBuf,
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Keeps the log for what is not on the disk yet; also where the thread has panicked.
+    pin: Arc<Mutex<Option<LogTail>>>,
 }
 
 impl Store {
@@ -195,6 +199,9 @@ impl Store {
     /// # Errors
     /// It is open elsewhere, or damaged.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
+        // Doses by party are for nobody else on the machine.
+        fs::create_dir_all(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
         let open = || Database::builder(path).cache_size(CACHE_BYTES).worker_threads(1).open();
         let until = Instant::now() + LOCK_WAIT;
         let database = loop {
@@ -211,7 +218,14 @@ impl Store {
             Some(bytes) => At::read(&bytes)
                 .ok_or_else(|| StoreError::Broken(format!("{}: its cursor has another shape", path.display())))?,
         };
-        Ok(Store { database, meta, path: path.to_owned(), shared: Arc::new(Shared::new(at)), thread: Mutex::new(None) })
+        Ok(Store {
+            database,
+            meta,
+            path: path.to_owned(),
+            shared: Arc::new(Shared::new(at)),
+            thread: Mutex::new(None),
+            pin: Arc::default(),
+        })
     }
 
     /// A table, made if it is not there. Names are `owner.what`.
@@ -235,13 +249,14 @@ impl Store {
     ) -> Result<(), StoreError> {
         let at = self.shared.at();
         let tail = engine.tail(at.place).ok_or_else(|| StoreError::Broken("there is no log to follow".to_owned()))?;
+        *self.pin.lock() = Some(tail);
         let follower = Follower {
             engine: Arc::clone(engine),
             database: self.database.clone(),
             meta: self.meta.clone(),
             shared: Arc::clone(&self.shared),
             projections,
-            pin: tail,
+            pin: Arc::clone(&self.pin),
             at,
             durable: at,
             tell: Box::new(tell),
@@ -309,6 +324,7 @@ impl Store {
             // A panic was told of when it happened.
             let _ = thread.join();
         }
+        *self.pin.lock() = None;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who waits for the store: how far it has come, shared by the thread that applies and those who read.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -18,7 +19,8 @@ pub(super) struct Shared {
 
 struct State {
     at: At,
-    waiting: Vec<(Seq, Waker)>,
+    waiting: BTreeMap<(Seq, u64), Waker>,
+    tickets: u64,
     still: Option<StoreError>,
     closing: bool,
     /// The thread has ended: nothing comes any more.
@@ -27,7 +29,7 @@ struct State {
 
 impl Shared {
     pub(super) fn new(at: At) -> Shared {
-        let state = State { at, waiting: Vec::new(), still: None, closing: false, ended: false };
+        let state = State { at, waiting: BTreeMap::new(), tickets: 0, still: None, closing: false, ended: false };
         Shared { state: Mutex::new(state), moved: Condvar::new() }
     }
 
@@ -37,22 +39,15 @@ impl Shared {
 
     /// Reads see everything up to here: whoever waits for it goes on.
     pub(super) fn advance(&self, at: At) {
-        let mut woken = Vec::new();
-        {
+        let woken = {
             let mut state = self.state.lock();
             state.at = at;
             state.still = None;
-            let mut i = 0;
-            while i < state.waiting.len() {
-                if state.waiting[i].0 <= at.applied {
-                    woken.push(state.waiting.swap_remove(i).1);
-                } else {
-                    i += 1;
-                }
-            }
-        }
+            let later = state.waiting.split_off(&(at.applied.next(), 0));
+            std::mem::replace(&mut state.waiting, later)
+        };
         self.moved.notify_all();
-        woken.into_iter().for_each(Waker::wake);
+        woken.into_values().for_each(Waker::wake);
     }
 
     /// It stands still: whoever waits is told so.
@@ -63,7 +58,7 @@ impl Shared {
             std::mem::take(&mut state.waiting)
         };
         self.moved.notify_all();
-        waiting.into_iter().for_each(|(_, waker)| waker.wake());
+        waiting.into_values().for_each(Waker::wake);
     }
 
     pub(super) fn standing_still(&self) -> Option<StoreError> {
@@ -87,7 +82,7 @@ impl Shared {
             std::mem::take(&mut state.waiting)
         };
         self.moved.notify_all();
-        waiting.into_iter().for_each(|(_, waker)| waker.wake());
+        waiting.into_values().for_each(Waker::wake);
     }
 
     pub(super) fn wait(&self, seq: Seq, time: Duration) -> Result<(), StoreError> {
@@ -121,24 +116,39 @@ impl State {
 pub struct Reached {
     shared: Arc<Shared>,
     seq: Seq,
+    /// Its place among those who wait.
+    ticket: Option<u64>,
+}
+
+impl Drop for Reached {
+    fn drop(&mut self) {
+        // Whoever gave up is not kept.
+        if let Some(ticket) = self.ticket {
+            self.shared.state.lock().waiting.remove(&(self.seq, ticket));
+        }
+    }
 }
 
 impl Reached {
     pub(super) fn new(shared: Arc<Shared>, seq: Seq) -> Reached {
-        Reached { shared, seq }
+        Reached { shared, seq, ticket: None }
     }
 }
 
 impl Future for Reached {
     type Output = Result<(), StoreError>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.shared.state.lock();
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state.lock();
         if let Some(answer) = state.answer(self.seq) {
             return Poll::Ready(answer);
         }
-        // Who is polled twice waits twice; both go with the entry.
-        state.waiting.push((self.seq, context.waker().clone()));
+        let ticket = *self.ticket.get_or_insert_with(|| {
+            state.tickets += 1;
+            state.tickets
+        });
+        state.waiting.insert((self.seq, ticket), context.waker().clone());
         Poll::Pending
     }
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::details::{DetailsRequest, Text, instant};
-use super::{Given, records};
+use super::{Given, may_be_at, may_be_of, records};
 use crate::access::{Caller, Standing};
 use crate::ack::AckMode;
 use crate::app::App;
@@ -266,10 +266,12 @@ impl Upload {
                 }
                 booking
             }
-            Came::Walked(claim, came_at) => match self.walk_in(claim, came_at, came_key, &details).await? {
-                Ok(booking) => booking,
-                Err(done) => return Ok(done),
-            },
+            Came::Walked(claim, came_at) => {
+                if let Some(done) = self.on_record(claim, &details).await? {
+                    return Ok(done);
+                }
+                self.walk_in(claim, came_at, came_key).await?
+            }
         };
         let given = Given::of(&app, &caller, booking, &details, print("given").number(booking.0))?;
         let submitted = self.lines.submit(&app, given.command(), given.print.clone().under(given_key)).await?;
@@ -320,17 +322,13 @@ impl Upload {
         claim: Claim,
         came_at: TimestampMs,
         key: berth_engine::Idempotency,
-        details: &DetailsRequest<'_>,
-    ) -> Result<Result<BookingNumber, Recorded>, No> {
+    ) -> Result<BookingNumber, No> {
         let app = Arc::clone(&self.app);
         let submitted = self.lines.submit(&app, Command::WalkInLate { claim, came_at }, key).await?;
         match &submitted.result {
-            Ok(Outcome::WalkedIn { claim }) => Ok(Ok(claim.number)),
-            Err(Refusal::AlreadyClaimed { booking, .. }) if self.is_there(*booking, claim) => Ok(Ok(*booking)),
+            Ok(Outcome::WalkedIn { claim }) => Ok(claim.number),
+            Err(Refusal::AlreadyClaimed { booking, .. }) if self.is_there(*booking, claim) => Ok(*booking),
             Err(refusal) => {
-                if let Some(booking) = self.recorded_at(claim).await? {
-                    return self.already(booking, refusal, &submitted, details).await.map(Err);
-                }
                 let problem = match refusal {
                     Refusal::AlreadyClaimed { booking, .. } if self.caller.may_touch(*booking, &app).is_err() => {
                         problem::claimed_elsewhere(refusal, &app.names())
@@ -349,17 +347,35 @@ impl Upload {
         view.is_some_and(|view| view.claim == claim && view.state == State::CheckedIn)
     }
 
-    /// The booking of a dose of this very claim that is on record and stands.
-    async fn recorded_at(&self, claim: Claim) -> Result<Option<BookingNumber>, No> {
-        let app = &self.app;
-        if app.campaign.engine.party_bookings(claim.party).is_none() {
+    /// What is on record of this very claim: done before as the line says it, or in its way. What was revoked is not brought back by
+    /// sending the file again.
+    async fn on_record(&self, claim: Claim, details: &DetailsRequest<'_>) -> Result<Option<Recorded>, No> {
+        let (app, engine) = (&self.app, &self.app.campaign.engine);
+        if engine.party_bookings(claim.party).is_none() {
             return Ok(None);
         }
+        let slot = engine.slot_facts(claim.slot).unwrap_or_default();
+        let said = details.check(app, slot.product, engine.now())?;
         let (_, records) = records(app, AckMode::Disk, claim.party).await?;
-        let same = |record: &DoseRecord| {
-            record.valid && app.campaign.engine.claimed(record.booking).is_some_and(|(found, _)| found == claim)
-        };
-        Ok(records.iter().find(|record| same(record)).map(|record| record.booking))
+        let same = |record: &&DoseRecord| engine.claimed(record.booking).is_some_and(|(found, _)| found == claim);
+        if let Some(record) = records.iter().filter(same).find(|record| record.valid) {
+            let (booking, seq) = (record.booking, record.seq);
+            let done = (record.first == said).then_some(Some(Recorded { booking, seq, already: true }));
+            return done.ok_or_else(|| No::Problem(self.conflict(booking), seq));
+        }
+        match records.iter().filter(same).find(|record| record.first == said) {
+            None => Ok(None),
+            Some(record) => {
+                let number = app.names().dose(record.booking);
+                let detail = "this dose was recorded and revoked since";
+                Err(No::Problem(Problem::new(Code::DoseRevoked, detail).with("dose_record", number), record.seq))
+            }
+        }
+    }
+
+    fn conflict(&self, booking: BookingNumber) -> Problem {
+        let detail = "a dose is on record for this booking, and it is not the one of this line";
+        Problem::new(Code::DoseConflict, detail).with("dose_record", self.app.names().dose(booking))
     }
 
     /// A step was refused: fine if the dose is on record as the line says it, else a conflict.
@@ -381,9 +397,7 @@ impl Upload {
         if record.valid && record.first == said {
             return Ok(Recorded { booking, seq: view.seq, already: true });
         }
-        let detail = "a dose is on record for this booking, and it is not the one of this line";
-        let conflict = Problem::new(Code::DoseConflict, detail).with("dose_record", app.names().dose(booking));
-        Err(No::Problem(conflict, view.seq))
+        Err(No::Problem(self.conflict(booking), view.seq))
     }
 }
 
@@ -414,6 +428,11 @@ fn check<'a>(app: &App, caller: &Caller, request: &'a LineRequest<'a>) -> Result
         (Some(Text(booking)), None, None, None) => {
             let booking = names.parse_booking(booking)?;
             caller.may_touch(booking, app)?;
+            if request.came_at.is_some() {
+                return Err(malformed("came_at: is for a party without a booking"));
+            }
+            // Before anybody is checked in: there is no way back from that.
+            may_be_of(app, booking, given_at)?;
             let code = code.as_ref().map(|Text(code)| four_digits(code)).transpose()?;
             Ok((Came::Booked(booking, code), details))
         }
@@ -426,6 +445,7 @@ fn check<'a>(app: &App, caller: &Caller, request: &'a LineRequest<'a>) -> Result
                 Some(place) => caller.may_work_at(&place.session.centre, &app.campaign.catalogue)?,
                 None => return Err(problem::refused(&Refusal::UnknownSlot { slot: claim.slot }, &names)),
             }
+            may_be_at(app, claim, given_at)?;
             Ok((Came::Walked(claim, came_at), details))
         }
         _ => Err(malformed("a line names a booking, or a party with slot and dose")),

@@ -6,7 +6,7 @@ use berth_programme::doses::{CannotChange, DoseNote, DoseRecord};
 use hyper::Response;
 
 use super::details::{AdverseRequest, CorrectRequest, RevokeRequest, reason, with_said};
-use super::{author, changed, dose, records};
+use super::{author, changed, dose, may_be_of, records};
 use crate::ack::AckMode;
 use crate::app::App;
 use crate::body::ResponseBody;
@@ -27,6 +27,9 @@ pub(crate) async fn correct(mut call: Call) -> Result<Response<ResponseBody>, Pr
     let (mut correction, reason) = parse::<CorrectRequest<'_>>(&body)?.check(app, now)?;
     let print = with_said(fingerprint(&call).number(booking.0).piece(reason.as_bytes()), &correction);
     correction.given_at = correction.given_at.map(|at| at.min(now));
+    if let Some(given_at) = correction.given_at {
+        may_be_of(app, booking, given_at)?;
+    }
     let calendar = app.campaign.programme.calendar();
     let facts = |facts, records: &[DoseRecord]| corrected(facts, records, booking, &correction, calendar);
     let author = author(call.caller());
@@ -44,7 +47,14 @@ pub(crate) async fn revoke(mut call: Call) -> Result<Response<ResponseBody>, Pro
     let reason = reason(&parse::<RevokeRequest<'_>>(&body)?.reason)?;
     let print = fingerprint(&call).number(booking.0).piece(reason.as_bytes());
     let calendar = app.campaign.programme.calendar();
-    let facts = |facts, records: &[DoseRecord]| revoked(facts, records, booking, number, calendar);
+    let facts = |facts, records: &[DoseRecord]| {
+        // Who is booked for a later one rests on this one.
+        let live = app.campaign.engine.party_bookings(party).map(|view| view.bookings).unwrap_or_default();
+        if live.iter().any(|view| view.claim.dose.0 > number) {
+            return Err(CannotChange::LaterDose);
+        }
+        revoked(facts, records, booking, number, calendar)
+    };
     let note = DoseNote::Revoked { booking, reason, author: author(call.caller()) }.encode();
     let submitted = change(app, call.ack, party, &note, print.under(key), facts).await?;
     changed(app, call.ack, call.caller(), (booking, party), &submitted).await
@@ -59,9 +69,17 @@ pub(crate) async fn adverse(mut call: Call) -> Result<Response<ResponseBody>, Pr
     let request: AdverseRequest<'_> = parse(&body)?;
     let event = request.check(app.campaign.engine.now())?;
     let print = fingerprint(&call).number(booking.0).piece(body.trim_ascii());
+    let (began_at, calendar) = (event.began_at, app.campaign.programme.calendar());
     let note = DoseNote::Adverse { booking, event, author: author(call.caller()) }.encode();
     // What happened after a dose happened, whatever became of its record.
-    let submitted = change(app, call.ack, party, &note, print.under(key), |facts, _| Ok(facts)).await?;
+    let facts = |facts, records: &[DoseRecord]| {
+        let given = records.iter().find(|record| record.booking == booking).map(|record| record.details.given_at);
+        if given.is_some_and(|given| calendar.day(began_at) < calendar.day(given)) {
+            return Err(CannotChange::Before);
+        }
+        Ok(facts)
+    };
+    let submitted = change(app, call.ack, party, &note, print.under(key), facts).await?;
     changed(app, call.ack, call.caller(), (booking, party), &submitted).await
 }
 
@@ -104,7 +122,8 @@ fn cannot(why: CannotChange) -> Problem {
     match why {
         CannotChange::Revoked => Problem::new(Code::DoseRevoked, "the dose was revoked before: nothing of it stands"),
         CannotChange::LaterDose => {
-            Problem::new(Code::LaterDose, "a later dose of this party is on record: revoke that first")
+            Problem::new(Code::LaterDose, "a later dose of this party is on record or booked: that goes first")
         }
+        CannotChange::Before => Problem::new(Code::MalformedRequest, "began_at: is before the day of the dose"),
     }
 }

@@ -6,7 +6,7 @@ mod bulk;
 mod change;
 mod details;
 
-use berth_engine::{BookingNumber, Command, PartyId, Refusal, State, Submitted};
+use berth_engine::{BookingNumber, Claim, Command, PartyId, Policy as _, Refusal, State, Submitted, TimestampMs};
 use berth_programme::doses::history::{Change, What};
 use berth_programme::doses::{Correction, Details, DoseNote, DoseRecord};
 use hyper::{Response, StatusCode};
@@ -74,6 +74,20 @@ impl Given {
         let Details { given_at, product, .. } = self.details;
         Command::CompleteNoted { booking: self.booking, given_at, product: Some(product), note: &self.note }
     }
+}
+
+/// Whether a dose of this booking can have been given then: not before the day of its slot.
+fn may_be_of(app: &App, booking: BookingNumber, given_at: TimestampMs) -> Result<(), Problem> {
+    let engine = &app.campaign.engine;
+    let Some((claim, _)) = engine.claimed(booking) else { return Ok(()) };
+    may_be_at(app, claim, given_at)
+}
+
+fn may_be_at(app: &App, Claim { party, slot, .. }: Claim, given_at: TimestampMs) -> Result<(), Problem> {
+    let facts = app.campaign.engine.slot_facts(slot).unwrap_or_default();
+    app.campaign.programme.may_check_in(&facts, given_at).map_err(|no| {
+        problem::refused(&Refusal::NotEligible { party, slot, rule: no.rule, from: no.from }, &app.names())
+    })
 }
 
 /// Who writes something down, as the audit log names them.
