@@ -360,6 +360,7 @@ fn serve(mut settings: Settings) -> Result<ExitCode, String> {
 /// Opens the campaign and tells what was replayed.
 pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>, String> {
     let mut teller = Teller::new();
+    let sha256 = *programme.sha256();
     let opened = Campaign::open_watched(settings.engine.clone(), programme, &mut |progress| teller.tell(progress));
     drop(teller);
     let (campaign, report) = opened.map_err(|error| error.to_string())?;
@@ -386,6 +387,7 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
     app.events = events;
     (app.store, app.doses) = (Some(opened.store), Some(opened.doses));
     app.data_dir.clone_from(&settings.engine.journal.dir);
+    app.programme.sha256 = sha256;
     // The demo has none.
     app.programme.file = Some(settings.programme.clone()).filter(|path| !path.as_os_str().is_empty());
     app.rates = Rates::new(settings.rates.clone());

@@ -19,6 +19,8 @@ use crate::app::App;
 pub(crate) struct ProgrammeSource {
     /// The file; none in the demo.
     pub(crate) file: Option<PathBuf>,
+    /// SHA-256 of the text that the start read: in the demo, of the one that is built in.
+    pub(crate) sha256: [u8; 32],
     pub(crate) reloads: AtomicU64,
     pub(crate) failures: AtomicU64,
 }
@@ -63,14 +65,24 @@ fn try_to_take_up(app: &App, text: Option<&str>, idempotency: Option<Idempotency
     let now = app.campaign.engine.now();
     let publisher = &app.campaign.publisher;
     let taken = match text {
-        // What a start would read: without a file, nothing that can change.
+        // What a start would read. If that cannot be known now, the next start could not say whether it has changed.
         Some(text) => {
-            let file_sha256 = read().map_or([0; 32], |file| hash(&file));
+            let file_sha256 = match app.programme.file {
+                Some(_) => hash(&read()?),
+                None => app.programme.sha256,
+            };
             publisher.take_up(text, Source::Call { file_sha256 }, idempotency, now)
         }
         None => publisher.take_up(&read()?, Source::File, idempotency, now),
     };
     taken.map_err(NotTakenUp::Programme)
+}
+
+/// Whether a call's programme is in force, and the file is the one that was there then.
+fn file_is_as_it_was(app: &App) -> bool {
+    let noted = app.campaign.catalogue.programmes().last().and_then(|kept| kept.file_sha256());
+    let file = app.programme.file.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+    noted.is_some() && noted == file.map(|file| hash(&file))
 }
 
 /// From now on SIGHUP takes the file up again.
@@ -82,7 +94,15 @@ pub(crate) fn follow(app: Arc<App>) -> std::io::Result<()> {
     tokio::spawn(async move {
         while hang_up.recv().await.is_some() {
             let app = Arc::clone(&app);
-            let taken = tokio::task::spawn_blocking(move || take_up(&app, None, None)).await;
+            let taken = tokio::task::spawn_blocking(move || {
+                // SIGHUP is for other files, too: what came by a call stays until the file itself has changed, as at a start.
+                if file_is_as_it_was(&app) {
+                    tracing::info!("the programme came by a call, and its file has not changed since: it stays");
+                    return Ok(None);
+                }
+                take_up(&app, None, None).map(Some)
+            })
+            .await;
             match taken {
                 Ok(Err(NotTakenUp::Programme(why))) => {
                     tracing::error!(%why, "the programme file is wrong: what was in force goes on");

@@ -167,7 +167,9 @@ impl Era {
 impl Mixed {
     /// The gap before what follows: its own, or that of the product.
     pub(crate) fn gap(&self, of_product: Gap) -> Gap {
-        Gap { min: self.min.unwrap_or(of_product.min), max: self.max.unwrap_or(of_product.max) }
+        // With a gap of its own it has no other's last day, which may lie before its first.
+        let max = self.max.unwrap_or(if self.min.is_some() { 0 } else { of_product.max });
+        Gap { min: self.min.unwrap_or(of_product.min), max }
     }
 
     fn new(mix: &Mix, file: &ProgrammeFile, calendar: &Calendar) -> Mixed {
@@ -195,10 +197,11 @@ impl Band {
             let there = calendar.instant(at.date(), at.time());
             there.or_else(|| calendar.instant(at.date(), at.time().saturating_add(jiff::Span::new().hours(1))))
         };
+        let midnight_of = |at: jiff::civil::DateTime| calendar.start_of_day(day(CivilDate(at.date())));
         Band {
             from: band.from.map_or(0, day),
             until: band.until.map_or(u16::MAX, day),
-            books_from: band.books_from.and_then(|at| instant(at.0)).unwrap_or(TimestampMs(0)),
+            books_from: band.books_from.map_or(TimestampMs(0), |at| instant(at.0).unwrap_or_else(|| midnight_of(at.0))),
             age_min: band.age_min.map_or(0, u16::from),
             age_max: band.age_max.map_or(u16::MAX, u16::from),
             cohorts: bits(&band.cohorts, file),

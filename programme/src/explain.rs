@@ -3,7 +3,7 @@
 use berth_engine::{Dose, PartyFacts, PolicyRefusal, PoolId, ProductId, SlotFacts, TimestampMs};
 
 use crate::programme::Programme;
-use crate::rules::{PROGRAMME, Trace};
+use crate::rules::{BOOKING_HORIZON, BOOKING_OPENING, POOL_COHORT, POOL_DOSE, PROGRAMME, SAME_PRODUCT, Trace};
 
 /// So far forth and back a day is looked for.
 const DAYS_LOOKED: u16 = 3 * 366;
@@ -34,7 +34,8 @@ pub struct Explanation {
     pub passed: Vec<Passed>,
     /// If yes: the first of the days up to this one on all of which it is yes. `None` if it has been for three years.
     pub since: Option<u16>,
-    /// If no: the first later day on which it is yes, booked as long before. `None` if it is not within three years.
+    /// If no: the first day from this one on on which it is yes, booked now or as soon as that can be. `None` if it is not within
+    /// three years.
     pub from: Option<u16>,
     /// By when the dose should be given. Later is late, and not too late.
     pub due_by: Option<u16>,
@@ -64,13 +65,12 @@ impl Programme {
         let mut passed = Vec::new();
         let refusal = self.judge(question, &mut passed).err();
         let says_yes = |to: Question| self.judge(&to, &mut ()).is_ok();
-        let later =
-            |days: u16| Some(Question { on: question.on.checked_add(days)?, ..self.moved(question, i32::from(days)) });
         let earlier =
             |days: u16| Some(Question { on: question.on.checked_sub(days)?, ..self.moved(question, -i32::from(days)) });
         let (mut since, mut from) = (None, None);
         if refusal.is_some() {
-            from = (1..=DAYS_LOOKED).filter_map(later).find(|&to| says_yes(to)).map(|to| to.on);
+            let mut days = (0..=DAYS_LOOKED).filter_map(|days| question.on.checked_add(days));
+            from = days.find(|&on| self.opens(question, on));
         } else {
             let broken = (1..=DAYS_LOOKED).map_while(earlier).find(|&to| !says_yes(to));
             since = broken.map(|to| to.on + 1);
@@ -79,6 +79,21 @@ impl Programme {
         let rules_since = self.compiled().changes().filter(|&from| from <= question.asked).last();
         let due_by = self.due_by(&question.party, &slot, question.dose, question.asked);
         Explanation { refusal, passed, since, from, due_by, rules_since }
+    }
+
+    /// Whether it is yes on that day, asked for now or as soon as it can be.
+    fn opens(&self, question: &Question, on: u16) -> bool {
+        let mut to = Question { on, ..*question };
+        // The horizon may change on its way, and who is covered may have to wait for a minute besides.
+        for _ in 0..4 {
+            let Err(no) = self.judge(&to, &mut ()) else { return true };
+            let waits = [BOOKING_HORIZON, BOOKING_OPENING, POOL_DOSE, POOL_COHORT, SAME_PRODUCT].contains(&no.rule);
+            match no.from.filter(|_| waits) {
+                Some(from) => to.asked = from,
+                None => return false,
+            }
+        }
+        false
     }
 
     fn judge(&self, question: &Question, trace: &mut impl Trace) -> Result<(), PolicyRefusal> {

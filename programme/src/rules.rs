@@ -115,7 +115,12 @@ impl Policy for Programme {
         dose: Dose,
         now: TimestampMs,
     ) -> Result<(), PolicyRefusal> {
-        self.eligible(party, slot, dose, now, &mut ())
+        self.eligible(party, slot, dose, now, &mut ()).or_else(|no| {
+            // Who booked by rules that have changed since keeps the booking, also where it has to go elsewhere.
+            let before = self.compiled().changes().filter(|&from| from <= now).map(|from| TimestampMs(from.0 - 1));
+            let mut before = before.filter(|&then| self.eligible(party, slot, dose, then, &mut ()).is_ok());
+            before.next().map(|_| ()).ok_or(no)
+        })
     }
 
     fn may_walk_in(
@@ -216,7 +221,7 @@ impl Programme {
             if slot.starts_at < from {
                 return not_before(DOSE_GAP, from);
             }
-            trace.passed(DOSE_GAP, || Some(from));
+            trace.passed(DOSE_GAP, || (party.last_dose_day > 0).then_some(from));
         } else {
             trace.passed(DOSE_GAP, || None);
         }
@@ -290,8 +295,9 @@ impl Programme {
         if party.doses == 0 || party.product == slot.product || party.product.0 == 0 {
             return Ok(gap);
         }
-        let mut mixes = rules.mixed(party.product.0, slot.product.0, dose);
-        match mixes.find(|mix| mix.from <= now) {
+        // The newest in force; of two from the same day the one further down.
+        let mixes = rules.mixed(party.product.0, slot.product.0, dose);
+        match mixes.filter(|mix| mix.from <= now).max_by_key(|mix| mix.from) {
             Some(mix) => Ok(mix.gap(gap)),
             None if era.same_product => {
                 let from = rules.mixed(party.product.0, slot.product.0, dose).map(|mix| mix.from).min();

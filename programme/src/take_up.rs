@@ -2,6 +2,8 @@
 
 use berth_engine::{Command, Engine, Failure, Idempotency, Outcome, Refusal, Request, Seq, Submitted, TimestampMs};
 
+use sha2::{Digest as _, Sha256};
+
 use crate::campaign::CampaignError;
 use crate::catalogue::Catalogue;
 use crate::file::{KeyFault, ProgrammeFileError};
@@ -72,7 +74,16 @@ impl Publisher {
         if let Some(Submitted { result, seq, .. }) = idempotency.and_then(|given| engine.repeat_of(given)) {
             engine.ticket(seq).wait()?;
             result?;
-            return Ok(TakenUp { replayed: true, ..standing(in_force, false) });
+            // What that request was told, whatever was taken up since.
+            let kept = self.catalogue().programmes().into_iter().find(|kept| kept.entry == seq);
+            let then = kept.map(|kept| TakenUp {
+                sha256: Sha256::digest(kept.text()).into(),
+                since: kept.since(),
+                entry: Some(seq),
+                changed: true,
+                replayed: true,
+            });
+            return Ok(then.unwrap_or(TakenUp { replayed: true, ..standing(in_force, false) }));
         }
         let programme = Programme::from_toml(text).map_err(|error| match error {
             ProgrammeFileError::Shape(what) => TakeUpError::Shape(what),

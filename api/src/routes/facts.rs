@@ -108,7 +108,10 @@ pub(crate) async fn change(mut call: Call) -> Result<Response<ResponseBody>, Pro
         let Some(view) = engine.party_bookings(party) else {
             return Err(problem::refused(&Refusal::UnknownParty { party }, &call.app.names()));
         };
-        let facts = change.over(view.facts, &call.app.campaign.programme.get())?;
+        let facts = {
+            let rules = call.app.campaign.programme.get();
+            change.over(view.facts, &rules, rules.calendar().day(engine.now()))?
+        };
         let command = Command::ChangeFacts { party, facts, expected: Some(&view.facts), note: b"" };
         let submitted = apply(&call.app, command, idempotency)?;
         // What was not named must stay as it is by then: read it again.
@@ -121,7 +124,7 @@ pub(crate) async fn change(mut call: Call) -> Result<Response<ResponseBody>, Pro
 }
 
 impl FactsChange {
-    fn over(&self, before: PartyFacts, programme: &Programme) -> Result<PartyFacts, Problem> {
+    fn over(&self, before: PartyFacts, programme: &Programme, today: u16) -> Result<PartyFacts, Problem> {
         let mut facts = before;
         if let Some(year) = self.birth_year {
             facts.birth_year = birth_year(year)?;
@@ -138,11 +141,12 @@ impl FactsChange {
                 .ok_or_else(|| malformed("last_product: is not a product of the programme"))?;
         }
         if let Some(on) = &self.last_dose_on {
-            let day = on.parse::<Date>().ok().and_then(Calendar::day_of);
-            facts.last_dose_day = day.ok_or_else(|| malformed("last_dose_on: must be a date as 2021-03-01"))?;
+            let day = on.parse::<Date>().ok().and_then(Calendar::day_of).filter(|&day| day <= today);
+            facts.last_dose_day =
+                day.ok_or_else(|| malformed("last_dose_on: must be a date as 2021-03-01, and not in the future"))?;
         }
         let doses_max = programme.file().products.iter().map(|product| product.doses).max().unwrap_or(0);
-        if facts.doses > doses_max {
+        if self.doses.is_some() && facts.doses > doses_max {
             return Err(malformed(format!("doses: the programme's products have doses 1 to {doses_max}")));
         }
         if facts.doses == 0 {

@@ -136,6 +136,21 @@ fn sighup_and_an_empty_call_read_the_file_again() {
     assert_eq!(take_up(&server, "again", "").expect(200)["changed"], true);
     assert_eq!(hold_seconds(&server), 50);
 
+    // What came by a call stays though the signal comes, which is for other files, too.
+    let by_call = india().replace("hold_seconds = 300", "hold_seconds = 70");
+    assert_eq!(take_up(&server, "call", &by_call).expect(200)["changed"], true);
+    server.signal("-HUP");
+    let began = Instant::now();
+    while !server.home.told().contains("its file has not changed since") {
+        assert!(began.elapsed() < Duration::from_secs(30), "{}", server.home.told());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(hold_seconds(&server), 70);
+    assert_eq!(take_up(&server, "file", "").expect(200)["changed"], true);
+    // The first answer again, whatever came since.
+    assert_eq!(take_up(&server, "call", &by_call).expect(200)["changed"], true);
+    assert_eq!(hold_seconds(&server), 50);
+
     // What is wrong leaves what was there, and the log says why.
     std::fs::write(path, "name = 1").unwrap();
     server.signal("-HUP");
@@ -175,13 +190,16 @@ fn a_party_is_told_what_it_may_have_and_why() {
     assert_eq!((&no["eligible"], &no["rule"]), (&json!(false), &json!("dose_order")));
 
     // A dose given elsewhere is on record by an admin's word, and not by a platform's.
-    let day = tomorrow().to_string();
+    let today = tomorrow().yesterday().unwrap();
+    let day = today.to_string();
     let dose = json!({"doses": 1, "last_product": "covishield", "last_dose_on": day});
     change_facts(&server, PLATFORM, "p1.0", &dose).expect_problem(403, "forbidden");
+    let future = json!({"doses": 1, "last_product": "covishield", "last_dose_on": "2102-01-01"});
+    change_facts(&server, ADMIN, "p1.0", &future).expect_problem(400, "malformed_request");
     change_facts(&server, ADMIN, "p1.0", &dose).expect(200);
     let no = of("p1.0", "product=covishield").expect(200);
     assert_eq!((&no["dose"], &no["rule"]), (&json!(2), &json!("dose_gap")));
-    let from = tomorrow().checked_add(jiff::Span::new().days(84)).unwrap().to_string();
+    let from = today.checked_add(jiff::Span::new().days(84)).unwrap().to_string();
     assert_eq!(no["from"], json!(from));
     assert_eq!(no["rules"].as_array().unwrap().last().unwrap()["says"], "no");
     assert_eq!(of("p1.0", "product=covaxin").expect(200)["rule"], "same_product");

@@ -78,6 +78,15 @@ impl KeptProgramme {
         self.note.source != Source::File
     }
 
+    /// The SHA-256 of the file that a start would have read when it came by a call.
+    #[must_use]
+    pub fn file_sha256(&self) -> Option<[u8; 32]> {
+        match self.note.source {
+            Source::File => None,
+            Source::Call { file_sha256 } => Some(file_sha256),
+        }
+    }
+
     /// The whole of its file.
     #[must_use]
     pub fn text(&self) -> &str {

@@ -224,6 +224,48 @@ fn a_changed_gap_is_for_who_asks_from_that_day_on() {
     );
 }
 
+/// A booking of before the change goes to the next centre where its own is closed.
+// rule: ELG-1
+#[test]
+fn a_longer_gap_keeps_nobody_from_being_moved() {
+    let india = india();
+    let party = after(&india, "covishield", date(2021, 4, 5));
+    let asking = Asking { programme: &india, party, product: "covishield", pool: "dose2", dose: 2 };
+    let (visit, now) = (date(2021, 5, 20), midnight(&india, date(2021, 5, 14)));
+    assert_eq!(asking.at(visit, now).unwrap_err().rule, DOSE_GAP);
+    assert_eq!(india.may_be_moved(&party, &asking.slot(visit), Dose(2), now), Ok(()));
+    let too_soon = india.may_be_moved(&party, &asking.slot(date(2021, 4, 20)), Dose(2), now);
+    assert_eq!(too_soon.unwrap_err().rule, DOSE_GAP, "by no rule that ever was");
+}
+
+/// Where the visit lies further ahead than can be booked, it is said from when on it will be yes all the same.
+#[test]
+fn what_is_beyond_the_horizon_has_a_first_day_too() {
+    let india = india();
+    let day = |on| crate::Calendar::day_of(on).unwrap();
+    let (party, asked) = (after(&india, "covishield", date(2021, 5, 20)), midnight(&india, date(2021, 6, 1)));
+    let (product, on) = (ProductId(1), day(date(2021, 7, 10)));
+    let question = crate::Question { party, product, dose: Dose(2), pool: None, on, asked };
+    let told = india.explain(&question);
+    assert_eq!((told.refusal.unwrap().rule, told.from), (DOSE_GAP, Some(day(date(2021, 8, 12)))));
+    let far = crate::Question { on: day(date(2021, 12, 1)), ..question };
+    assert_eq!(india.explain(&far).from, Some(far.on), "that day itself, once it can be booked");
+}
+
+/// Of two exceptions for one pair the newer holds, and neither has the product's last day.
+#[test]
+fn the_newest_exception_holds() {
+    let mix = "[[mixes]]\nafter = \"vaxzevria\"\nproduct = \"comirnaty\"\nfrom = 2021-06-01\ngap_days_min = 120\n\n";
+    let text = FRANCE.replacen("[[changes]]", &format!("{mix}[[changes]]"), 1);
+    let france = Programme::from_toml(&text).unwrap();
+    let party = after(&france, "vaxzevria", date(2021, 3, 20));
+    let asking = Asking { programme: &france, party, product: "comirnaty", pool: "seconde", dose: 2 };
+    let (visit, newer) = (date(2021, 6, 20), midnight(&france, date(2021, 6, 1)));
+    assert_eq!(asking.at(visit, TimestampMs(newer.0 - 1)), Ok(()));
+    assert_eq!(asking.at(visit, newer), refused(DOSE_GAP, &france, date(2021, 7, 18)));
+    assert_eq!(france.due_by(&party, &asking.slot(visit), Dose(2), newer), None);
+}
+
 #[test]
 fn an_age_band_opens_on_its_day_for_whom_it_covers() {
     let india = india();
