@@ -20,6 +20,7 @@ use crate::events::Events;
 use crate::log::AccessLog;
 use crate::metrics::{Host, Metrics, Units};
 use crate::openapi::{self, Document};
+use crate::people::Registration;
 use crate::rates::{Rates, RatesConfig};
 use crate::reload_programme::ProgrammeSource;
 use crate::routes::programme::ProgrammePage;
@@ -124,6 +125,8 @@ pub(crate) struct App {
     pub(crate) store: Option<Arc<Store>>,
     /// What was given to whom.
     pub(crate) doses: Option<Arc<Doses>>,
+    /// People, if they are registered here.
+    pub(crate) registration: Option<Registration>,
     document: OnceLock<Document>,
     inflight: AtomicUsize,
     /// Set when the thread that gives expired holds back has ended before its time.
@@ -170,6 +173,7 @@ impl App {
             events: None,
             store: None,
             doses: None,
+            registration: None,
             document: OnceLock::new(),
             inflight: AtomicUsize::new(0),
             expiry_failed: Arc::new(AtomicBool::new(false)),

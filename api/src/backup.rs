@@ -11,6 +11,7 @@ use std::time::Duration;
 use berth_engine::backup::{self, CODE_KEY, Copied, Progress};
 use berth_engine::verify::directory::{Report, verify};
 use berth_engine::{JournalFiles, Limits, LogPlace};
+use berth_programme::people::{KEY_TABLE, People};
 use berth_programme::store::copy as store_copy;
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -124,6 +125,12 @@ pub(crate) fn backup(args: &BackupArgs, limits: &Limits) -> Result<ExitCode, Str
             cli::tell(&format!(
                 "berth: backed up and proven: everything acknowledged before, entries to {last}, {bytes} bytes"
             ));
+            if People::has_key_table(&data_dir.join(KEY_TABLE)) {
+                cli::tell(
+                    "berth: NOT in the backup: the keys of people (people.keys), without which their records cannot be read: copy \
+                     that file now, behind the backup; docs/people.md tells more",
+                );
+            }
             cli::say(&told.to_string())?;
             Ok(ExitCode::SUCCESS)
         }

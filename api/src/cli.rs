@@ -14,7 +14,7 @@ use berth_programme::{Campaign, KeyFault, Programme};
 use clap::{Args, Parser, Subcommand};
 
 use crate::access::key_command::{self, KeyCommand};
-use crate::access::{Access, Accounts, KeyEntry, Role, reload};
+use crate::access::{Access, Accounts, KeyEntry, Role, Sessions, reload};
 use crate::ack::AckMode;
 use crate::app::App;
 use crate::audit::Audit;
@@ -27,7 +27,9 @@ use crate::progress::Teller;
 use crate::rates::Rates;
 use crate::snapshots::{Asker, Snapshots};
 use crate::tls::{self, Tls};
-use crate::{backup, demo, descriptors, dump, handover, offline, openapi, recover, reload_programme, server, store};
+use crate::{
+    backup, demo, descriptors, dump, handover, offline, openapi, people, recover, reload_programme, server, store,
+};
 
 /// Berth: a booking core for mass appointment campaigns.
 #[derive(Debug, Parser)]
@@ -380,12 +382,29 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
         audited = settings.audit.is_some(),
         "who may ask"
     );
+    let data_dir = &settings.engine.journal.dir;
     // Also before anything trims the log.
-    let opened = store::open(&settings.engine.journal.dir, &campaign)?;
-    store::follow(&opened.store, &campaign.engine, opened.projections)?;
+    let mut opened = store::open(data_dir, &campaign)?;
+    let mut access = access;
+    let mut registration = None;
+    let engine = Arc::clone(&campaign.engine);
+    if let Some(settings) = &settings.people {
+        let master = people::master_key(&settings.master, data_dir)?;
+        let (registered, projection) = people::open(settings, &master, &campaign, &opened.store, data_dir)?;
+        opened.projections.push(projection);
+        let (life, revoked) = (settings.session_life, data_dir.join(people::REVOKED));
+        access.sessions = Some(Sessions::open(&master, &registered.people, cell, life, revoked, engine.now())?);
+        registration = Some(registered);
+    }
+    store::follow(&opened.store, &engine, opened.projections)?;
+    if let Some(registration) = &registration {
+        people::catch_up(&opened.store, &engine)?;
+        registration.people.check().map_err(|error| error.to_string())?;
+    }
     let mut app = App::new(campaign, access, cell, epoch, http, settings.snapshots);
     app.events = events;
     (app.store, app.doses) = (Some(opened.store), Some(opened.doses));
+    app.registration = registration;
     app.data_dir.clone_from(&settings.engine.journal.dir);
     app.programme.sha256 = sha256;
     // The demo has none.

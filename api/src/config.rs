@@ -31,6 +31,7 @@ mod access;
 mod audit;
 pub(crate) mod effective;
 pub(crate) mod environment;
+mod people;
 mod rates;
 mod redis;
 mod search;
@@ -62,6 +63,8 @@ pub(crate) struct ConfigFile {
     pub(crate) accounts: AccountsEntry,
     /// Who read whom, and what admins and operators did. Default no audit log.
     pub(crate) audit: Option<AuditEntry>,
+    /// Registration of people. Default none: parties are numbers, and who they are is the platform's business.
+    pub(crate) people: Option<people::PeopleEntry>,
     /// Which cell this is, 0 to 1023. Default 1. Part of every name on the wire: never change it.
     pub(crate) cell: Option<u16>,
     /// How safe an effect must be before its answer is shown, where a request's `Berth-Ack` does not say: `memory`,
@@ -192,6 +195,8 @@ pub(crate) struct Settings {
     pub(crate) accounts: AccountsConfig,
     /// The audit log, if there is one.
     pub(crate) audit: Option<AuditConfig>,
+    /// Registration of people, if there is any.
+    pub(crate) people: Option<crate::people::PeopleSettings>,
     /// What the engine is opened with.
     pub(crate) engine: Config,
     /// Limits of the HTTP side.
@@ -247,6 +252,7 @@ impl ConfigFile {
         let rates = faults.rates(self.rates);
         let accounts = faults.accounts(self.accounts);
         let audit = self.audit.map(|entry| faults.audit(entry));
+        let people = self.people.map(|entry| faults.people(entry, data_dir.as_deref(), audit.is_some()));
         let segment_mib = faults.within("segment_mib", self.segment_mib, 64, 1, 4096);
         let buffer_mib = faults.within("buffer_mib", self.buffer_mib, 16, 1, 1024);
         if segment_mib <= buffer_mib as u64 {
@@ -288,6 +294,7 @@ impl ConfigFile {
                     rates,
                     accounts,
                     audit,
+                    people,
                     engine: Config { cell, limits, journal, hold_grace: grace, lock_wait },
                     http,
                     tls,

@@ -19,6 +19,9 @@ use crate::trace::Trace;
 
 /// By which a platform says for whom it asks.
 const ACCOUNT: &str = "berth-account";
+/// By which somebody says why they ask.
+const REASON: &str = "berth-reason";
+const REASON_BYTES: std::ops::RangeInclusive<usize> = 3..=200;
 /// The longest account.
 const ACCOUNT_BYTES_MAX: usize = 128;
 
@@ -80,11 +83,14 @@ impl<'a> Gate<'a> {
 
     /// Room in the audit log, before anything is done.
     fn reserve(&mut self, app: &'a App, caller: &Caller, asked: &Asked<'_>) -> Result<(), Problem> {
-        let Some(audit) = app.audit.as_ref().filter(|_| is_audited(asked.endpoint, caller.role)) else {
+        let Asked { endpoint, parameters, trace, headers, .. } = *asked;
+        let reason = if endpoint.is_of_people() { reason(headers)? } else { None };
+        let Some(audit) = app.audit.as_ref().filter(|_| is_audited(endpoint, caller.role)) else {
             return Ok(());
         };
-        let Some(reserved) = audit.reserve(caller.role)? else { return Ok(()) };
-        let Asked { endpoint, parameters, trace, .. } = *asked;
+        // Whoever sees somebody's record, or changes it for them, is written down or does not do it.
+        let must = endpoint.is_of_people();
+        let Some(reserved) = audit.reserve(caller.role, must)? else { return Ok(()) };
         let now = i64::try_from(app.campaign.engine.now().0).ok();
         let record = Record {
             at: now.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default(),
@@ -94,6 +100,7 @@ impl<'a> Gate<'a> {
             method: endpoint.method_name(),
             route: endpoint.template,
             whom: Whom::of(app, endpoint, parameters),
+            reason,
             status: 0,
             outcome: "",
         };
@@ -191,6 +198,25 @@ pub(crate) fn no_account(place: &str) -> Problem {
     Problem::new(Code::MalformedRequest, detail)
 }
 
+/// Why somebody asks for a person whom they help, or for a record in whole; it stands in the audit log.
+pub(crate) fn reason(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all(REASON).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().ok().map(str::trim).filter(|_| values.next().is_none());
+    let text = text.filter(|text| REASON_BYTES.contains(&text.len()));
+    text.map(|text| Some(text.to_owned())).ok_or_else(|| {
+        let (min, max) = (REASON_BYTES.start(), REASON_BYTES.end());
+        let detail = format!("Berth-Reason: must be one of {min} to {max} visible ASCII characters and blanks");
+        Problem::new(Code::MalformedRequest, detail)
+    })
+}
+
+/// The reason, where nothing is done without one.
+pub(crate) fn reason_needed(headers: &HeaderMap) -> Result<(), Problem> {
+    let missing = || Problem::new(Code::ReasonMissing, "this needs a Berth-Reason header: it stands in the audit log");
+    reason(headers)?.map(|_| ()).ok_or_else(missing)
+}
+
 /// What an endpoint is, as far as rates go; `None`: it has none.
 fn class_of(endpoint: &Endpoint) -> Option<Class> {
     match endpoint.route {
@@ -205,9 +231,9 @@ fn class_of(endpoint: &Endpoint) -> Option<Class> {
 
 /// Every read of a person, and everything that admins and operators do.
 fn is_audited(endpoint: &Endpoint, role: Role) -> bool {
-    // What is known of a party says what it may have: whoever changes that is on record, too.
-    let changes_facts = endpoint.route == Route::ChangeFacts;
-    endpoint.method == Method::GET || changes_facts || matches!(role, Role::Admin | Role::Operator)
+    // What is known of a party says what it may have, and whose record it is, who they are: whoever changes that is on record, too.
+    let of_people = endpoint.route == Route::ChangeFacts || endpoint.is_of_people();
+    endpoint.method == Method::GET || of_people || matches!(role, Role::Admin | Role::Operator)
 }
 
 #[cfg(test)]

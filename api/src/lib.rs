@@ -46,6 +46,7 @@ mod log;
 mod meter;
 mod metrics;
 mod panics;
+mod people;
 mod problem;
 mod progress;
 mod recover;

@@ -230,6 +230,7 @@ pub(crate) fn page(app: &App, looked: &Looked) -> String {
     admission(&mut page, app);
     access(&mut page, &app.access);
     limits_of_rate(&mut page, &app.rates);
+    people(&mut page, app);
     if let Some(audit) = &app.audit {
         audit_log(&mut page, audit.stats());
     }
@@ -300,6 +301,20 @@ fn limits_of_rate(page: &mut Page, limits: &Rates) {
     let (buckets, dropped) = limits.buckets();
     page.gauge("berth_rate_buckets", "Token buckets kept.", buckets as u64);
     page.counter("berth_rate_buckets_dropped_total", "Token buckets dropped to make room: full again.", dropped);
+}
+
+/// People, where they are registered here.
+fn people(page: &mut Page, app: &App) {
+    let Some(registration) = &app.registration else { return };
+    let stats = registration.people.stats();
+    page.counter("berth_people_keys_destroyed_total", "Keys of people and accounts destroyed.", stats.keys_destroyed);
+    let help = "Entries of people passed over because their key is gone.";
+    page.counter("berth_people_unreadable_total", help, stats.unreadable);
+    if let Some(codes) = &registration.codes {
+        let (sent, failed) = (codes.sink.stats.sent.load(Relaxed), codes.sink.stats.failed.load(Relaxed));
+        page.counter("berth_codes_sent_total", "One-time codes handed over.", sent);
+        page.counter("berth_codes_failed_total", "One-time codes that could not be handed over.", failed);
+    }
 }
 
 fn audit_log(page: &mut Page, stats: AuditStats) {

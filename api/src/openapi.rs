@@ -16,7 +16,7 @@ use crate::router::{Endpoint, TABLE};
 pub(crate) mod page;
 
 /// One file for each kind of thing asked: paths, and the schemas they alone use.
-const PIECES: [(&str, &str); 13] = [
+const PIECES: [(&str, &str); 15] = [
     ("search", include_str!("../openapi/search.json")),
     ("booking", include_str!("../openapi/booking.json")),
     ("sessions", include_str!("../openapi/sessions.json")),
@@ -28,6 +28,8 @@ const PIECES: [(&str, &str); 13] = [
     ("doses", include_str!("../openapi/doses.json")),
     ("programme", include_str!("../openapi/programme.json")),
     ("catalogue", include_str!("../openapi/catalogue.json")),
+    ("people", include_str!("../openapi/accounts.json")),
+    ("people", include_str!("../openapi/people.json")),
     ("access", include_str!("../openapi/access.json")),
     ("operations", include_str!("../openapi/operations.json")),
 ];
@@ -138,8 +140,9 @@ fn object(value: &mut Value) -> &mut Map<String, Value> {
 
 /// Adds what holds of every operation like this one: who may ask, headers, refusals.
 fn complete(mut operation: Value, endpoint: &Endpoint, tag: &str) -> Value {
-    let posts = endpoint.method == hyper::Method::POST;
     let operation_members = object(&mut operation);
+    let keyed = operation_members.remove("x-berth-key").is_some();
+    let posts = endpoint.method == hyper::Method::POST || keyed;
     operation_members.insert("tags".to_owned(), json!([tag]));
     let key_optional = operation_members.remove("x-berth-key-optional").is_some();
     let roles: Vec<_> = endpoint.roles.iter().map(ToString::to_string).collect();

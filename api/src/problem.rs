@@ -51,6 +51,7 @@ codes! {
     MalformedId BAD_REQUEST "malformed_id" "An identifier is malformed",
     IdempotencyKeyMissing BAD_REQUEST "idempotency_key_missing" "An Idempotency-Key is needed",
     IdempotencyKeyMalformed BAD_REQUEST "idempotency_key_malformed" "The Idempotency-Key is malformed",
+    ReasonMissing BAD_REQUEST "reason_missing" "A reason is needed",
     GroupSize BAD_REQUEST "group_size" "Too many or no claims in one request",
     BookingRepeated BAD_REQUEST "booking_repeated" "A booking stands twice in one request",
     NotOfGroup BAD_REQUEST "not_of_group" "The bookings are not of one group",
@@ -64,12 +65,14 @@ codes! {
     Forbidden FORBIDDEN "forbidden" "The key is not for this",
     WrongCheckIn FORBIDDEN "wrong_check_in_code" "The code is not the booking's",
     TooManyCodes TOO_MANY_REQUESTS "too_many_codes" "Too many wrong codes were tried",
+    WrongOneTime FORBIDDEN "wrong_code" "The one-time code is not the phone's",
     NotFound NOT_FOUND "not_found" "There is nothing here",
     UnknownParty NOT_FOUND "unknown_party" "There is no such party",
     UnknownSlot NOT_FOUND "unknown_slot" "There is no such slot",
     UnknownBooking NOT_FOUND "unknown_booking" "There is no such hold or booking",
     UnknownDose NOT_FOUND "unknown_dose" "There is no such dose",
     UnknownKey NOT_FOUND "unknown_key" "No outcome is kept under this key",
+    UnknownAccount NOT_FOUND "unknown_account" "There is no such account",
     UnknownRegion NOT_FOUND "unknown_region" "There is no such district",
     UnknownCentre NOT_FOUND "unknown_centre" "There is no such centre",
     UnknownSession NOT_FOUND "unknown_session" "There is no such session",
@@ -85,6 +88,15 @@ codes! {
     TooManyClaims CONFLICT "too_many_claims" "The party has too many live claims",
     Hoarding CONFLICT "hoarding" "Too much is set aside",
     HoldExpired CONFLICT "hold_expired" "The hold has expired",
+    AlreadyRegistered CONFLICT "already_registered" "The person is registered already",
+    MembersFull CONFLICT "members_full" "The account has as many people as it may",
+    AccountNotEmpty CONFLICT "account_not_empty" "The account still has people",
+    NoOffer CONFLICT "no_offer" "There is no such offer",
+    SameAccount CONFLICT "same_account" "The person is in this account already",
+    LiveClaims CONFLICT "live_claims" "The party has a live hold or booking",
+    BothClaimed CONFLICT "both_claimed" "Both parties have a live claim for one dose",
+    RecordFixed CONFLICT "record_fixed" "Birth and document stand",
+    PersonMerged CONFLICT "person_merged" "The record went to another",
     WrongState CONFLICT "wrong_state" "The hold or booking is in another state",
     NotTheHold CONFLICT "not_the_hold" "The code is not that of the hold",
     ChangedMeanwhile CONFLICT "changed_meanwhile" "What was read has changed since",
@@ -98,6 +110,8 @@ codes! {
     IdempotencyConflict UNPROCESSABLE_ENTITY "idempotency_conflict" "The key was used for another request",
     InvalidProgramme UNPROCESSABLE_ENTITY "invalid_programme" "The programme cannot be taken up",
     InvalidLines UNPROCESSABLE_ENTITY "invalid_lines" "Lines of the body are wrong",
+    InvalidPerson UNPROCESSABLE_ENTITY "invalid_person" "What was said of the person is wrong",
+    CodesLimited TOO_MANY_REQUESTS "codes_limited" "Too many one-time codes were asked for",
     RateLimited TOO_MANY_REQUESTS "rate_limited" "Too many requests",
     JournalFull SERVICE_UNAVAILABLE "journal_full" "The journal has no room now",
     Overloaded SERVICE_UNAVAILABLE "overloaded" "The server is busy",
@@ -110,6 +124,9 @@ codes! {
     AuditUnavailable SERVICE_UNAVAILABLE "audit_unavailable" "The audit log cannot be written",
     RedisLate SERVICE_UNAVAILABLE "redis_late" "On disk, and not yet in Redis",
 }
+
+/// The member that says when asking again may help, where it is not the same for every refusal of a code.
+const RETRY_AFTER_SECONDS: &str = "retry_after_seconds";
 
 /// A refusal on its way out.
 #[derive(Debug)]
@@ -144,6 +161,11 @@ impl Problem {
     pub(crate) fn with(mut self, member: &str, value: impl Into<Value>) -> Problem {
         self.members.insert(member.to_owned(), value.into());
         self
+    }
+
+    /// When asking again may help, in seconds: as a member, and as `Retry-After`.
+    pub(crate) fn retry_after(self, seconds: u64) -> Problem {
+        self.with(RETRY_AFTER_SECONDS, seconds)
     }
 
     /// The limit that was met, for a 429.
@@ -188,12 +210,13 @@ impl Problem {
         body.insert("code".to_owned(), code.as_str().into());
         body.insert("detail".to_owned(), detail.into());
         body.insert("instance".to_owned(), path.into());
+        let retry_after = members.get(RETRY_AFTER_SECONDS).and_then(Value::as_u64);
         body.extend(members);
         let mut response = Response::new(ResponseBody::whole(Bytes::from(Value::Object(body).to_string())));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(seconds) = retry_after_seconds(code) {
+        if let Some(seconds) = retry_after.or_else(|| retry_after_seconds(code).map(u64::from)) {
             headers.insert(RETRY_AFTER, seconds.into());
         }
         if let Some(charged) = limited {

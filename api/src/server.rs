@@ -54,6 +54,9 @@ pub(crate) async fn serve(
     let listener = TcpListener::from_std(listener)?;
     let expiry = Expiry::start(&app)?;
     waking::start(&app.campaign.engine);
+    if let Some(codes) = app.registration.as_ref().and_then(|registration| registration.codes.as_ref()) {
+        codes.sink.start();
+    }
     let graceful = GracefulShutdown::new();
     let connections = Arc::new(Semaphore::new(app.limits.connections_max));
 

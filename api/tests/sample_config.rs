@@ -53,7 +53,9 @@ fn every_line_of_the_sample_configuration_is_understood() {
             match line.split_once("_file = ") {
                 Some(("keys", _)) => format!("keys_file = {:?}\n", keys.path()),
                 Some(("jwks", _)) => format!("jwks_file = {:?}\n", jwks.path()),
-                Some(("revocations", _)) => String::new(),
+                // Made at the start; and codes go to one place.
+                Some(("master_key", _)) => format!("master_key_file = {:?}\n", home.path().join("people.key")),
+                Some(("revocations" | "codes", _)) => String::new(),
                 Some(("cert", _)) => format!("cert_file = {cert:?}\n"),
                 Some(("key", _)) => format!("key_file = {cert_key:?}\n"),
                 Some((field, _)) => format!("{field}_file = {:?}\n", secret.path()),

@@ -8,7 +8,7 @@
 //!   shows it in the catalogue.
 //! - [`doses`] are what was given to whom, with all that was said of it since: a projection of the journal in the [`store`].
 //! - [`Campaign`] opens the three together with their engine.
-//! - [`store::Store`] keeps on disk what projections make of the journal.
+//! - [`store::Store`] keeps on disk what projections make of the journal; [`people::People`] are one of them.
 //!
 //! Nothing here knows HTTP, and nothing here keeps a count: those are the engine's.
 
@@ -37,6 +37,7 @@ pub mod campaign;
 pub mod publish;
 
 pub mod doses;
+pub mod people;
 pub mod store;
 
 pub use availability::{

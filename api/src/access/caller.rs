@@ -7,7 +7,7 @@ use berth_engine::{BookingNumber, Claim, PartyId, Refusal, SlotId};
 use berth_programme::Catalogue;
 use sha2::{Digest, Sha256};
 
-use super::{AccountId, Role};
+use super::{AccountId, Members, Role};
 use crate::app::App;
 use crate::problem::{self, Code, Problem};
 use crate::wire::Names;
@@ -32,6 +32,8 @@ pub(crate) enum Scope {
     Everything,
     /// These parties, ascending. Possibly none.
     Parties(Vec<PartyId>),
+    /// Whoever is in this account when it asks.
+    Account(Members),
     /// These centres and those of these districts, each ascending.
     Centres { centres: Vec<String>, districts: Vec<String> },
 }
@@ -106,8 +108,11 @@ impl Caller {
         match &self.scope {
             Scope::Everything => Ok(()),
             Scope::Parties(own) if own.binary_search(&party).is_ok() => Ok(()),
+            Scope::Account(members) if members.has(party) => Ok(()),
             // An operator meets parties through the bookings of its centres, never by number.
-            Scope::Parties(_) | Scope::Centres { .. } => Err(problem::refused(&Refusal::UnknownParty { party }, names)),
+            Scope::Parties(_) | Scope::Account(_) | Scope::Centres { .. } => {
+                Err(problem::refused(&Refusal::UnknownParty { party }, names))
+            }
         }
     }
 
@@ -155,6 +160,7 @@ impl Caller {
         Some(match &self.scope {
             Scope::Everything => true,
             Scope::Parties(own) => own.binary_search(&claim.party).is_ok(),
+            Scope::Account(members) => members.has(claim.party),
             Scope::Centres { .. } => self.works_at_slot(claim.slot, &app.campaign.catalogue),
         })
     }
@@ -168,7 +174,7 @@ impl Caller {
     fn works_at(&self, centre: &str, catalogue: &Catalogue) -> bool {
         match &self.scope {
             Scope::Everything => true,
-            Scope::Parties(_) => false,
+            Scope::Parties(_) | Scope::Account(_) => false,
             Scope::Centres { centres, districts } => {
                 has(centres, centre)
                     || !districts.is_empty() && catalogue.centre(centre).is_some_and(|c| has(districts, &c.district))

@@ -12,6 +12,7 @@ mod keys_file;
 pub(crate) mod reload;
 mod role;
 mod secret;
+mod sessions;
 mod standing;
 mod tokens;
 
@@ -25,6 +26,7 @@ use keys_file::KeysFile;
 pub(crate) use role::Role;
 use secret::{KeyHash, parse_hash};
 pub(crate) use secret::{hash, hex, new_key};
+pub(crate) use sessions::{Members, Sessions};
 pub(crate) use standing::Standing;
 use tokens::TokenFault;
 pub(crate) use tokens::Waits;
@@ -63,6 +65,8 @@ pub(crate) struct Access {
     /// Replaced as a whole, so that no request sees half of a new set.
     keys: RwLock<Arc<KeyRing>>,
     pub(crate) tokens: Option<Tokens>,
+    /// Tokens of our own, where people register here.
+    pub(crate) sessions: Option<Sessions>,
     pub(crate) stats: AccessStats,
 }
 
@@ -108,6 +112,7 @@ impl Access {
             keys_file: config.keys_file.clone(),
             keys: RwLock::new(Arc::new(keys)),
             tokens,
+            sessions: None,
             stats: AccessStats::default(),
         })
     }
@@ -136,7 +141,9 @@ impl Access {
         waits: impl FnOnce() -> Waits,
     ) -> Result<Arc<Caller>, Problem> {
         let secret = bearer(headers)?;
-        let Some(tokens) = &self.tokens else { return Err(unknown_key()) };
+        let ours = self.sessions.as_ref().filter(|sessions| sessions.claims_to_be_ours(secret));
+        let tokens = ours.map(|sessions| &sessions.tokens).or(self.tokens.as_ref());
+        let Some(tokens) = tokens else { return Err(unknown_key()) };
         tokens.identify(secret, hash(secret), now, waits).await
     }
 
@@ -153,7 +160,7 @@ impl Access {
     /// The digest of what a head bears, and whether it is meant as a token: a key has no dots.
     fn borne(&self, headers: &HeaderMap) -> Result<(KeyHash, bool), Problem> {
         let secret = bearer(headers)?;
-        let longest = self.tokens.as_ref().map_or(KEY_BYTES_MAX, |tokens| tokens.bytes_max().max(KEY_BYTES_MAX));
+        let longest = self.issuers().map(Tokens::bytes_max).fold(KEY_BYTES_MAX, usize::max);
         if secret.len() > longest {
             if let Some(tokens) = &self.tokens {
                 tokens.stats.refused.fetch_add(1, Relaxed);
@@ -165,14 +172,26 @@ impl Access {
 
     fn seen(&self, digest: &KeyHash, dotted: bool, now: TimestampMs) -> Result<Seen, Problem> {
         let keys = Arc::clone(&self.keys.read());
-        match (keys.find(digest), &self.tokens) {
+        match (keys.find(digest), self.issuers().next().is_some()) {
             (Some(found), _) if found.expires.is_some_and(|at| now >= at) => {
                 Err(Problem::new(Code::KeyExpired, "the key is no longer valid: ask for a new one"))
             }
             (Some(found), _) => Ok(Seen::Known(Arc::clone(&found.caller))),
-            (None, Some(tokens)) if dotted => Ok(tokens.verified(digest, now)?.map_or(Seen::Token, Seen::Known)),
+            (None, true) if dotted => {
+                for tokens in self.issuers() {
+                    if let Some(caller) = tokens.verified(digest, now)? {
+                        return Ok(Seen::Known(caller));
+                    }
+                }
+                Ok(Seen::Token)
+            }
             (None, _) => Err(unknown_key()),
         }
+    }
+
+    /// Whose tokens are taken.
+    pub(crate) fn issuers(&self) -> impl Iterator<Item = &Tokens> {
+        self.tokens.iter().chain(self.sessions.iter().map(|sessions| &sessions.tokens))
     }
 }
 

@@ -109,8 +109,8 @@ impl Audit {
         Ok(Audit { refuse, queue_max, shared, orders, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Room for the line of a request by this role. `Ok(None)`: there is none, and the request goes on without.
-    pub(crate) fn reserve(&self, role: Role) -> Result<Option<Reserved<'_>>, Problem> {
+    /// Room for the line of a request by this role. `Ok(None)`: there is none, and the request goes on without, unless it `must` not.
+    pub(crate) fn reserve(&self, role: Role, must: bool) -> Result<Option<Reserved<'_>>, Problem> {
         // Relaxed, here and below: counts and a hint; the queue itself orders what is written.
         if !self.shared.failing.load(Relaxed) {
             if self.shared.queued.fetch_add(1, Relaxed) < self.queue_max {
@@ -118,7 +118,7 @@ impl Audit {
             }
             self.shared.queued.fetch_sub(1, Relaxed);
         }
-        if self.refuse.contains(&role) {
+        if must || self.refuse.contains(&role) {
             self.shared.refused.fetch_add(1, Relaxed);
             let detail = "the audit log cannot be written, and nothing is shown or done for this role without it";
             return Err(Problem::new(Code::AuditUnavailable, detail));

@@ -21,6 +21,9 @@ pub(crate) struct Record {
     pub(crate) route: &'static str,
     #[serde(flatten)]
     pub(crate) whom: Whom,
+    /// Why they asked, where they said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
     pub(crate) status: u16,
     /// `ok`, or the code of the refusal.
     pub(crate) outcome: &'static str,

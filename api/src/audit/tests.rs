@@ -21,6 +21,7 @@ fn record(who: &str) -> Record {
         method: "GET",
         route: "/v1/bookings/{booking}",
         whom: Whom { party: Some("p1.3".to_owned()), ..Whom::default() },
+        reason: None,
         status: 200,
         outcome: "ok",
     }
@@ -38,7 +39,7 @@ fn wait_until(mut done: impl FnMut() -> bool) {
 fn write(audit: &Audit, who: &str) {
     let mut reserved = None;
     wait_until(|| {
-        reserved = audit.reserve(Role::Platform).ok().flatten();
+        reserved = audit.reserve(Role::Platform, false).ok().flatten();
         reserved.is_some()
     });
     reserved.unwrap().begin(record(who)).end(200, "ok");
@@ -74,12 +75,12 @@ fn every_line_is_written_in_order_and_is_its_owners_alone() {
 fn a_full_queue_refuses_some_roles_and_loses_the_lines_of_others() {
     let dir = tempfile::tempdir().unwrap();
     let audit = Audit::start(config(dir.path().join("audit.ndjson"))).unwrap();
-    let held: Vec<_> = (0..4).map(|_| audit.reserve(Role::Platform).unwrap().unwrap()).collect();
-    assert_eq!(audit.reserve(Role::Admin).map(|_| ()).map_err(|p| p.code()), Err(Code::AuditUnavailable));
-    assert!(audit.reserve(Role::Citizen).unwrap().is_none());
+    let held: Vec<_> = (0..4).map(|_| audit.reserve(Role::Platform, false).unwrap().unwrap()).collect();
+    assert_eq!(audit.reserve(Role::Admin, false).map(|_| ()).map_err(|p| p.code()), Err(Code::AuditUnavailable));
+    assert!(audit.reserve(Role::Citizen, false).unwrap().is_none());
     assert_eq!((audit.stats().refused, audit.stats().lost, audit.stats().queued), (1, 1, 4));
     drop(held);
-    assert!(audit.reserve(Role::Admin).unwrap().is_some(), "what was not filled is given back");
+    assert!(audit.reserve(Role::Admin, false).unwrap().is_some(), "what was not filled is given back");
     audit.close();
 }
 
@@ -92,8 +93,8 @@ fn a_file_that_cannot_be_written_is_known_before_anything_is_done_and_nothing_qu
     let audit = Audit::start(config(full.clone())).unwrap();
     write(&audit, "first");
     wait_until(|| audit.stats().failing);
-    assert_eq!(audit.reserve(Role::Admin).map(|_| ()).map_err(|p| p.code()), Err(Code::AuditUnavailable));
-    assert!(audit.reserve(Role::Platform).unwrap().is_none());
+    assert_eq!(audit.reserve(Role::Admin, false).map(|_| ()).map_err(|p| p.code()), Err(Code::AuditUnavailable));
+    assert!(audit.reserve(Role::Platform, false).unwrap().is_none());
     std::fs::remove_file(&full).unwrap();
     wait_until(|| !audit.stats().failing);
     write(&audit, "second");
@@ -140,7 +141,7 @@ fn a_request_that_was_cut_off_has_its_line() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("audit.ndjson");
     let audit = Audit::start(config(path.clone())).unwrap();
-    drop(audit.reserve(Role::Admin).unwrap().unwrap().begin(record("gone")));
+    drop(audit.reserve(Role::Admin, false).unwrap().unwrap().begin(record("gone")));
     audit.close();
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.contains("\"who\":\"gone\"") && text.contains("\"outcome\":\"cut_off\""), "{text}");
@@ -158,8 +159,8 @@ fn the_end_of_its_thread_is_known_before_the_next_line() {
     });
     let _ = thread.join();
     assert!(audit.stats().dead && audit.stats().failing);
-    assert_eq!(audit.reserve(Role::Admin).map(|_| ()).map_err(|p| p.code()), Err(Code::AuditUnavailable));
-    assert!(audit.reserve(Role::Platform).unwrap().is_none());
+    assert_eq!(audit.reserve(Role::Admin, false).map(|_| ()).map_err(|p| p.code()), Err(Code::AuditUnavailable));
+    assert!(audit.reserve(Role::Platform, false).unwrap().is_none());
     audit.close();
     let audit = Audit::start(config(dir.path().join("audit.ndjson"))).unwrap();
     audit.close();

@@ -121,6 +121,7 @@ impl Faults {
                     2_678_400,
                 )),
                 cell,
+                members: None,
             },
             jwks_file: jwks_file.unwrap_or_default(),
             revocations_file: entry.revocations_file,

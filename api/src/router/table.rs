@@ -52,6 +52,23 @@ pub(crate) enum Route {
     ReadSlot,
     PartyBookings,
     Outcome,
+    AskCode,
+    OpenAccount,
+    ReadAccount,
+    CloseAccount,
+    AddMember,
+    CorrectMember,
+    EraseMember,
+    OfferMember,
+    AcceptMember,
+    RegisterPerson,
+    FindPeople,
+    ReadPerson,
+    CorrectPerson,
+    ErasePerson,
+    MergePeople,
+    ImportPeople,
+    ExportPeople,
     RevokeToken,
     Export,
     ReadAdmission,
@@ -131,6 +148,11 @@ impl Endpoint {
         self.roles == ADMIN
     }
 
+    /// Whether it is of people's records: every request is audited, whoever asks, and may say why.
+    pub(crate) fn is_of_people(&self) -> bool {
+        self.template.starts_with("/v1/people") || self.template == "/v1/bulk/people"
+    }
+
     /// Probes and metrics answer whatever the load and to the last moment.
     pub(crate) fn is_probe(&self) -> bool {
         matches!(self.route, Route::Healthz | Route::Livez | Route::Readyz | Route::Metrics | Route::Version)
@@ -160,6 +182,10 @@ const fn patch(template: &'static str, roles: &'static [Role], route: Route) -> 
     Endpoint { route, method: Method::PATCH, template, roles, takes: Media::Json, gives: Media::Json, also: None }
 }
 
+const fn delete(template: &'static str, roles: &'static [Role], route: Route) -> Endpoint {
+    Endpoint { route, method: Method::DELETE, template, roles, takes: Media::Json, gives: Media::Json, also: None }
+}
+
 const ANYBODY: &[Role] = &[];
 const ADMIN: &[Role] = &[Role::Admin];
 const PLATFORM: &[Role] = &[Role::Platform];
@@ -177,6 +203,12 @@ const ASKS: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator];
 const KNOWS: &[Role] = &[Role::Platform, Role::Admin];
 /// Who may read it: a citizen of its own.
 const READS: &[Role] = &[Role::Platform, Role::Citizen, Role::Admin];
+/// Whoever is in front of the screen, for its own account.
+const CITIZEN: &[Role] = &[Role::Citizen];
+/// Who helps people that do not help themselves: a call centre, the staff of a centre.
+const HELPS: &[Role] = &[Role::Platform, Role::Operator, Role::Admin];
+/// Who puts records right for others.
+const RECORDS: &[Role] = &[Role::Platform, Role::Admin];
 /// Everybody who has a key for anything that is posted.
 const POSTS: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator, Role::Admin];
 
@@ -226,6 +258,23 @@ pub(crate) static TABLE: &[Endpoint] = &[
     post("/v1/parties", ADMIN, Route::AddParties, Media::Json),
     get("/v1/admin/programme", ADMIN, Route::ProgrammeHistory, Media::Json),
     post("/v1/admin/programme", ADMIN, Route::TakeUpProgramme, Media::Toml),
+    post("/v1/accounts/codes", ANYBODY, Route::AskCode, Media::Json),
+    post("/v1/accounts/sessions", ANYBODY, Route::OpenAccount, Media::Json),
+    get("/v1/account", CITIZEN, Route::ReadAccount, Media::Json),
+    delete("/v1/account", CITIZEN, Route::CloseAccount),
+    post("/v1/account/members", CITIZEN, Route::AddMember, Media::Json),
+    patch("/v1/account/members/{party}", CITIZEN, Route::CorrectMember),
+    delete("/v1/account/members/{party}", CITIZEN, Route::EraseMember),
+    post("/v1/account/members/{party}/transfer", CITIZEN, Route::OfferMember, Media::Json),
+    post("/v1/account/transfers", CITIZEN, Route::AcceptMember, Media::Json),
+    post("/v1/people", HELPS, Route::RegisterPerson, Media::Json),
+    post("/v1/people/find", HELPS, Route::FindPeople, Media::Json),
+    get("/v1/people/{party}", HELPS, Route::ReadPerson, Media::Json),
+    patch("/v1/people/{party}", RECORDS, Route::CorrectPerson),
+    delete("/v1/people/{party}", RECORDS, Route::ErasePerson),
+    post("/v1/people/{party}/merge", RECORDS, Route::MergePeople, Media::Json),
+    stream("/v1/bulk/people", ADMIN, Route::ImportPeople, Media::Ndjson),
+    get("/v1/bulk/people", ADMIN, Route::ExportPeople, Media::Ndjson),
     post("/v1/admin/revocations", ADMIN, Route::RevokeToken, Media::Json),
     get("/v1/export", ADMIN, Route::Export, Media::Ndjson),
     get("/v1/admin/admission", ADMIN, Route::ReadAdmission, Media::Json),

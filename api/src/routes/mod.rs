@@ -15,6 +15,7 @@ pub(crate) mod listing;
 pub(crate) mod operations;
 pub(crate) mod outcomes;
 pub(crate) mod parties;
+pub(crate) mod people;
 pub(crate) mod programme;
 pub(crate) mod regions;
 pub(crate) mod revocations;

@@ -31,17 +31,16 @@ pub(crate) async fn revoke(mut call: Call) -> Result<Response<ResponseBody>, Pro
         return Err(Problem::new(Code::MalformedRequest, detail));
     }
     let app = Arc::clone(&call.app);
-    let Some(tokens) = &app.access.tokens else {
+    let now = app.campaign.engine.now();
+    // Nobody says whose token it is, and an id is nobody else's: it is revoked with each issuer.
+    let Some(until) = app.access.issuers().map(|tokens| tokens.all_over(now)).max() else {
         return Err(Problem::new(Code::NotFound, "this server takes no tokens"));
     };
-    let now = app.campaign.engine.now();
-    let until = tokens.all_over(now);
-    let kept = if tokens.revoked.file().is_some() { "file" } else { "memory" };
+    let kept = if app.access.issuers().all(|tokens| tokens.revoked.file().is_some()) { "file" } else { "memory" };
     let answer = Answer { jti: jti.clone(), until: app.names().time(until), kept };
     let app = Arc::clone(&call.app);
-    let revoking = tokio::task::spawn_blocking(move || match &app.access.tokens {
-        Some(tokens) => tokens.revoked.revoke(&jti, until, now),
-        None => Ok(()),
+    let revoking = tokio::task::spawn_blocking(move || {
+        app.access.issuers().try_for_each(|tokens| tokens.revoked.revoke(&jti, until, now))
     });
     match revoking.await.expect("revoking does not panic, and nobody cancels it") {
         Ok(()) => Ok(respond(StatusCode::OK, Media::Json, json(&answer))),

@@ -33,6 +33,8 @@ mod matrix;
 mod observability;
 mod openapi;
 mod operations;
+mod people;
+mod people_kept;
 mod process;
 mod programme;
 mod rates;

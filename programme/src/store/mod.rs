@@ -129,6 +129,14 @@ impl Table {
         Ok(self.0.get(key)?.map(|value| value.to_vec()))
     }
 
+    /// Sets a row at once: for an owner's own notes, before the store follows the log.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn set(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        Ok(self.0.insert(key, value)?)
+    }
+
     /// Whether there is such a row.
     ///
     /// # Errors

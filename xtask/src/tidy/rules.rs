@@ -10,9 +10,11 @@ use super::Fault;
 use super::source::Source;
 
 /// The families of rules: capacity, hold, booking, walk-in, no-show, dose, idempotency, journal, snapshot, fencing,
-/// admission, time, party, events, search, eligibility.
-const FAMILIES: [&str; 16] =
-    ["CAP", "HLD", "BKG", "WLK", "NSH", "DOS", "IDM", "JNL", "SNP", "FNC", "ADM", "TIM", "PTY", "EVT", "SCH", "ELG"];
+/// admission, time, party, events, search, eligibility, people.
+const FAMILIES: [&str; 17] = [
+    "CAP", "HLD", "BKG", "WLK", "NSH", "DOS", "IDM", "JNL", "SNP", "FNC", "ADM", "TIM", "PTY", "EVT", "SCH", "ELG",
+    "PPL",
+];
 
 /// The page of sentences.
 const PAGE: &str = "RULES.md";

@@ -7,6 +7,7 @@ use berth_engine::{CellId, PartyId, TimestampMs};
 use berth_programme::is_name;
 use serde_json::{Map, Value};
 
+use super::super::sessions::MembersOf;
 use super::super::{Caller, Role, Scope};
 use crate::problem::{Code, Problem};
 use crate::wire::numbered;
@@ -34,6 +35,8 @@ pub(crate) struct Rules {
     pub(crate) life_max: Duration,
     /// Parties of other cells are not ours to know.
     pub(crate) cell: CellId,
+    /// Where a citizen's parties are looked up, for tokens that name an account of ours and no party.
+    pub(crate) members: Option<MembersOf>,
 }
 
 /// Why a token is refused.
@@ -118,7 +121,13 @@ impl Rules {
             _ => return Err(TokenFault::Role),
         };
         let scope = match role {
-            Role::Citizen => Scope::Parties(self.parties(&claims)?),
+            Role::Citizen => match &self.members {
+                Some(members) => {
+                    let fault = TokenFault::Claims("sub is no account of this server");
+                    Scope::Account(members.of(&name).ok_or(fault)?)
+                }
+                None => Scope::Parties(self.parties(&claims)?),
+            },
             Role::Operator => self.centres(&claims)?,
             Role::Public => Scope::Parties(Vec::new()),
             Role::Platform | Role::Admin => Scope::Everything,
@@ -212,6 +221,7 @@ pub(super) mod tests {
             leeway: Duration::from_secs(30),
             life_max: Duration::from_secs(3600),
             cell: CellId(1),
+            members: None,
         }
     }
 

@@ -10,7 +10,7 @@ use super::jws::PublicKey;
 
 /// Public keys by their id.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Jwks(HashMap<String, PublicKey>);
+pub(in crate::access) struct Jwks(HashMap<String, PublicKey>);
 
 #[derive(Deserialize)]
 struct Set {
@@ -31,6 +31,11 @@ struct Jwk {
 }
 
 impl Jwks {
+    /// One key of Ed25519.
+    pub(in crate::access) fn one(kid: &str, key: [u8; 32]) -> Jwks {
+        Jwks(HashMap::from([(kid.to_owned(), PublicKey::Ed25519(key))]))
+    }
+
     /// Reads a set. Keys of other kinds, and keys for encryption, are passed over: issuers publish all they have.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Semaphore;
 
 pub(crate) use self::claims::{Rules, TokenFault};
-use self::jwks::Jwks;
+pub(super) use self::jwks::Jwks;
 use self::jws::Parts;
 pub(crate) use self::revoked::{NotKept, Revoked, id_hash};
 use super::Caller;
@@ -93,6 +93,18 @@ impl Tokens {
                 format!("{}: has no key that signs with EdDSA (Ed25519) or ES256 (P-256)", config.jwks_file.display());
             return Err(("jwks_file", fault));
         }
+        Tokens::with_keys(config, keys, now)
+    }
+
+    /// With these keys, whatever the file says.
+    ///
+    /// # Errors
+    /// As [`Tokens::open`].
+    pub(in crate::access) fn with_keys(
+        config: TokensConfig,
+        keys: Jwks,
+        now: TimestampMs,
+    ) -> Result<Tokens, (&'static str, String)> {
         let revoked = Revoked::open(config.revocations_file.clone(), now);
         let revoked = revoked.map_err(|fault| ("revocations_file", fault))?;
         Ok(Tokens {
@@ -292,6 +304,11 @@ impl Keyed {
     fn keep(&self, digest: KeyHash, verified: Verified) {
         self.shard(&digest).lock().insert(digest, verified);
     }
+}
+
+/// The key that a token names. Nobody has looked at its signature.
+pub(super) fn kid_of(token: &str) -> Option<String> {
+    Parts::of(token)?.header.kid
 }
 
 fn read_keys(path: &Path) -> Result<Jwks, String> {
