@@ -120,9 +120,19 @@ impl Compiled {
 
     /// The rules in force at an instant.
     pub(crate) fn era(&self, at: TimestampMs) -> &Era {
+        &self.eras[self.index(at)]
+    }
+
+    fn index(&self, at: TimestampMs) -> usize {
         // Nearly every claim is judged by the newest rules.
-        let index = self.eras.iter().rposition(|era| era.from <= at).unwrap_or(0);
-        &self.eras[index]
+        self.eras.iter().rposition(|era| era.from <= at).unwrap_or(0)
+    }
+
+    /// The rules in force at an instant and all that come after them, each with the instant at which it ends.
+    pub(crate) fn eras_from(&self, at: TimestampMs) -> impl Iterator<Item = (&Era, TimestampMs)> {
+        let eras = &self.eras[self.index(at)..];
+        let ends = eras.iter().skip(1).map(|era| era.from).chain([TimestampMs(u64::MAX)]);
+        eras.iter().zip(ends)
     }
 
     /// The instants from which other rules hold.

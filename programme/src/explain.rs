@@ -3,7 +3,9 @@
 use berth_engine::{Dose, PartyFacts, PolicyRefusal, PoolId, ProductId, SlotFacts, TimestampMs};
 
 use crate::programme::Programme;
-use crate::rules::{BOOKING_HORIZON, BOOKING_OPENING, POOL_COHORT, POOL_DOSE, PROGRAMME, SAME_PRODUCT, Trace};
+use crate::rules::{
+    BOOKING_HORIZON, BOOKING_OPENING, DOSE_ORDER, POOL_COHORT, POOL_DOSE, PROGRAMME, SAME_PRODUCT, Trace,
+};
 
 /// So far forth and back a day is looked for.
 const DAYS_LOOKED: u16 = 3 * 366;
@@ -87,7 +89,8 @@ impl Programme {
         // The horizon may change on its way, and who is covered may have to wait for a minute besides.
         for _ in 0..4 {
             let Err(no) = self.judge(&to, &mut ()) else { return true };
-            let waits = [BOOKING_HORIZON, BOOKING_OPENING, POOL_DOSE, POOL_COHORT, SAME_PRODUCT].contains(&no.rule);
+            let waits =
+                [BOOKING_HORIZON, BOOKING_OPENING, POOL_DOSE, POOL_COHORT, SAME_PRODUCT, DOSE_ORDER].contains(&no.rule);
             match no.from.filter(|_| waits) {
                 Some(from) => to.asked = from,
                 None => return false,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use berth_engine::{Dose, Given, HoldLimits, PartyFacts, Policy, PolicyRefusal, ProgrammeId, SlotFacts, TimestampMs};
 
-use crate::compiled::{Band, Gap, Pool};
+use crate::compiled::{Band, Era, Gap, Pool};
 use crate::file::WalkIn;
 use crate::programme::Programme;
 
@@ -210,7 +210,7 @@ impl Programme {
         }
         trace.passed(DOSE_GIVEN, || None);
         if self.compiled().era(now).doses_in_order && dose.0 > party.doses.saturating_add(1) {
-            return no(DOSE_ORDER);
+            return Err(PolicyRefusal { rule: DOSE_ORDER, from: self.changes_to(now, |era| !era.doses_in_order) });
         }
         trace.passed(DOSE_ORDER, || None);
         let gap = self.gap(party, slot, dose, now)?;
@@ -300,7 +300,8 @@ impl Programme {
         match mixes.filter(|mix| mix.from <= now).max_by_key(|mix| mix.from) {
             Some(mix) => Ok(mix.gap(gap)),
             None if era.same_product => {
-                let from = rules.mixed(party.product.0, slot.product.0, dose).map(|mix| mix.from).min();
+                let mixed = rules.mixed(party.product.0, slot.product.0, dose).map(|mix| mix.from);
+                let from = mixed.chain(self.changes_to(now, |era| !era.same_product)).min();
                 Err(PolicyRefusal { rule: SAME_PRODUCT, from })
             }
             None => Ok(gap),
@@ -427,13 +428,30 @@ impl Programme {
         if starts_at.0.saturating_sub(now.0) <= surely_open {
             return Ok(());
         }
-        let from = self.horizon_opens(starts_at, now);
-        if now < from { not_before(BOOKING_HORIZON, from) } else { Ok(()) }
+        match now < self.horizon_opens(starts_at, now) {
+            true => Err(PolicyRefusal { rule: BOOKING_HORIZON, from: self.horizon_opens_first(starts_at, now) }),
+            false => Ok(()),
+        }
     }
 
     /// From when what starts then can be booked, by the rules in force now.
     fn horizon_opens(&self, starts_at: TimestampMs, now: TimestampMs) -> TimestampMs {
         self.calendar().midnight_before(starts_at, self.compiled().era(now).horizon_days)
+    }
+
+    /// From when on, by the rules that will be in force then: another horizon may come before this one has opened.
+    #[cold]
+    fn horizon_opens_first(&self, starts_at: TimestampMs, now: TimestampMs) -> Option<TimestampMs> {
+        self.compiled().eras_from(now).find_map(|(era, end)| {
+            let opens = self.calendar().midnight_before(starts_at, era.horizon_days).max(era.from).max(now);
+            (opens < end).then_some(opens)
+        })
+    }
+
+    /// The instant from which rules of this kind hold, if that is to come.
+    #[cold]
+    fn changes_to(&self, now: TimestampMs, kind: impl Fn(&Era) -> bool) -> Option<TimestampMs> {
+        self.compiled().eras_from(now).skip(1).find(|(era, _)| kind(era)).map(|(era, _)| era.from)
     }
 }
 

@@ -40,6 +40,10 @@ fn no(rule: &'static str) -> Answer {
     Err((rule, None))
 }
 
+fn instant(at: i64) -> Timestamp {
+    Timestamp::from_millisecond(at).expect("an instant")
+}
+
 impl Desk<'_> {
     fn midnight(&self, on: Date) -> i64 {
         on.to_zoned_datetime(self.zone.clone()).expect("a date of these years").timestamp().as_millisecond()
@@ -93,6 +97,17 @@ impl Desk<'_> {
         self.covers_but_for_the_cohort(band, asked, on) && self.in_open_cohort(asked.party, &band.cohorts, on)
     }
 
+    /// The first instant after `now` at which it is so: it can begin at one of these, or where the file changes.
+    fn first_after(
+        &self,
+        now: i64,
+        instants: impl IntoIterator<Item = i64>,
+        is_so: impl Fn(i64) -> bool,
+    ) -> Option<i64> {
+        let changes = self.file.changes.iter().map(|change| self.midnight(change.from.0));
+        instants.into_iter().chain(changes).filter(|&at| at > now && is_so(at)).min()
+    }
+
     /// Every rule in its order.
     fn may_claim(&self, asked: &Asked<'_>) -> Answer {
         if asked.pool.is_some_and(|pool| pool.walk_in == WalkIn::Only) {
@@ -108,7 +123,17 @@ impl Desk<'_> {
         let opens = self
             .midnight(self.date(asked.starts).checked_sub(i64::from(horizon).days()).expect("a date of these years"));
         if now < opens {
-            return Err(("booking_horizon", Some(opens)));
+            let open = |at: i64| {
+                let horizon =
+                    self.value(instant(at), self.file.booking_horizon_days, |change| change.booking_horizon_days);
+                let first = self.date(asked.starts).checked_sub(i64::from(horizon).days());
+                at >= self.midnight(first.expect("a date of these years"))
+            };
+            let horizons = self.file.changes.iter().filter_map(|change| change.booking_horizon_days);
+            let first =
+                |days: u16| self.date(asked.starts).checked_sub(i64::from(days).days()).expect("of these years");
+            let opens = horizons.chain([self.file.booking_horizon_days]).map(|days| self.midnight(first(days)));
+            return Err(("booking_horizon", self.first_after(now, opens, open)));
         }
         let on = self.date(asked.starts);
         let covering = self.file.age_bands.iter().filter(|band| self.covers(band, asked, on));
@@ -137,7 +162,8 @@ impl Desk<'_> {
         }
         let in_order = self.value(asked.now, self.file.doses_in_order, |change| change.doses_in_order);
         if in_order && dose != party.doses + 1 {
-            return no("dose_order");
+            let free = |at| !self.value(instant(at), self.file.doses_in_order, |change| change.doses_in_order);
+            return Err(("dose_order", self.first_after(asked.now.as_millisecond(), [], free)));
         }
         let mut gap = self.value(asked.now, product.gap(dose).0, |change| {
             change
@@ -156,7 +182,14 @@ impl Desk<'_> {
             let same = self.value(asked.now, self.file.same_product, |change| change.same_product);
             match mixes.iter().filter(|mix| from(mix) <= asked.now.as_millisecond()).max_by_key(|mix| from(mix)) {
                 Some(mix) => gap = mix.gap_days_min.unwrap_or(gap),
-                None if same => return Err(("same_product", mixes.iter().map(|mix| from(mix)).min())),
+                None if same => {
+                    let free = |at| {
+                        mixes.iter().any(|mix| from(mix) <= at)
+                            || !self.value(instant(at), self.file.same_product, |change| change.same_product)
+                    };
+                    let now = asked.now.as_millisecond();
+                    return Err(("same_product", self.first_after(now, mixes.iter().map(|mix| from(mix)), free)));
+                }
                 None => {}
             }
         }

@@ -1,7 +1,7 @@
 //! The one secret behind everything that is kept of people: 32 random bytes outside the data directory's journal. What it wraps or
 //! derives is worth nothing without it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -100,9 +100,19 @@ impl MasterKey {
         let bytes: [u8; KEY_BYTES] = random()?;
         let mut text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         text.push('\n');
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        // Under its name it is there whole or not at all: a start that finds half a key refuses.
+        let mut making = path.as_os_str().to_owned();
+        making.push(".making");
+        match fs::remove_file(&making) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&making)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
+        // Unlike a rename, it fails where there is one.
+        fs::hard_link(&making, path)?;
+        fs::remove_file(&making)?;
         sync_folder(path)?;
         Ok(MasterKey::new(&bytes))
     }
@@ -210,7 +220,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("people.key");
         assert!(matches!(MasterKey::load(&path), Err(MasterError::Io(_))));
+        // One that was cut off in the making is in nobody's way.
+        let making = dir.path().join("people.key.making");
+        std::fs::write(&making, "abc").unwrap();
         let made = MasterKey::make(&path).unwrap();
+        assert!(!making.exists());
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(MasterKey::load(&path).unwrap().derive("a"), made.derive("a"));
         assert_ne!(made.derive("a"), made.derive("b"));
