@@ -16,6 +16,7 @@ fn the_comparison_over_http_runs_tiny() {
             "search, one district, identity",
             "search, Zipf over all districts, inventory changing, zstd",
             "one durable booking",
+            "one durable booking, eight times the connections",
         ],
         "{told}"
     );

@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(
             told,
             [
-                "api/src/a.rs:3: ABC-1 is of no known family: CAP HLD BKG WLK NSH DOS IDM JNL SNP FNC ADM TIM PTY EVT SCH ELG",
+                "api/src/a.rs:3: ABC-1 is of no known family: CAP HLD BKG WLK NSH DOS IDM JNL SNP FNC ADM TIM PTY EVT SCH ELG PPL",
                 "api/src/a.rs:5: CAP-2 has no sentence in RULES.md",
             ]
         );
