@@ -12,6 +12,12 @@ def ndjson(ctx, value):
     return json.dumps(value).encode() + b"\n"
 
 
+@schemathesis.serializer("application/toml")
+def toml(ctx, value):
+    # As it is where it is text, as an example is; whatever else is made up is no programme.
+    return value.encode() if isinstance(value, str) else json.dumps(value).encode()
+
+
 @schemathesis.deserializer("application/x-ndjson")
 def lines(ctx, response):
     # The document has the schema of one line, so one line stands for all; the project's own tests read every one.

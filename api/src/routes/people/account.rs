@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::super::bookings::json;
 use super::super::{parse, read_json};
 use super::shapes::{PartyAnswer, PersonAnswer, PersonSaid, Shown};
-use super::{account, blocking, intent, marked, print, refused, settled, today, with_region};
+use super::{account, blocking, intent, marked, refused, settled, today, with_region};
 use crate::body::ResponseBody;
 use crate::problem::Problem;
 use crate::router::{Call, Media, respond};
@@ -61,7 +61,7 @@ pub(crate) async fn close(call: Call) -> Result<Response<ResponseBody>, Problem>
         account: String,
     }
     let account = account(call.caller())?;
-    let key = intent(&call, print(&call, b"")?)?.record;
+    let key = intent(&call, b"")?.record;
     let now = call.app.campaign.engine.now();
     let done = blocking(&call.app, move |_, people| people.close_account(account, key, now)).await?;
     let done = settled(&call, done).await?;
@@ -74,7 +74,7 @@ pub(crate) async fn add(mut call: Call) -> Result<Response<ResponseBody>, Proble
     let body = read_json(&mut call).await?;
     let said: PersonSaid = parse(&body)?;
     let account = account(call.caller())?;
-    let intent = intent(&call, print(&call, &body)?)?;
+    let intent = intent(&call, &body)?;
     let (now, today) = (call.app.campaign.engine.now(), today(&call.app));
     let done = blocking(&call.app, move |app, people| {
         let said = with_region(app, said.into())?;
@@ -93,7 +93,7 @@ pub(crate) async fn correct(mut call: Call) -> Result<Response<ResponseBody>, Pr
     let said: PersonSaid = parse(&body)?;
     let account = account(call.caller())?;
     let party = call.app.names().parse_party(&call.parameter)?;
-    let intent = intent(&call, print(&call, &body)?)?;
+    let intent = intent(&call, &body)?;
     let (now, today) = (call.app.campaign.engine.now(), today(&call.app));
     let done = blocking(&call.app, move |app, people| {
         let said = with_region(app, said.into())?;
@@ -113,7 +113,7 @@ pub(crate) async fn correct(mut call: Call) -> Result<Response<ResponseBody>, Pr
 pub(crate) async fn erase(call: Call) -> Result<Response<ResponseBody>, Problem> {
     let account = account(call.caller())?;
     let party = call.app.names().parse_party(&call.parameter)?;
-    let key = intent(&call, print(&call, b"")?)?.record;
+    let key = intent(&call, b"")?.record;
     let now = call.app.campaign.engine.now();
     let done = blocking(&call.app, move |_, people| people.erase(party, Some(account), key, now)).await?;
     let done = settled(&call, done).await?;
@@ -132,7 +132,7 @@ pub(crate) async fn offer(mut call: Call) -> Result<Response<ResponseBody>, Prob
     super::super::read_nothing(&mut call).await?;
     let account = account(call.caller())?;
     let party = call.app.names().parse_party(&call.parameter)?;
-    let intent = intent(&call, print(&call, b"")?)?;
+    let intent = intent(&call, b"")?;
     let now = call.app.campaign.engine.now();
     let done = blocking(&call.app, move |_, people| people.offer(party, account, &intent, now)).await?;
     let done = settled(&call, done).await?;
@@ -149,7 +149,7 @@ pub(crate) async fn accept(mut call: Call) -> Result<Response<ResponseBody>, Pro
     let account = account(call.caller())?;
     let app = Arc::clone(&call.app);
     let party = app.names().parse_party(&party)?;
-    let intent = intent(&call, print(&call, &body)?)?;
+    let intent = intent(&call, &body)?;
     let now = app.campaign.engine.now();
     let done = blocking(&app, move |_, people| people.accept(party, account, &code, &intent, now)).await?;
     let done = settled(&call, done).await?;

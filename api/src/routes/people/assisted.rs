@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::super::bookings::json;
 use super::super::{parse, read_json, safe};
 use super::shapes::{DocumentSaid, PartyAnswer, PersonAnswer, PersonSaid, Shown};
-use super::{blocking, intent, marked, print, refused, registration, settled, today, with_region};
+use super::{blocking, intent, marked, refused, registration, settled, today, with_region};
 use crate::access::Scope;
 use crate::body::ResponseBody;
 use crate::gate;
@@ -54,7 +54,7 @@ pub(crate) async fn register(mut call: Call) -> Result<Response<ResponseBody>, P
     gate::reason_needed(&call.headers)?;
     let body = read_json(&mut call).await?;
     let (said, account_phone) = assisted(&body)?;
-    let intent = intent(&call, print(&call, &body)?)?;
+    let intent = intent(&call, &body)?;
     let (now, today) = (call.app.campaign.engine.now(), today(&call.app));
     let done = blocking(&call.app, move |app, people| {
         let said = with_region(app, said.into())?;
@@ -141,7 +141,7 @@ pub(crate) async fn correct(mut call: Call) -> Result<Response<ResponseBody>, Pr
     gate::reason_needed(&call.headers)?;
     let body = read_json(&mut call).await?;
     let said: PersonSaid = parse(&body)?;
-    let intent = intent(&call, print(&call, &body)?)?;
+    let intent = intent(&call, &body)?;
     let party = party(&call).await?;
     let (now, today) = (call.app.campaign.engine.now(), today(&call.app));
     let done = blocking(&call.app, move |app, people| {
@@ -160,7 +160,7 @@ pub(crate) async fn correct(mut call: Call) -> Result<Response<ResponseBody>, Pr
 pub(crate) async fn erase(call: Call) -> Result<Response<ResponseBody>, Problem> {
     gate::reason_needed(&call.headers)?;
     let party = party(&call).await?;
-    let key = intent(&call, print(&call, b"")?)?.record;
+    let key = intent(&call, b"")?.record;
     let now = call.app.campaign.engine.now();
     let done = blocking(&call.app, move |_, people| people.erase(party, None, key, now)).await?;
     let done = settled(&call, done).await?;
@@ -181,7 +181,7 @@ pub(crate) async fn merge(mut call: Call) -> Result<Response<ResponseBody>, Prob
     let MergeRequest { merge } = parse(&body)?;
     let app = Arc::clone(&call.app);
     let (stays, goes) = (app.names().parse_party(&call.parameter)?, app.names().parse_party(&merge)?);
-    let intent = intent(&call, print(&call, &body)?)?;
+    let intent = intent(&call, &body)?;
     let now = app.campaign.engine.now();
     let done = blocking(&app, move |_, people| people.merge(stays, goes, &intent, now)).await?;
     let done = settled(&call, done).await?;

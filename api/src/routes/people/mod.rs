@@ -47,9 +47,10 @@ fn account(caller: &Caller) -> Result<Account, Problem> {
     }
 }
 
-/// The keys of a call. `print` is of what it says.
-fn intent(call: &Call, print: [u8; 16]) -> Result<Intent, Problem> {
+/// The keys of a call whose body this is.
+fn intent(call: &Call, body: &[u8]) -> Result<Intent, Problem> {
     let key = idempotency::needed(&call.headers)?;
+    let print = print(call, body)?;
     let fingerprint = super::fingerprint(call).piece(call.parameter.as_bytes()).piece(&print);
     Ok(intent_of(&KeySpace::of(call.caller()), key, &fingerprint))
 }
