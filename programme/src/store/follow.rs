@@ -12,6 +12,9 @@ use super::{At, CURSOR, Change, Projection, StoreError, Table, Told, persist};
 
 /// How often what was applied is synced, and the log let go. Each costs one fsync, and the log kept is no longer than what comes in it.
 const PERSIST_EVERY: Duration = Duration::from_secs(1);
+/// How often the log is looked at while nobody waits for the store. Whoever waits for each sync of the journal costs it a wake-up each
+/// time, and leaves its writer no batch that nobody waits for.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long a store that closes goes on applying: the next start does the rest.
 const CLOSING_MAX: Duration = Duration::from_secs(2);
 /// The first pause after a failure, and the longest.
@@ -98,8 +101,10 @@ impl Follower {
             }
             let left = PERSIST_EVERY.saturating_sub(synced.elapsed());
             let time = if self.at == self.durable { PERSIST_EVERY } else { left.max(Duration::from_millis(1)) };
-            // A journal that has stopped brings nothing more; the store may still be read, and closed.
-            if tail.wait(time.min(PERSIST_EVERY / 5)).is_err() {
+            if !self.shared.is_waited_for() {
+                std::thread::park_timeout(time.min(LOOK_EVERY));
+            } else if tail.wait(time.min(PERSIST_EVERY / 5)).is_err() {
+                // A journal that has stopped brings nothing more; the store may still be read, and closed.
                 std::thread::park_timeout(time);
             }
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use berth_engine::Seq;
@@ -21,6 +22,10 @@ struct State {
     at: At,
     waiting: BTreeMap<(Seq, u64), Waker>,
     tickets: u64,
+    /// Threads that wait, blocked.
+    blocked: usize,
+    /// Sleeps while nobody waits.
+    follower: Option<Thread>,
     still: Option<StoreError>,
     closing: bool,
     /// The thread has ended: nothing comes any more.
@@ -29,7 +34,16 @@ struct State {
 
 impl Shared {
     pub(super) fn new(at: At) -> Shared {
-        let state = State { at, waiting: BTreeMap::new(), tickets: 0, still: None, closing: false, ended: false };
+        let state = State {
+            at,
+            waiting: BTreeMap::new(),
+            tickets: 0,
+            blocked: 0,
+            follower: None,
+            still: None,
+            closing: false,
+            ended: false,
+        };
         Shared { state: Mutex::new(state), moved: Condvar::new() }
     }
 
@@ -74,6 +88,16 @@ impl Shared {
         self.state.lock().closing
     }
 
+    /// Whether anybody waits. If not, this thread is unparked as soon as somebody does.
+    pub(super) fn is_waited_for(&self) -> bool {
+        let mut state = self.state.lock();
+        let waited_for = state.blocked > 0 || !state.waiting.is_empty();
+        if !waited_for {
+            state.follower = Some(std::thread::current());
+        }
+        waited_for
+    }
+
     /// The thread has ended.
     pub(super) fn end(&self) {
         let waiting = {
@@ -88,18 +112,29 @@ impl Shared {
     pub(super) fn wait(&self, seq: Seq, time: Duration) -> Result<(), StoreError> {
         let until = Instant::now() + time;
         let mut state = self.state.lock();
-        loop {
-            if let Some(answer) = state.answer(seq) {
-                return answer;
-            }
-            if self.moved.wait_until(&mut state, until).timed_out() {
-                return state.answer(seq).unwrap_or(Err(StoreError::Behind(seq)));
-            }
+        if let Some(answer) = state.answer(seq) {
+            return answer;
         }
+        state.blocked += 1;
+        state.wake_follower();
+        let answer = loop {
+            if self.moved.wait_until(&mut state, until).timed_out() {
+                break state.answer(seq).unwrap_or(Err(StoreError::Behind(seq)));
+            }
+            if let Some(answer) = state.answer(seq) {
+                break answer;
+            }
+        };
+        state.blocked -= 1;
+        answer
     }
 }
 
 impl State {
+    fn wake_follower(&mut self) {
+        self.follower.take().iter().for_each(Thread::unpark);
+    }
+
     /// What there is to say to who waits for `seq`; `None`: wait on.
     fn answer(&self, seq: Seq) -> Option<Result<(), StoreError>> {
         match &self.still {
@@ -149,6 +184,37 @@ impl Future for Reached {
             state.tickets
         });
         state.waiting.insert((self.seq, ticket), context.waker().clone());
+        state.wake_follower();
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    #[test]
+    fn the_follower_sleeps_while_nobody_waits_and_is_woken_by_the_first_who_does() {
+        let shared = Arc::new(Shared::new(At::default()));
+        let woken = || {
+            let began = Instant::now();
+            std::thread::park_timeout(Duration::from_secs(60));
+            began.elapsed() < Duration::from_secs(50)
+        };
+        assert!(!shared.is_waited_for());
+        {
+            let mut reached = pin!(Reached::new(Arc::clone(&shared), Seq(1)));
+            assert!(reached.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert!(woken() && shared.is_waited_for());
+        }
+        assert!(!shared.is_waited_for(), "it gave up");
+        std::thread::scope(|scope| {
+            scope.spawn(|| shared.wait(Seq(1), Duration::from_secs(120)));
+            assert!(woken() && shared.is_waited_for());
+            shared.advance(At { applied: Seq(1), ..At::default() });
+        });
+        assert!(!shared.is_waited_for(), "it has what it waited for");
     }
 }
