@@ -22,6 +22,8 @@ pub(crate) mod revocations;
 pub(crate) mod session_bookings;
 pub(crate) mod sessions;
 
+mod line_by_line;
+mod line_input;
 mod lines;
 
 use berth_engine::{Claim, Command, Idempotency, Request, Seq, Submitted};

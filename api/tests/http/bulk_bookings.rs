@@ -46,7 +46,7 @@ fn every_line_has_its_result_in_order() {
     let hold = json!({"op": "hold", "key": "h", "claims": [claim("p1.3", &slots[1])], "ttl_seconds": 60});
     let body = [book("b", "p1.0", &slots[0]), group.to_string(), hold.to_string()].join("\n");
     let (first, end) = bulk(&server, &[], &body);
-    assert_eq!(end, json!({"end": true, "lines": 3, "done": 3, "refused": 0}));
+    assert_eq!(end, json!({"end": true, "lines": 3, "done": 3, "repeated": 0, "refused": 0}));
     assert_eq!((&first[0]["line"], &first[0]["key"], &first[0]["status"]), (&json!(1), &json!("b"), &json!(201)));
     assert_eq!((&first[1]["hold"], first[1]["bookings"].as_array().unwrap().len()), (&first[1]["bookings"][0], 2));
     assert!(first[2]["expires_at"].is_string() && first[0].get("expires_at").is_none());
@@ -130,7 +130,7 @@ fn a_bad_line_is_a_result_and_stops_no_other() {
     let (results, end) = bulk(&server, &[], &body);
     let found: Vec<_> = results.iter().map(code).collect();
     assert_eq!(found, expected);
-    assert_eq!(end, json!({"end": true, "lines": 22, "done": 3, "refused": 18}));
+    assert_eq!(end, json!({"end": true, "lines": 22, "done": 3, "repeated": 0, "refused": 18}));
     let full = &results[18]["problem"];
     assert_eq!((&full["held_may_return"], &full["booked"], &full["status"]), (&json!(false), &json!(2), &json!(409)));
     assert_eq!((server.slot_counts(slot), server.slot_counts(&slots[1])), ((2, 0, 2), (9, 0, 1)));
@@ -202,7 +202,7 @@ fn keys_roles_and_types_are_checked_before_the_first_line() {
     server.get(PATH).expect_problem(405, "method_not_allowed");
     assert_eq!(server.slot_counts(&slots[0]), (9, 0, 0));
     let (results, end) = bulk(&server, &[], "");
-    assert_eq!((results.len(), end), (0, json!({"end": true, "lines": 0, "done": 0, "refused": 0})));
+    assert_eq!((results.len(), end), (0, json!({"end": true, "lines": 0, "done": 0, "repeated": 0, "refused": 0})));
 }
 
 /// A request whose lines go out one by one.
@@ -273,7 +273,7 @@ fn a_result_comes_before_the_next_line_is_sent() {
     assert_eq!(stream.read_line()["state"], "cancelled");
     stream.send("\n");
     stream.stream.write_all(b"0\r\n\r\n").unwrap();
-    assert_eq!(stream.read_line(), json!({"end": true, "lines": 3, "done": 2, "refused": 0}));
+    assert_eq!(stream.read_line(), json!({"end": true, "lines": 3, "done": 2, "repeated": 0, "refused": 0}));
 }
 
 #[test]
@@ -328,7 +328,10 @@ fn far_more_than_a_batch_goes_through_while_the_client_reads_late() {
     // Everything is sent before anything is read.
     let reply = read_reply(&mut stream, false);
     let mut results = lines(reply.text());
-    assert_eq!(results.pop().unwrap(), json!({"end": true, "lines": LINES, "done": 1, "refused": LINES - 1}));
+    assert_eq!(
+        results.pop().unwrap(),
+        json!({"end": true, "lines": LINES, "done": 1, "repeated": 0, "refused": LINES - 1})
+    );
     assert!(results.iter().enumerate().all(|(at, result)| result["line"] == at + 1), "in order");
     assert_eq!((&results[0]["status"], &results[1]["problem"]["code"]), (&json!(201), &json!("already_claimed")));
 }

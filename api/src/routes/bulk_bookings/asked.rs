@@ -4,17 +4,16 @@
 //! request, a request as a line, and the outcome of either is found under its key.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 
-use berth_engine::{BookingNumber, By, Claim, Command, Idempotency, IdempotencyKey, SlotId};
+use berth_engine::{BookingNumber, By, Claim, Command, Idempotency, SlotId};
 use serde::Deserialize;
 
+use super::super::line_by_line::Stream;
 use super::super::{claims_of, parse, with_claims};
-use crate::access::{AccountId, Caller, account_id};
-use crate::app::App;
+use crate::access::{AccountId, account_id};
 use crate::gate::{is_account, no_account};
-use crate::idempotency::{self, Fingerprint, KeySpace};
+use crate::idempotency::Fingerprint;
 use crate::problem::{Code, Problem};
 use crate::wire::{ClaimRequest, Object};
 
@@ -98,30 +97,6 @@ impl Prints {
     }
 }
 
-/// Under whose and which keys the lines are.
-pub(super) struct Keys {
-    pub(super) scope: KeySpace,
-    pub(super) caller: Arc<Caller>,
-    /// The request's account, for lines that name none.
-    pub(super) account: Option<AccountId>,
-    /// The request's own key, for lines that have none.
-    pub(super) request: Option<String>,
-}
-
-impl Keys {
-    fn of(&self, key: Option<&str>, line: u64) -> Result<IdempotencyKey, Problem> {
-        match (key, &self.request) {
-            (Some(key), _) if idempotency::is_key(key) => Ok(self.scope.key(key)),
-            (Some(_), _) => Err(idempotency::malformed()),
-            (None, Some(request)) => Ok(self.scope.step(request, "line", line)),
-            (None, None) => {
-                let detail = "the line has no key, and the request no Idempotency-Key to derive one from";
-                Err(Problem::new(Code::IdempotencyKeyMissing, detail))
-            }
-        }
-    }
-}
-
 impl<'a> LineRequest<'a> {
     pub(super) fn parse(line: &'a [u8]) -> Result<LineRequest<'a>, Problem> {
         parse(line)
@@ -131,15 +106,19 @@ impl<'a> LineRequest<'a> {
         self.key.as_ref().map(|Text(key)| &**key)
     }
 
-    /// Checks the line, which is of this number.
-    pub(super) fn check(&self, app: &App, prints: &Prints, keys: &Keys, line: u64) -> Result<Asked, Problem> {
-        let key = keys.of(self.key(), line)?;
+    /// Checks the line, the newest of the stream, which holds for `account` unless it names another.
+    pub(super) fn check(&self, stream: &Stream, prints: &Prints, account: Option<AccountId>) -> Result<Asked, Problem> {
+        let key = match stream.key_of(self.key())? {
+            (own, 0) => stream.scope.key(own),
+            (request, line) => stream.scope.step(request, "line", line),
+        };
         self.check_members()?;
-        let (names, caller) = (app.names(), &*keys.caller);
+        let (app, caller) = (&*stream.app, &*stream.caller);
+        let names = app.names();
         let account = match &self.account {
             Some(Text(account)) if is_account(account) => Some(account_id(account)),
             Some(_) => return Err(no_account("account")),
-            None => keys.account,
+            None => account,
         };
         let (what, print) = match self.op {
             Op::Book => {

@@ -1,69 +1,35 @@
-//! Many bookings in one request: a line in, a result out, in order and as they come.
-//!
-//! Nothing ties the lines together: a bad one is a result with a problem in it and does not stop the others. Lines
-//! are submitted as they arrive and shown as the journal gets there (see [`lines`](super::lines)).
+//! Many bookings in one request: a line in, a result out (see [`line_by_line`](super::line_by_line)).
 
 mod asked;
-pub(super) mod input;
 
 use std::sync::Arc;
 
-use berth_engine::{Group, Outcome, Seq, State, Submitted};
+use berth_engine::{Group, Outcome, Seq, State, Submitted, TimestampMs};
+use bytes::Bytes;
 use hyper::Response;
 use serde::Serialize;
-use serde_json::{Value, json};
 
-use self::asked::{Keys, LineRequest, Prints};
-use self::input::{Input, Line};
+use self::asked::{LineRequest, Prints};
 use super::holds::{admitted, made};
-use super::lines::{Lines, Stop, turn};
-use crate::access::Standing;
-use crate::app::App;
-use crate::body::{JSON_BYTES_MAX, ResponseBody};
-use crate::idempotency::{self, KeySpace};
-use crate::problem::{self, Code, Problem};
+use super::line_by_line::{Answering, Stream, answer};
+use super::lines::Stop;
+use crate::access::AccountId;
+use crate::body::ResponseBody;
+use crate::idempotency;
+use crate::problem::{self, Problem};
 use crate::router::Call;
 
 /// `POST /v1/bulk/bookings`
 pub(crate) async fn stream(call: Call) -> Result<Response<ResponseBody>, Problem> {
-    let (standing, caller) = call.standing()?;
-    let keys = Keys {
-        scope: KeySpace::of(&caller),
-        caller,
-        account: call.account().copied(),
-        request: idempotency::given(&call.headers)?.map(str::to_owned),
-    };
-    let permit = turn(&call.app, &call.app.streams).await?;
-    let mut input = Input::new(call.body, &call.app);
-    // The first bytes come before the head of the answer: a client that waits for a go-ahead gets it.
-    input.more().await?;
-    let (lines, response) = Lines::start(&call.app, call.ack);
-    let bulk = Bulk { app: call.app, standing, keys, prints: Prints::new(), lines, tally: Tally::default() };
-    // A task of its own, which nobody cancels: it ends with its input or when nobody takes its answers. The permit goes with
-    // it, so that draining waits for it.
-    tokio::spawn(async move {
-        let _permit = permit;
-        bulk.run(input).await;
-    });
-    Ok(response)
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    lines: u64,
-    done: u64,
-    replayed: u64,
-    refused: u64,
+    let account = call.account().copied();
+    answer(call, |stream| Bulk { stream, account, prints: Prints::new() }).await
 }
 
 struct Bulk {
-    app: Arc<App>,
-    /// Whether whoever sends the lines may still.
-    standing: Standing,
-    keys: Keys,
+    stream: Stream,
+    /// The request's account, for lines that name none.
+    account: Option<AccountId>,
     prints: Prints,
-    lines: Lines,
-    tally: Tally,
 }
 
 /// A line that was done.
@@ -91,68 +57,28 @@ struct Done<'a> {
     moved_from: Option<String>,
 }
 
-/// A line that was refused.
-#[derive(Serialize)]
-struct Refused<'a> {
-    line: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
-    status: u16,
-    problem: Value,
+impl Answering for Bulk {
+    fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
+    fn into_stream(self) -> Stream {
+        self.stream
+    }
+
+    async fn answer(&mut self, line: Result<Bytes, Problem>, _: TimestampMs) -> Result<(), Stop> {
+        match line {
+            Ok(line) => self.answer_line(&line).await,
+            Err(problem) => {
+                self.refuse(None, problem, Seq(0));
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Bulk {
-    async fn run(mut self, mut input: Input) {
-        let stopped = self.answer_all(&mut input).await.err();
-        let Tally { lines, done, replayed, refused } = self.tally;
-        self.app.metrics.bulk_lines(done - replayed, replayed, refused);
-        let summary = json!({"end": true, "lines": lines, "done": done, "refused": refused});
-        match stopped {
-            None => self.lines.end(summary, None).await,
-            Some(Stop::Gone) => {}
-            Some(Stop::Problem(problem)) => {
-                self.app.metrics.refused(problem.code());
-                self.lines.end(summary, Some(problem)).await;
-                input.discard().await;
-            }
-        }
-    }
-
-    async fn answer_all(&mut self, input: &mut Input) -> Result<(), Stop> {
-        let mut more = true;
-        loop {
-            while let Some(line) = input.line() {
-                self.tally.lines += 1;
-                match line {
-                    Line::Whole(line) if line.trim_ascii().is_empty() => {}
-                    Line::Whole(line) => {
-                        // A stream may be long, and a key that is revoked meanwhile opens nothing more.
-                        let (access, now) = (&self.app.access, self.app.campaign.engine.now());
-                        self.standing.check(access, now).await.map_err(Stop::Problem)?;
-                        self.answer(&line).await?;
-                    }
-                    Line::TooLong => {
-                        let detail = format!("the line is longer than {JSON_BYTES_MAX} bytes");
-                        self.refuse(None, Problem::new(Code::BodyTooLarge, detail), Seq(0));
-                    }
-                }
-                if self.lines.is_full() {
-                    self.lines.flush().await?;
-                    // Others have requests, too.
-                    tokio::task::yield_now().await;
-                }
-            }
-            // Whoever sends the next line only after the answer to this one must get it.
-            self.lines.flush().await?;
-            if !more {
-                return Ok(());
-            }
-            // After the end of the body there may be a last line that has none.
-            more = input.more().await.map_err(Stop::Problem)?;
-        }
-    }
-
-    async fn answer(&mut self, line: &[u8]) -> Result<(), Stop> {
+    async fn answer_line(&mut self, line: &[u8]) -> Result<(), Stop> {
         let request = match LineRequest::parse(line) {
             Ok(request) => request,
             Err(problem) => {
@@ -161,10 +87,10 @@ impl Bulk {
             }
         };
         let key = request.key().filter(|key| idempotency::is_key(key));
-        match request.check(&self.app, &self.prints, &self.keys, self.tally.lines) {
+        match request.check(&self.stream, &self.prints, self.account) {
             Err(problem) => self.refuse(key, problem, Seq(0)),
             Ok(asked) => {
-                let app = Arc::clone(&self.app);
+                let app = Arc::clone(&self.stream.app);
                 // rule: HLD-6 a line holds for an account as a request does
                 let admitted = match admitted(&app, asked.account(), asked.idempotency()) {
                     Ok(admitted) => admitted,
@@ -173,12 +99,12 @@ impl Bulk {
                         return Ok(());
                     }
                 };
-                let submitted = self.lines.submit(&app, asked.command(), asked.idempotency()).await?;
+                let submitted = self.stream.lines.submit(&app, asked.command(), asked.idempotency()).await?;
                 made(admitted, &submitted);
                 match &submitted.result {
                     Ok(outcome) => self.done(key, outcome, &submitted),
                     Err(refusal) => {
-                        let problem = problem::refused(refusal, &self.app.names());
+                        let problem = problem::refused(refusal, &app.names());
                         self.refuse(key, problem, submitted.seq);
                     }
                 }
@@ -188,19 +114,15 @@ impl Bulk {
     }
 
     fn refuse(&mut self, key: Option<&str>, problem: Problem, seq: Seq) {
-        self.tally.refused += 1;
-        let status = problem.code().status().as_u16();
-        let refused = Refused { line: self.tally.lines, key, status, problem: problem.into_member() };
-        self.lines.push(&refused, seq);
+        self.stream.refuse(self.stream.line, key, problem, seq);
     }
 
     fn done(&mut self, key: Option<&str>, outcome: &Outcome, submitted: &Submitted) {
-        self.tally.done += 1;
-        self.tally.replayed += u64::from(submitted.replayed);
-        let names = self.app.names();
+        let app = Arc::clone(&self.stream.app);
+        let names = app.names();
         let codes = |claims: &Group| claims.iter().map(|claim| names.booking(claim.number)).collect::<Vec<_>>();
         let hold = |claims: &Group| claims.first().map(|claim| names.booking(claim.number));
-        let done = Done { line: self.tally.lines, key, replayed: submitted.replayed, status: 200, ..Done::default() };
+        let done = Done { line: self.stream.line, key, replayed: submitted.replayed, status: 200, ..Done::default() };
         let done = match outcome {
             Outcome::Booked { claims } => Done { status: 201, hold: hold(claims), bookings: codes(claims), ..done },
             Outcome::Held { expires_at, claims } => Done {
@@ -235,6 +157,6 @@ impl Bulk {
             | Outcome::Recorded
             | Outcome::SlotChanged { .. } => done,
         };
-        self.lines.push(&done, submitted.seq);
+        self.stream.done(&done, submitted.replayed, submitted.seq);
     }
 }

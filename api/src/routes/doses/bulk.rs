@@ -10,22 +10,22 @@ use berth_engine::{
     BookingNumber, Claim, CodeTry, Command, Dose, Outcome, Refusal, Seq, State, Submitted, TimestampMs,
 };
 use berth_programme::doses::DoseRecord;
+use bytes::Bytes;
 use hyper::Response;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::details::{DetailsRequest, Text, instant};
 use super::{Given, may_be_at, may_be_of, records};
-use crate::access::{Caller, Standing};
+use crate::access::Caller;
 use crate::ack::AckMode;
 use crate::app::App;
-use crate::body::{JSON_BYTES_MAX, ResponseBody};
-use crate::idempotency::{self, Fingerprint, KeySpace};
+use crate::body::ResponseBody;
+use crate::idempotency::{self, Fingerprint};
 use crate::problem::{self, Code, Problem};
 use crate::router::Call;
-use crate::routes::bulk_bookings::input::{Input, Line};
 use crate::routes::door::four_digits;
-use crate::routes::lines::{Lines, Stop, turn};
+use crate::routes::line_by_line::{self, Answering, Stream};
+use crate::routes::lines::Stop;
 use crate::routes::parse;
 
 /// A line of an upload. Of a booking, or of a party that came without one.
@@ -59,6 +59,12 @@ struct LineRequest<'a> {
     vaccinator: Option<Text<'a>>,
 }
 
+impl LineRequest<'_> {
+    fn key(&self) -> Option<&str> {
+        self.key.as_ref().map(|Text(key)| &**key)
+    }
+}
+
 /// Who was there.
 #[derive(Clone, Copy)]
 enum Came {
@@ -68,39 +74,11 @@ enum Came {
 
 /// `POST /v1/bulk/doses`
 pub(crate) async fn stream(call: Call) -> Result<Response<ResponseBody>, Problem> {
-    let (standing, caller) = call.standing()?;
-    let request = idempotency::given(&call.headers)?.map(str::to_owned);
-    let permit = turn(&call.app, &call.app.streams).await?;
-    let mut input = Input::new(call.body, &call.app);
-    // The first bytes come before the head of the answer: a client that waits for a go-ahead gets it.
-    input.more().await?;
-    let (lines, response) = Lines::start(&call.app, call.ack);
-    let scope = KeySpace::of(&caller);
-    let upload = Upload { app: call.app, standing, caller, scope, request, lines, tally: Tally::default() };
-    tokio::spawn(async move {
-        let _permit = permit;
-        upload.run(input).await;
-    });
-    Ok(response)
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    lines: u64,
-    done: u64,
-    already: u64,
-    refused: u64,
+    line_by_line::answer(call, |stream| Upload { stream }).await
 }
 
 struct Upload {
-    app: Arc<App>,
-    standing: Standing,
-    caller: Arc<Caller>,
-    scope: KeySpace,
-    /// The request's own key, for lines that have none.
-    request: Option<String>,
-    lines: Lines,
-    tally: Tally,
+    stream: Stream,
 }
 
 /// A line whose dose is on record.
@@ -115,15 +93,6 @@ struct Done<'a> {
     /// It was on record before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     already: bool,
-}
-
-#[derive(Serialize)]
-struct Refused<'a> {
-    line: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
-    status: u16,
-    problem: Value,
 }
 
 /// How a line ends early.
@@ -152,54 +121,28 @@ struct Recorded {
     already: bool,
 }
 
+impl Answering for Upload {
+    fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
+    fn into_stream(self) -> Stream {
+        self.stream
+    }
+
+    async fn answer(&mut self, line: Result<Bytes, Problem>, _: TimestampMs) -> Result<(), Stop> {
+        match line {
+            Ok(line) => self.answer_line(&line).await,
+            Err(problem) => {
+                self.refuse(None, problem, Seq(0));
+                Ok(())
+            }
+        }
+    }
+}
+
 impl Upload {
-    async fn run(mut self, mut input: Input) {
-        let stopped = self.answer_all(&mut input).await.err();
-        let Tally { lines, done, already, refused } = self.tally;
-        self.app.metrics.bulk_lines(done - already, already, refused);
-        let summary = json!({"end": true, "lines": lines, "done": done, "repeated": already, "refused": refused});
-        match stopped {
-            None => self.lines.end(summary, None).await,
-            Some(Stop::Gone) => {}
-            Some(Stop::Problem(problem)) => {
-                self.app.metrics.refused(problem.code());
-                self.lines.end(summary, Some(problem)).await;
-                input.discard().await;
-            }
-        }
-    }
-
-    async fn answer_all(&mut self, input: &mut Input) -> Result<(), Stop> {
-        let mut more = true;
-        loop {
-            while let Some(line) = input.line() {
-                self.tally.lines += 1;
-                match line {
-                    Line::Whole(line) if line.trim_ascii().is_empty() => {}
-                    Line::Whole(line) => {
-                        let (access, now) = (&self.app.access, self.app.campaign.engine.now());
-                        self.standing.check(access, now).await.map_err(Stop::Problem)?;
-                        self.answer(&line).await?;
-                    }
-                    Line::TooLong => {
-                        let detail = format!("the line is longer than {JSON_BYTES_MAX} bytes");
-                        self.refuse(None, Problem::new(Code::BodyTooLarge, detail), Seq(0));
-                    }
-                }
-                if self.lines.is_full() {
-                    self.lines.flush().await?;
-                    tokio::task::yield_now().await;
-                }
-            }
-            self.lines.flush().await?;
-            if !more {
-                return Ok(());
-            }
-            more = input.more().await.map_err(Stop::Problem)?;
-        }
-    }
-
-    async fn answer(&mut self, line: &[u8]) -> Result<(), Stop> {
+    async fn answer_line(&mut self, line: &[u8]) -> Result<(), Stop> {
         let request: LineRequest<'_> = match parse(line) {
             Ok(request) => request,
             Err(problem) => {
@@ -207,16 +150,14 @@ impl Upload {
                 return Ok(());
             }
         };
-        let key = request.key.as_ref().map(|Text(key)| &**key).filter(|key| idempotency::is_key(key));
-        match self.record(&request, key).await {
+        let key = request.key().filter(|key| idempotency::is_key(key));
+        match self.record(&request).await {
             Ok(Recorded { booking, seq, already }) => {
-                self.tally.done += 1;
-                self.tally.already += u64::from(already);
-                let names = self.app.names();
+                let names = self.stream.app.names();
                 let (shown, dose_record) = (names.booking(booking), names.dose(booking));
                 let status = if already { 200 } else { 201 };
-                let done = Done { line: self.tally.lines, key, status, booking: shown, dose_record, already };
-                self.lines.push(&done, seq);
+                let done = Done { line: self.stream.line, key, status, booking: shown, dose_record, already };
+                self.stream.done(&done, already, seq);
             }
             Err(No::Problem(problem, seq)) => self.refuse(key, problem, seq),
             Err(No::Stop(stop)) => return Err(stop),
@@ -225,40 +166,27 @@ impl Upload {
     }
 
     fn refuse(&mut self, key: Option<&str>, problem: Problem, seq: Seq) {
-        self.tally.refused += 1;
-        let status = problem.code().status().as_u16();
-        let refused = Refused { line: self.tally.lines, key, status, problem: problem.into_member() };
-        self.lines.push(&refused, seq);
+        self.stream.refuse(self.stream.line, key, problem, seq);
     }
 
     /// Checks in or takes at the door, then records; each under a key of its own, so that a line that broke off goes on.
     // rule: DOS-1
-    async fn record(&mut self, request: &LineRequest<'_>, key: Option<&str>) -> Result<Recorded, No> {
-        if request.key.is_some() && key.is_none() {
-            return Err(idempotency::malformed().into());
-        }
-        let (key, number) = match (key, &self.request) {
-            (Some(key), _) => (key.to_owned(), 0),
-            (None, Some(request)) => (request.clone(), self.tally.lines),
-            (None, None) => {
-                let detail = "the line has no key, and the request no Idempotency-Key to derive one from";
-                return Err(Problem::new(Code::IdempotencyKeyMissing, detail).into());
-            }
-        };
-        let app = Arc::clone(&self.app);
-        let caller = Arc::clone(&self.caller);
+    async fn record(&mut self, request: &LineRequest<'_>) -> Result<Recorded, No> {
+        let app = Arc::clone(&self.stream.app);
+        let caller = Arc::clone(&self.stream.caller);
+        let (key, number) = self.stream.key_of(request.key())?;
+        let step = |step: &str| self.stream.scope.step(key, step, number);
+        let (came_step, given_key) = (step("came"), step("given"));
         let (came, details) = check(&app, &caller, request)?;
         let print = |step: &str| Fingerprint::new("POST", "/v1/bulk/doses").piece(step.as_bytes());
-        let step = |step: &str| self.scope.step(&key, step, number);
         let came_key = match came {
-            Came::Booked(booking, _) => print("came").number(booking.0).under(step("came")),
+            Came::Booked(booking, _) => print("came").number(booking.0).under(came_step),
             Came::Walked(claim, at) => {
                 let Claim { party, slot, dose } = claim;
                 let print = print("came").number(party.0.into()).number(slot.0.into()).number(dose.0.into());
-                print.number(at.0).under(step("came"))
+                print.number(at.0).under(came_step)
             }
         };
-        let given_key = step("given");
         let booking = match came {
             Came::Booked(booking, code) => {
                 if let Some(done) = self.check_in(booking, code, came_key, &details).await? {
@@ -274,7 +202,7 @@ impl Upload {
             }
         };
         let given = Given::of(&app, &caller, booking, &details, print("given").number(booking.0))?;
-        let submitted = self.lines.submit(&app, given.command(), given.print.clone().under(given_key)).await?;
+        let submitted = self.stream.lines.submit(&app, given.command(), given.print.clone().under(given_key)).await?;
         match &submitted.result {
             Ok(_) => Ok(Recorded { booking, seq: submitted.seq, already: submitted.replayed }),
             Err(refusal) => self.already(booking, refusal, &submitted, &details).await,
@@ -289,7 +217,7 @@ impl Upload {
         key: berth_engine::Idempotency,
         details: &DetailsRequest<'_>,
     ) -> Result<Option<Recorded>, No> {
-        let app = Arc::clone(&self.app);
+        let app = Arc::clone(&self.stream.app);
         let engine = &app.campaign.engine;
         let view = engine.booking(booking).ok_or_else(|| refused(&app, &Refusal::UnknownBooking { booking }))?;
         if view.state == State::CheckedIn {
@@ -307,7 +235,7 @@ impl Upload {
                 }
             }
         }
-        let submitted = self.lines.submit(&app, Command::CheckIn { booking }, key).await?;
+        let submitted = self.stream.lines.submit(&app, Command::CheckIn { booking }, key).await?;
         match &submitted.result {
             Ok(_) => Ok(None),
             // Somebody else did it at this moment.
@@ -323,14 +251,16 @@ impl Upload {
         came_at: TimestampMs,
         key: berth_engine::Idempotency,
     ) -> Result<BookingNumber, No> {
-        let app = Arc::clone(&self.app);
-        let submitted = self.lines.submit(&app, Command::WalkInLate { claim, came_at }, key).await?;
+        let app = Arc::clone(&self.stream.app);
+        let submitted = self.stream.lines.submit(&app, Command::WalkInLate { claim, came_at }, key).await?;
         match &submitted.result {
             Ok(Outcome::WalkedIn { claim }) => Ok(claim.number),
             Err(Refusal::AlreadyClaimed { booking, .. }) if self.is_there(*booking, claim) => Ok(*booking),
             Err(refusal) => {
                 let problem = match refusal {
-                    Refusal::AlreadyClaimed { booking, .. } if self.caller.may_touch(*booking, &app).is_err() => {
+                    Refusal::AlreadyClaimed { booking, .. }
+                        if self.stream.caller.may_touch(*booking, &app).is_err() =>
+                    {
                         problem::claimed_elsewhere(refusal, &app.names())
                     }
                     refusal => problem::refused(refusal, &app.names()),
@@ -343,14 +273,14 @@ impl Upload {
 
     /// Whether this booking is of this very claim, and its party checked in.
     fn is_there(&self, booking: BookingNumber, claim: Claim) -> bool {
-        let view = self.app.campaign.engine.booking(booking);
+        let view = self.stream.app.campaign.engine.booking(booking);
         view.is_some_and(|view| view.claim == claim && view.state == State::CheckedIn)
     }
 
     /// What is on record of this very claim: done before as the line says it, or in its way. What was revoked is not brought back by
     /// sending the file again.
     async fn on_record(&self, claim: Claim, details: &DetailsRequest<'_>) -> Result<Option<Recorded>, No> {
-        let (app, engine) = (&self.app, &self.app.campaign.engine);
+        let (app, engine) = (&*self.stream.app, &self.stream.app.campaign.engine);
         if engine.party_bookings(claim.party).is_none() {
             return Ok(None);
         }
@@ -375,7 +305,7 @@ impl Upload {
 
     fn conflict(&self, booking: BookingNumber) -> Problem {
         let detail = "a dose is on record for this booking, and it is not the one of this line";
-        Problem::new(Code::DoseConflict, detail).with("dose_record", self.app.names().dose(booking))
+        Problem::new(Code::DoseConflict, detail).with("dose_record", self.stream.app.names().dose(booking))
     }
 
     /// A step was refused: fine if the dose is on record as the line says it, else a conflict.
@@ -386,7 +316,7 @@ impl Upload {
         submitted: &Submitted,
         details: &DetailsRequest<'_>,
     ) -> Result<Recorded, No> {
-        let app = &self.app;
+        let app = &*self.stream.app;
         let problem = || No::Problem(problem::refused(refusal, &app.names()), submitted.seq);
         let view = app.campaign.engine.booking(booking).filter(|view| view.state == State::Completed);
         let Some(view) = view else { return Err(problem()) };

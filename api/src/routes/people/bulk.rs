@@ -11,20 +11,20 @@ use berth_programme::people::{Done, Intent, PeopleError, View};
 use bytes::Bytes;
 use hyper::Response;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-use super::super::bulk_bookings::input::{Input, Line};
-use super::super::lines::{Gone, Lines, Stop, turn};
+use super::super::line_by_line::{self, Answering, Stream};
+use super::super::lines::Stop;
 use super::assisted::assisted;
 use super::shapes::{PersonAnswer, Shown};
 use super::{account_of, intent_of, of_error, registration, today, with_region};
-use crate::access::{Caller, Standing};
 use crate::app::App;
-use crate::body::{CutShort, JSON_BYTES_MAX, ResponseBody};
+use crate::body::{CutShort, ResponseBody};
 use crate::gate;
-use crate::idempotency::{self, Fingerprint, KeySpace};
+use crate::idempotency::{self, Fingerprint};
 use crate::problem::{Code, Problem};
 use crate::router::{Call, Media};
 
@@ -38,52 +38,16 @@ const PIECE_BYTES: usize = 32 << 10;
 pub(crate) async fn import(call: Call) -> Result<Response<ResponseBody>, Problem> {
     registration(&call.app)?;
     gate::reason_needed(&call.headers)?;
-    let request = idempotency::given(&call.headers)?.map(str::to_owned);
-    let (standing, caller) = call.standing()?;
     let print = Fingerprint::new(call.endpoint.method.as_str(), call.endpoint.template);
-    let permit = turn(&call.app, &call.app.streams).await?;
-    let mut input = Input::new(call.body, &call.app);
-    // The first bytes come before the head of the answer: a client that waits for a go-ahead gets it.
-    input.more().await?;
-    let (lines, response) = Lines::start(&call.app, call.ack);
-    let import = Import {
-        keys: KeySpace::of(&caller),
-        app: call.app,
-        standing,
-        caller,
-        request,
-        print,
-        lines,
-        turns: Arc::new(Semaphore::new(AT_ONCE)),
-        running: VecDeque::new(),
-        tally: Tally::default(),
-    };
-    tokio::spawn(async move {
-        let _permit = permit;
-        import.run(input).await;
-    });
-    Ok(response)
-}
-
-#[derive(Default)]
-struct Tally {
-    lines: u64,
-    done: u64,
-    replayed: u64,
-    refused: u64,
+    let turns = Arc::new(Semaphore::new(AT_ONCE));
+    line_by_line::answer(call, |stream| Import { stream, print, turns, running: VecDeque::new() }).await
 }
 
 struct Import {
-    app: Arc<App>,
-    standing: Standing,
-    caller: Arc<Caller>,
-    keys: KeySpace,
-    request: Option<String>,
+    stream: Stream,
     print: Fingerprint,
-    lines: Lines,
     turns: Arc<Semaphore>,
     running: VecDeque<Running>,
-    tally: Tally,
 }
 
 /// A line under way.
@@ -93,67 +57,39 @@ struct Running {
     done: Result<JoinHandle<Result<Done<PartyId>, PeopleError>>, Problem>,
 }
 
+impl Answering for Import {
+    fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
+    fn into_stream(self) -> Stream {
+        self.stream
+    }
+
+    async fn answer(&mut self, line: Result<Bytes, Problem>, now: TimestampMs) -> Result<(), Stop> {
+        match line {
+            Ok(line) => self.begin(&line, now).await,
+            Err(problem) => self.running.push_back(Running { line: self.stream.line, key: None, done: Err(problem) }),
+        }
+        self.drain(AT_ONCE).await;
+        Ok(())
+    }
+
+    async fn settle(&mut self) -> Result<(), Stop> {
+        self.drain(0).await;
+        Ok(())
+    }
+}
+
 impl Import {
-    async fn run(mut self, mut input: Input) {
-        let mut stopped = self.answer_all(&mut input).await.err();
-        // What is under way is done, whoever still listens.
-        if let Err(gone) = self.drain(0).await {
-            stopped.get_or_insert(gone.into());
-        }
-        let Tally { lines, done, replayed, refused } = self.tally;
-        self.app.metrics.bulk_lines(done - replayed, replayed, refused);
-        let summary = json!({"end": true, "lines": lines, "done": done, "refused": refused});
-        match stopped {
-            None => self.lines.end(summary, None).await,
-            Some(Stop::Gone) => {}
-            Some(Stop::Problem(problem)) => {
-                self.app.metrics.refused(problem.code());
-                self.lines.end(summary, Some(problem)).await;
-                input.discard().await;
-            }
-        }
-    }
-
-    async fn answer_all(&mut self, input: &mut Input) -> Result<(), Stop> {
-        let mut more = true;
-        loop {
-            while let Some(line) = input.line() {
-                self.tally.lines += 1;
-                match line {
-                    Line::Whole(line) if line.trim_ascii().is_empty() => {}
-                    Line::Whole(line) => {
-                        let (access, now) = (&self.app.access, self.app.campaign.engine.now());
-                        self.standing.check(access, now).await.map_err(Stop::Problem)?;
-                        self.begin(&line, now).await;
-                    }
-                    Line::TooLong => {
-                        let detail = format!("the line is longer than {JSON_BYTES_MAX} bytes");
-                        let done = Err(Problem::new(Code::BodyTooLarge, detail));
-                        self.running.push_back(Running { line: self.tally.lines, key: None, done });
-                    }
-                }
-                self.drain(AT_ONCE).await?;
-                if self.lines.is_full() {
-                    self.lines.flush().await?;
-                }
-            }
-            self.drain(0).await?;
-            self.lines.flush().await?;
-            if !more {
-                return Ok(());
-            }
-            more = input.more().await.map_err(Stop::Problem)?;
-        }
-    }
-
     /// Begins a line; waits while too many are under way.
     async fn begin(&mut self, line: &Bytes, now: TimestampMs) {
-        let number = self.tally.lines;
+        let number = self.stream.line;
         let (key, done) = match self.asked(line) {
             Err(problem) => (None, Err(problem)),
             Ok((key, intent, said, phone)) => {
                 let turn = Arc::clone(&self.turns).acquire_owned().await;
-                let (app, today) = (Arc::clone(&self.app), today(&self.app));
+                let (app, today) = (Arc::clone(&self.stream.app), today(&self.stream.app));
                 let work = tokio::task::spawn_blocking(move || {
                     let _turn = turn;
                     let Some(registration) = &app.registration else { return Err(PeopleError::NoAccount) };
@@ -174,7 +110,7 @@ impl Import {
         &self,
         line: &[u8],
     ) -> Result<(Option<String>, Intent, super::shapes::PersonSaid, Option<String>), Problem> {
-        let people = &registration(&self.app)?.people;
+        let people = &registration(&self.stream.app)?.people;
         let malformed = |error: &dyn std::fmt::Display| Problem::new(Code::MalformedJson, format!("the line: {error}"));
         let mut value: Value = serde_json::from_slice(line).map_err(|error| malformed(&error))?;
         let key = match value.as_object_mut().and_then(|object| object.remove("key")) {
@@ -185,53 +121,50 @@ impl Import {
         let text = value.to_string();
         let (said, phone) = assisted(text.as_bytes())?;
         let print = self.print.clone().piece(&people.request_print(text.as_bytes()));
-        let intent = match (&key, &self.request) {
-            (Some(key), _) => intent_of(&self.keys, key, &print),
-            (None, Some(request)) => intent_of(&self.keys, &format!("{request}\u{0}line {}", self.tally.lines), &print),
-            (None, None) => {
-                let detail = "a line has a key of its own, or the request an Idempotency-Key";
-                return Err(Problem::new(Code::IdempotencyKeyMissing, detail));
-            }
+        let keys = &self.stream.scope;
+        let intent = match self.stream.key_of(key.as_deref())? {
+            (own, 0) => intent_of(keys, own, &print),
+            (request, line) => intent_of(keys, &format!("{request}\u{0}line {line}"), &print),
         };
         Ok((key, intent, said, phone))
     }
 
     /// Tells of the oldest lines under way, until so many are left.
-    async fn drain(&mut self, left: usize) -> Result<(), Gone> {
+    async fn drain(&mut self, left: usize) {
         while self.running.len() > left {
             let Some(Running { line, key, done }) = self.running.pop_front() else { break };
+            let Stream { app, caller, .. } = &self.stream;
             let done = match done {
                 Ok(work) => {
                     let done = work.await.expect("what is done of people does not panic, and nobody cancels it");
-                    done.map_err(|error| of_error(&self.app.names(), &self.caller, error))
+                    done.map_err(|error| of_error(&app.names(), caller, error))
                 }
                 Err(problem) => Err(problem),
             };
-            let (mut result, seq) = match done {
-                Ok(done) => {
-                    self.tally.done += 1;
-                    self.tally.replayed += u64::from(done.replayed);
-                    let party = self.app.names().party(done.what);
-                    let mut result = json!({"line": line, "status": 201, "party": party});
-                    if done.replayed {
-                        result["replayed"] = true.into();
-                    }
-                    (result, done.seq)
+            match done {
+                Ok(Done { what, replayed, seq }) => {
+                    let registered = Registered { line, key, status: 201, party: app.names().party(what), replayed };
+                    self.stream.done(&registered, replayed, seq);
                 }
                 Err(problem) => {
-                    self.tally.refused += 1;
-                    let status = problem.code().status().as_u16();
-                    let result = json!({"line": line, "status": status, "problem": problem.into_member()});
-                    (result, self.app.campaign.engine.appended())
+                    let seq = app.campaign.engine.appended();
+                    self.stream.refuse(line, key.as_deref(), problem, seq);
                 }
-            };
-            if let Some(key) = key {
-                result["key"] = key.into();
             }
-            self.lines.push(&result, seq);
         }
-        Ok(())
     }
+}
+
+/// A line whose person is registered.
+#[derive(Serialize)]
+struct Registered {
+    line: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    status: u16,
+    party: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    replayed: bool,
 }
 
 /// `GET /v1/bulk/people`: everybody, a line each, and a last one that says how many.
