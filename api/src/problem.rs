@@ -83,6 +83,7 @@ codes! {
     BodyTooLarge PAYLOAD_TOO_LARGE "body_too_large" "The body is too large",
     TooMany PAYLOAD_TOO_LARGE "too_many" "More than the server can hold",
     Full CONFLICT "full" "The slot is full",
+    Reserved CONFLICT "reserved" "The free units go to those who wait",
     SlotClosed CONFLICT "slot_closed" "The slot is closed",
     AlreadyClaimed CONFLICT "already_claimed" "The party already has a live claim for this dose",
     TooManyClaims CONFLICT "too_many_claims" "The party has too many live claims",
@@ -383,6 +384,11 @@ pub(crate) fn refused(refusal: &Refusal, names: &Names<'_>) -> Problem {
                 .with("slot", slot)
                 .with("held_may_return", counts.held().get() > 0)
                 .with_counts(counts)
+        }
+        Refusal::Reserved { slot, counts } => {
+            let slot = names.slot(slot);
+            let detail = format!("the free units of slot {slot} are offered to those who wait for one");
+            Problem::new(Code::Reserved, detail).with("slot", slot).with_counts(counts)
         }
         Refusal::BelowTaken { slot, asked, counts } => {
             let slot = names.slot(slot);

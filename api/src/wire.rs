@@ -121,9 +121,9 @@ pub(crate) fn numbered<N: FromStr>(text: &str, letter: char) -> Option<(CellId, 
 pub(crate) fn slot_status(counts: Counts, in_time: bool) -> &'static str {
     if !counts.is_open() {
         "busy-unavailable"
-    } else if counts.free().get() > 0 {
+    } else if counts.free_to_all().get() > 0 {
         if in_time { "free" } else { "busy-unavailable" }
-    } else if counts.held().get() > 0 {
+    } else if counts.held().get() > 0 && !counts.is_reserved() {
         "busy-tentative"
     } else {
         "busy"

@@ -152,7 +152,7 @@ impl Step {
 pub(crate) struct BookingCell {
     /// party 32 | slot 32
     who_where: AtomicU64,
-    /// state 8 | dose 8 | index in group 8 | group length 8 | programme 16 | low part of the party's booking before 16; zero: not
+    /// state 8 | dose 8 | index in group 8 | group length 7, offered 1 | programme 16 | low part of the party's booking before 16; zero: not
     /// yet written
     status: AtomicU64,
     expires_at: AtomicU64,
@@ -179,6 +179,8 @@ impl Default for BookingCell {
 
 /// Words of a record in a snapshot, which has no chains: a start makes them anew.
 pub(crate) const CELL_WORDS: usize = 5;
+/// In the byte of the group's length: it was offered.
+pub(crate) const OFFERED: u8 = 0x80;
 /// What of the status a snapshot keeps.
 const STATUS_MASK: u64 = (1 << 48) - 1;
 /// Bits of the slot's booking before.
@@ -196,6 +198,7 @@ pub(crate) struct Birth {
     pub(crate) group_index: u8,
     pub(crate) group_len: u8,
     pub(crate) expires_at: TimestampMs,
+    pub(crate) offered: bool,
     pub(crate) link: Option<BookingNumber>,
 }
 
@@ -214,7 +217,7 @@ impl BookingCell {
             birth.state as u8,
             claim.dose.0,
             birth.group_index,
-            birth.group_len,
+            birth.group_len | if birth.offered { OFFERED } else { 0 },
             birth.programme.0.to_le_bytes()[0],
             birth.programme.0.to_le_bytes()[1],
             before.to_le_bytes()[0],
@@ -319,7 +322,8 @@ impl BookingCell {
         Some(BookingView {
             number,
             hold: BookingNumber(number.0.checked_sub(u64::from(group_index))?),
-            group_len,
+            group_len: group_len & !OFFERED,
+            offered: group_len & OFFERED != 0,
             state: State::from_code(state)?,
             claim: Claim { party: PartyId(party), slot: SlotId(slot), dose: Dose(dose) },
             programme: ProgrammeId(u16::from_le_bytes([programme_low, programme_high])),
@@ -418,6 +422,7 @@ mod tests {
             group_index: 0,
             group_len: 1,
             expires_at: TimestampMs(3),
+            offered: true,
             link: Some(last),
         };
         for before in [None, Some(BookingNumber(0)), Some(last)] {
@@ -429,6 +434,7 @@ mod tests {
             assert_eq!((cell.before_of_party(), cell.before_in_slot()), (before, Some(before)));
             let view = cell.view(BookingNumber(9)).unwrap();
             assert_eq!((view.state, view.programme, view.claim), (State::CheckedIn, ProgrammeId(u16::MAX), claim));
+            assert_eq!((view.offered, view.group_len), (true, 1));
 
             let again = BookingCell::default();
             again.restore(cell.words());
@@ -453,6 +459,7 @@ mod tests {
             group_index: 2,
             group_len: 3,
             expires_at: TimestampMs(99),
+            offered: false,
             link: None,
         };
         let cell = table.blank(number).unwrap();
@@ -460,6 +467,7 @@ mod tests {
         let view = table.get(number).unwrap().view(number).unwrap();
         assert_eq!((view.claim, view.programme, view.hold), (claim, ProgrammeId(0xABCD), BookingNumber(5)));
         assert_eq!((view.state, view.seq, view.link), (State::Held, Seq(5), None));
+        assert_eq!((view.offered, view.group_len), (false, 3));
         cell.set_state(State::Moved, Some(BookingNumber(0)), Seq(6));
         let view = cell.view(number).unwrap();
         assert_eq!((view.state, view.seq, view.link), (State::Moved, Seq(6), Some(BookingNumber(0))));

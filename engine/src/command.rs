@@ -183,6 +183,16 @@ pub enum Command<'a> {
         /// How long the hold lives.
         ttl: Duration,
     },
+    /// A unit is offered to one party: a hold that takes a free unit of a reserved slot too ([`Engine::reserve`](crate::Engine::reserve)),
+    /// and is not counted as the party's hoarding.
+    Offer {
+        /// To whom, where and which dose.
+        claim: Claim,
+        /// How long the offer stands.
+        ttl: Duration,
+        /// The programme's own, of why it is offered: at most [`NOTE_BYTES_MAX`] bytes.
+        note: &'a [u8],
+    },
     /// Hold and confirm in one step.
     Book {
         /// One claim per party.
@@ -452,6 +462,8 @@ pub struct BookingView {
     pub claim: Claim,
     /// The campaign.
     pub programme: ProgrammeId,
+    /// Whether it was offered, and not asked for.
+    pub offered: bool,
     /// When the hold expires or expired; 0 for what was booked in one step.
     pub expires_at: TimestampMs,
     /// Its successor if it was moved, its predecessor if it came from a move.

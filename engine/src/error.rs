@@ -204,6 +204,14 @@ pub enum Refusal {
         /// The counts that left no room, true of the slot at one instant.
         counts: Counts,
     },
+    /// The slot has enough free units, and they are taken by an offer only: they go to those who wait, or whom a lottery draws.
+    #[error("the free units of slot {slot} are offered: {counts}")]
+    Reserved {
+        /// The slot.
+        slot: SlotId,
+        /// The counts at that instant.
+        counts: Counts,
+    },
     /// A resize below what is taken.
     #[error("slot {slot} cannot shrink to {asked}: {counts}")]
     BelowTaken {

@@ -202,10 +202,33 @@ impl Inventory {
                 group_index,
                 group_len,
                 expires_at,
+                offered: false,
                 link: None,
             };
             self.record_birth(number, &birth, locked, seq);
         }
+    }
+
+    /// As [`Inventory::record_claims`], of one that was offered.
+    pub(crate) fn record_offer<const N: usize>(
+        &self,
+        number: BookingNumber,
+        expires_at: TimestampMs,
+        claim: Claim,
+        locked: &mut LockedUpTo<'_, N>,
+        seq: Seq,
+    ) {
+        let birth = Birth {
+            state: State::Held,
+            claim,
+            programme: self.programme(&claim),
+            group_index: 0,
+            group_len: 1,
+            expires_at,
+            offered: true,
+            link: None,
+        };
+        self.record_birth(number, &birth, locked, seq);
     }
 
     /// Writes a booking that came from a move, and the end of its predecessor.
@@ -228,6 +251,7 @@ impl Inventory {
             group_index: 0,
             group_len: 1,
             expires_at: TimestampMs(0),
+            offered: false,
             link: Some(from),
         };
         self.record_birth(to, &birth, locked, seq);

@@ -14,6 +14,7 @@ mod door;
 mod facts;
 mod grace;
 mod hoard;
+mod offer;
 mod resolve;
 
 use arrayvec::ArrayVec;
@@ -134,7 +135,7 @@ fn check_shape(command: &Command<'_>) -> Result<(), Refusal> {
 /// Bytes that a command brings along for its entry, by what they are, and the most there may be.
 fn own_bytes(command: &Command<'_>) -> Option<(&'static str, usize, usize)> {
     match command {
-        Command::CompleteNoted { note, .. } | Command::ChangeFacts { note, .. } => {
+        Command::CompleteNoted { note, .. } | Command::ChangeFacts { note, .. } | Command::Offer { note, .. } => {
             Some(("bytes of a note", note.len(), NOTE_BYTES_MAX))
         }
         Command::Record { bytes, .. } => Some(("bytes of a record", bytes.len(), RECORD_BYTES_MAX)),
@@ -151,6 +152,7 @@ fn takes_more(command: &Command<'_>) -> bool {
         | Command::Note { .. }
         | Command::Record { .. }
         | Command::Hold { .. }
+        | Command::Offer { .. }
         | Command::Book { .. }
         | Command::WalkIn { .. }
         | Command::WalkInLate { .. }
@@ -226,6 +228,7 @@ impl Engine {
         let context = Context { room, key, idempotency: *idempotency, now };
         let (seq, outcome) = match *command {
             Command::Hold { claims, ttl } => self.hold(claims, ttl, context),
+            Command::Offer { claim, ttl, note } => self.offer(claim, ttl, note, context),
             Command::Book { claims } => self.book(claims, context),
             Command::Confirm { hold } => self.confirm(hold, context),
             Command::Release { hold } => self.release(hold, context),

@@ -94,7 +94,7 @@ pub use listing::BookingPage;
 pub use open::ReplayReport;
 pub use party::LIVE_CLAIMS_MAX;
 pub use policy::{AllowAll, HoldLimits, Policy, PolicyRefusal};
-pub use slot::Counts;
+pub use slot::{Counts, ReservedFor};
 pub use snapshot::{SnapshotReport, TakeError};
 pub use snapshots::SnapshotStats;
 pub use tail::{FollowError, LogPlace, LogTail};

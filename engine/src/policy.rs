@@ -63,6 +63,20 @@ pub trait Policy: Send + Sync + 'static {
         self.may_claim(party, slot, dose, now)
     }
 
+    /// May this party be offered a free unit of this slot as this dose?
+    ///
+    /// # Errors
+    /// The rule that says no.
+    fn may_be_offered(
+        &self,
+        party: &PartyFacts,
+        slot: &SlotFacts,
+        dose: Dose,
+        now: TimestampMs,
+    ) -> Result<(), PolicyRefusal> {
+        self.may_claim(party, slot, dose, now)
+    }
+
     /// May this party, who has come without a booking, have a free unit of this slot now?
     ///
     /// # Errors
@@ -111,6 +125,11 @@ pub trait Policy: Send + Sync + 'static {
 
     /// The longest a hold may live. The engine caps what a caller asks for.
     fn hold_ttl_max(&self) -> Duration;
+
+    /// The longest an offer may stand.
+    fn offer_ttl_max(&self) -> Duration {
+        self.hold_ttl_max()
+    }
 }
 
 /// Everyone may claim everything: for embedding without a programme, and for tests.

@@ -43,6 +43,11 @@ enum Row {
         expires_at: TimestampMs,
         claim: Claim,
     },
+    Offer {
+        number: BookingNumber,
+        expires_at: TimestampMs,
+        claim: Claim,
+    },
     Steps {
         first: BookingNumber,
         len: u8,
@@ -98,6 +103,10 @@ impl Portion {
                     let (first, state, expires_at) = (*first, *state, *expires_at);
                     replayer.apply(seq, self.newest, Change::Claims { first, state, expires_at, claims });
                 }
+                Row::Offer { number, expires_at, claim } => {
+                    let (number, expires_at, claim) = (*number, *expires_at, *claim);
+                    replayer.apply(seq, self.newest, Change::Offer { number, expires_at, claim });
+                }
                 Row::Steps { first, len, step } => {
                     replayer.apply(seq, self.newest, Change::Steps { first: *first, len: *len, step: *step });
                 }
@@ -120,7 +129,7 @@ fn warm(rows: &[Row], inventory: &Inventory) {
     let claims: ArrayVec<Claim, WARM> = rows
         .iter()
         .filter_map(|row| match row {
-            Row::Claim { claim, .. } => Some(*claim),
+            Row::Claim { claim, .. } | Row::Offer { claim, .. } => Some(*claim),
             // None yet if it is claimed among these rows.
             Row::Steps { first, .. } | Row::Given { booking: first, .. } => claim_of(*first),
             Row::Nothing | Row::Apart => None,
@@ -243,6 +252,9 @@ impl Ahead<'_> {
             BriefEvent::Booked { first, claim } => {
                 let expires_at = TimestampMs(0);
                 (Row::Claim { first, state: State::Booked, expires_at, claim }, Remembered::Booked { first, len: 1 })
+            }
+            BriefEvent::Offered { number, expires_at, claim } => {
+                (Row::Offer { number, expires_at, claim }, Remembered::Held { first: number, len: 1 })
             }
             BriefEvent::Confirmed { hold: first, len } => {
                 (Row::Steps { first, len, step: Step::Confirm }, Remembered::Confirmed { first, len })

@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 use crate::booking::{Birth, BookingCell, State, Step};
 use crate::command::{Claim, GROUP_CLAIMS_MAX, Given, Group, NumberedClaim, Places};
 use crate::engine::Note;
-use crate::ids::{BookingNumber, PartyId, Seq, SlotId};
+use crate::ids::{BookingNumber, PartyId, ProgrammeId, Seq, SlotId};
 use crate::inventory::{Inventory, LockedUpTo, demand};
 use crate::journal::directory::OpenError;
 use crate::journal::entry::{Entry, Event, PublishedSlot};
@@ -126,6 +126,9 @@ impl<'a> Replayer<'a> {
                 }
                 Ok(())
             }
+            Change::Offer { number, expires_at, claim } => {
+                self.birth(seq, number, Birth { expires_at, offered: true, ..alone(State::Held, claim) })
+            }
             Change::Nothing => Ok(()),
             Change::Other(Event::GroupCancelled { hold, places, .. }) => {
                 self.late_steps(seq, places.numbers(*hold), Step::Cancel)
@@ -141,7 +144,7 @@ impl<'a> Replayer<'a> {
                     self.check_step(*from, Step::Move)?;
                     old.set_state(State::Moved, Some(to.number), seq);
                 }
-                self.birth(seq, to.number, State::Booked, TimestampMs(0), to.claim, (0, 1), Some(*from))
+                self.birth(seq, to.number, Birth { link: Some(*from), ..alone(State::Booked, to.claim) })
             }
             Change::Other(_) => self.change(seq, change),
         }
@@ -157,23 +160,15 @@ impl<'a> Replayer<'a> {
     ) -> Result<(), String> {
         for (claim, index) in claims.iter().zip(0u8..) {
             let number = BookingNumber(first.0.checked_add(u64::from(index)).ok_or("a booking number past the end")?);
-            self.birth(seq, number, state, expires_at, *claim, (index, len(claims)), None)?;
+            let birth = Birth { expires_at, group_index: index, group_len: len(claims), ..alone(state, *claim) };
+            self.birth(seq, number, birth)?;
         }
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one record")]
-    fn birth(
-        &self,
-        seq: Seq,
-        number: BookingNumber,
-        state: State,
-        expires_at: TimestampMs,
-        claim: Claim,
-        (group_index, group_len): (u8, u8),
-        link: Option<BookingNumber>,
-    ) -> Result<(), String> {
-        let inventory = self.inventory;
+    /// Writes a record whose programme is that of its slot.
+    fn birth(&self, seq: Seq, number: BookingNumber, birth: Birth) -> Result<(), String> {
+        let (inventory, claim) = (self.inventory, birth.claim);
         match inventory.bookings.get(number) {
             Some(cell) if cell.seq() >= seq => return Ok(()),
             Some(_) => return Err(format!("booking {number} was given out before")),
@@ -185,8 +180,7 @@ impl<'a> Replayer<'a> {
         let facts = inventory.slots.facts(claim.slot).ok_or_else(|| format!("slot {} is unknown", claim.slot))?;
         let cell = inventory.bookings.blank(number).filter(|_| number.0 < inventory.bookings.len_max());
         let cell = cell.ok_or_else(|| format!("booking {number} is over the limit"))?;
-        let programme = facts.programme;
-        cell.create(&Birth { state, claim, programme, group_index, group_len, expires_at, link }, None, seq);
+        cell.create(&Birth { programme: facts.programme, ..birth }, None, seq);
         inventory.next_booking.fetch_max(number.0 + 1, Relaxed);
         Ok(())
     }
@@ -218,6 +212,7 @@ impl<'a> Replayer<'a> {
             }
             Change::Steps { first, len: 1, step } => self.steps::<1>(seq, first, 1, step),
             Change::Steps { first, len, step } => self.steps::<GROUP_CLAIMS_MAX>(seq, first, len, step),
+            Change::Offer { number, expires_at, claim } => self.offer(seq, number, expires_at, claim),
             Change::Given { booking, given } => self.given(seq, booking, given),
             Change::Nothing => Ok(()),
             Change::Other(event) => self.other(seq, event),
@@ -264,6 +259,7 @@ impl<'a> Replayer<'a> {
                 Ok(())
             }
             Event::Held { .. }
+            | Event::Offered { .. }
             | Event::Booked { .. }
             | Event::Confirmed { .. }
             | Event::Released { .. }
@@ -326,11 +322,24 @@ impl<'a> Replayer<'a> {
             let word = self.word(slot)?;
             let units = Units::new(units).ok_or("a group over Units::MAX")?;
             let took = if state == State::Held { word.replay_hold(units) } else { word.replay_book(units) };
-            if let Take::Full(counts) | Take::Closed(counts) = took {
+            if let Take::Full(counts) | Take::Closed(counts) | Take::Reserved(counts) = took {
                 return Err(format!("CAP-1: slot {slot} has no room for {units}: {counts}"));
             }
         }
         self.inventory.record_claims(first, state, expires_at, claims, &mut locked, seq);
+        Ok(())
+    }
+
+    fn offer(&self, seq: Seq, number: BookingNumber, expires_at: TimestampMs, claim: Claim) -> Result<(), String> {
+        let mut locked: LockedUpTo<'_, 1> = self.lock(std::iter::once(claim.party))?;
+        self.give_out(number, 1)?;
+        self.check_uniqueness(&claim, None, &mut locked)?;
+        if let Take::Full(counts) | Take::Closed(counts) | Take::Reserved(counts) =
+            self.word(claim.slot)?.replay_hold(Units::ONE)
+        {
+            return Err(format!("CAP-1: slot {} has no room: {counts}", claim.slot));
+        }
+        self.inventory.record_offer(number, expires_at, claim, &mut locked, seq);
         Ok(())
     }
 
@@ -405,7 +414,9 @@ impl<'a> Replayer<'a> {
         }
         self.give_out(to, 1)?;
         self.check_uniqueness(&claim, Some(from), &mut locked)?;
-        if let Take::Full(counts) | Take::Closed(counts) = self.word(claim.slot)?.replay_book(Units::ONE) {
+        if let Take::Full(counts) | Take::Closed(counts) | Take::Reserved(counts) =
+            self.word(claim.slot)?.replay_book(Units::ONE)
+        {
             return Err(format!("CAP-1: slot {} has no room: {counts}", claim.slot));
         }
         self.inventory.record_move(from, to, claim, &mut locked, seq);
@@ -484,6 +495,8 @@ pub(crate) enum Change<'a> {
     Claims { first: BookingNumber, state: State, expires_at: TimestampMs, claims: &'a [Claim] },
     /// The records from `first` on took a step; never [`Step::Move`] or [`Step::Complete`].
     Steps { first: BookingNumber, len: u8, step: Step },
+    /// A unit was offered.
+    Offer { number: BookingNumber, expires_at: TimestampMs, claim: Claim },
     /// A booking was completed.
     Given { booking: BookingNumber, given: Given },
     /// No table changes.
@@ -501,6 +514,9 @@ impl<'a> Change<'a> {
             }
             Event::Booked { first, claims } => {
                 Change::Claims { first: *first, state: State::Booked, expires_at: TimestampMs(0), claims }
+            }
+            Event::Offered { number, expires_at, claim, .. } => {
+                Change::Offer { number: *number, expires_at: *expires_at, claim: *claim }
             }
             Event::Confirmed { hold, len } => steps(hold, len, Step::Confirm),
             Event::Released { hold, len } => steps(hold, len, Step::Release),
@@ -526,6 +542,12 @@ impl<'a> Change<'a> {
             | Event::HoldsGraced { .. } => Change::Other(event),
         }
     }
+}
+
+/// A claim in a group of its own, without a deadline, of a programme that is still to be looked up.
+fn alone(state: State, claim: Claim) -> Birth {
+    let (programme, expires_at) = (ProgrammeId(0), TimestampMs(0));
+    Birth { state, claim, programme, group_index: 0, group_len: 1, expires_at, offered: false, link: None }
 }
 
 fn len(claims: &[Claim]) -> u8 {

@@ -56,7 +56,7 @@ fn state(engine: &Engine) -> String {
         .unwrap();
     });
     engine.for_each_booking(&mut |view| {
-        let BookingView { number, hold, group_len, state, claim, programme, expires_at, link, seq } = view;
+        let BookingView { number, hold, group_len, state, claim, programme, expires_at, link, seq, offered: _ } = view;
         writeln!(
             out,
             "booking {number} hold {hold} of {group_len} state {state} party {} slot {} dose {} programme {programme} \

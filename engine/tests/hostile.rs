@@ -57,6 +57,12 @@ fn events() -> impl Strategy<Value = Event> {
             expires_at: TimestampMs(at),
             claims: claims.into_iter().collect()
         }),
+        (booking(), number(), claims()).prop_map(|(number, at, claims)| Event::Offered {
+            number,
+            expires_at: TimestampMs(at),
+            claim: claims[0],
+            note: vec![1; 9]
+        }),
         (booking(), claims()).prop_map(|(first, claims)| Event::Booked { first, claims: claims.into_iter().collect() }),
         (booking(), 1u8..5).prop_map(|(hold, len)| Event::Confirmed { hold, len }),
         (booking(), 1u8..5).prop_map(|(hold, len)| Event::Released { hold, len }),

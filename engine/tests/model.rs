@@ -2,6 +2,7 @@
 #![cfg(not(any(loom, shuttle)))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ const PICKY: Picky = Picky { hold_ttl_max: Duration::from_millis(300) };
 enum Step {
     Hold(Vec<(u32, usize, u8)>, u64),
     Book(Vec<(u32, usize, u8)>),
+    Offer(u32, usize, u8, u64, usize),
+    Reserve(usize, bool, bool),
     Confirm(u64),
     Release(u64),
     Expire(u64),
@@ -54,6 +57,9 @@ fn steps() -> impl Strategy<Value = Vec<Timed>> {
     let step = prop_oneof![
         6 => (claims(), 0u64..500).prop_map(|(claims, ttl)| Step::Hold(claims, ttl)),
         4 => claims().prop_map(Step::Book),
+        4 => (0..=PARTIES, 0..=SLOTS, 1u8..4, 0u64..900, length(NOTE_BYTES_MAX))
+            .prop_map(|(party, slot, dose, ttl, note)| Step::Offer(party, slot, dose, ttl, note)),
+        2 => (0..SLOTS, any::<bool>(), any::<bool>()).prop_map(|(slot, lottery, on)| Step::Reserve(slot, lottery, on)),
         5 => number().prop_map(Step::Confirm),
         3 => number().prop_map(Step::Release),
         3 => number().prop_map(Step::Expire),
@@ -124,6 +130,9 @@ fn agree(engine: &Engine, model: &Model, slots: &[SlotId]) {
         let mut live: Vec<_> = view.bookings.iter().map(|booking| (booking.number, booking.state)).collect();
         live.sort_by_key(|(number, _)| *number);
         assert_eq!(live, model.live(party), "party {party}");
+        for booking in &view.bookings {
+            assert_eq!(booking.offered, model.is_offered(booking.number), "booking {}", booking.number);
+        }
         assert_eq!(view.facts, model.facts(party), "party {party}");
     }
 }
@@ -141,6 +150,8 @@ proptest! {
     // rule: BKG-1
     // rule: BKG-2
     // rule: WLK-1
+    // rule: WTL-1
+    // rule: WTL-2
     // rule: NSH-1
     // rule: DOS-1
     // rule: PTY-2
@@ -149,9 +160,19 @@ proptest! {
     fn the_engine_answers_as_the_model(steps in steps()) {
         let (engine, mut model, slots) = setting();
         let slot = |index: usize| slots.get(index).copied().unwrap_or(SlotId(999));
+        let mut reserved = HashSet::new();
         let mut now = TimestampMs(0);
         for (step, pass, key) in steps {
             now = TimestampMs(now.0 + pass);
+            if let Step::Reserve(at, lottery, on) = step {
+                let owner = if lottery { ReservedFor::Lottery } else { ReservedFor::Waitlist };
+                let _ = if on { reserved.insert((at, owner)) } else { reserved.remove(&(at, owner)) };
+                let counts = engine.reserve(slot(at), owner, on).unwrap();
+                let any = reserved.iter().any(|(slot, _)| *slot == at);
+                model.reserve(slot(at), any);
+                prop_assert_eq!((counts.is_reserved_for(owner), counts.is_reserved()), (on, any));
+                continue;
+            }
             let claims = match &step {
                 Step::Hold(claims, _) | Step::Book(claims) => claims
                     .iter()
@@ -164,7 +185,9 @@ proptest! {
                 _ => Vec::new(),
             };
             let bytes = match &step {
-                Step::CompleteNoted(.., len) | Step::ChangeFacts(.., len) | Step::Record(len) => vec![7; *len],
+                Step::CompleteNoted(.., len) | Step::ChangeFacts(.., len) | Step::Record(len) | Step::Offer(.., len) => {
+                    vec![7; *len]
+                }
                 _ => Vec::new(),
             };
             let expected = match &step {
@@ -176,6 +199,11 @@ proptest! {
             };
             let command = match step {
                 Step::Hold(_, ttl) => Command::Hold { claims: &claims, ttl: Duration::from_millis(ttl) },
+                Step::Reserve(..) => unreachable!("no command"),
+                Step::Offer(party, at, dose, ttl, _) => {
+                    let claim = Claim { party: PartyId(party), slot: slot(at), dose: Dose(dose) };
+                    Command::Offer { claim, ttl: Duration::from_millis(ttl), note: &bytes }
+                }
                 Step::Book(_) => Command::Book { claims: &claims },
                 Step::Confirm(hold) => Command::Confirm { hold: BookingNumber(hold) },
                 Step::Release(hold) => Command::Release { hold: BookingNumber(hold) },

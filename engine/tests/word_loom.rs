@@ -7,7 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use berth_engine::Units;
-use berth_engine::slot::{Give, Resize, SlotWord, Take};
+use berth_engine::slot::{Give, ReservedFor, Resize, SlotWord, Take};
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicU64;
 use loom::sync::atomic::Ordering::Relaxed;
@@ -30,10 +30,26 @@ enum Op {
     Grow,
     Open,
     Close,
+    Offer,
+    Reserve,
+    Unreserve,
 }
 
-const OPS: [Op; 10] =
-    [Op::Hold, Op::Book, Op::Confirm, Op::Release, Op::Expire, Op::Cancel, Op::Shrink, Op::Grow, Op::Open, Op::Close];
+const OPS: [Op; 13] = [
+    Op::Hold,
+    Op::Book,
+    Op::Confirm,
+    Op::Release,
+    Op::Expire,
+    Op::Cancel,
+    Op::Shrink,
+    Op::Grow,
+    Op::Open,
+    Op::Close,
+    Op::Offer,
+    Op::Reserve,
+    Op::Unreserve,
+];
 
 /// Applies `op`; returns the change of (held, booked).
 fn apply(op: Op, word: &SlotWord) -> (i64, i64) {
@@ -63,6 +79,15 @@ fn apply(op: Op, word: &SlotWord) -> (i64, i64) {
         }
         Op::Close => {
             let _ = word.close();
+            (0, 0)
+        }
+        Op::Offer => (took(word.hold_offered(units(1))), 0),
+        Op::Reserve => {
+            let _ = word.reserve(ReservedFor::Waitlist);
+            (0, 0)
+        }
+        Op::Unreserve => {
+            let _ = word.unreserve(ReservedFor::Waitlist);
             (0, 0)
         }
     }
@@ -106,8 +131,12 @@ fn every_pair_of_transitions_keeps_the_counts_exact() {
 // rule: JNL-1
 #[test]
 fn every_give_publishes_what_came_before_it_to_every_take() {
-    for give in [Op::Release, Op::Expire, Op::Cancel, Op::Grow, Op::Open] {
-        for take in [Op::Hold, Op::Book] {
+    for give in [Op::Release, Op::Expire, Op::Cancel, Op::Grow, Op::Open, Op::Unreserve] {
+        for take in [Op::Hold, Op::Book, Op::Offer] {
+            if (give, take) == (Op::Unreserve, Op::Offer) {
+                // An offer does not wait for the flag to go.
+                continue;
+            }
             loom::model(move || {
                 let word = SlotWord::new();
                 assert!(word.publish(units(1)));
@@ -115,6 +144,7 @@ fn every_give_publishes_what_came_before_it_to_every_take() {
                 match give {
                     Op::Release | Op::Expire => assert!(matches!(word.hold(units(1)), Take::Taken(_))),
                     Op::Cancel => assert!(matches!(word.book(units(1)), Take::Taken(_))),
+                    Op::Unreserve => assert!(word.reserve(ReservedFor::Waitlist).is_reserved()),
                     Op::Grow => assert!(matches!(word.resize(units(0)), Resize::Resized(_))),
                     _ => {
                         let _ = word.close();
@@ -139,6 +169,33 @@ fn every_give_publishes_what_came_before_it_to_every_take() {
                 giver.join().unwrap();
             });
         }
+    }
+}
+
+/// Whoever reserves a slot with a free unit in it either finds the unit taken, or nobody else takes it.
+// rule: WTL-2
+#[test]
+fn a_unit_is_passed_on_or_kept_and_never_both() {
+    for take in [Op::Hold, Op::Book] {
+        loom::model(move || {
+            let word = Arc::new(SlotWord::new());
+            assert!(word.publish(units(1)));
+            let owner = {
+                let word = Arc::clone(&word);
+                thread::spawn(move || {
+                    let seen = word.reserve(ReservedFor::Waitlist);
+                    (seen.free().get(), matches!(word.hold_offered(units(1)), Take::Taken(_)))
+                })
+            };
+            let rival = {
+                let word = Arc::clone(&word);
+                thread::spawn(move || apply(take, &word))
+            };
+            let (free, offered) = owner.join().unwrap();
+            let (held, booked) = rival.join().unwrap();
+            assert_eq!(free == 1, offered, "WTL-2: {take:?} took a unit that was seen reserved");
+            assert_eq!(held + booked, i64::from(!offered), "WTL-2: {take:?}");
+        });
     }
 }
 

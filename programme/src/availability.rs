@@ -349,7 +349,7 @@ impl Availability {
                     continue;
                 }
                 let Some(counts) = counts(slot.slot) else { continue };
-                if query.only_free && !(counts.is_open() && counts.free().get() > 0) {
+                if query.only_free && !(counts.is_open() && counts.free_to_all().get() > 0) {
                     continue;
                 }
                 self.slots.push(SlotOffer { slot, window, counts, in_time });

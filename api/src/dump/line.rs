@@ -50,6 +50,7 @@ impl<'a> EntryLines<'a> {
         match &entry.event {
             Event::Held { first, claims, .. } | Event::Booked { first, claims } => born(*first, claims),
             Event::WalkedIn { claim } => born(claim.number, &[claim.claim]),
+            Event::Offered { number, claim, .. } => born(*number, &[*claim]),
             Event::Moved { from, to, .. } => {
                 born(to.number, &[to.claim]);
                 met.push((*from, known.remove(*from)));
@@ -132,6 +133,12 @@ impl Line<'_> {
                 self.code(r#","hold":"#, *first);
                 self.time(r#","expires_at":""#, *expires_at);
                 self.claims(claims);
+            }
+            Event::Offered { number, expires_at, note, .. } => {
+                self.code(r#","hold":"#, *number);
+                self.time(r#","expires_at":""#, *expires_at);
+                self.claims(claims);
+                self.number(r#","note_bytes":"#, note.len() as u64);
             }
             Event::Booked { first: hold, .. }
             | Event::Confirmed { hold, .. }
@@ -316,6 +323,13 @@ mod tests {
             (
                 Event::Held { first, expires_at, claims: claims(&[1]) },
                 json!({"hold": code(60), "expires_at": "2026-11-24T06:00:00.12+00:00", "claims": [told(60, 1)]}),
+            ),
+            (
+                Event::Offered { number: first, expires_at, claim: claim(1), note: vec![1; 9] },
+                json!({
+                    "hold": code(60), "expires_at": "2026-11-24T06:00:00.12+00:00", "claims": [told(60, 1)],
+                    "note_bytes": 9
+                }),
             ),
             (
                 Event::Booked { first, claims: claims(&[1, 2]) },

@@ -133,6 +133,7 @@ impl Projector {
             | Event::FactsChanged { .. }
             | Event::NoShow { .. }
             | Event::WalkedIn { .. }
+            | Event::Offered { .. }
             | Event::SlotChanged { .. }
             | Event::HoldsGraced { .. } => 1,
             Event::Moved { .. } => 2,
@@ -214,6 +215,12 @@ impl Projector {
                 let mut data = self.booking(number(first), *first, claim)?;
                 data.expires_at = Some(self.names().time(*expires_at));
                 Ok(of("io.berth.booking.held.v1", data))
+            }
+            // Why it is offered is the programme's own.
+            Event::Offered { number, expires_at, claim, .. } => {
+                let mut data = self.booking(*number, *number, *claim)?;
+                data.expires_at = Some(self.names().time(*expires_at));
+                Ok(of("io.berth.booking.offered.v1", data))
             }
             Event::Booked { first, claims } => {
                 let claim = claim(claims).expect("n is below the count");

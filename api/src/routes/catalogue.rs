@@ -21,6 +21,8 @@ struct SlotAnswer {
     pool: String,
     capacity: u32,
     free: u32,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    reserved: bool,
     held: u32,
     open: bool,
     status: &'static str,
@@ -182,7 +184,8 @@ fn slot_answer(app: &App, slot: SlotId, window: &Window, as_of: TimestampMs) -> 
         end: names.time(window.end),
         pool: app.campaign.catalogue.pool_name(pool),
         capacity: counts.capacity().get(),
-        free: counts.free().get(),
+        free: counts.free_to_all().get(),
+        reserved: counts.is_reserved(),
         held: counts.held().get(),
         open: counts.is_open(),
         status: slot_status(counts, app.campaign.programme.in_time(window.start, as_of).is_ok()),

@@ -138,10 +138,12 @@ impl Page<'_> {
         self.text("\",\"capacity\":");
         self.number(counts.capacity().get());
         self.text(",\"free\":");
-        self.number(counts.free().get());
+        self.number(counts.free_to_all().get());
         self.text(",\"held\":");
         self.number(counts.held().get());
-        if counts.is_open() && counts.free().get() == 0 && counts.held().get() > 0 {
+        if counts.is_reserved() {
+            self.text(",\"reserved\":true");
+        } else if counts.is_open() && counts.free().get() == 0 && counts.held().get() > 0 {
             self.text(",\"held_may_return\":true");
         }
         self.text(",\"status\":\"");

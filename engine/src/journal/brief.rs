@@ -29,6 +29,11 @@ pub(crate) enum BriefEvent {
         expires_at: TimestampMs,
         claim: Claim,
     },
+    Offered {
+        number: BookingNumber,
+        expires_at: TimestampMs,
+        claim: Claim,
+    },
     Booked {
         first: BookingNumber,
         claim: Claim,
@@ -80,7 +85,7 @@ impl Brief {
         let mut input = Input(input.take(body_len)?);
         let kind = input.u8()?;
         let flags = input.u8()?;
-        if !matches!(kind, 4..=9 | 14..=17 | 20 | 21) || flags & !FLAG_IDEMPOTENT != 0 {
+        if !matches!(kind, 4..=9 | 14..=17 | 20..=22) || flags & !FLAG_IDEMPOTENT != 0 {
             return Ok(None);
         }
         let at = TimestampMs(input.u48()?);
@@ -116,6 +121,11 @@ impl Brief {
                 input.note()?;
                 BriefEvent::Completed { booking: first, given }
             }
+            22 => {
+                let (expires_at, claim) = (TimestampMs(input.u64()?), input.claim()?);
+                input.note()?;
+                BriefEvent::Offered { number: first, expires_at, claim }
+            }
             _ => BriefEvent::WalkedIn { number: first, claim: input.claim()? },
         };
         Ok(input.0.is_empty().then_some((Brief { at, idempotency, event }, 4 + body_len)))
@@ -139,6 +149,10 @@ mod tests {
                 Event::Held { first, expires_at, claims: std::iter::once(claim).collect() }
             }
             BriefEvent::Booked { first, claim } => Event::Booked { first, claims: std::iter::once(claim).collect() },
+            BriefEvent::Offered { number, expires_at, claim } => match of {
+                Event::Offered { note, .. } => Event::Offered { number, expires_at, claim, note: note.clone() },
+                other => panic!("an offer is read in little of {other:?}"),
+            },
             BriefEvent::Confirmed { hold, len } => Event::Confirmed { hold, len },
             BriefEvent::Released { hold, len } => Event::Released { hold, len },
             BriefEvent::Expired { hold, len } => Event::Expired { hold, len },
@@ -158,7 +172,7 @@ mod tests {
     fn entry() -> impl Strategy<Value = Entry> {
         let claims = prop::collection::vec((any::<u32>(), any::<u32>(), any::<u8>()), 1..4);
         let key = prop::option::of((any::<u128>(), any::<u64>()));
-        (prop_oneof![4u8..=9, 14u8..=17, 20u8..=21], 0u64..1 << 48, key, any::<u64>(), any::<u64>(), 1u8..=16, claims)
+        (prop_oneof![4u8..=9, 14u8..=17, 20u8..=22], 0u64..1 << 48, key, any::<u64>(), any::<u64>(), 1u8..=16, claims)
             .prop_map(|(kind, at, key, number, until, len, claims)| {
                 let hold = BookingNumber(number);
                 let claim = |(party, slot, dose)| Claim { party: PartyId(party), slot: SlotId(slot), dose: Dose(dose) };
@@ -180,6 +194,12 @@ mod tests {
                     21 => Event::CompletedNoted {
                         booking: hold,
                         given: Given { doses: len, product: ProductId(2), day: 20_000 },
+                        note: vec![7; usize::from(len - 1) * 17],
+                    },
+                    22 => Event::Offered {
+                        number: hold,
+                        expires_at: TimestampMs(until),
+                        claim: claims[0],
                         note: vec![7; usize::from(len - 1) * 17],
                     },
                     _ => Event::WalkedIn { claim: NumberedClaim { number: hold, claim: claims[0] } },

@@ -83,6 +83,12 @@ fn entries() -> Vec<Entry> {
             given: Given { doses: 1, product: ProductId(2), day: 20_781 },
             note: b"note".to_vec(),
         },
+        Event::Offered {
+            number: BookingNumber(46),
+            expires_at: TimestampMs(AT.0 + 60_000),
+            claim: claim(13, 5),
+            note: b"why".to_vec(),
+        },
     ];
     let key = Idempotency {
         key: IdempotencyKey(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),

@@ -13,6 +13,7 @@
 
 use arrayvec::ArrayVec;
 
+pub use super::input::DecodeError;
 use super::input::Input;
 use super::sink::Sink;
 use crate::command::{
@@ -191,6 +192,17 @@ pub enum Event {
         /// At most [`RECORD_BYTES_MAX`].
         bytes: Vec<u8>,
     },
+    /// A unit was offered to a party: a hold of its own kind.
+    Offered {
+        /// Its number.
+        number: BookingNumber,
+        /// The deadline.
+        expires_at: TimestampMs,
+        /// To whom, where and which dose.
+        claim: Claim,
+        /// Why, in the programme's own bytes, at most [`NOTE_BYTES_MAX`](crate::NOTE_BYTES_MAX).
+        note: Vec<u8>,
+    },
     /// The party of a booking was served, with the programme's own bytes about it.
     CompletedNoted {
         /// The booking.
@@ -211,23 +223,6 @@ pub struct Entry {
     pub idempotency: Option<Idempotency>,
     /// What happened.
     pub event: Event,
-}
-
-/// Bytes that are not an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// The bytes end inside the entry.
-    #[error("the entry ends early")]
-    Short,
-    /// There are more bytes than the entry needs.
-    #[error("{0} bytes too many in the entry")]
-    TrailingBytes(usize),
-    /// A kind this version does not know.
-    #[error("unknown entry kind {0}")]
-    UnknownKind(u8),
-    /// A field out of its range.
-    #[error("{0} is out of range")]
-    OutOfRange(&'static str),
 }
 
 /// The kinds' names, in the order of their codes from 1.
@@ -253,6 +248,7 @@ pub(crate) const KINDS: [&str; Event::CODES - 1] = [
     "facts_changed",
     "recorded",
     "completed_noted",
+    "offered",
 ];
 
 impl Event {
@@ -279,19 +275,21 @@ impl Event {
             Event::FactsChanged { .. } => 19,
             Event::Recorded { .. } => 20,
             Event::CompletedNoted { .. } => 21,
+            Event::Offered { .. } => 22,
         }
     }
 
     /// One more than the highest kind code.
-    pub(crate) const CODES: usize = 22;
+    pub(crate) const CODES: usize = 23;
 
     /// How many bytes of somebody else's it hands along, which no bound of the small entries covers; `None` for a small entry.
     pub(crate) fn own_bytes(&self) -> Option<usize> {
         match self {
             Event::Published { slots, note } => Some(slots.len() * SLOT_BYTES + note.len()),
-            Event::Note { note } | Event::FactsChanged { note, .. } | Event::CompletedNoted { note, .. } => {
-                Some(note.len())
-            }
+            Event::Note { note }
+            | Event::FactsChanged { note, .. }
+            | Event::CompletedNoted { note, .. }
+            | Event::Offered { note, .. } => Some(note.len()),
             Event::Recorded { bytes, .. } => Some(bytes.len()),
             _ => None,
         }
@@ -475,6 +473,12 @@ impl Event {
                 out.put(bytes);
             }
             Event::WalkedIn { claim } => put_numbered(out, claim),
+            Event::Offered { number, expires_at, claim, note } => {
+                out.put(&number.0.to_le_bytes());
+                out.put(&expires_at.0.to_le_bytes());
+                put_claim(out, claim);
+                put_note(out, note);
+            }
             Event::SlotChanged { slot, capacity, open } => {
                 out.put(&slot.0.to_le_bytes());
                 out.put(&capacity.get().to_le_bytes());
@@ -546,6 +550,12 @@ impl Event {
             21 => {
                 Event::CompletedNoted { booking: input.booking()?, given: input.given()?, note: input.note()?.to_vec() }
             }
+            22 => Event::Offered {
+                number: input.booking()?,
+                expires_at: TimestampMs(input.u64()?),
+                claim: input.claim()?,
+                note: input.note()?.to_vec(),
+            },
             other => return Err(DecodeError::UnknownKind(other)),
         })
     }

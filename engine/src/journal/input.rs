@@ -1,9 +1,26 @@
 //! What is left to read of an entry, field by field. Never panics, whatever the bytes.
 
-use super::entry::{Claims, DecodeError};
+use super::entry::Claims;
 use crate::command::{By, Claim, GROUP_CLAIMS_MAX, Given, NumberedClaim, PartyFacts, Places};
 use crate::ids::{BookingNumber, Dose, PartyId, ProductId, SlotId};
 use crate::units::Units;
+
+/// Bytes that are not an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The bytes end inside the entry.
+    #[error("the entry ends early")]
+    Short,
+    /// There are more bytes than the entry needs.
+    #[error("{0} bytes too many in the entry")]
+    TrailingBytes(usize),
+    /// A kind this version does not know.
+    #[error("unknown entry kind {0}")]
+    UnknownKind(u8),
+    /// A field out of its range.
+    #[error("{0} is out of range")]
+    OutOfRange(&'static str),
+}
 
 /// What is left to read.
 pub(super) struct Input<'a>(pub(super) &'a [u8]);

@@ -203,6 +203,7 @@ impl Engine {
                         Take::Taken(_) => continue,
                         Take::Closed(counts) => Refusal::SlotClosed { slot, counts },
                         Take::Full(counts) => Refusal::Full { slot, counts },
+                        Take::Reserved(counts) => Refusal::Reserved { slot, counts },
                     }
                 }
             };
@@ -219,7 +220,7 @@ impl Engine {
     pub(super) fn check_booking_limit(&self, command: &Command<'_>) -> Result<(), Refusal> {
         let numbers = match command {
             Command::Hold { claims, .. } | Command::Book { claims } => claims.len() as u64,
-            Command::Move { .. } | Command::WalkIn { .. } | Command::WalkInLate { .. } => 1,
+            Command::Offer { .. } | Command::Move { .. } | Command::WalkIn { .. } | Command::WalkInLate { .. } => 1,
             _ => return Ok(()),
         };
         self.within_limit(self.inventory.bookings_end() + numbers)

@@ -84,7 +84,8 @@ impl Engine {
     }
 
     /// A booking that is born checked in. What binds is the programme's answer for those at the door; room, an open slot and one live
-    /// claim for each dose bind as they do everybody.
+    /// claim for each dose bind as they do everybody. That the slot is reserved does not: who is offered a unit may not come, and this
+    /// one stands there.
     // rule: WLK-1 a walk-in is born checked in, on a free unit of an open slot
     pub(super) fn walk_in(&self, claim: Claim, came_at: TimestampMs, context: Context<'_>) -> Answer {
         let Claim { party, slot, dose } = claim;
@@ -94,10 +95,11 @@ impl Engine {
         self.judge_policy(&claim, &mut locked, |facts, slot| self.policy.may_walk_in(facts, slot, dose, came_at))?;
         self.judge_uniqueness(&claim, None, &mut locked)?;
         self.judge_room(party, &mut locked)?;
-        match word.book(Units::ONE) {
+        match word.book_passed(Units::ONE) {
             Take::Taken(_) => {}
             Take::Closed(counts) => return Err(Refusal::SlotClosed { slot, counts }.into()),
             Take::Full(counts) => return Err(Refusal::Full { slot, counts }.into()),
+            Take::Reserved(counts) => return Err(Refusal::Reserved { slot, counts }.into()),
         }
         let taken: Demand = [(slot, 1)].into_iter().collect();
         let number = self.number(1).inspect_err(|_: &No| self.inventory.change_words(&taken, SlotWord::cancel))?;

@@ -19,7 +19,8 @@ impl Engine {
     /// A hold more for this party: is that too many at once, or too many that it let expire within an hour?
     ///
     /// A hold whose deadline has passed counts as expired, noticed or not. The look back ends at the first hold whose deadline was
-    /// longer ago than an hour and the longest hold: what came before it has expired before the hour.
+    /// longer ago than an hour and the longest hold: what came before it has expired before the hour. What was offered is passed over:
+    /// nobody asked for it.
     // rule: HLD-2 a party has at most so many live holds, and so many that expired within the hour
     pub(super) fn judge_hoarding(&self, claim: &Claim, now: TimestampMs, locked: &mut Locked<'_>) -> Result<(), No> {
         let limits = self.policy.hold_limits();
@@ -30,7 +31,7 @@ impl Engine {
         let refuse = |limit, max: u16, from| {
             Err(No::resting_on(record.seq(), Refusal::Hoarding { party: claim.party, limit, max, from }))
         };
-        let held = |view: &BookingView| view.state == State::Held && view.programme == programme;
+        let held = |view: &BookingView| view.state == State::Held && view.programme == programme && !view.offered;
         if limits.live_max > 0 {
             let live = record.numbers().into_iter().filter_map(|number| bookings.get(number)?.view(number));
             let live = live.filter(|view| held(view) && now < view.expires_at).map(|view| view.expires_at);
@@ -47,6 +48,10 @@ impl Engine {
             let Some(number) = next else { break };
             let Some(cell) = bookings.get(number) else { break };
             let Some(view) = cell.view(number) else { break };
+            next = cell.before_of_party();
+            if view.offered {
+                continue;
+            }
             let deadline = view.expires_at;
             if deadline != TimestampMs(0) && deadline.plus(HOUR).plus(self.policy.hold_ttl_max()) < now {
                 break;
@@ -59,7 +64,6 @@ impl Engine {
             if let Some(oldest) = oldest.filter(|_| count >= limits.expired_per_hour_max) {
                 return refuse(HoardingLimit::ExpiredPerHour, limits.expired_per_hour_max, oldest.plus(HOUR));
             }
-            next = cell.before_of_party();
         }
         Ok(())
     }

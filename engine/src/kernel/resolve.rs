@@ -165,10 +165,15 @@ impl Engine {
             By::Administration => policy.may_be_moved(party, slot, claim.dose, now),
         })?;
         self.judge_uniqueness(&claim, Some(booking), &mut able.locked)?;
-        match word.book(Units::ONE) {
+        let take = match by {
+            By::Holder => word.book(Units::ONE),
+            By::Administration => word.book_passed(Units::ONE),
+        };
+        match take {
             Take::Taken(_) => {}
             Take::Closed(counts) => return Err(resting(Refusal::SlotClosed { slot: to, counts })),
             Take::Full(counts) => return Err(resting(Refusal::Full { slot: to, counts })),
+            Take::Reserved(counts) => return Err(resting(Refusal::Reserved { slot: to, counts })),
         }
         let taken: Demand = [(to, 1)].into_iter().collect();
         let number = self.number(1).inspect_err(|_| self.inventory.change_words(&taken, SlotWord::cancel))?;

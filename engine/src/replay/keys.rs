@@ -45,6 +45,7 @@ fn remembered(event: &Event) -> Remembered {
         // No command makes a grace, so none has a key.
         Event::Note { .. } | Event::HoldsGraced { .. } => Remembered::Noted,
         Event::Held { first, claims, .. } => Remembered::Held { first: *first, len: len(claims) },
+        Event::Offered { number, .. } => Remembered::Held { first: *number, len: 1 },
         Event::Booked { first, claims } => Remembered::Booked { first: *first, len: len(claims) },
         Event::Confirmed { hold, len } => Remembered::Confirmed { first: *hold, len: *len },
         Event::Released { hold, len } => Remembered::Released { first: *hold, len: *len },

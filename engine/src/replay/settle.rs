@@ -92,7 +92,7 @@ fn slots(inventory: &Inventory, share: Share) -> Result<(), String> {
             let took = if view.state == State::Held { word.replay_hold(units) } else { word.replay_book(units) };
             match took {
                 Take::Taken(_) => Ok(()),
-                Take::Full(counts) | Take::Closed(counts) => {
+                Take::Full(counts) | Take::Closed(counts) | Take::Reserved(counts) => {
                     Err(format!("CAP-1: slot {slot} has no room for booking {number}: {counts}"))
                 }
             }

@@ -4,4 +4,4 @@ mod table;
 mod word;
 
 pub(crate) use table::{ChunkTable, SlotTable};
-pub use word::{Counts, Give, Resize, SlotWord, Take};
+pub use word::{Counts, Give, ReservedFor, Resize, SlotWord, Take};

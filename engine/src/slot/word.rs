@@ -1,7 +1,7 @@
 //! THE capacity word: one `AtomicU64` per slot, and every way it may change.
 //!
-//! Bits 0..20 held, 20..40 booked, 40..60 capacity, 60 open, 61 published. Every transition is one
-//! read-modify-write in this file; no other file compares or exchanges, and no lock guards a count.
+//! Bits 0..20 held, 20..40 booked, 40..60 capacity, 60 open, 61 published, 62 and 63 reserved ([`ReservedFor`]). Every transition
+//! is one read-modify-write in this file; no other file compares or exchanges, and no lock guards a count.
 //!
 //! What concurrent callers may see: [`SlotWord::counts`] is one instant of one slot. Two slots read one
 //! after the other may be of two instants. A refusal carries the counts that caused it.
@@ -26,6 +26,26 @@ const PUBLISHED: u64 = 1 << 61;
 
 const _: () = assert!(COUNT_MASK == Units::MAX.get() as u64, "a count field is as wide as Units");
 
+/// Why free units of a slot are taken by an offer only: a bit for each owner of a reason, who alone sets it and takes it away.
+///
+/// No journal has them. Whoever owns the reason sets the bit again after a start, before anybody may submit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ReservedFor {
+    /// Those who wait for a freed unit.
+    Waitlist = 62,
+    /// Those whom a lottery draws.
+    Lottery = 63,
+}
+
+impl ReservedFor {
+    const fn bit(self) -> u64 {
+        1 << self as u8
+    }
+}
+
+const RESERVED: u64 = ReservedFor::Waitlist.bit() | ReservedFor::Lottery.bit();
+
 /// A copy of a slot word: what one slot looked like at one instant.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Counts(u64);
@@ -49,7 +69,7 @@ impl Counts {
         self.field(BOOKED_SHIFT)
     }
 
-    /// Units that a hold could take.
+    /// Units that nobody has. While the slot is reserved, only an offer takes them.
     #[must_use]
     pub const fn free(self) -> Units {
         let taken = self.held().get() + self.booked().get();
@@ -57,6 +77,24 @@ impl Counts {
             Some(free) => free,
             None => Units::ZERO,
         }
+    }
+
+    /// Units that anybody may take: none of a reserved slot.
+    #[must_use]
+    pub const fn free_to_all(self) -> Units {
+        if self.is_reserved() { Units::ZERO } else { self.free() }
+    }
+
+    /// Whether free units are taken by an offer only.
+    #[must_use]
+    pub const fn is_reserved(self) -> bool {
+        self.0 & RESERVED != 0
+    }
+
+    /// Whether they are so for this reason.
+    #[must_use]
+    pub const fn is_reserved_for(self, owner: ReservedFor) -> bool {
+        self.0 & owner.bit() != 0
     }
 
     /// Whether new claims may be taken.
@@ -98,7 +136,8 @@ impl fmt::Debug for Counts {
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let open = if self.is_open() { "open" } else { "closed" };
-        write!(f, "capacity {}, held {}, booked {}, {open}", self.capacity(), self.held(), self.booked())
+        let reserved = if self.is_reserved() { ", reserved" } else { "" };
+        write!(f, "capacity {}, held {}, booked {}, {open}{reserved}", self.capacity(), self.held(), self.booked())
     }
 }
 
@@ -112,6 +151,8 @@ pub enum Take {
     Closed(Counts),
     /// Untouched: the counts that left no room.
     Full(Counts),
+    /// Untouched: there is room, and it is taken by an offer only. The counts at that instant.
+    Reserved(Counts),
 }
 
 /// What a give or a change of units already taken did.
@@ -133,6 +174,17 @@ pub enum Resize {
     Resized(Counts),
     /// Untouched: held + booked exceed the capacity asked for.
     BelowTaken(Counts),
+}
+
+/// Who takes units.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Road {
+    /// Of an open slot that is not reserved.
+    Everybody,
+    /// Of an open slot, reserved or not.
+    Passed,
+    /// Whatever the flags: it was decided before.
+    Replay,
 }
 
 /// The counting truth of one slot.
@@ -172,23 +224,33 @@ impl SlotWord {
 
     /// Free to held, all `units` or none.
     pub fn hold(&self, units: Units) -> Take {
-        self.take(HELD_SHIFT, units, OPEN)
+        self.take(HELD_SHIFT, units, Road::Everybody)
     }
 
     /// Free to booked, all `units` or none.
     pub fn book(&self, units: Units) -> Take {
-        self.take(BOOKED_SHIFT, units, OPEN)
+        self.take(BOOKED_SHIFT, units, Road::Everybody)
+    }
+
+    /// As [`SlotWord::hold`], of a reserved slot too: for whom it is reserved.
+    pub fn hold_offered(&self, units: Units) -> Take {
+        self.take(HELD_SHIFT, units, Road::Passed)
+    }
+
+    /// As [`SlotWord::book`], of a reserved slot too: for who stands at the door, and for the administration.
+    pub fn book_passed(&self, units: Units) -> Take {
+        self.take(BOOKED_SHIFT, units, Road::Passed)
     }
 
     /// As [`SlotWord::hold`], on a closed slot too: a claim that took its units before a close may have got
     /// its number after it, and replay does not decide again.
     pub(crate) fn replay_hold(&self, units: Units) -> Take {
-        self.take(HELD_SHIFT, units, PUBLISHED)
+        self.take(HELD_SHIFT, units, Road::Replay)
     }
 
     /// As [`SlotWord::book`], on a closed slot too.
     pub(crate) fn replay_book(&self, units: Units) -> Take {
-        self.take(BOOKED_SHIFT, units, PUBLISHED)
+        self.take(BOOKED_SHIFT, units, Road::Replay)
     }
 
     /// Held to booked.
@@ -237,9 +299,22 @@ impl SlotWord {
         Counts(self.0.fetch_and(!OPEN, AcqRel) & !OPEN)
     }
 
+    /// Keeps free units for offers, for this reason. Idempotent. Units already taken stay taken.
+    // rule: WTL-2 nobody passes those who wait
+    pub fn reserve(&self, owner: ReservedFor) -> Counts {
+        // AcqRel as in `open`.
+        Counts(self.0.fetch_or(owner.bit(), AcqRel) | owner.bit())
+    }
+
+    /// Takes this reason away. Idempotent.
+    pub fn unreserve(&self, owner: ReservedFor) -> Counts {
+        Counts(self.0.fetch_and(!owner.bit(), AcqRel) & !owner.bit())
+    }
+
     // rule: CAP-1 the capacity is read from the very word that is exchanged
     // rule: CAP-2 a refusal carries the counts it was true of
-    fn take(&self, shift: u32, units: Units, needed: u64) -> Take {
+    fn take(&self, shift: u32, units: Units, road: Road) -> Take {
+        let needed = if road == Road::Replay { PUBLISHED } else { OPEN };
         // Relaxed: a first guess. The compare-exchange below decides a take; a refusal was true of the word
         // at the instant of this load, which coherence puts no earlier than anything the caller has seen of it.
         let mut seen = Counts(self.0.load(Relaxed));
@@ -254,6 +329,9 @@ impl SlotWord {
             if planted!("false_full") && needed == OPEN && seen.free().get() <= 2 {
                 // The planted fault never sells the last two, and its counts lie as well.
                 return Take::Full(seen.plus(HELD_SHIFT, seen.free()));
+            }
+            if road == Road::Everybody && seen.is_reserved() {
+                return Take::Reserved(seen);
             }
             let next = seen.plus(shift, units);
             match self.exchange(seen, next) {
@@ -336,6 +414,33 @@ mod tests {
         assert!(matches!(word.hold(units(1)), Take::Taken(_)));
     }
 
+    /// Every road but everybody's own passes the flag, and what there is no room for is full on each.
+    // rule: CAP-2
+    // rule: WTL-2
+    #[test]
+    fn reserved_is_told_from_full_and_only_an_offer_or_the_door_takes() {
+        let word = word(3);
+        for owner in [ReservedFor::Waitlist, ReservedFor::Lottery] {
+            assert!(word.reserve(owner).is_reserved_for(owner));
+        }
+        let Take::Reserved(counts) = word.hold(units(3)) else { panic!("passed those who wait") };
+        assert_eq!((counts.free(), counts.free_to_all(), of(counts)), (units(3), Units::ZERO, (3, 0, 0)));
+        assert!(matches!(word.book(Units::ONE), Take::Reserved(_)));
+        assert!(matches!(word.hold(units(4)), Take::Full(_)), "there is no room, reserved or not");
+        assert!(matches!(word.hold_offered(Units::ONE), Take::Taken(_)));
+        assert!(matches!(word.book_passed(Units::ONE), Take::Taken(_)));
+        assert!(matches!(word.replay_book(Units::ONE), Take::Taken(_)));
+        assert!(matches!(word.hold_offered(Units::ONE), Take::Full(_)));
+        assert!(matches!(word.release(Units::ONE), Give::Given(_)));
+        assert!(word.unreserve(ReservedFor::Waitlist).is_reserved(), "the other reason stands");
+        assert!(matches!(word.hold(Units::ONE), Take::Reserved(_)));
+        let _ = word.close();
+        assert!(matches!(word.hold_offered(Units::ONE), Take::Closed(_)), "nothing is offered of a closed slot");
+        let _ = word.open();
+        assert!(!word.unreserve(ReservedFor::Lottery).is_reserved());
+        assert!(matches!(word.hold(Units::ONE), Take::Taken(_)));
+    }
+
     // rule: CAP-2
     #[test]
     fn closed_is_told_from_full() {
@@ -373,17 +478,21 @@ mod tests {
         #[test]
         fn a_word_equals_plain_integers(
             capacity in prop_oneof![0u32..8, Just(Units::MAX.get()), Just(Units::MAX.get() - 1)],
-            steps in prop::collection::vec((0u8..8, prop_oneof![0u32..5, Just(Units::MAX.get())]), 0..40),
+            steps in prop::collection::vec((0u8..11, prop_oneof![0u32..5, Just(Units::MAX.get())]), 0..40),
         ) {
             let word = word(capacity);
-            let (mut c, mut h, mut b, mut open) = (capacity, 0u32, 0u32, true);
+            let (mut c, mut h, mut b, mut open, mut reserved) = (capacity, 0u32, 0u32, true, false);
             for (step, n) in steps {
                 let u = units(n);
                 match step {
                     0 | 1 => {
                         let took = if step == 0 { word.hold(u) } else { word.book(u) };
                         match took {
-                            Take::Taken(_) => { prop_assert!(open && c - h - b >= n); if step == 0 { h += n } else { b += n } }
+                            Take::Taken(_) => {
+                                prop_assert!(open && !reserved && c - h - b >= n);
+                                if step == 0 { h += n } else { b += n }
+                            }
+                            Take::Reserved(_) => prop_assert!(open && reserved && c - h - b >= n),
                             Take::Full(_) => prop_assert!(open && c - h - b < n),
                             Take::Closed(_) => prop_assert!(!open),
                         }
@@ -393,12 +502,15 @@ mod tests {
                     4 => if let Give::Given(_) = word.cancel(u) { b -= n } else { prop_assert!(b < n) },
                     5 => if let Resize::Resized(_) = word.resize(u) { c = n } else { prop_assert!(h + b > n) },
                     6 => { open = true; let _ = word.open(); }
+                    8 => { reserved = true; let _ = word.reserve(ReservedFor::Lottery); }
+                    9 => { reserved = false; let _ = word.unreserve(ReservedFor::Lottery); }
+                    10 => if let Take::Taken(_) = word.hold_offered(u) { h += n } else { prop_assert!(!open || c - h - b < n) },
                     _ => { open = false; let _ = word.close(); }
                 }
                 prop_assert!(h + b <= c);
                 let counts = word.counts().unwrap();
                 prop_assert_eq!(of(counts), (c, h, b));
-                prop_assert_eq!(counts.is_open(), open);
+                prop_assert_eq!((counts.is_open(), counts.is_reserved()), (open, reserved));
                 prop_assert_eq!(counts.free().get(), c - h - b);
             }
         }

@@ -17,11 +17,16 @@ use crate::party::LIVE_CLAIMS_MAX;
 use crate::policy::{Policy, PolicyRefusal};
 use crate::units::TimestampMs;
 
+mod refusal;
+
+pub use refusal::ModelRefusal;
+
 #[derive(Clone, Debug)]
 struct ModelSlot {
     facts: SlotFacts,
     capacity: u32,
     open: bool,
+    reserved: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -30,6 +35,16 @@ struct ModelBooking {
     claim: Claim,
     hold: u64,
     expires_at: TimestampMs,
+    offered: bool,
+}
+
+/// Who asks for a unit, and how the claim begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    Hold,
+    Book,
+    Offer,
+    AtTheDoor,
 }
 
 /// The reference model of one cell.
@@ -51,8 +66,13 @@ impl Model {
     /// Learns which numbers the engine gave to published slots: the one thing it may choose.
     pub fn publish(&mut self, slots: &[(SlotId, SlotFacts, u32)]) {
         for (slot, facts, capacity) in slots {
-            self.slots.insert(*slot, ModelSlot { facts: *facts, capacity: *capacity, open: true });
+            self.slots.insert(*slot, ModelSlot { facts: *facts, capacity: *capacity, open: true, reserved: false });
         }
+    }
+
+    /// Keeps free units of a slot for offers, or does so no more: no command, and in no journal.
+    pub fn reserve(&mut self, slot: SlotId, reserved: bool) {
+        self.slots.entry(slot).and_modify(|slot| slot.reserved = reserved);
     }
 
     /// After an outage: every live hold with a deadline from `from` on and before `until` has the deadline `until`, and repeats of
@@ -81,7 +101,7 @@ impl Model {
     /// What the engine should answer to `request`, and whether it should be a repeat of an earlier answer.
     ///
     /// # Errors
-    /// The refusal the engine should give. For `Full`, `SlotClosed` and `BelowTaken` compare the variant and slot:
+    /// The refusal the engine should give. For `Full`, `Reserved`, `SlotClosed` and `BelowTaken` compare the variant and slot:
     /// the model does not build the engine's `Counts`.
     pub fn submit(&mut self, request: &Request<'_>, now: TimestampMs) -> (Result<Outcome, ModelRefusal>, bool) {
         if let Err(refusal) = Self::shape(&request.command) {
@@ -162,6 +182,12 @@ impl Model {
         self.parties[party.0 as usize]
     }
 
+    /// Whether a hold or booking was offered.
+    #[must_use]
+    pub fn is_offered(&self, booking: BookingNumber) -> bool {
+        self.bookings[index(booking)].offered
+    }
+
     /// The live claims of a party, in ascending number.
     #[must_use]
     pub fn live(&self, party: PartyId) -> Vec<(BookingNumber, State)> {
@@ -184,7 +210,7 @@ impl Model {
             }
         }
         let (what, found, max) = match command {
-            Command::CompleteNoted { note, .. } | Command::ChangeFacts { note, .. } => {
+            Command::CompleteNoted { note, .. } | Command::ChangeFacts { note, .. } | Command::Offer { note, .. } => {
                 ("bytes of a note", note.len() as u64, NOTE_BYTES_MAX as u64)
             }
             Command::Record { bytes, .. } => ("bytes of a record", bytes.len() as u64, RECORD_BYTES_MAX as u64),
@@ -217,11 +243,16 @@ impl Model {
             Command::Note { .. } => Ok(Outcome::Noted),
             Command::Hold { claims, ttl } => {
                 let expires_at = now.plus(ttl.min(self.policy.hold_ttl_max()));
-                let claims = self.claim(claims, State::Held, expires_at, now)?;
+                let claims = self.claim(claims, Asks::Hold, expires_at, now)?;
+                Ok(Outcome::Held { expires_at, claims: claims.into_iter().collect() })
+            }
+            Command::Offer { claim, ttl, .. } => {
+                let expires_at = now.plus(ttl.min(self.policy.offer_ttl_max()));
+                let claims = self.claim(&[claim], Asks::Offer, expires_at, now)?;
                 Ok(Outcome::Held { expires_at, claims: claims.into_iter().collect() })
             }
             Command::Book { claims } => {
-                let claims = self.claim(claims, State::Booked, TimestampMs(0), now)?;
+                let claims = self.claim(claims, Asks::Book, TimestampMs(0), now)?;
                 Ok(Outcome::Booked { claims: claims.into_iter().collect() })
             }
             Command::Confirm { hold } => {
@@ -284,11 +315,11 @@ impl Model {
                 Ok(Outcome::NoShow { claim: NumberedClaim { number: booking, claim } })
             }
             Command::WalkInLate { claim, came_at } => {
-                let claims = self.claim(&[claim], State::CheckedIn, TimestampMs(0), came_at.min(now))?;
+                let claims = self.claim(&[claim], Asks::AtTheDoor, TimestampMs(0), came_at.min(now))?;
                 Ok(Outcome::WalkedIn { claim: claims[0] })
             }
             Command::WalkIn { claim } => {
-                let claims = self.claim(&[claim], State::CheckedIn, TimestampMs(0), now)?;
+                let claims = self.claim(&[claim], Asks::AtTheDoor, TimestampMs(0), now)?;
                 Ok(Outcome::WalkedIn { claim: claims[0] })
             }
             Command::Resize { slot, capacity } => {
@@ -313,7 +344,7 @@ impl Model {
     fn claim(
         &mut self,
         claims: &[Claim],
-        state: State,
+        asks: Asks,
         expires_at: TimestampMs,
         now: TimestampMs,
     ) -> Result<Vec<NumberedClaim>, ModelRefusal> {
@@ -330,9 +361,10 @@ impl Model {
             }
         }
         for claim in &sorted {
-            self.allowed(claim, |policy, party, slot| match state {
-                State::CheckedIn => policy.may_walk_in(party, slot, claim.dose, now),
-                _ => policy.may_claim(party, slot, claim.dose, now),
+            self.allowed(claim, |policy, party, slot| match asks {
+                Asks::AtTheDoor => policy.may_walk_in(party, slot, claim.dose, now),
+                Asks::Offer => policy.may_be_offered(party, slot, claim.dose, now),
+                Asks::Hold | Asks::Book => policy.may_claim(party, slot, claim.dose, now),
             })?;
         }
         for claim in &sorted {
@@ -343,7 +375,7 @@ impl Model {
                 return Err(Refusal::TooManyClaims { party: claim.party, max: LIVE_CLAIMS_MAX }.into());
             }
         }
-        if state == State::Held {
+        if asks == Asks::Hold {
             for claim in &sorted {
                 self.no_hoarding(claim, now)?;
             }
@@ -353,11 +385,16 @@ impl Model {
             *wanted.entry(claim.slot).or_default() += 1;
         }
         for (slot, units) in wanted {
-            self.room(slot, units)?;
+            self.room(slot, units, matches!(asks, Asks::Offer | Asks::AtTheDoor))?;
         }
+        let (state, offered) = match asks {
+            Asks::Hold | Asks::Offer => (State::Held, asks == Asks::Offer),
+            Asks::Book => (State::Booked, false),
+            Asks::AtTheDoor => (State::CheckedIn, false),
+        };
         let hold = self.bookings.len() as u64;
         for claim in claims {
-            self.bookings.push(ModelBooking { state, claim: *claim, hold, expires_at });
+            self.bookings.push(ModelBooking { state, claim: *claim, hold, expires_at, offered });
         }
         Ok((hold..)
             .map(BookingNumber)
@@ -372,7 +409,7 @@ impl Model {
         let (party, limits) = (claim.party, self.policy.hold_limits());
         let longest = u64::try_from(self.policy.hold_ttl_max().as_millis()).expect("a model's holds are short");
         let programme = |slot: SlotId| self.slots[&slot].facts.programme;
-        let of_party = self.bookings.iter().rev().filter(|booking| booking.claim.party == party);
+        let of_party = self.bookings.iter().rev().filter(|booking| booking.claim.party == party && !booking.offered);
         let recent: Vec<_> = of_party
             .take_while(|booking| booking.expires_at.0 == 0 || booking.expires_at.0 + HOUR_MS + longest >= now.0)
             .filter(|booking| programme(booking.claim.slot) == programme(claim.slot))
@@ -424,13 +461,16 @@ impl Model {
         }
     }
 
-    fn room(&self, slot: SlotId, units: u32) -> Result<(), ModelRefusal> {
+    fn room(&self, slot: SlotId, units: u32, passes: bool) -> Result<(), ModelRefusal> {
         let (capacity, held, booked) = self.counts(slot);
         if !self.slots[&slot].open {
             return Err(ModelRefusal::Closed(slot));
         }
         if capacity - held - booked < units {
             return Err(ModelRefusal::Full(slot, held > 0));
+        }
+        if self.slots[&slot].reserved && !passes {
+            return Err(ModelRefusal::Reserved(slot));
         }
         Ok(())
     }
@@ -528,44 +568,15 @@ impl Model {
             By::Administration => policy.may_be_moved(party, slot, claim.dose, now),
         })?;
         self.unclaimed(&claim, Some(booking))?;
-        self.room(to, 1)?;
+        self.room(to, 1, by == By::Administration)?;
         self.bookings[index(booking)].state = State::Moved;
         let number = self.bookings.len() as u64;
-        self.bookings.push(ModelBooking { state: State::Booked, claim, hold: number, expires_at: TimestampMs(0) });
+        let (state, expires_at, offered) = (State::Booked, TimestampMs(0), false);
+        self.bookings.push(ModelBooking { state, claim, hold: number, expires_at, offered });
         Ok(Outcome::Moved { from: booking, to: NumberedClaim { number: BookingNumber(number), claim } })
     }
 }
 
 fn index(booking: BookingNumber) -> usize {
     usize::try_from(booking.0).unwrap_or(usize::MAX)
-}
-
-/// A refusal the engine should give.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ModelRefusal {
-    /// This one, to the letter.
-    Exactly(Refusal),
-    /// The slot is closed.
-    Closed(SlotId),
-    /// The slot is full, and whether live holds stand on it.
-    Full(SlotId, bool),
-    /// The slot cannot shrink that far.
-    BelowTaken(SlotId),
-}
-
-impl From<Refusal> for ModelRefusal {
-    fn from(refusal: Refusal) -> Self {
-        ModelRefusal::Exactly(refusal)
-    }
-}
-
-impl From<&Refusal> for ModelRefusal {
-    fn from(refusal: &Refusal) -> Self {
-        match refusal {
-            Refusal::SlotClosed { slot, .. } => ModelRefusal::Closed(*slot),
-            Refusal::Full { slot, counts } => ModelRefusal::Full(*slot, counts.held().get() > 0),
-            Refusal::BelowTaken { slot, .. } => ModelRefusal::BelowTaken(*slot),
-            other => ModelRefusal::Exactly(other.clone()),
-        }
-    }
 }

@@ -53,6 +53,17 @@ impl Policy for Picky {
         self.may_claim(party, slot, dose, slot.starts_at)
     }
 
+    /// Whoever is old enough on the day.
+    fn may_be_offered(
+        &self,
+        party: &PartyFacts,
+        slot: &SlotFacts,
+        dose: Dose,
+        now: TimestampMs,
+    ) -> Result<(), PolicyRefusal> {
+        self.may_claim(party, slot, dose, now.max(slot.starts_at))
+    }
+
     fn may_walk_in(
         &self,
         party: &PartyFacts,
@@ -80,5 +91,9 @@ impl Policy for Picky {
 
     fn hold_ttl_max(&self) -> Duration {
         self.hold_ttl_max
+    }
+
+    fn offer_ttl_max(&self) -> Duration {
+        self.hold_ttl_max * 2
     }
 }

@@ -262,6 +262,9 @@ impl Ledger {
             }
             Event::Note { .. } => self.note_catalogue(seq, entry),
             Event::Held { first, expires_at, claims } => self.born(seq, *first, State::Held, *expires_at, claims),
+            Event::Offered { number, expires_at, claim, .. } => {
+                self.born(seq, *number, State::Held, *expires_at, std::slice::from_ref(claim));
+            }
             Event::Booked { first, claims } => self.born(seq, *first, State::Booked, TimestampMs(0), claims),
             Event::Confirmed { hold, len } => self.resolve(seq, *hold, *len, State::Booked, entry.at),
             Event::Released { hold, len } => self.resolve(seq, *hold, *len, State::Released, entry.at),

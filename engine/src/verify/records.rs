@@ -168,6 +168,8 @@ fn booking(number: BookingNumber, bytes: [u8; 40]) -> Result<Option<BookingRecor
         return Ok(None);
     }
     let [state, dose, group_index, group_len, programme_low, programme_high, _, _] = status.to_le_bytes();
+    // The highest bit says that it was offered.
+    let group_len = group_len & !crate::booking::OFFERED;
     let [p0, p1, p2, p3, s0, s1, s2, s3] = who_where.to_le_bytes();
     let state = usize::from(state).checked_sub(1).and_then(|code| State::ALL.get(code)).copied();
     let state = state.ok_or_else(|| format!("booking {number} has no state"))?;

@@ -195,7 +195,7 @@ impl Entry {
             ..Self::default()
         };
         match &*line.kind {
-            "held" | "booked" | "walked_in" => {
+            "held" | "offered" | "booked" | "walked_in" => {
                 entry.claims = line.claims.iter().filter_map(Named::entry_claim).collect();
             }
             "moved" | "reassigned" => {
@@ -217,7 +217,7 @@ impl Entry {
                 }
             }
         }
-        let needs = matches!(&*entry.kind, "held" | "booked" | "walked_in" | "moved" | "reassigned");
+        let needs = matches!(&*entry.kind, "held" | "offered" | "booked" | "walked_in" | "moved" | "reassigned");
         if needs && entry.claims.is_empty() {
             return Err(format!("entry {} is {} and names no claims", entry.seq, entry.kind));
         }

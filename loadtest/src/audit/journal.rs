@@ -118,7 +118,7 @@ impl Walk {
 
     fn apply(&mut self, entry: &Entry, evidence: &Evidence) {
         match &*entry.kind {
-            "held" => self.claim(entry, "held", evidence),
+            "held" | "offered" => self.claim(entry, "held", evidence),
             "booked" => self.claim(entry, "booked", evidence),
             "confirmed" => self.turn(entry, &["held"], "booked"),
             "released" => self.turn(entry, &["held"], "released"),

@@ -158,9 +158,11 @@ impl World {
 fn prepare(engine: &Engine, deed: Deed, idempotency: Option<Idempotency>) -> Asked {
     let bytes = match &deed {
         Deed::Publish(slots, note) => Entry::bytes_max(slots.len(), note.len()),
-        Deed::Note(note) | Deed::CompleteNoted(.., note) | Deed::ChangeFacts(.., note) | Deed::Record(_, note) => {
-            Entry::bytes_max(0, note.len())
-        }
+        Deed::Note(note)
+        | Deed::Offer(.., note)
+        | Deed::CompleteNoted(.., note)
+        | Deed::ChangeFacts(.., note)
+        | Deed::Record(_, note) => Entry::bytes_max(0, note.len()),
         _ => SMALL_ENTRY_BYTES_MAX,
     };
     let no_room = engine.buffer.reserve(bytes).is_none();

@@ -19,6 +19,7 @@ pub(super) enum Deed {
     Publish(Vec<SlotSpec>, Vec<u8>),
     Note(Vec<u8>),
     Hold(Vec<Claim>, Duration),
+    Offer(Claim, Duration, Vec<u8>),
     Book(Vec<Claim>),
     Confirm(BookingNumber),
     Release(BookingNumber),
@@ -63,6 +64,7 @@ impl Deed {
             Deed::ChangeFacts(party, facts, expected, note) => {
                 Command::ChangeFacts { party: *party, facts: *facts, expected: expected.as_ref(), note }
             }
+            Deed::Offer(claim, ttl, note) => Command::Offer { claim: *claim, ttl: *ttl, note },
             Deed::Record(kind, bytes) => Command::Record { kind: *kind, bytes },
             Deed::NoShow(booking) => Command::NoShow { booking: *booking },
             Deed::WalkInLate(claim, came_at) => Command::WalkInLate { claim: *claim, came_at: *came_at },
@@ -83,6 +85,7 @@ impl Deed {
                 | Deed::Note(_)
                 | Deed::Record(..)
                 | Deed::Hold(..)
+                | Deed::Offer(..)
                 | Deed::Book(_)
                 | Deed::WalkIn(_)
                 | Deed::WalkInLate(..)

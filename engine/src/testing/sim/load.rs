@@ -49,7 +49,10 @@ fn fresh(random: &mut Random, history: &History, now: TimestampMs) -> Deed {
     match random.below(100) {
         0..36 => {
             let claims = claims(random, parties, &slots);
-            if random.chance(60) {
+            if random.chance(15) {
+                let ttl = Duration::from_millis(random.below(80_000));
+                Deed::Offer(claims[0], ttl, vec![4; index(random, 40)])
+            } else if random.chance(60) {
                 Deed::Hold(claims, Duration::from_millis(random.below(40_000)))
             } else {
                 Deed::Book(claims)
