@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod centre;
 pub mod floor;
 pub mod http;
 pub mod reserve;

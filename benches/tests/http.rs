@@ -27,3 +27,14 @@ fn the_comparison_over_http_runs_tiny() {
     }
     assert!(told.contains("hit rate") && told.contains("a miss, gzip"), "{told}");
 }
+
+#[test]
+fn a_day_at_the_centre_runs_tiny() {
+    let mut told = Vec::new();
+    let figures = berth_benches::centre::run(&berth_benches::centre::Plan::tiny(), &mut told).expect("it is all done");
+    let told = String::from_utf8(told).expect("it is text");
+    let calls = |lanes: &[berth_benches::centre::Lane]| lanes.iter().map(|lane| lane.calls).collect::<Vec<_>>();
+    // Five are checked in before the first dose; how fast, no test can say.
+    assert_eq!((calls(&figures.paced), calls(&figures.flat_out)), (vec![20, 15, 15], vec![40; 3]), "{told}");
+    assert!(figures.share.is_finite() && told.contains("of the machine"), "{told}");
+}

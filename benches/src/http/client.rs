@@ -23,18 +23,33 @@ pub trait Asker: Send {
     fn status(&self) -> u16;
 }
 
-struct Connection {
+/// A connection that is kept.
+pub struct Connection {
     stream: TcpStream,
     answer: Vec<u8>,
     len: usize,
 }
 
 impl Connection {
-    fn new(address: SocketAddr) -> std::io::Result<Connection> {
+    /// Connects.
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub fn new(address: SocketAddr) -> std::io::Result<Connection> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         Ok(Connection { stream, answer: vec![0; 64 << 10], len: 0 })
+    }
+
+    /// Sends one request and reads the whole answer.
+    ///
+    /// # Errors
+    /// The server ends the connection, or does not answer.
+    pub fn ask(&mut self, request: &[u8]) -> std::io::Result<&[u8]> {
+        self.stream.write_all(request)?;
+        let len = self.read()?;
+        Ok(&self.answer[..len])
     }
 
     /// Reads one answer; how long it is.
@@ -67,10 +82,7 @@ impl Connection {
 /// # Errors
 /// The server cannot be reached, or ends the connection.
 pub fn exchange(address: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut connection = Connection::new(address)?;
-    connection.stream.write_all(request)?;
-    let len = connection.read()?;
-    Ok(connection.answer[..len].to_vec())
+    Ok(Connection::new(address)?.ask(request)?.to_vec())
 }
 
 /// Drives a server for so long with one thread per asker, each with so many connections.

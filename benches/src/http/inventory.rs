@@ -94,7 +94,11 @@ pub fn publish(address: SocketAddr, size: &Size) -> io::Result<()> {
     Ok(())
 }
 
-fn post(address: SocketAddr, path: &str, key: &str, media: &str, body: &str) -> io::Result<()> {
+/// An administrator's request, which must succeed.
+///
+/// # Errors
+/// It does not.
+pub fn post(address: SocketAddr, path: &str, key: &str, media: &str, body: &str) -> io::Result<()> {
     let request = format!(
         "POST {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer admin-key\r\nidempotency-key: {key}\r\n\
          content-type: {media}\r\ncontent-length: {}\r\n\r\n{body}",
