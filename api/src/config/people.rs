@@ -9,7 +9,7 @@ use berth_programme::people::{CodeLimits, KEY_TABLE, MasterKey, People, RecordRu
 use serde::Deserialize;
 
 use super::Faults;
-use crate::people::{Master, PeopleSettings, SinkSettings, WebhookSettings};
+use crate::people::{Master, PeopleSettings, Secret, SinkSettings, WebhookSettings};
 
 /// The variable that holds the master key where no file does.
 const MASTER_VARIABLE: &str = "BERTH_PEOPLE_KEY";
@@ -79,13 +79,11 @@ impl Faults {
                 self.push("people.webhook_url", "must be https://, or http:// of 127.0.0.1, [::1] or localhost");
             }
             let secret = self.file("people.webhook_secret_file", entry.webhook_secret_file.clone());
-            let secret =
-                secret.and_then(|bytes| Some(String::from_utf8(bytes).ok()?.lines().next()?.trim().to_owned()));
-            let good = |secret: &String| !secret.is_empty() && secret.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-            if entry.webhook_secret_file.is_some() && !secret.as_ref().is_some_and(good) {
+            let secret = secret.and_then(|bytes| Secret::parse(String::from_utf8(bytes).ok()?.lines().next()?.trim()));
+            if entry.webhook_secret_file.is_some() && secret.is_none() {
                 self.push(
                     "people.webhook_secret_file",
-                    "its first line must be the secret, of visible ASCII characters",
+                    "its first line must be the secret: whsec_ and 24 to 64 bytes in Base64, or visible ASCII characters",
                 );
             }
             WebhookSettings {

@@ -11,7 +11,7 @@ use berth_programme::Campaign;
 use berth_programme::people::{CodeDesk, CodeLimits, KEY_TABLE, MasterKey, People, PeopleConfig, RecordRules};
 use berth_programme::store::{Projection, Store, StoreError};
 
-pub(crate) use self::sink::{Sink, SinkSettings, WebhookSettings};
+pub(crate) use self::sink::{Secret, Sink, SinkSettings, WebhookSettings};
 
 /// Tokens of ours that open nothing any more, in the data directory.
 pub(crate) const REVOKED: &str = "people.revoked";

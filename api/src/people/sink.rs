@@ -1,7 +1,8 @@
 //! How a code reaches its phone: by a file, for rehearsals, or by a webhook that sends it on.
 //!
 //! Whoever asks for a code is answered when it is queued. A task posts it, tries again while the code is worth anything, and tells the
-//! log when that fails, without the phone and without the code.
+//! log when that fails, without the phone and without the code. A post is a Standard Webhook (www.standardwebhooks.com): its `webhook-id` is the same
+//! for each attempt at one code, and it is signed where the secret is one of theirs (`whsec_`); any other secret goes along as a bearer.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -9,8 +10,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
@@ -20,6 +23,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
+use ring::hmac;
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -44,10 +48,33 @@ pub(crate) enum SinkSettings {
 #[derive(Clone)]
 pub(crate) struct WebhookSettings {
     pub(crate) url: String,
-    pub(crate) secret: Option<String>,
+    pub(crate) secret: Option<Secret>,
     pub(crate) ca_pem: Option<Vec<u8>>,
     pub(crate) time: Duration,
     pub(crate) queue_max: usize,
+}
+
+/// By what a webhook knows that it is us.
+#[derive(Clone)]
+pub(crate) enum Secret {
+    /// Each post is signed with it.
+    Signs(hmac::Key),
+    /// Each post has it.
+    Bearer(HeaderValue),
+}
+
+impl Secret {
+    /// From what stands in its file: `whsec_` and Base64, or a word of visible ASCII characters.
+    pub(crate) fn parse(text: &str) -> Option<Secret> {
+        if let Some(key) = text.strip_prefix("whsec_") {
+            let key = BASE64.decode(key).ok().filter(|key| (24..=64).contains(&key.len()))?;
+            return Some(Secret::Signs(hmac::Key::new(hmac::HMAC_SHA256, &key)));
+        }
+        let good = !text.is_empty() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        let mut value = HeaderValue::from_str(&format!("Bearer {text}")).ok().filter(|_| good)?;
+        value.set_sensitive(true);
+        Some(Secret::Bearer(value))
+    }
 }
 
 impl std::fmt::Debug for WebhookSettings {
@@ -69,6 +96,7 @@ pub(crate) struct SinkStats {
 
 /// A code on its way.
 struct Message {
+    id: String,
     body: Bytes,
     until: Instant,
 }
@@ -96,7 +124,7 @@ enum RoomIn<'a> {
 }
 
 impl Room<'_> {
-    /// Hands a code over; false if the file cannot be written.
+    /// Hands a code over; false if the file cannot be written, or the system has no randomness.
     pub(crate) fn send(self, phone: &str, code: &str, expires_at: &str, life: Duration) -> bool {
         let body = json!({"phone": phone, "code": code, "expires_at": expires_at}).to_string();
         match self.to {
@@ -107,7 +135,8 @@ impl Room<'_> {
                 sent
             }
             RoomIn::Webhook(permit) => {
-                permit.send(Message { body: body.into(), until: Instant::now() + life });
+                let Ok(id) = message_id() else { return false };
+                permit.send(Message { id, body: body.into(), until: Instant::now() + life });
                 true
             }
         }
@@ -187,8 +216,15 @@ impl SinkStats {
 struct Poster {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     uri: Uri,
-    secret: Option<HeaderValue>,
+    secret: Option<Secret>,
     time: Duration,
+}
+
+/// Tells one code from every other, and nothing of it.
+fn message_id() -> Result<String, getrandom::Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().fold("msg_".to_owned(), |id, byte| id + &format!("{byte:02x}")))
 }
 
 impl Poster {
@@ -216,13 +252,8 @@ impl Poster {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
-        let secret = settings.secret.map(|secret| {
-            let mut value = HeaderValue::from_str(&format!("Bearer {secret}")).map_err(|_| "the webhook's secret")?;
-            value.set_sensitive(true);
-            Ok::<_, String>(value)
-        });
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Poster { client, uri, secret: secret.transpose()?, time: settings.time })
+        Ok(Poster { client, uri, secret: settings.secret, time: settings.time })
     }
 
     /// Tries until it is taken, the code is worth nothing any more, or it was tried often enough.
@@ -251,8 +282,20 @@ impl Poster {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(secret) = &self.secret {
-            request.headers_mut().insert(AUTHORIZATION, secret.clone());
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let text = |text: String| HeaderValue::from_str(&text).expect("ASCII");
+        request.headers_mut().insert("webhook-id", text(message.id.clone()));
+        request.headers_mut().insert("webhook-timestamp", at.into());
+        match &self.secret {
+            None => {}
+            Some(Secret::Bearer(secret)) => {
+                request.headers_mut().insert(AUTHORIZATION, secret.clone());
+            }
+            Some(Secret::Signs(key)) => {
+                let signed = [format!("{}.{at}.", message.id).as_bytes(), &message.body].concat();
+                let signature = format!("v1,{}", BASE64.encode(hmac::sign(key, &signed)));
+                request.headers_mut().insert("webhook-signature", text(signature));
+            }
         }
         let posting = async {
             // Errors of the client say where and why, never what was sent.

@@ -46,3 +46,4 @@ mod sessions;
 mod snapshots;
 mod tls;
 mod tokens;
+mod webhook;

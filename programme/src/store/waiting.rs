@@ -2,28 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use berth_engine::Seq;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::{At, StoreError};
 
 /// What both sides share.
 pub(super) struct Shared {
     state: Mutex<State>,
-    moved: Condvar,
 }
 
 struct State {
     at: At,
     waiting: BTreeMap<(Seq, u64), Waker>,
     tickets: u64,
-    /// Threads that wait, blocked.
-    blocked: usize,
     /// Sleeps while nobody waits.
     follower: Option<Thread>,
     still: Option<StoreError>,
@@ -38,13 +36,12 @@ impl Shared {
             at,
             waiting: BTreeMap::new(),
             tickets: 0,
-            blocked: 0,
             follower: None,
             still: None,
             closing: false,
             ended: false,
         };
-        Shared { state: Mutex::new(state), moved: Condvar::new() }
+        Shared { state: Mutex::new(state) }
     }
 
     pub(super) fn at(&self) -> At {
@@ -60,7 +57,6 @@ impl Shared {
             let later = state.waiting.split_off(&(at.applied.next(), 0));
             std::mem::replace(&mut state.waiting, later)
         };
-        self.moved.notify_all();
         woken.into_values().for_each(Waker::wake);
     }
 
@@ -71,7 +67,6 @@ impl Shared {
             state.still = Some(why);
             std::mem::take(&mut state.waiting)
         };
-        self.moved.notify_all();
         waiting.into_values().for_each(Waker::wake);
     }
 
@@ -81,7 +76,6 @@ impl Shared {
 
     pub(super) fn close(&self) {
         self.state.lock().closing = true;
-        self.moved.notify_all();
     }
 
     pub(super) fn is_closing(&self) -> bool {
@@ -91,7 +85,7 @@ impl Shared {
     /// Whether anybody waits. If not, this thread is unparked as soon as somebody does.
     pub(super) fn is_waited_for(&self) -> bool {
         let mut state = self.state.lock();
-        let waited_for = state.blocked > 0 || !state.waiting.is_empty();
+        let waited_for = !state.waiting.is_empty();
         if !waited_for {
             state.follower = Some(std::thread::current());
         }
@@ -105,28 +99,34 @@ impl Shared {
             state.ended = true;
             std::mem::take(&mut state.waiting)
         };
-        self.moved.notify_all();
         waiting.into_values().for_each(Waker::wake);
     }
 
-    pub(super) fn wait(&self, seq: Seq, time: Duration) -> Result<(), StoreError> {
+    /// Blocks until then. Each thread is woken for its own entry alone: with all of them woken for each, 256 got nothing done but
+    /// that.
+    pub(super) fn wait(self: &Arc<Self>, seq: Seq, time: Duration) -> Result<(), StoreError> {
         let until = Instant::now() + time;
-        let mut state = self.state.lock();
-        if let Some(answer) = state.answer(seq) {
-            return answer;
+        let mut reached = pin!(Reached::new(Arc::clone(self), seq));
+        let waker = Waker::from(Arc::new(Parked(std::thread::current())));
+        loop {
+            if let Poll::Ready(answer) = reached.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return answer;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(StoreError::Behind(seq));
+            }
+            std::thread::park_timeout(left);
         }
-        state.blocked += 1;
-        state.wake_follower();
-        let answer = loop {
-            if self.moved.wait_until(&mut state, until).timed_out() {
-                break state.answer(seq).unwrap_or(Err(StoreError::Behind(seq)));
-            }
-            if let Some(answer) = state.answer(seq) {
-                break answer;
-            }
-        };
-        state.blocked -= 1;
-        answer
+    }
+}
+
+/// A thread that waits, blocked.
+struct Parked(Thread);
+
+impl Wake for Parked {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 
@@ -191,8 +191,6 @@ impl Future for Reached {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-
     use super::*;
 
     #[test]
