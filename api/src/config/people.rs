@@ -100,7 +100,7 @@ impl Faults {
                 None
             }
             (Some(file), None) => Some(SinkSettings::File(file)),
-            (None, Some(webhook)) => Some(SinkSettings::Webhook(webhook)),
+            (None, Some(webhook)) => Some(SinkSettings::Webhook(Box::new(webhook))),
             (None, None) => None,
         };
         let tries = self.within("people.code_tries_max", entry.code_tries_max, 5, 1, 20);

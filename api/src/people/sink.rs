@@ -41,7 +41,7 @@ pub(crate) enum SinkSettings {
     /// A line each.
     File(PathBuf),
     /// A POST each.
-    Webhook(WebhookSettings),
+    Webhook(Box<WebhookSettings>),
 }
 
 /// A webhook.
@@ -152,7 +152,7 @@ impl Sink {
             }
             SinkSettings::Webhook(settings) => {
                 let (queue, waiting) = mpsc::channel(settings.queue_max);
-                To::Webhook { queue, start: Mutex::new(Some((waiting, Box::new(Poster::new(settings)?)))) }
+                To::Webhook { queue, start: Mutex::new(Some((waiting, Box::new(Poster::new(*settings)?)))) }
             }
         };
         Ok(Sink { to, stats: Arc::default() })
