@@ -392,6 +392,8 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
         let master = people::master_key(&settings.master, data_dir)?;
         let (registered, projection) = people::open(settings, &master, &campaign, &opened.store, data_dir)?;
         opened.projections.push(projection);
+        let keys = Arc::clone(&registered.people);
+        opened.doses.seal_with(keys);
         let (life, revoked) = (settings.session_life, data_dir.join(people::REVOKED));
         access.sessions = Some(Sessions::open(&master, &registered.people, cell, life, revoked, engine.now())?);
         registration = Some(registered);

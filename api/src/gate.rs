@@ -10,7 +10,7 @@ use hyper::{HeaderMap, Method, Response, StatusCode};
 
 use crate::access::{AccountId, Caller, Role, Seen, Waits, account_id, wrong_role};
 use crate::app::App;
-use crate::audit::{Line, Record, Whom, who};
+use crate::audit::{CameTo, Line, Record, Whom, who};
 use crate::body::ResponseBody;
 use crate::problem::{Code, Problem};
 use crate::rates::{Charged, Class};
@@ -113,7 +113,11 @@ impl<'a> Gate<'a> {
         if let Some(charged) = self.charged {
             charged.tell(response.headers_mut());
         }
-        if let Some(line) = self.line {
+        let came_to = response.extensions_mut().remove::<CameTo>();
+        if let Some(mut line) = self.line {
+            if let Some(came_to) = came_to {
+                line.came_to(came_to);
+            }
             line.end(response.status().as_u16(), refused.map_or("ok", Code::as_str));
         }
     }

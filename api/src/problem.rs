@@ -14,6 +14,7 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
+use crate::audit::CameTo;
 use crate::body::ResponseBody;
 use crate::rates::Charged;
 use crate::wire::Names;
@@ -211,10 +212,16 @@ impl Problem {
         body.insert("code".to_owned(), code.as_str().into());
         body.insert("detail".to_owned(), detail.into());
         body.insert("instance".to_owned(), path.into());
+        // Whom it names is named in the audit log, too.
+        let named = members.get("party").and_then(Value::as_str).filter(|_| code == Code::AlreadyRegistered);
+        let named = named.map(|party| CameTo(vec![party.to_owned()]));
         let retry_after = members.get(RETRY_AFTER_SECONDS).and_then(Value::as_u64);
         body.extend(members);
         let mut response = Response::new(ResponseBody::whole(Bytes::from(Value::Object(body).to_string())));
         *response.status_mut() = status;
+        if let Some(named) = named {
+            response.extensions_mut().insert(named);
+        }
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = retry_after.or_else(|| retry_after_seconds(code).map(u64::from)) {

@@ -49,7 +49,7 @@ impl Cell {
         let person = self.people.rules().person(said, jiff::civil::date(2026, 1, 1)).expect("it is right");
         let step =
             |step: u128| Idempotency { key: IdempotencyKey(u128::from(number) << 8 | step), fingerprint: number };
-        let intent = Intent { record: step(1), party: step(2), facts: step(3), other: step(4) };
+        let intent = Intent { record: step(1), party: step(2), facts: step(3) };
         let done = self.people.register(None, person, &intent, self.engine.now()).expect("nobody has the document");
         self.engine.ticket(done.seq).wait().expect("the journal runs");
         self.store.wait(done.seq, Duration::from_secs(60)).expect("the store runs");

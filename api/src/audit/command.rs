@@ -67,6 +67,9 @@ struct Line {
     route: String,
     #[serde(default)]
     party: Option<String>,
+    /// See [`super::in_rows`].
+    #[serde(default)]
+    parties: Vec<String>,
     #[serde(default)]
     booking: Option<String>,
     #[serde(default)]
@@ -85,7 +88,8 @@ impl AuditArgs {
         let has = |asked: &Option<String>, found: &Option<String>| asked.is_none() || asked == found;
         is(&self.who, &line.who)
             && self.role.is_none_or(|role| role.as_str() == line.role)
-            && has(&self.party, &line.party)
+            && (has(&self.party, &line.party)
+                || self.party.as_ref().is_some_and(|party| line.parties.iter().any(|row| is_in_row(party, row))))
             && has(&self.booking, &line.booking)
             && has(&self.centre, &line.centre)
             && is(&self.route, &line.route)
@@ -93,6 +97,19 @@ impl AuditArgs {
             && has(&self.trace, &line.trace)
             && self.from.is_none_or(|from| line.at >= from)
             && self.to.is_none_or(|to| line.at < to)
+    }
+}
+
+/// Whether a party is one of a row, as `p1.20..p1.29`, or of one alone.
+fn is_in_row(party: &str, row: &str) -> bool {
+    let number = |name: &str| {
+        let (cell, number) = name.split_once('.')?;
+        number.parse::<u32>().ok().map(|number| (cell.to_owned(), number))
+    };
+    let (first, last) = row.split_once("..").unwrap_or((row, row));
+    match (number(party), number(first), number(last)) {
+        (Some(party), Some(first), Some(last)) => party.0 == first.0 && (first.1..=last.1).contains(&party.1),
+        _ => party == row,
     }
 }
 
@@ -149,7 +166,28 @@ fn of_config(config: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 fn shown(line: &Line) -> String {
-    let Line { at, role, who, method, route, party, booking, slot, session, centre, status, outcome, .. } = line;
-    let whom: Vec<_> = [party, booking, slot, session, centre].into_iter().flatten().map(String::as_str).collect();
+    let Line { at, role, who, method, route, party, parties, booking, slot, session, centre, status, outcome, .. } =
+        line;
+    let whom = [party, booking, slot, session, centre].into_iter().flatten().chain(parties);
+    let whom: Vec<_> = whom.map(String::as_str).collect();
     format!("{at}  {role} {who}  {method} {route}  {}  {status} {outcome}", whom.join(" ")).replace("    ", "  ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_party_is_found_alone_and_in_a_row() {
+        for (party, row, found) in [
+            ("p1.17", "p1.17", true),
+            ("p1.17", "p1.1", false),
+            ("p1.20", "p1.20..p1.29", true),
+            ("p1.29", "p1.20..p1.29", true),
+            ("p1.30", "p1.20..p1.29", false),
+            ("p2.25", "p1.20..p1.29", false),
+        ] {
+            assert_eq!(is_in_row(party, row), found, "{party} in {row}");
+        }
+    }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-pub(crate) use self::record::{Record, Whom, who};
+pub(crate) use self::record::{CameTo, Record, Whom, in_rows, who};
 use self::writer::{Order, Writer};
 use crate::access::Role;
 use crate::problem::{Code, Problem};
@@ -190,6 +190,13 @@ impl Drop for ToldOfEnd {
 }
 
 impl Line<'_> {
+    /// The request came to these parties.
+    pub(crate) fn came_to(&mut self, CameTo(parties): CameTo) {
+        if let Some(record) = &mut self.record {
+            record.whom.parties = parties;
+        }
+    }
+
     /// The request has ended like this.
     pub(crate) fn end(mut self, status: u16, outcome: &'static str) {
         if let Some(record) = self.record.take() {

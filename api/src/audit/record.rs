@@ -1,11 +1,12 @@
 //! One line of the audit log: who, what, whom, when, and how it ended. Names and ids, never secrets or personal data.
 
-use berth_engine::BookingNumber;
+use berth_engine::{BookingNumber, PartyId};
 use serde::Serialize;
 
 use crate::access::{Caller, hex};
 use crate::app::App;
 use crate::router::Endpoint;
+use crate::wire::Names;
 
 /// A line, its members in this order.
 #[derive(Clone, Debug, Serialize)]
@@ -34,6 +35,9 @@ pub(crate) struct Record {
 pub(crate) struct Whom {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) party: Option<String>,
+    /// Those it came to, where the path names none: `p1.17`, and `p1.20..p1.29` of many in a row.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) parties: Vec<String>,
     /// By its reference: a code would let whoever reads the log act on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) booking: Option<String>,
@@ -43,6 +47,21 @@ pub(crate) struct Whom {
     pub(crate) session: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) centre: Option<String>,
+}
+
+/// Rides on an answer to the audit log: the parties that a request came to, which its path does not name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CameTo(pub(crate) Vec<String>);
+
+/// Parties as a line names them: many in a row by the first and the last.
+pub(crate) fn in_rows(names: &Names<'_>, mut parties: Vec<PartyId>) -> Vec<String> {
+    parties.sort_unstable();
+    parties.dedup();
+    let rows = parties.chunk_by(|one, next| next.0 - one.0 == 1).flat_map(|row| match row {
+        [first, _, .., last] => vec![format!("{}..{}", names.party(*first), names.party(*last))],
+        few => few.iter().map(|party| names.party(*party)).collect(),
+    });
+    rows.collect()
 }
 
 /// Who it was, as the log names them.

@@ -248,10 +248,22 @@ fn a_later_dose_goes_first() {
         let done = at_the_door(&server, "c1", &format!("d{dose}"), &complete, &json!({"product": product})).expect(200);
         text(&done, "dose_record").to_owned()
     };
-    let [first, second] = [give(1, "covishield"), give(2, "covishield")];
+    let first = give(1, "covishield");
     let revoke = |key: &str, number: &str| {
         at_the_door(&server, "c1", key, &format!("/v1/doses/{number}/revoke"), &json!({"reason": "typo"}))
     };
+    // A place for the second rests on the first.
+    let line =
+        crate::server::session_line("second", &json!([{"start": "09:00", "end": "10:00", "pools": {"dose2": 9}}]));
+    server.publish("/v1/sessions", &line).expect(200);
+    let second = server.get("/v1/sessions/second").expect(200)["slots"][0]["slot"].clone();
+    let book = json!({"claims": [{"party": "p1.0", "slot": second, "dose": 2}]});
+    for (path, gives_up) in [("/v1/bookings", "/cancel"), ("/v1/holds", "/release")] {
+        let taken = server.post(path, &book).expect(201);
+        revoke(path, &first).expect_problem(409, "later_dose");
+        server.post(&format!("{path}/{}{gives_up}", text(&taken, "hold")), &Value::Null).expect(200);
+    }
+    let second = give(2, "covishield");
     revoke("a", &first).expect_problem(409, "later_dose");
     revoke("b", &second).expect(200);
     assert_eq!(server.read("/v1/parties/p1.0/doses").expect(200)["known"], 1);

@@ -10,7 +10,7 @@ use crate::client::{PATIENCE, Reply};
 use crate::server::{ADMIN, Home, PLATFORM, Server, claim, claims, sha256};
 
 const WHY: (&str, &str) = ("berth-reason", "test: asked by phone");
-const OPERATOR: &str = "operator-key";
+pub(crate) const OPERATOR: &str = "operator-key";
 
 /// A server with registration, its codes in a file and its master key beside it.
 pub(crate) fn home() -> Home {
@@ -73,7 +73,7 @@ fn send(
     server.send(method, path, &headers, body.as_bytes())
 }
 
-fn help(server: &Server, secret: &str, method: &str, path: &str, body: &Value) -> Reply {
+pub(crate) fn help(server: &Server, secret: &str, method: &str, path: &str, body: &Value) -> Reply {
     send(server, &format!("Bearer {secret}"), &server.fresh_key(), method, path, &[WHY], body)
 }
 
@@ -268,12 +268,17 @@ fn those_who_help_say_why_and_see_little_unless_they_do() {
             lines.iter().filter(|line| line["route"] == route && line["method"] == method).cloned().collect::<Vec<_>>()
         };
         if of("PATCH").len() == 1 {
-            break (of("POST"), of("GET"));
+            let found = lines.iter().filter(|line| line["route"] == "/v1/people/find").cloned().collect::<Vec<_>>();
+            break (of("POST"), of("GET"), found);
         }
         assert!(started.elapsed() < PATIENCE, "{text}");
         std::thread::sleep(Duration::from_millis(10));
     };
     assert_eq!((audited.0.len(), &audited.0[1]["reason"]), (2, &json!(WHY.1)), "{audited:?}");
+    // Whom a registration came to, and a search.
+    assert_eq!((audited.0[0].get("parties"), &audited.0[1]["parties"]), (None, &json!([party])), "{audited:?}");
+    let found: Vec<_> = audited.2.iter().map(|line| line.get("parties").cloned()).collect();
+    assert_eq!(found, [Some(json!([party])), Some(json!([party])), None, None], "{audited:?}");
     let reasons: Vec<_> = audited.1.iter().map(|line| line.get("reason").is_some()).collect();
     assert_eq!(reasons, [false, true, false, false], "{audited:?}");
 }

@@ -1,6 +1,6 @@
 //! What is on record of a party's doses: the entries about them, one after the other, and what they come to.
 
-use berth_engine::{BookingNumber, PartyFacts, ProductId, Seq, TimestampMs};
+use berth_engine::{BookingNumber, PartyFacts, PartyId, ProductId, Seq, TimestampMs};
 
 use super::note::{AdverseEvent, Correction, Details, DoseNote};
 use crate::calendar::Calendar;
@@ -12,6 +12,8 @@ pub struct Line {
     pub seq: Seq,
     /// When it was judged.
     pub at: TimestampMs,
+    /// The party it was told of: this one, or one whose record went to it.
+    pub of: PartyId,
     /// What it says.
     pub note: Noted,
 }
@@ -76,6 +78,8 @@ pub enum What {
 pub struct DoseRecord {
     /// The booking it was given on.
     pub booking: BookingNumber,
+    /// The party that it was given to, whose record may have gone to another's since.
+    pub of: PartyId,
     /// What was given, as it stands now.
     pub details: Details,
     /// As it was written down first.
@@ -97,10 +101,11 @@ pub struct DoseRecord {
 #[must_use]
 pub fn records(lines: &[Line]) -> Vec<DoseRecord> {
     let mut records: Vec<DoseRecord> = Vec::new();
-    for Line { seq, at, note } in lines {
-        let (seq, at) = (*seq, *at);
+    for Line { seq, at, of, note } in lines {
+        let (seq, at, of) = (*seq, *at, *of);
         let born = |booking, details: Details, author| DoseRecord {
             booking,
+            of,
             first: details.clone(),
             details,
             valid: true,
@@ -171,7 +176,8 @@ pub fn corrected(
     Ok(if rested || is_last { last_of(facts, &records, calendar) } else { facts })
 }
 
-/// What the policy knows of a party once a dose of its was revoked. `dose` is which of the course it was.
+/// What the policy knows of a party once a dose of its was revoked. `dose` is which of the course it was; where doses of two records came
+/// together their numbers say nothing any more, and the order in which they were given does.
 ///
 /// # Errors
 /// It was revoked before, or a later one is on record: the last is revoked first.
@@ -183,6 +189,13 @@ pub fn revoked(
     calendar: &Calendar,
 ) -> Result<PartyFacts, CannotChange> {
     let mut records = records.to_vec();
+    let at = |record: &DoseRecord| (calendar.day(record.details.given_at), record.seq);
+    let Some(found) = records.iter().find(|record| record.booking == booking && record.valid) else {
+        return Err(CannotChange::Revoked);
+    };
+    let merged = records.iter().any(|record| record.of != found.of);
+    let later = records.iter().filter(|record| record.valid && at(record) > at(found)).count();
+    let dose = if merged { facts.doses.saturating_sub(u8::try_from(later).unwrap_or(u8::MAX)) } else { dose };
     let Some(record) = records.iter_mut().find(|record| record.booking == booking && record.valid) else {
         return Err(CannotChange::Revoked);
     };

@@ -14,9 +14,9 @@ pub const STAFF_LEN_MAX: usize = 40;
 /// The longest name of who writes a dose down; what is longer is cut.
 pub const AUTHOR_LEN_MAX: usize = 72;
 
-const GIVEN: u8 = 1;
+pub(super) const GIVEN: u8 = 1;
 const CORRECTED: u8 = 2;
-const REVOKED: u8 = 3;
+pub(super) const REVOKED: u8 = 3;
 const ADVERSE: u8 = 4;
 
 /// What a batch number looks like, for the reason of a fault.

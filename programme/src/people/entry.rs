@@ -16,7 +16,7 @@ use berth_engine::PartyId;
 use serde::{Deserialize, Serialize};
 
 use super::key_table::{KeyId, SubjectKey};
-use super::master::Print;
+use super::master::{KEY_BYTES, Print};
 use super::record::{Person, Phone};
 
 /// The kind of `Recorded` entries that are of people.
@@ -113,6 +113,15 @@ pub(super) struct OfferRecord {
     pub(super) code: Print,
     /// Milliseconds since 1970.
     pub(super) until: u64,
+}
+
+/// What is sealed of a merge, under the key of who stays.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MergeRecord {
+    /// The documents of who goes.
+    pub(super) documents: Vec<Print>,
+    /// The keys of what is noted of their doses, by the place of the key that each is derived of; what went to them before, too.
+    pub(super) dose_keys: Vec<(u64, [u8; KEY_BYTES])>,
 }
 
 /// What is sealed of a transfer.

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::{Condvar, Mutex};
 use ring::aead::LessSafeKey;
+use ring::hmac;
 
 use super::master::{KEY_BYTES, MasterKey, WRAPPED_BYTES, aead_key, open, random, seal, sync_folder};
 
@@ -34,17 +35,32 @@ const LOW: usize = 512;
 pub(super) struct KeyId(pub(super) u64);
 
 /// A subject's own key.
-pub(super) struct SubjectKey(LessSafeKey);
+pub(super) struct SubjectKey {
+    aead: LessSafeKey,
+    bytes: [u8; KEY_BYTES],
+}
 
 impl SubjectKey {
     /// Seals a text; what is `bound` must be said again to open it.
     pub(super) fn seal(&self, bound: &[u8], text: &[u8]) -> io::Result<Vec<u8>> {
-        seal(&self.0, bound, text)
+        seal(&self.aead, bound, text)
     }
 
     /// `None` if it was changed or sealed under another key.
     pub(super) fn open(&self, bound: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-        open(&self.0, bound, sealed)
+        open(&self.aead, bound, sealed)
+    }
+
+    fn new(bytes: &[u8; KEY_BYTES]) -> SubjectKey {
+        SubjectKey { aead: aead_key(bytes), bytes: *bytes }
+    }
+
+    /// The key of what is noted of their doses: it can go to whoever their record is merged into, and opens nothing else.
+    pub(super) fn of_doses(&self) -> [u8; KEY_BYTES] {
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.bytes), b"berth doses 1");
+        let mut key = [0; KEY_BYTES];
+        key.copy_from_slice(derived.as_ref());
+        key
     }
 }
 
@@ -195,7 +211,7 @@ impl KeyTable {
                 self.made_more.wait(&mut ready);
             }
             if let Some((id, key)) = taken {
-                return Ok((id, SubjectKey(aead_key(&key))));
+                return Ok((id, SubjectKey::new(&key)));
             }
         }
     }
@@ -231,7 +247,7 @@ impl KeyTable {
         }
         let wrapped = record.first_chunk::<WRAPPED_BYTES>().ok_or(KeyTableError::Damaged(id.0))?;
         let key = self.master.unwrap_key(id.0, wrapped).ok_or(KeyTableError::Damaged(id.0))?;
-        Ok(Some(SubjectKey(aead_key(&key))))
+        Ok(Some(SubjectKey::new(&key)))
     }
 
     /// Destroys a key: when this returns it is gone from the disk. A repeat changes nothing.

@@ -12,11 +12,13 @@
 //! harmless; a repeat with the same key finds that party again and goes on with it.
 
 mod codes;
+mod dose_notes;
 mod entry;
 mod key_table;
 mod lifecycle;
 mod master;
 mod members;
+mod merging;
 mod record;
 mod tables;
 mod turns;
@@ -34,10 +36,10 @@ pub use self::codes::{Address, CodeDesk, CodeLimit, CodeLimits, CodeRefusal, Sen
 pub use self::entry::{Account, RECORDED_PEOPLE};
 use self::key_table::KeyTable;
 pub use self::key_table::KeyTableError;
-pub use self::lifecycle::Merged;
 pub use self::master::{MasterError, MasterKey};
 use self::master::{Print, Prints};
 pub use self::members::View;
+pub use self::merging::{Merged, NOBODY_DOSES};
 pub use self::record::{Born, Document, PHONE_RULE, Person, Phone, RecordRules, Said};
 use self::tables::Tables;
 use self::turns::{Turn, Turns};
@@ -198,8 +200,6 @@ pub struct Intent {
     pub party: Idempotency,
     /// Of what the engine knows of it.
     pub facts: Idempotency,
-    /// Of what the engine knows of the other party.
-    pub other: Idempotency,
 }
 
 /// What was done. To be shown when `seq` is as safe as was asked, and the store has reached it.

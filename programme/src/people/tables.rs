@@ -7,9 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use berth_engine::journal::entry::{Entry, Event};
 use berth_engine::{PartyId, Seq};
 
-use super::entry::{Account, AccountRecord, Head, MoveRecord, OfferRecord, PersonRecord, RECORDED_PEOPLE, What};
+use super::entry::{
+    Account, AccountRecord, Head, MergeRecord, MoveRecord, OfferRecord, PersonRecord, RECORDED_PEOPLE, What,
+};
 use super::key_table::{KeyId, KeyTable, KeyTableError, SubjectKey};
-use super::master::Print;
+use super::master::{KEY_BYTES, Print};
+use super::merging::Taken;
 use crate::store::{Change, Projection, Store, StoreError, Table};
 
 /// The tables, and the keys by which they are read.
@@ -30,6 +33,12 @@ pub(super) struct Tables {
     offers: Table,
     /// Party whose record was merged: party that it went to.
     merged: Table,
+    /// Who stays, and everybody whose record went to them, by whatever way.
+    had: Table,
+    /// Who stays, and the place of a key whose doses are theirs now: the entry that has the key of those doses.
+    dose_keys: Table,
+    /// Who is to stay and who is to go: doses that a merge which is not done yet has brought over.
+    taken: Table,
     /// The key table that is this store's, and the newest key that an entry was sealed under.
     meta: Table,
     newest: AtomicU64,
@@ -135,6 +144,20 @@ fn pair(first: &[u8; 16], party: PartyId) -> [u8; 20] {
     key
 }
 
+fn both(one: PartyId, other: PartyId) -> [u8; 8] {
+    let mut key = [0; 8];
+    key[..4].copy_from_slice(&number(one));
+    key[4..].copy_from_slice(&number(other));
+    key
+}
+
+fn place_of(party: PartyId, key: KeyId) -> [u8; 12] {
+    let mut row = [0; 12];
+    row[..4].copy_from_slice(&number(party));
+    row[4..].copy_from_slice(&key.0.to_be_bytes());
+    row
+}
+
 fn party_of(bytes: &[u8]) -> Option<PartyId> {
     let (_, last) = bytes.split_last_chunk::<4>()?;
     Some(PartyId(u32::from_be_bytes(*last)))
@@ -155,6 +178,9 @@ impl Tables {
             members: store.table("people.members")?,
             offers: store.table("people.offers")?,
             merged: store.table("people.merged")?,
+            had: store.table("people.had")?,
+            dose_keys: store.table("people.dose_keys")?,
+            taken: store.table("people.taken")?,
             keys,
             unreadable: AtomicU64::new(0),
         })
@@ -234,6 +260,49 @@ impl Tables {
         Ok(self.merged.get(&number(party))?.as_deref().and_then(party_of))
     }
 
+    /// Who a party is now: itself, or who its record was merged into, and so on.
+    pub(super) fn owner(&self, party: PartyId) -> Result<PartyId, StoreError> {
+        let mut owner = party;
+        while let Some(into) = self.merged_into(owner)? {
+            owner = into;
+        }
+        Ok(owner)
+    }
+
+    /// Everybody whose record went to this party.
+    pub(super) fn had(&self, party: PartyId) -> Result<Vec<PartyId>, StoreError> {
+        self.had.scan(&number(party)).map(|row| party_of(&row?.0).ok_or_else(|| damaged("had"))).collect()
+    }
+
+    /// Doses that a merge of these two, which is not done yet, has brought over.
+    pub(super) fn taken(&self, stays: PartyId, goes: PartyId) -> Result<u8, StoreError> {
+        Ok(self.taken.get(&both(stays, goes))?.and_then(|row| row.first().copied()).unwrap_or(0))
+    }
+
+    /// The key of what is noted of a party's doses: of its own, or of one whose record went to it. `None` once it is destroyed.
+    pub(super) fn dose_key(&self, owner: PartyId, id: KeyId) -> Result<Option<[u8; KEY_BYTES]>, StoreError> {
+        if let Some(key) = self.keys.get(id)? {
+            return Ok(Some(key.of_doses()));
+        }
+        let Some(entry) = self.dose_keys.get(&place_of(owner, id))? else { return Ok(None) };
+        let (head, sealed) = Head::split(&entry).ok_or_else(|| damaged("dose_keys"))?;
+        let Some(key) = self.keys.get(head.key)? else { return Ok(None) };
+        let record: MergeRecord = head.open(&key, sealed).ok_or_else(|| damaged("dose_keys"))?;
+        Ok(record.dose_keys.into_iter().find(|(place, _)| *place == id.0).map(|(_, key)| key))
+    }
+
+    /// The keys of doses that go with a party's record: its own, and those that went to it before.
+    pub(super) fn dose_keys(&self, party: PartyId, own: KeyId) -> Result<Vec<(u64, [u8; KEY_BYTES])>, StoreError> {
+        let mut ids = vec![own];
+        for row in self.dose_keys.scan(&number(party)) {
+            let (key, _) = row?;
+            let (_, place) = key.split_last_chunk::<8>().ok_or_else(|| damaged("dose_keys"))?;
+            ids.push(KeyId(u64::from_be_bytes(*place)));
+        }
+        let keys = ids.into_iter().map(|id| Ok(self.dose_key(party, id)?.map(|key| (id.0, key))));
+        keys.filter_map(Result::transpose).collect()
+    }
+
     /// What is sealed in a person's row; `None` once the key is destroyed.
     pub(super) fn opened(&self, row: &PersonRow) -> Result<Option<(SubjectKey, PersonRecord)>, StoreError> {
         let Some(key) = self.keys.get(row.key)? else { return Ok(None) };
@@ -283,6 +352,12 @@ impl Tables {
             }
             change.remove(&self.offers, &number(goes));
             change.put(&self.merged, &number(goes), &number(stays));
+            change.remove(&self.taken, &both(stays, goes));
+            change.remove(&self.taken, &both(goes, stays));
+            for one in self.had(goes)?.into_iter().chain([goes]) {
+                change.put(&self.had, &both(stays, one), b"");
+            }
+            self.forget_dose_keys(change, goes)?;
         }
         let Some(key) = self.keys.get(head.key)? else {
             // Erased later in the log, or in a table that was put back from before: there is nothing to show.
@@ -320,7 +395,10 @@ impl Tables {
             }
             // Sealed under the key of who stays; the other's key is destroyed.
             (What::Merged, Some(stays), Some(_)) => {
-                let documents: Vec<Print> = head.open(&key, sealed).ok_or_else(not_understood)?;
+                let MergeRecord { documents, dose_keys } = head.open(&key, sealed).ok_or_else(not_understood)?;
+                for (place, _) in dose_keys {
+                    change.put(&self.dose_keys, &place_of(stays, KeyId(place)), bytes);
+                }
                 if let Some(mut row) = self.person(stays)? {
                     let new: Vec<Print> =
                         documents.into_iter().filter(|print| !row.documents.contains(print)).collect();
@@ -339,6 +417,13 @@ impl Tables {
         }
         change.remove(&self.persons, &number(party));
         change.remove(&self.offers, &number(party));
+        self.forget_dose_keys(change, party)
+    }
+
+    fn forget_dose_keys(&self, change: &mut Change, party: PartyId) -> Result<(), StoreError> {
+        for row in self.dose_keys.scan(&number(party)) {
+            change.remove(&self.dose_keys, &row?.0);
+        }
         Ok(())
     }
 
@@ -372,6 +457,15 @@ impl Projection for Tables {
     fn apply(&self, change: &mut Change, seq: Seq, entry: &Entry) -> Result<(), StoreError> {
         match &entry.event {
             Event::Recorded { kind: RECORDED_PEOPLE, bytes } => self.apply_record(change, seq, bytes),
+            Event::FactsChanged { party, note, .. } => {
+                if let Some(Taken { goes, doses }) = Taken::decode(note) {
+                    match doses {
+                        0 => change.remove(&self.taken, &both(*party, goes)),
+                        doses => change.put(&self.taken, &both(*party, goes), &[doses]),
+                    }
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -9,6 +9,7 @@ use berth_engine::{
 };
 
 use super::*;
+use crate::doses::Doses;
 use crate::programme::Programme;
 use crate::rules::PROGRAMME;
 
@@ -18,7 +19,8 @@ const TODAY: jiff::civil::Date = jiff::civil::date(2026, 11, 26);
 struct World {
     engine: Arc<Engine>,
     store: Arc<Store>,
-    people: People,
+    people: Arc<People>,
+    doses: Arc<Doses>,
     next: AtomicU64,
 }
 
@@ -34,10 +36,12 @@ fn open(dir: &Path, life: u64) -> World {
     let config = PeopleConfig { key_table: dir.join(KEY_TABLE), rules: rules(), members_max: 3, offer_ms: 86_400_000 };
     let master = Arc::new(MasterKey::new(&[9; 32]));
     let (people, projection) = People::open(&engine, &store, &master, config).unwrap();
-    store.follow(&engine, vec![projection], |told| panic!("{told:?}")).unwrap();
+    let (people, doses) = (Arc::new(people), Arc::new(Doses::open(Arc::clone(&engine), &store).unwrap()));
+    doses.seal_with(Arc::<People>::clone(&people));
+    store.follow(&engine, vec![projection, Arc::<Doses>::clone(&doses)], |told| panic!("{told:?}")).unwrap();
     store.wait(engine.durable(), TIME).unwrap();
     people.check().unwrap();
-    World { engine, store, people, next: AtomicU64::new(life * 1_000_000) }
+    World { engine, store, people, doses, next: AtomicU64::new(life * 1_000_000) }
 }
 
 impl World {
@@ -45,7 +49,7 @@ impl World {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let step =
             |step: u128| Idempotency { key: IdempotencyKey(u128::from(number) << 8 | step), fingerprint: number };
-        Intent { record: step(1), party: step(2), facts: step(3), other: step(4) }
+        Intent { record: step(1), party: step(2), facts: step(3) }
     }
 
     /// As whoever is shown what was done.
@@ -123,6 +127,8 @@ fn person(name: &str, document: Option<&str>) -> Person {
 fn named(name: &str) -> Said {
     Said { name: Some(name.to_owned()), ..Said::default() }
 }
+
+mod merges;
 
 #[test]
 fn a_family_registers_and_is_there_after_a_restart() {

@@ -1,12 +1,13 @@
 //! Corrections, revocations and adverse events: entries of their own, never edits.
 
-use berth_engine::{Command, Idempotency, PartyFacts, PartyId, Refusal, Submitted};
+use berth_engine::{BookingNumber, By, Command, Idempotency, PartyFacts, PartyId, Refusal, Request, Submitted};
 use berth_programme::doses::history::{corrected, revoked};
 use berth_programme::doses::{CannotChange, DoseNote, DoseRecord};
+use berth_programme::people::NOBODY_DOSES;
 use hyper::Response;
 
 use super::details::{AdverseRequest, CorrectRequest, RevokeRequest, reason, with_said};
-use super::{author, changed, dose, may_be_of, records};
+use super::{author, changed, dose, may_be_of, noted, records};
 use crate::ack::AckMode;
 use crate::app::App;
 use crate::body::ResponseBody;
@@ -33,7 +34,7 @@ pub(crate) async fn correct(mut call: Call) -> Result<Response<ResponseBody>, Pr
     let calendar = app.campaign.programme.calendar();
     let facts = |facts, records: &[DoseRecord]| corrected(facts, records, booking, &correction, calendar);
     let author = author(call.caller());
-    let note = DoseNote::Corrected { booking, correction: correction.clone(), reason, author }.encode();
+    let note = DoseNote::Corrected { booking, correction: correction.clone(), reason, author };
     let submitted = change(app, call.ack, party, &note, print.under(key), facts).await?;
     changed(app, call.ack, call.caller(), (booking, party), &submitted).await
 }
@@ -49,14 +50,17 @@ pub(crate) async fn revoke(mut call: Call) -> Result<Response<ResponseBody>, Pro
     let calendar = app.campaign.programme.calendar();
     let facts = |facts, records: &[DoseRecord]| {
         // Who is booked for a later one rests on this one.
-        let live = app.campaign.engine.party_bookings(party).map(|view| view.bookings).unwrap_or_default();
-        if live.iter().any(|view| view.claim.dose.0 > number) {
+        let left = revoked(facts, records, booking, number, calendar)?;
+        if !resting(app, party, left.doses).is_empty() {
             return Err(CannotChange::LaterDose);
         }
-        revoked(facts, records, booking, number, calendar)
+        Ok(left)
     };
-    let note = DoseNote::Revoked { booking, reason, author: author(call.caller()) }.encode();
+    let note = DoseNote::Revoked { booking, reason, author: author(call.caller()) };
     let submitted = change(app, call.ack, party, &note, print.under(key), facts).await?;
+    if !submitted.replayed {
+        give_back(app, party);
+    }
     changed(app, call.ack, call.caller(), (booking, party), &submitted).await
 }
 
@@ -70,7 +74,7 @@ pub(crate) async fn adverse(mut call: Call) -> Result<Response<ResponseBody>, Pr
     let event = request.check(app.campaign.engine.now())?;
     let print = fingerprint(&call).number(booking.0).piece(body.trim_ascii());
     let (began_at, calendar) = (event.began_at, app.campaign.programme.calendar());
-    let note = DoseNote::Adverse { booking, event, author: author(call.caller()) }.encode();
+    let note = DoseNote::Adverse { booking, event, author: author(call.caller()) };
     // What happened after a dose happened, whatever became of its record.
     let facts = |facts, records: &[DoseRecord]| {
         let given = records.iter().find(|record| record.booking == booking).map(|record| record.details.given_at);
@@ -83,13 +87,31 @@ pub(crate) async fn adverse(mut call: Call) -> Result<Response<ResponseBody>, Pr
     changed(app, call.ack, call.caller(), (booking, party), &submitted).await
 }
 
+/// Live claims of a party for doses that are not due to it with so many.
+fn resting(app: &App, party: PartyId, doses: u8) -> Vec<BookingNumber> {
+    let live = app.campaign.engine.party_bookings(party).map(|view| view.bookings).unwrap_or_default();
+    let rests = |dose: u8| dose > doses.saturating_add(1);
+    live.iter().filter(|view| rests(view.claim.dose.0)).map(|view| view.number).collect()
+}
+
+/// What was claimed between the look at a party's claims and the entry by which its dose went rests on nothing.
+fn give_back(app: &App, party: PartyId) {
+    let engine = &app.campaign.engine;
+    let Some(view) = engine.party_bookings(party) else { return };
+    for booking in resting(app, party, view.facts.doses) {
+        let command = Command::Cancel { booking, by: By::Administration };
+        // Ended meanwhile: as well. A hold that is not confirmed ends by itself, and confirming is no new claim.
+        let _ = engine.submit(&Request { command, idempotency: None }, engine.now());
+    }
+}
+
 /// Makes a change that rests on what is on record, again if that moved meanwhile.
 // rule: PTY-2
 async fn change(
     app: &App,
     mode: AckMode,
     party: PartyId,
-    note: &[u8],
+    note: &DoseNote,
     idempotency: Idempotency,
     facts: impl Fn(PartyFacts, &[DoseRecord]) -> Result<PartyFacts, CannotChange>,
 ) -> Result<Submitted, Problem> {
@@ -101,7 +123,12 @@ async fn change(
         if let Some(repeat) = engine.repeat_of(idempotency) {
             return answered(app, settled(app, mode, repeat).await?);
         }
+        // Who was erased is nobody whose record could be put right.
+        if known.doses == NOBODY_DOSES && app.registration.is_some() {
+            return Err(problem::refused(&Refusal::UnknownParty { party }, &app.names()));
+        }
         let facts = facts.map_err(cannot)?;
+        let note = &noted(app, party, note)?;
         let command = Command::ChangeFacts { party, facts, expected: Some(&known), note };
         let submitted = settled(app, mode, apply(app, command, idempotency)?).await?;
         if submitted.result != Err(Refusal::ChangedMeanwhile { party }) {

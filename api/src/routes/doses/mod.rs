@@ -17,7 +17,7 @@ pub(crate) use self::change::{adverse, correct, revoke};
 use self::details::{DetailsRequest, with_said};
 use super::bookings::{json, place};
 use super::{execute, fingerprint, key, parse, read_json, safe};
-use crate::access::{Caller, Role};
+use crate::access::{Caller, Role, Scope};
 use crate::ack::AckMode;
 use crate::app::App;
 use crate::body::ResponseBody;
@@ -66,7 +66,8 @@ impl Given {
         let now = engine.now();
         let print = with_said(print, &request.said(app, now)?);
         let details = request.check(app, slot.product, now)?;
-        let note = DoseNote::Given { details: details.clone(), author: author(caller) }.encode();
+        let note = DoseNote::Given { details: details.clone(), author: author(caller) };
+        let note = noted(app, claimed.0.party, &note)?;
         Ok(Given { booking, details, note, print })
     }
 
@@ -88,6 +89,19 @@ fn may_be_at(app: &App, Claim { party, slot, .. }: Claim, given_at: TimestampMs)
     app.campaign.programme.may_check_in(&facts, given_at).map_err(|no| {
         problem::refused(&Refusal::NotEligible { party, slot, rule: no.rule, from: no.from }, &app.names())
     })
+}
+
+/// The bytes of a note: sealed, where it is of somebody who has registered.
+fn noted(app: &App, party: PartyId, note: &DoseNote) -> Result<Vec<u8>, Problem> {
+    match &app.doses {
+        Some(doses) => doses.bytes(party, note).map_err(|error| store::failed(&error)),
+        None => Ok(note.encode()),
+    }
+}
+
+/// Who a party is, after whatever merges.
+fn owner(app: &App, party: PartyId) -> Result<PartyId, Problem> {
+    app.doses.as_ref().map_or(Ok(party), |doses| doses.owner(party)).map_err(|error| store::failed(&error))
 }
 
 /// Who writes something down, as the audit log names them.
@@ -148,7 +162,7 @@ struct ChangeAnswer {
 
 impl DoseAnswer {
     /// Who asks for their own is not told who of the staff wrote it down.
-    async fn of(app: &App, caller: &Caller, record: DoseRecord) -> Result<DoseAnswer, Problem> {
+    async fn of(app: &App, caller: &Caller, party: PartyId, record: DoseRecord) -> Result<DoseAnswer, Problem> {
         let (names, engine) = (app.names(), &app.campaign.engine);
         let DoseRecord { booking, details, valid, recorded_at, author, changes, .. } = record;
         let (claim, _) = engine.claimed(booking).ok_or_else(|| unknown(app, booking))?;
@@ -157,7 +171,7 @@ impl DoseAnswer {
         let Details { given_at, product, batch, site, vaccinator } = details;
         Ok(DoseAnswer {
             number: names.dose(booking),
-            party: names.party(claim.party),
+            party: names.party(party),
             dose: claim.dose.0,
             state: if valid { "valid" } else { "revoked" },
             product: app.campaign.programme.get().product(product).map(|product| product.id.clone()),
@@ -227,12 +241,15 @@ fn dose(call: &Call) -> Result<(BookingNumber, PartyId, u8), Problem> {
     let app = &call.app;
     let booking = app.names().parse_dose(&call.parameter)?;
     let view = app.campaign.engine.booking(booking).filter(|view| view.state == State::Completed);
-    match view {
-        Some(view) if call.caller().may_touch(booking, app).is_ok() => {
-            Ok((booking, view.claim.party, view.claim.dose.0))
-        }
-        _ => Err(unknown(app, booking)),
-    }
+    let Some(view) = view else { return Err(unknown(app, booking)) };
+    let (caller, party) = (call.caller(), owner(app, view.claim.party)?);
+    // A dose of a record that went to another is of whoever that is now.
+    let reaches = match caller.scope {
+        Scope::Everything | Scope::Centres { .. } => caller.may_touch(booking, app),
+        Scope::Parties(_) | Scope::Account(_) => caller.may_act_for(party, &app.names()),
+    };
+    reaches.map_err(|_| unknown(app, booking))?;
+    Ok((booking, party, view.claim.dose.0))
 }
 
 /// What is on record of a party, as of now, and what the policy knows of it.
@@ -243,6 +260,7 @@ async fn records(
 ) -> Result<(berth_engine::PartyFacts, Vec<DoseRecord>), Problem> {
     let engine = &app.campaign.engine;
     let unknown = || problem::refused(&Refusal::UnknownParty { party }, &app.names());
+    let party = owner(app, party)?;
     let view = engine.party_bookings(party).ok_or_else(unknown)?;
     safe(app, mode, view.seq).await?;
     // The store has what is durable, also where the answer to a write was not waited for.
@@ -270,7 +288,7 @@ async fn shown(
 ) -> Result<DoseAnswer, Problem> {
     let (_, records) = records(app, mode, party).await?;
     let record = records.into_iter().find(|record| record.booking == booking);
-    DoseAnswer::of(app, caller, record.ok_or_else(|| unknown(app, booking))?).await
+    DoseAnswer::of(app, caller, party, record.ok_or_else(|| unknown(app, booking))?).await
 }
 
 /// `GET /v1/parties/{party}/doses`
@@ -286,12 +304,12 @@ pub(crate) async fn of_party(call: Call) -> Result<Response<ResponseBody>, Probl
     }
     let app = &call.app;
     let names = app.names();
-    let party = names.parse_party(&call.parameter)?;
+    let party = owner(app, names.parse_party(&call.parameter)?)?;
     may_read(&call, party)?;
     let (facts, records) = records(app, call.ack, party).await?;
     let mut doses = Vec::with_capacity(records.len());
     for record in records {
-        doses.push(DoseAnswer::of(app, call.caller(), record).await?);
+        doses.push(DoseAnswer::of(app, call.caller(), party, record).await?);
     }
     let complete = app.store.as_ref().is_some_and(|store| store.began().0 == 0);
     let answer = Answer { party: names.party(party), known: facts.doses, doses, complete };

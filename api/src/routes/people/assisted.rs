@@ -14,6 +14,7 @@ use super::super::{parse, read_json, safe};
 use super::shapes::{DocumentSaid, PartyAnswer, PersonAnswer, PersonSaid, Shown};
 use super::{blocking, intent, marked, refused, registration, settled, today, with_region};
 use crate::access::Scope;
+use crate::audit::{CameTo, in_rows};
 use crate::body::ResponseBody;
 use crate::gate;
 use crate::problem::{self, Code, Problem};
@@ -64,8 +65,10 @@ pub(crate) async fn register(mut call: Call) -> Result<Response<ResponseBody>, P
     });
     let done = done.await?;
     let done = settled(&call, done).await?;
-    let answer = json(&PartyAnswer::of(&call.app.names(), done.what));
-    Ok(marked(respond(StatusCode::CREATED, Media::Json, answer), done.replayed))
+    let answer = PartyAnswer::of(&call.app.names(), done.what);
+    let mut response = respond(StatusCode::CREATED, Media::Json, json(&answer));
+    response.extensions_mut().insert(CameTo(vec![answer.party]));
+    Ok(marked(response, done.replayed))
 }
 
 /// The party of the path. An operator meets people through the bookings at its centres.
@@ -132,8 +135,11 @@ pub(crate) async fn find(mut call: Call) -> Result<Response<ResponseBody>, Probl
         Err(error) => return Err(refused(&call.app, call.caller(), error).await),
     };
     let names = call.app.names();
+    let came_to = in_rows(&names, views.iter().map(|view| view.party).collect());
     let people = views.into_iter().map(|view| PersonAnswer::of(&names, view, shown)).collect();
-    Ok(respond(StatusCode::OK, Media::Json, json(&Answer { people })))
+    let mut response = respond(StatusCode::OK, Media::Json, json(&Answer { people }));
+    response.extensions_mut().insert(CameTo(came_to));
+    Ok(response)
 }
 
 /// `PATCH /v1/people/{party}`

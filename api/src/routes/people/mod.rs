@@ -61,7 +61,6 @@ fn intent_of(keys: &KeySpace, key: &str, fingerprint: &Fingerprint) -> Intent {
         record: fingerprint.clone().under(keys.key(key)),
         party: step("people.party"),
         facts: step("people.facts"),
-        other: step("people.other"),
     }
 }
 

@@ -1,0 +1,208 @@
+//! Two records of one person made one.
+//!
+//! The doses come over first, and the entry says whose they were: so whoever begins again, under whatever key and whichever way round,
+//! knows what was brought over already. Then nothing can be claimed any more for who goes. Then the record goes.
+// rule: PPL-4 a merge leaves the person one live claim for a dose
+
+use berth_engine::{Command, PartyFacts, PartyId, Refusal, TimestampMs};
+
+use super::entry::{Head, MergeRecord, What};
+use super::turns::Turn;
+use super::{Done, Intent, People, PeopleError};
+
+/// So many doses that no other is ever due: what the engine knows of a party whose record is gone, and nobody books for it.
+pub const NOBODY_DOSES: u8 = u8::MAX;
+const FACTS_TRIES: usize = 16;
+/// What the note of an entry that brings doses over begins with; notes of doses begin otherwise.
+const TAKEN: u8 = 6;
+
+/// How a merge ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Merged {
+    /// Whose record stays.
+    pub stays: PartyId,
+    /// Whose went.
+    pub goes: PartyId,
+    /// Doses that the person has had, both records together.
+    pub doses: u8,
+}
+
+/// Noted where what is known of who stays has the doses of who goes in it; none: not any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) goes: PartyId,
+    pub(super) doses: u8,
+}
+
+impl Taken {
+    fn bytes(self) -> [u8; 6] {
+        let [a, b, c, d] = self.goes.0.to_le_bytes();
+        [TAKEN, a, b, c, d, self.doses]
+    }
+
+    pub(super) fn decode(note: &[u8]) -> Option<Taken> {
+        let &[TAKEN, a, b, c, d, doses] = note else { return None };
+        Some(Taken { goes: PartyId(u32::from_le_bytes([a, b, c, d])), doses })
+    }
+}
+
+/// What was known of who stays before doses came over, and after.
+pub(super) struct TakenOver {
+    before: PartyFacts,
+    after: PartyFacts,
+}
+
+impl People {
+    /// Makes one record of two of the same person. `stays` keeps its number, its bookings and its account; of `goes` the doses, what was
+    /// noted of them and the documents come over, its key is destroyed, and nothing can be booked for it any more.
+    ///
+    /// # Errors
+    /// There is no record of one of them; or `goes` has a live claim, which stands with its own number: it is merged the other way
+    /// round, or given up first.
+    pub fn merge(
+        &self,
+        stays: PartyId,
+        goes: PartyId,
+        intent: &Intent,
+        now: TimestampMs,
+    ) -> Result<Done<Merged>, PeopleError> {
+        if stays == goes {
+            return Err(PeopleError::Itself);
+        }
+        let (one, two) = (stays.0.to_be_bytes(), goes.0.to_be_bytes());
+        let mut turn = self.turns.take(&self.engine, &self.store, &[&one, &two])?;
+        if let Some(seq) = self.repeat(intent.record)? {
+            let doses = self.party(stays)?.facts.doses;
+            return Ok(Done { what: Merged { stays, goes, doses }, seq, replayed: true });
+        }
+        let (kept, gone) = (self.row(stays, None)?, self.row(goes, None)?);
+        let key = self.key_of(kept.key, stays)?;
+        self.check_claims(stays, goes)?;
+        // The doses first: a crash after them leaves a person who has had what was given to them.
+        let over = self.take_doses(&mut turn, stays, goes, now)?;
+        if let Err(error) = self.close_party(goes, now, || self.check_claims(stays, goes)) {
+            if let Some(TakenOver { before, after }) = over {
+                let note = Taken { goes, doses: 0 }.bytes();
+                let command = Command::ChangeFacts { party: stays, facts: before, expected: Some(&after), note: &note };
+                let back = self.submit(command, None, now)?;
+                turn.appended(back.seq);
+                back.result?;
+            }
+            return Err(error);
+        }
+        let doses = self.party(stays)?.facts.doses;
+        let head = Head { what: What::Merged, party: Some(stays), other: Some(goes), key: kept.key };
+        let dose_keys = self.tables.dose_keys(goes, gone.key)?;
+        let record = MergeRecord { documents: gone.documents, dose_keys };
+        let done = self.append(&mut turn, &head.seal(&key, &record)?, Some(intent.record), now)?;
+        Ok(Done { what: Merged { stays, goes, doses }, seq: done.seq, replayed: done.replayed })
+    }
+
+    /// Nobody is left with a place that is nobody's.
+    pub(super) fn without_claims(&self, party: PartyId) -> Result<(), PeopleError> {
+        let bookings: Vec<_> = self.party(party)?.bookings.iter().map(|view| view.number).collect();
+        if bookings.is_empty() { Ok(()) } else { Err(PeopleError::LiveClaims { party, bookings }) }
+    }
+
+    fn check_claims(&self, stays: PartyId, goes: PartyId) -> Result<(), PeopleError> {
+        let (kept, gone) = (self.party(stays)?, self.party(goes)?);
+        for claim in &gone.bookings {
+            if let Some(same) = kept.bookings.iter().find(|own| own.claim.dose == claim.claim.dose) {
+                let dose = claim.claim.dose.0;
+                return Err(PeopleError::BothClaimed { dose, stays: same.number, goes: claim.number });
+            }
+        }
+        self.without_claims(goes)
+    }
+
+    /// From this entry on nothing can be claimed for the party, by whoever asks; what was claimed until then, as `check` says, stands in
+    /// the way, and then all is as it was.
+    pub(super) fn close_party(
+        &self,
+        party: PartyId,
+        now: TimestampMs,
+        check: impl Fn() -> Result<(), PeopleError>,
+    ) -> Result<(), PeopleError> {
+        for _ in 0..FACTS_TRIES {
+            check()?;
+            let known = self.party(party)?.facts;
+            if known.doses == NOBODY_DOSES {
+                // An attempt before this one came so far.
+                return Ok(());
+            }
+            let facts = PartyFacts { doses: NOBODY_DOSES, ..known };
+            let command = Command::ChangeFacts { party, facts, expected: Some(&known), note: b"" };
+            match self.submit(command, None, now)?.result {
+                Ok(_) => {}
+                Err(Refusal::ChangedMeanwhile { .. }) => continue,
+                Err(refusal) => return Err(refusal.into()),
+            }
+            let claimed = check();
+            if claimed.is_err() {
+                // Between the look and the entry: as it was before.
+                let command = Command::ChangeFacts { party, facts: known, expected: Some(&facts), note: b"" };
+                self.submit(command, None, now)?.result?;
+            }
+            return claimed;
+        }
+        Err(PeopleError::Refused(Refusal::ChangedMeanwhile { party }))
+    }
+
+    /// Who stays has had what both have had. `None`: nothing has changed now.
+    pub(super) fn take_doses(
+        &self,
+        turn: &mut Turn<'_>,
+        stays: PartyId,
+        goes: PartyId,
+        now: TimestampMs,
+    ) -> Result<Option<TakenOver>, PeopleError> {
+        let mut had = self.party(goes)?.facts;
+        // Begun the other way round, they have some of who stays: those come back once.
+        had.doses =
+            if had.doses == NOBODY_DOSES { 0 } else { had.doses - had.doses.min(self.tables.taken(goes, stays)?) };
+        if had.doses == 0 || self.tables.taken(stays, goes)? > 0 {
+            return Ok(None);
+        }
+        let note = Taken { goes, doses: had.doses }.bytes();
+        for _ in 0..FACTS_TRIES {
+            let before = self.party(stays)?.facts;
+            let after = together(before, had);
+            let command = Command::ChangeFacts { party: stays, facts: after, expected: Some(&before), note: &note };
+            let submitted = self.submit(command, None, now)?;
+            match submitted.result {
+                Ok(_) => {
+                    turn.appended(submitted.seq);
+                    return Ok(Some(TakenOver { before, after }));
+                }
+                Err(Refusal::ChangedMeanwhile { .. }) => {}
+                Err(refusal) => return Err(refusal.into()),
+            }
+        }
+        Err(PeopleError::Refused(Refusal::ChangedMeanwhile { party: stays }))
+    }
+}
+
+/// Doses of both records: each was given, to one person. The last is the later one.
+fn together(one: PartyFacts, other: PartyFacts) -> PartyFacts {
+    let last = if other.last_dose_day > one.last_dose_day { other } else { one };
+    PartyFacts {
+        doses: one.doses.saturating_add(other.doses).min(NOBODY_DOSES - 1),
+        product: last.product,
+        last_dose_day: last.last_dose_day,
+        cohorts: one.cohorts | other.cohorts,
+        ..one
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_taken_over_reads_back_and_is_no_note_of_a_dose() {
+        let taken = Taken { goes: PartyId(0x0102_0304), doses: 2 };
+        assert_eq!(Taken::decode(&taken.bytes()), Some(taken));
+        assert_eq!(crate::doses::DoseNote::decode(&taken.bytes()), Ok(None));
+        assert_eq!((Taken::decode(b""), Taken::decode(&[TAKEN, 1])), (None, None));
+    }
+}
