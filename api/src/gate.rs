@@ -236,7 +236,9 @@ fn class_of(endpoint: &Endpoint) -> Option<Class> {
 /// Every read of a person, and everything that admins and operators do.
 fn is_audited(endpoint: &Endpoint, role: Role) -> bool {
     // What is known of a party says what it may have, and whose record it is, who they are: whoever changes that is on record, too.
-    let of_people = endpoint.route == Route::ChangeFacts || endpoint.is_of_people();
+    let of_facts =
+        matches!(endpoint.route, Route::ChangeFacts | Route::BulkParties | Route::Invite | Route::WithdrawInvitations);
+    let of_people = of_facts || endpoint.is_of_people();
     endpoint.method == Method::GET || of_people || matches!(role, Role::Admin | Role::Operator)
 }
 

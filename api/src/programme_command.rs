@@ -80,6 +80,9 @@ pub(crate) struct ExplainArgs {
     /// The pool of the slot. Default: one that is for everybody.
     #[arg(long, value_name = "ID")]
     pool: Option<String>,
+    /// The person was invited to the pool, and has not booked by it.
+    #[arg(long, requires = "pool")]
+    invited: bool,
     /// Print a JSON object.
     #[arg(long)]
     json: bool,
@@ -181,6 +184,11 @@ fn question(args: &ExplainArgs, programme: &Programme) -> Result<Question, Strin
         let ids = || known(programme.file().pools.iter().map(|pool| pool.id.as_str()).collect());
         programme.pool_number(id).ok_or_else(|| format!("--pool: there is no pool {id:?}; there are {}", ids()))
     });
+    let pool = pool.transpose()?;
+    if let Some(pool) = pool.filter(|_| args.invited) {
+        let cohorts = programme.with_invitations(party.cohorts, pool, 1);
+        party.cohorts = cohorts.ok_or("--invited: the pool is for everybody whom its other rules let in")?;
+    }
     let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).map_or(TimestampMs(0), TimestampMs);
     let today = programme.calendar().day(now);
     let on = args.on.map_or(Ok(today), |on| day("--on", on))?;
@@ -189,9 +197,10 @@ fn question(args: &ExplainArgs, programme: &Programme) -> Result<Question, Strin
         party,
         product: asked_product,
         dose: Dose(args.dose),
-        pool: pool.transpose()?,
+        pool,
         on,
         asked: programme.calendar().start_of_day(asked),
+        invitations_spent: 0,
     })
 }
 

@@ -221,8 +221,10 @@ async fn dispatch(mut call: Call, gated: Gated<'_, '_>, seen: Option<Seen>) -> R
     match endpoint.route {
         Route::PublishRegions | Route::PublishCentres | Route::PublishSessions => routes::bulk::publish(call).await,
         Route::AddParties => routes::parties::add(call).await,
+        Route::BulkParties => routes::bulk_parties::stream(call).await,
         Route::ReadFacts => routes::facts::read(call).await,
         Route::ChangeFacts => routes::facts::change(call).await,
+        Route::Invite | Route::WithdrawInvitations => routes::invitations::change(call).await,
         Route::Eligibility => routes::facts::eligibility(call).await,
         Route::ReadProgramme => Ok(routes::programme::read(&call)),
         Route::ProgrammeHistory => Ok(routes::programme::history(&call)),

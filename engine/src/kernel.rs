@@ -14,6 +14,7 @@ mod door;
 mod facts;
 mod grace;
 mod hoard;
+mod invitation;
 mod offer;
 mod resolve;
 

@@ -93,7 +93,7 @@ pub use journal::{Ack, Ticket};
 pub use listing::BookingPage;
 pub use open::ReplayReport;
 pub use party::LIVE_CLAIMS_MAX;
-pub use policy::{AllowAll, HoldLimits, Policy, PolicyRefusal};
+pub use policy::{AllowAll, HoldLimits, INVITATION_SPENT, Policy, PolicyRefusal};
 pub use slot::{Counts, ReservedFor};
 pub use snapshot::{SnapshotReport, TakeError};
 pub use snapshots::SnapshotStats;

@@ -6,6 +6,9 @@ use crate::command::{Given, PartyFacts, SlotFacts};
 use crate::ids::Dose;
 use crate::units::TimestampMs;
 
+/// The rule that every invitation to a slot's pool is spent ([`Policy::invitations`]).
+pub const INVITATION_SPENT: &str = "invitation_spent";
+
 /// A programme's no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PolicyRefusal {
@@ -42,11 +45,19 @@ pub trait Policy: Send + Sync + 'static {
         now: TimestampMs,
     ) -> Result<(), PolicyRefusal>;
 
-    /// May a booking of this slot still be given up or moved away?
+    /// May a booking of this slot still be given up?
     ///
     /// # Errors
     /// The rule that says no.
     fn may_leave(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal>;
+
+    /// May a booking of this slot still be moved away? Without another answer, as long as it may be given up.
+    ///
+    /// # Errors
+    /// The rule that says no.
+    fn may_move_away(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
+        self.may_leave(slot, now)
+    }
 
     /// May the administration move this party's booking to this slot? What binds is who the party is and what the slot is for, not
     /// how far off it is.
@@ -108,6 +119,14 @@ pub trait Policy: Send + Sync + 'static {
     fn may_be_no_show(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
         let (rule, from) = ("no_show_grace", Some(slot.starts_at));
         if now < slot.starts_at { Err(PolicyRefusal { rule, from }) } else { Ok(()) }
+    }
+
+    /// How often this party was invited to the slot's pool, where only who was invited may have a unit of it. The engine counts what
+    /// the party's bookings have spent, under its lock, and refuses as [`INVITATION_SPENT`] once nothing is left; whether it was
+    /// invited at all is for the other questions to judge. `None`: no invitation is needed.
+    // rule: ELG-3
+    fn invitations(&self, _party: &PartyFacts, _slot: &SlotFacts, _dose: Dose, _now: TimestampMs) -> Option<u32> {
+        None
     }
 
     /// What a party's facts say once this dose was given at this slot. The day is the programme's civil one; without another

@@ -37,6 +37,7 @@ pub(crate) struct Era {
     pub(crate) horizon_days: u16,
     pub(crate) booking_cutoff_ms: u64,
     pub(crate) cancel_cutoff_ms: u64,
+    pub(crate) move_cutoff_ms: u64,
     pub(crate) no_show_grace_ms: u64,
     pub(crate) doses_in_order: bool,
     pub(crate) same_product: bool,
@@ -71,6 +72,8 @@ pub(crate) struct Band {
 pub(crate) struct Pool {
     pub(crate) walk_in: WalkIn,
     pub(crate) cohorts: u32,
+    /// Where a party's facts count its invitations, if it needs one.
+    pub(crate) invitation: Option<u32>,
     /// In the order of the spills; the times before a slot's start never grow.
     pub(crate) spills: Box<[Spill]>,
 }
@@ -234,7 +237,8 @@ impl Pool {
             spills.push(Spill { before_ms, dose: Dose(next.dose.unwrap_or(0)), cohorts: bits(&next.cohorts, file) });
             at = next;
         }
-        Pool { walk_in: pool.walk_in, cohorts: bits(&pool.cohorts, file), spills: spills.into() }
+        let invitation = crate::invitations::shift(file, index);
+        Pool { walk_in: pool.walk_in, cohorts: bits(&pool.cohorts, file), invitation, spills: spills.into() }
     }
 }
 
@@ -251,18 +255,23 @@ fn eras(file: &ProgrammeFile, calendar: &Calendar) -> Box<[Era]> {
         horizon_days: file.booking_horizon_days,
         booking_cutoff_ms: u64::from(file.booking_cutoff_minutes) * MINUTE_MS,
         cancel_cutoff_ms: u64::from(file.cancel_cutoff_minutes) * MINUTE_MS,
+        move_cutoff_ms: u64::from(file.move_cutoff_minutes.unwrap_or(file.cancel_cutoff_minutes)) * MINUTE_MS,
         no_show_grace_ms: u64::from(file.no_show_grace_minutes) * MINUTE_MS,
         doses_in_order: file.doses_in_order,
         same_product: file.same_product,
         gaps: gaps.into(),
     };
     let mut eras = vec![era.clone()];
+    let mut move_cutoff_minutes = file.move_cutoff_minutes;
     for change in &file.changes {
         era.from = calendar.start_of_day(day(change.from));
         let minutes = |value: Option<u32>, before: u64| value.map_or(before, |minutes| u64::from(minutes) * MINUTE_MS);
         era.horizon_days = change.booking_horizon_days.unwrap_or(era.horizon_days);
         era.booking_cutoff_ms = minutes(change.booking_cutoff_minutes, era.booking_cutoff_ms);
         era.cancel_cutoff_ms = minutes(change.cancel_cutoff_minutes, era.cancel_cutoff_ms);
+        // Once it is named it goes on by itself.
+        move_cutoff_minutes = change.move_cutoff_minutes.or(move_cutoff_minutes);
+        era.move_cutoff_ms = minutes(move_cutoff_minutes, era.cancel_cutoff_ms);
         era.no_show_grace_ms = minutes(change.no_show_grace_minutes, era.no_show_grace_ms);
         era.doses_in_order = change.doses_in_order.unwrap_or(era.doses_in_order);
         era.same_product = change.same_product.unwrap_or(era.same_product);

@@ -1,10 +1,12 @@
 //! Why somebody may or may not have a dose, in words: the same rules as the engine asks, with what they said on the way.
 
-use berth_engine::{Dose, PartyFacts, PolicyRefusal, PoolId, ProductId, SlotFacts, TimestampMs};
+use berth_engine::{
+    Dose, INVITATION_SPENT, PartyFacts, Policy as _, PolicyRefusal, PoolId, ProductId, SlotFacts, TimestampMs,
+};
 
 use crate::programme::Programme;
 use crate::rules::{
-    BOOKING_HORIZON, BOOKING_OPENING, DOSE_ORDER, POOL_COHORT, POOL_DOSE, PROGRAMME, SAME_PRODUCT, Trace,
+    BOOKING_HORIZON, BOOKING_OPENING, DOSE_ORDER, INVITATION, POOL_COHORT, POOL_DOSE, PROGRAMME, SAME_PRODUCT, Trace,
 };
 
 /// So far forth and back a day is looked for.
@@ -25,6 +27,8 @@ pub struct Question {
     pub on: u16,
     /// When it is booked.
     pub asked: TimestampMs,
+    /// Invitations to the pool that the party's bookings have spent.
+    pub invitations_spent: u32,
 }
 
 /// The answer.
@@ -90,8 +94,8 @@ impl Programme {
         for _ in 0..4 {
             let Err(no) = self.judge(&to, &mut ()) else { return true };
             let waits =
-                [BOOKING_HORIZON, BOOKING_OPENING, POOL_DOSE, POOL_COHORT, SAME_PRODUCT, DOSE_ORDER].contains(&no.rule);
-            match no.from.filter(|_| waits) {
+                [BOOKING_HORIZON, BOOKING_OPENING, POOL_DOSE, POOL_COHORT, INVITATION, SAME_PRODUCT, DOSE_ORDER];
+            match no.from.filter(|_| waits.contains(&no.rule)) {
                 Some(from) => to.asked = from,
                 None => return false,
             }
@@ -100,7 +104,20 @@ impl Programme {
     }
 
     fn judge(&self, question: &Question, trace: &mut impl Trace) -> Result<(), PolicyRefusal> {
-        self.judge_claim(&question.party, &self.slot_of(question), question.dose, question.asked, trace)
+        let Question { party, dose, asked, .. } = question;
+        let slot = self.slot_of(question);
+        self.judge_claim(party, &slot, *dose, *asked, trace)?;
+        // As the engine asks, after everything else.
+        match self.invitations(party, &slot, *dose, *asked) {
+            Some(given) if given <= question.invitations_spent => {
+                Err(PolicyRefusal { rule: INVITATION_SPENT, from: None })
+            }
+            Some(_) => {
+                trace.passed(INVITATION_SPENT, || None);
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// A slot of the day that can still be booked at the moment of asking, if any can.

@@ -13,6 +13,7 @@
 //! day: who has booked before keeps the booking. Both are days of the programme's zone.
 
 mod check;
+mod shape;
 mod values;
 
 use std::fmt;
@@ -47,8 +48,11 @@ pub struct ProgrammeFile {
     pub booking_horizon_days: u16,
     /// How long before its start a slot stops taking claims. 0 to 10080 (a week).
     pub booking_cutoff_minutes: u32,
-    /// How long before its start a booking can no longer be cancelled or moved away. 0 to 10080.
+    /// How long before its start a booking can no longer be cancelled. 0 to 10080.
     pub cancel_cutoff_minutes: u32,
+    /// How long before its start a booking can no longer be moved away. 0 to 10080. Absent: as long as it can be cancelled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub move_cutoff_minutes: Option<u32>,
     /// How long after its start nobody of a slot's bookings is a no-show yet. 0 to 1440 (a day); default 30. Too short and who was
     /// late finds the unit given away; too long and nobody is left at the door to have it.
     #[serde(default = "no_show_grace_minutes")]
@@ -177,6 +181,9 @@ pub struct PoolFile {
     /// Only for members of one of these cohorts, once it has opened. Absent: for everybody.
     #[serde(default)]
     pub cohorts: Vec<String>,
+    /// Whether a unit is had only by who was invited to the pool, once for each invitation. Default false.
+    #[serde(default)]
+    pub invitation: bool,
     /// Whose people may have its units, too, from `spill_minutes_before` on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spills_to: Option<String>,
@@ -273,6 +280,9 @@ pub struct Change {
     pub cancel_cutoff_minutes: Option<u32>,
     /// As in [`ProgrammeFile`].
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub move_cutoff_minutes: Option<u32>,
+    /// As in [`ProgrammeFile`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub no_show_grace_minutes: Option<u32>,
     /// As in [`ProgrammeFile`].
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -356,10 +366,10 @@ impl fmt::Display for KeyFault {
 /// Why a programme file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProgrammeFileError {
-    /// Not TOML, or not of this shape. The text names line and key.
+    /// Not TOML. The text names the line.
     #[error("{0}")]
     Shape(String),
-    /// Values out of bounds: every one of them.
+    /// Keys that are none, are missing or of another type; or, if all are of the right shape, values out of bounds: every one of them.
     #[error("{}", crate::faults::joined(.0))]
     Values(Vec<KeyFault>),
 }
@@ -414,10 +424,13 @@ impl ProgrammeFile {
     /// Reads the file's text; checks its shape, not its values.
     ///
     /// # Errors
-    /// [`ProgrammeFileError::Shape`].
+    /// [`ProgrammeFileError::Shape`] if it is no TOML; else [`ProgrammeFileError::Values`] with every fault of its shape.
     pub fn parse(text: &str) -> Result<ProgrammeFile, ProgrammeFileError> {
-        toml::from_str(text).map_err(|error: toml::de::Error| {
-            ProgrammeFileError::Shape(toml_fault(text, error.message(), error.span()))
+        let not_toml =
+            |error: toml::de::Error| ProgrammeFileError::Shape(toml_fault(text, error.message(), error.span()));
+        toml::from_str(text).or_else(|_: toml::de::Error| {
+            let table = toml::de::DeTable::parse(text).map_err(not_toml)?;
+            Err(ProgrammeFileError::Values(shape::faults(text, table)))
         })
     }
 }
@@ -426,14 +439,18 @@ impl ProgrammeFile {
 #[must_use]
 pub fn toml_fault(text: &str, message: &str, span: Option<Range<usize>>) -> String {
     let message = message.trim().replace('\n', ", ");
-    match span.and_then(|span| text.get(..span.start)) {
-        Some(before) => {
-            let line = before.matches('\n').count() + 1;
-            let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-            format!("line {line}, column {column}: {message}")
-        }
+    match span.filter(|span| text.is_char_boundary(span.start)) {
+        Some(span) => format!("{}: {message}", line_and_column(text, span.start)),
         None => message,
     }
+}
+
+/// `line 3, column 1`
+fn line_and_column(text: &str, at: usize) -> String {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    format!("line {line}, column {column}")
 }
 
 #[cfg(test)]

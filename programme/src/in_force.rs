@@ -92,6 +92,10 @@ impl Policy for InForce {
         self.get().may_leave(slot, now)
     }
 
+    fn may_move_away(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
+        self.get().may_move_away(slot, now)
+    }
+
     fn may_be_moved(
         &self,
         party: &PartyFacts,
@@ -118,6 +122,10 @@ impl Policy for InForce {
 
     fn may_be_no_show(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
         self.get().may_be_no_show(slot, now)
+    }
+
+    fn invitations(&self, party: &PartyFacts, slot: &SlotFacts, dose: Dose, now: TimestampMs) -> Option<u32> {
+        self.get().invitations(party, slot, dose, now)
     }
 
     fn given(&self, party: &PartyFacts, slot: &SlotFacts, dose: Dose, now: TimestampMs) -> Given {
@@ -166,6 +174,11 @@ impl ProgrammeFile {
                 let dose = |dose: Option<u8>| dose.map_or_else(|| "any dose".to_owned(), |dose| format!("dose {dose}"));
                 let reason = format!("is for {} in force: slots were published with it", dose(kept.dose));
                 fault(format!("pools[{at}].dose"), reason);
+            }
+            if pool.id == kept.id && pool.invitation != kept.invitation {
+                let reason =
+                    format!("is {} in force: what is known of people counts invitations by it", kept.invitation);
+                fault(format!("pools[{at}].invitation"), reason);
             }
         }
         faults

@@ -20,6 +20,7 @@ mod position;
 pub mod calendar;
 mod compiled;
 pub mod file;
+pub mod invitations;
 pub mod programme;
 mod rules;
 

@@ -6,10 +6,13 @@
 
 use std::time::Duration;
 
-use berth_engine::{Dose, Given, HoldLimits, PartyFacts, Policy, PolicyRefusal, ProgrammeId, SlotFacts, TimestampMs};
+use berth_engine::{
+    Dose, Given, HoldLimits, INVITATION_SPENT, PartyFacts, Policy, PolicyRefusal, ProgrammeId, SlotFacts, TimestampMs,
+};
 
 use crate::compiled::{Band, Era, Gap, Pool};
 use crate::file::WalkIn;
+use crate::invitations;
 use crate::programme::Programme;
 
 /// The one programme of a cell, until a cell can host several.
@@ -27,6 +30,8 @@ const WALK_IN_DAY: &str = "walk_in_day";
 pub(crate) const POOL_DOSE: &str = "pool_dose";
 /// The party is in none of the pool's cohorts; `from` as in [`POOL_DOSE`].
 pub(crate) const POOL_COHORT: &str = "pool_cohort";
+/// The party was not invited to the pool; `from` as in [`POOL_DOSE`].
+pub(crate) const INVITATION: &str = "invitation";
 /// The product has no such dose.
 pub(crate) const COURSE_DOSES: &str = "course_doses";
 /// The party has had this dose.
@@ -49,8 +54,10 @@ pub(crate) const BOOKING_CUTOFF: &str = "booking_cutoff";
 pub(crate) const BOOKING_HORIZON: &str = "booking_horizon";
 /// Who is covered cannot book yet; `from` says when.
 pub(crate) const BOOKING_OPENING: &str = "booking_opening";
-/// Too late to cancel or move.
+/// Too late to cancel.
 const CANCEL_CUTOFF: &str = "cancel_cutoff";
+/// Too late to move.
+const MOVE_CUTOFF: &str = "move_cutoff";
 /// Before the day of the slot; `from` says when it begins.
 const CHECK_IN_DAY: &str = "check_in_day";
 /// Who is late may still come; `from` says until when.
@@ -63,6 +70,7 @@ pub const RULES: &[(&str, &str)] = &[
     (WALK_IN_DAY, "who comes without a booking comes on the day of the slot"),
     (POOL_DOSE, "the pool is for this dose, or has spilled into one that is"),
     (POOL_COHORT, "the party is in one of the pool's cohorts, or the pool has spilled"),
+    (INVITATION, "the party was invited to the pool, or the pool has spilled"),
     (COURSE_DOSES, "the product's course has this dose"),
     (DOSE_GIVEN, "the party has not had this dose"),
     (DOSE_ORDER, "the party has had the dose before it"),
@@ -74,7 +82,9 @@ pub const RULES: &[(&str, &str)] = &[
     (BOOKING_CUTOFF, "it is not too late to book the slot"),
     (BOOKING_HORIZON, "it is not too early to book the slot"),
     (BOOKING_OPENING, "who is covered may book already"),
-    (CANCEL_CUTOFF, "it is not too late to cancel or move"),
+    (INVITATION_SPENT, "no booking has spent the party's invitation yet"),
+    (CANCEL_CUTOFF, "it is not too late to cancel"),
+    (MOVE_CUTOFF, "it is not too late to move"),
     (CHECK_IN_DAY, "the day of the slot has come"),
     (NO_SHOW_GRACE, "who is late has had the grace"),
 ];
@@ -149,6 +159,14 @@ impl Policy for Programme {
         if now < from { not_before(NO_SHOW_GRACE, from) } else { Ok(()) }
     }
 
+    // rule: ELG-3 whom a spill lets in needs none
+    fn invitations(&self, party: &PartyFacts, slot: &SlotFacts, dose: Dose, now: TimestampMs) -> Option<u32> {
+        let pool = self.pool_tables(slot)?;
+        let given = invitations::count(party.cohorts, pool.invitation?);
+        let spilled = self.spills_since(pool, party, slot, dose).is_some_and(|since| since <= now);
+        (!spilled).then_some(given)
+    }
+
     fn given(&self, party: &PartyFacts, slot: &SlotFacts, dose: Dose, now: TimestampMs) -> Given {
         Given { doses: party.doses.max(dose.0), product: slot.product, day: self.calendar().day(now) }
     }
@@ -156,6 +174,11 @@ impl Policy for Programme {
     fn may_leave(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
         let cutoff_ms = self.compiled().era(now).cancel_cutoff_ms;
         if too_late(slot.starts_at, cutoff_ms, now) { no(CANCEL_CUTOFF) } else { Ok(()) }
+    }
+
+    fn may_move_away(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
+        let cutoff_ms = self.compiled().era(now).move_cutoff_ms;
+        if too_late(slot.starts_at, cutoff_ms, now) { no(MOVE_CUTOFF) } else { Ok(()) }
     }
 
     fn hold_limits(&self) -> HoldLimits {
@@ -243,9 +266,13 @@ impl Programme {
     ) -> Result<(), PolicyRefusal> {
         let fits = slot.dose == Dose(0) || slot.dose == dose;
         let Some(pool) = self.pool_tables(slot) else { return if fits { Ok(()) } else { no(POOL_DOSE) } };
-        let spilled = if fits && pool.cohorts == 0 { None } else { self.spilled(pool, party, slot, dose, now)? };
+        let is_for_all = fits && pool.cohorts == 0 && pool.invitation.is_none();
+        let spilled = if is_for_all { None } else { self.spilled(pool, party, slot, dose, now)? };
         trace.passed(POOL_DOSE, || spilled);
         trace.passed(POOL_COHORT, || spilled);
+        if pool.invitation.is_some() {
+            trace.passed(INVITATION, || spilled);
+        }
         Ok(())
     }
 
@@ -260,30 +287,34 @@ impl Programme {
     ) -> Result<Option<TimestampMs>, PolicyRefusal> {
         let rules = self.compiled();
         let day = self.calendar().day(slot.starts_at);
-        let fits = |serves: Dose| serves == Dose(0) || serves == dose;
         let admits = |cohorts: u32| cohorts == 0 || rules.is_open(party.cohorts & cohorts, day);
-        let own = if !fits(slot.dose) {
+        let own = if !serves(slot.dose, dose) {
             PolicyRefusal { rule: POOL_DOSE, from: None }
         } else if admits(pool.cohorts) {
-            return Ok(None);
+            let invited = pool.invitation.is_none_or(|shift| invitations::count(party.cohorts, shift) > 0);
+            if invited {
+                return Ok(None);
+            }
+            PolicyRefusal { rule: INVITATION, from: None }
         } else {
             match rules.opens_at(party.cohorts & pool.cohorts) {
                 Some(opens) => PolicyRefusal { rule: COHORT_OPENING, from: Some(self.calendar().start_of_day(opens)) },
                 None => PolicyRefusal { rule: POOL_COHORT, from: None },
             }
         };
-        // The first that fits is the first to come.
-        match pool.spills.iter().find(|spill| fits(spill.dose) && admits(spill.cohorts)) {
-            None => Err(own),
-            Some(spill) => {
-                let opens = TimestampMs(slot.starts_at.0.saturating_sub(spill.before_ms));
-                if now >= opens {
-                    Ok(Some(opens))
-                } else {
-                    Err(PolicyRefusal { from: own.from.or(Some(opens)), ..own })
-                }
-            }
+        match self.spills_since(pool, party, slot, dose) {
+            Some(opens) if now >= opens => Ok(Some(opens)),
+            opens => Err(PolicyRefusal { from: own.from.or(opens), ..own }),
         }
+    }
+
+    /// From when on the pool spills into one that is for this party.
+    fn spills_since(&self, pool: &Pool, party: &PartyFacts, slot: &SlotFacts, dose: Dose) -> Option<TimestampMs> {
+        let (rules, day) = (self.compiled(), self.calendar().day(slot.starts_at));
+        let admits = |cohorts: u32| cohorts == 0 || rules.is_open(party.cohorts & cohorts, day);
+        // The first that fits is the first to come.
+        let spill = pool.spills.iter().find(|spill| serves(spill.dose, dose) && admits(spill.cohorts))?;
+        Some(TimestampMs(slot.starts_at.0.saturating_sub(spill.before_ms)))
     }
 
     /// The gap before this dose, if what is given there may follow what the party had last.
@@ -468,6 +499,11 @@ struct Days {
 /// The place in the file of a number; numbers start at 1.
 fn place(number: u8) -> Option<usize> {
     usize::from(number).checked_sub(1)
+}
+
+/// Whether what is for one dose, or for any, is for this one.
+fn serves(only: Dose, dose: Dose) -> bool {
+    only == Dose(0) || only == dose
 }
 
 fn too_late(starts_at: TimestampMs, cutoff_ms: u64, now: TimestampMs) -> bool {

@@ -251,7 +251,9 @@ fn claims_that_race_a_change_are_judged_by_one_or_the_other() {
     assert_eq!(campaign.engine.counts(slot).expect("it is there").booked().get(), booked);
     assert_eq!(campaign.catalogue.programmes().len(), 21, "each is in the journal");
     let wrong = campaign.publisher.take_up("name = 1", Source::File, None, campaign.engine.now());
-    assert!(matches!(wrong, Err(TakeUpError::Shape(_))));
+    assert!(matches!(wrong, Err(TakeUpError::Faults(_))));
+    let no_toml = campaign.publisher.take_up("name = ", Source::File, None, campaign.engine.now());
+    assert!(matches!(no_toml, Err(TakeUpError::Shape(_))));
     campaign.engine.close().expect("the journal is whole");
 }
 

@@ -213,7 +213,10 @@ impl Desk<'_> {
         let own = if !serves(own_dose) {
             ("pool_dose", None)
         } else if self.in_open_cohort(asked.party, &pool.cohorts, on) {
-            return Ok(());
+            if !pool.invitation || self.times_invited(asked.party, pool) > 0 {
+                return Ok(());
+            }
+            ("invitation", None)
         } else {
             let mine = self.file.cohorts.iter().filter(|known| pool.cohorts.contains(&known.id));
             let mine = mine.filter(|known| self.is_member(asked.party, &known.id));
@@ -222,17 +225,40 @@ impl Desk<'_> {
                 None => ("pool_cohort", None),
             }
         };
+        match self.spills_at(asked, pool) {
+            Some(opens) if asked.now.as_millisecond() >= opens => Ok(()),
+            opens => Err((own.0, own.1.or(opens))),
+        }
+    }
+
+    /// Three bits for each pool with invitations, from the top.
+    fn times_invited(&self, party: &PartyFacts, pool: &PoolFile) -> u32 {
+        let with: Vec<_> = self.file.pools.iter().filter(|pool| pool.invitation).map(|pool| &pool.id).collect();
+        let at = with.iter().position(|id| **id == pool.id).expect("it has invitations");
+        (0..3).filter(|bit| party.cohorts & (1 << (32 - 3 * (at + 1) + bit)) != 0).map(|bit| 1 << bit).sum()
+    }
+
+    /// How many invitations bind, if any do: whom a spill lets in needs none.
+    fn invitations(&self, asked: &Asked<'_>) -> Option<u32> {
+        let pool = asked.pool.filter(|pool| pool.invitation)?;
+        let spilled = self.spills_at(asked, pool).is_some_and(|opens| asked.now.as_millisecond() >= opens);
+        (!spilled).then(|| self.times_invited(asked.party, pool))
+    }
+
+    /// From when on another pool's people, of whom the party is one, may have what is free.
+    fn spills_at(&self, asked: &Asked<'_>, pool: &PoolFile) -> Option<i64> {
+        let on = self.date(asked.starts);
+        let serves = |only: Option<u8>| only.is_none_or(|only| only == asked.dose);
         // Along the spills, each not before the one that leads to it.
         let (mut at, mut opens) = (pool, i64::MIN);
         while let (Some(to), Some(minutes)) = (&at.spills_to, at.spill_minutes_before) {
             opens = opens.max(asked.starts.as_millisecond() - i64::from(minutes) * 60_000);
             at = self.file.pools.iter().find(|pool| pool.id == *to).expect("the file was checked");
             if serves(at.dose) && self.in_open_cohort(asked.party, &at.cohorts, on) {
-                let is_open = asked.now.as_millisecond() >= opens;
-                return if is_open { Ok(()) } else { Err((own.0, own.1.or(Some(opens)))) };
+                return Some(opens);
             }
         }
-        Err(own)
+        None
     }
 
     fn may_come(&self, asked: &Asked<'_>) -> Answer {
@@ -295,11 +321,11 @@ fn a_pool(at: usize) -> impl Strategy<Value = String> {
     let walk_in = prop_oneof![Just("true"), Just("false"), Just("\"only\"")];
     (
         option(1..3u8),
-        prop_oneof![4 => Just("false"), 1 => walk_in],
+        (prop_oneof![4 => Just("false"), 1 => walk_in], any::<bool>()),
         prop_oneof![2 => Just(0u8), 1 => 0..8u8],
         option((1..4usize, 0..4000u32)),
     )
-        .prop_map(move |(dose, walk_in, cohorts, spill)| {
+        .prop_map(move |(dose, (walk_in, invitation), cohorts, spill)| {
             // Only ever to one further down, so that there is no circle.
             let spill = spill.filter(|(by, _)| at + by < POOLS.len());
             let spill = spill.map_or_else(String::new, |(by, minutes)| {
@@ -307,8 +333,10 @@ fn a_pool(at: usize) -> impl Strategy<Value = String> {
             });
             let cohorts = listed(&COHORTS, cohorts);
             let dose = key("dose", dose);
+            // Only of one that nothing spills into.
+            let invitation = invitation && at == 0;
             format!(
-                "{{ id = {:?}, name = \"P\", {dose}walk_in = {walk_in}, cohorts = [{cohorts}], {spill} }}",
+                "{{ id = {:?}, name = \"P\", {dose}walk_in = {walk_in}, invitation = {invitation}, cohorts = [{cohorts}], {spill} }}",
                 POOLS[at]
             )
         })
@@ -350,11 +378,13 @@ fn a_change() -> impl Strategy<Value = (u16, String)> {
     })
 }
 
-fn a_mix() -> impl Strategy<Value = String> {
+/// A mix, and what no other may be for.
+fn a_mix() -> impl Strategy<Value = (String, String)> {
     (0..3usize, 1..3usize, option(0..420u16), option(0..60u16)).prop_map(|(after, other, from, gap)| {
         let (after, product) = (PRODUCTS[after], PRODUCTS[(after + other) % 3]);
         let (from, gap) = (key("from", from.map(day_of_2021)), key("gap_days_min", gap));
-        format!("{{ after = {after:?}, product = {product:?}, {from}{gap} }}")
+        let what = format!("after = {after:?}, product = {product:?}, {from}");
+        (format!("{{ {what}{gap} }}"), what)
     })
 }
 
@@ -376,6 +406,8 @@ fn a_programme() -> impl Strategy<Value = String> {
                 format!("{{ from = {}, {change} }}", day_of_2021(day))
             });
             let changes = changes.collect::<Vec<_>>().join(", ");
+            let mut seen = std::collections::HashSet::new();
+            let mixes: Vec<_> = mixes.into_iter().filter(|(_, what)| seen.insert(what.clone())).map(|(mix, _)| mix).collect();
             let cohorts = COHORTS.iter().zip(opens);
             let cohorts = cohorts.map(|(id, opens)| format!("{{ id = {id:?}, name = \"C\", {} }}", key("opens", opens.map(day_of_2021))));
             format!(
@@ -394,7 +426,8 @@ fn a_programme() -> impl Strategy<Value = String> {
 }
 
 fn a_party() -> impl Strategy<Value = PartyFacts> {
-    (prop_oneof![1 => Just(0u16), 4 => 1930..2022u16], 0..8u32, 0..3u8, 0..4u8, 0..420u16).prop_map(
+    let cohorts = (0..8u32, prop_oneof![Just(0), 0..8u32]).prop_map(|(cohorts, invited)| cohorts | invited << 29);
+    (prop_oneof![1 => Just(0u16), 4 => 1930..2022u16], cohorts, 0..3u8, 0..4u8, 0..420u16).prop_map(
         |(birth_year, cohorts, doses, product, day)| {
             let last_dose_day =
                 if doses == 0 { 0 } else { berth_programme::Calendar::day_of(day_of_2021(day)).expect("after 1970") };
@@ -459,6 +492,7 @@ proptest! {
             let told = plain(programme.may_claim(&party, &slot, Dose(dose), at));
             prop_assert_eq!(told, desk.may_claim(&asked), "claimed at {} for {} in\n{}", asked.now, asked.starts, text);
             let moved = plain(programme.may_be_moved(&party, &slot, Dose(dose), at));
+            prop_assert_eq!(programme.invitations(&party, &slot, Dose(dose), at), desk.invitations(&asked), "{}", text);
             prop_assert_eq!(moved, desk.may_be_moved(&asked), "moved at {} to {} in\n{}", asked.now, asked.starts, text);
         }
     }

@@ -3,7 +3,7 @@
 //! No personal data: a year of birth, cohorts, and the doses had. Who the party is, is known elsewhere.
 
 use berth_engine::{Command, Dose, PartyFacts, PartyId, Refusal};
-use berth_programme::{Calendar, Programme, Question};
+use berth_programme::{Calendar, PROGRAMME, Programme, Question};
 use hyper::{Response, StatusCode};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::bookings::json;
 use super::{apply, fingerprint, key, parse, read_json, safe, settled, told};
 use crate::access::Role;
+use crate::app::App;
 use crate::body::ResponseBody;
 use crate::eligibility::Eligibility;
 use crate::problem::{self, Code, Problem};
@@ -33,12 +34,29 @@ struct FactsAnswer {
     last_product: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_dose_on: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    invitations: Vec<InvitationsAnswer>,
+}
+
+/// To one pool.
+#[derive(Serialize)]
+struct InvitationsAnswer {
+    pool: String,
+    given: u32,
+    spent: u32,
 }
 
 impl FactsAnswer {
-    fn of(party: String, facts: &PartyFacts, programme: &Programme) -> FactsAnswer {
+    fn of(app: &App, party: PartyId, facts: &PartyFacts, programme: &Programme) -> FactsAnswer {
+        let (engine, party_name) = (&app.campaign.engine, app.names().party(party));
+        let invitations = programme.invitation_pools().filter_map(|(pool, id)| {
+            let given = programme.invited(facts.cohorts, pool).filter(|given| *given > 0)?;
+            let spent = engine.invitations_spent(party, PROGRAMME, pool, engine.now())?;
+            Some(InvitationsAnswer { pool: id.to_owned(), given, spent })
+        });
         FactsAnswer {
-            party,
+            invitations: invitations.collect(),
+            party: party_name,
             birth_year: (facts.birth_year != 0).then_some(facts.birth_year),
             cohorts: programme.cohort_ids(facts.cohorts).map(str::to_owned).collect(),
             doses: facts.doses,
@@ -51,7 +69,7 @@ impl FactsAnswer {
 /// `PATCH /v1/parties/{party}/facts`: what is not named stays.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FactsChange {
+pub(super) struct FactsChange {
     birth_year: Option<u16>,
     cohorts: Option<Vec<String>>,
     doses: Option<u8>,
@@ -87,7 +105,7 @@ async fn known(call: &Call, party: PartyId) -> Result<PartyFacts, Problem> {
 pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> {
     let party = party_of(&call)?;
     let facts = known(&call, party).await?;
-    let answer = FactsAnswer::of(call.app.names().party(party), &facts, &call.app.campaign.programme.get());
+    let answer = FactsAnswer::of(&call.app, party, &facts, &call.app.campaign.programme.get());
     Ok(respond(StatusCode::OK, Media::Json, json(&answer)))
 }
 
@@ -97,11 +115,7 @@ pub(crate) async fn change(mut call: Call) -> Result<Response<ResponseBody>, Pro
     let body = read_json(&mut call).await?;
     let change: FactsChange = parse(&body)?;
     let party = party_of(&call)?;
-    let of_doses = change.doses.is_some() || change.last_product.is_some() || change.last_dose_on.is_some();
-    if of_doses && call.caller().role != Role::Admin {
-        // Or a platform could mark people as served who were not.
-        return Err(Problem::new(Code::Forbidden, "doses, last_product, last_dose_on: only an admin changes them"));
-    }
+    change.may_be_said_by(call.caller().role)?;
     let idempotency = fingerprint(&call).number(party.0.into()).piece(body.trim_ascii()).under(key);
     let engine = &call.app.campaign.engine;
     for _ in 0..TRIES {
@@ -124,13 +138,24 @@ pub(crate) async fn change(mut call: Call) -> Result<Response<ResponseBody>, Pro
 }
 
 impl FactsChange {
-    fn over(&self, before: PartyFacts, programme: &Programme, today: u16) -> Result<PartyFacts, Problem> {
+    /// Of doses only an admin says something, or a platform could mark people as served who were not.
+    pub(super) fn may_be_said_by(&self, role: Role) -> Result<(), Problem> {
+        let of_doses = self.doses.is_some() || self.last_product.is_some() || self.last_dose_on.is_some();
+        if of_doses && role != Role::Admin {
+            return Err(Problem::new(Code::Forbidden, "doses, last_product, last_dose_on: only an admin says them"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn over(&self, before: PartyFacts, programme: &Programme, today: u16) -> Result<PartyFacts, Problem> {
         let mut facts = before;
         if let Some(year) = self.birth_year {
             facts.birth_year = birth_year(year)?;
         }
         if let Some(cohorts) = &self.cohorts {
-            facts.cohorts = cohort_bits(cohorts, programme)?;
+            // What it was invited to stays.
+            let invited = facts.cohorts & !programme.cohorts_alone(facts.cohorts);
+            facts.cohorts = cohort_bits(cohorts, programme)? | invited;
         }
         if let Some(doses) = self.doses {
             facts.doses = doses;
@@ -187,14 +212,17 @@ pub(crate) async fn eligibility(call: Call) -> Result<Response<ResponseBody>, Pr
     let pool = asked
         .pool
         .map(|pool| rules.pool_number(&pool).ok_or_else(|| malformed("pool: is not a pool of the programme")));
+    let pool = pool.transpose()?;
+    let spent = pool.and_then(|pool| call.app.campaign.engine.invitations_spent(party, PROGRAMME, pool, now));
     let question = Question {
         party: facts,
         product,
         // The next one, where none is named.
         dose: Dose(asked.dose.unwrap_or(facts.doses.saturating_add(1))),
-        pool: pool.transpose()?,
+        pool,
         on: asked.on.unwrap_or_else(|| rules.calendar().day(now)),
         asked: now,
+        invitations_spent: spent.unwrap_or(0),
     };
     let told = rules.explain(&question);
     Ok(respond(StatusCode::OK, Media::Json, json(&Eligibility::new(&rules, &question, &told))))

@@ -135,6 +135,9 @@ impl Engine {
             self.judge_uniqueness(claim, None, locked)?;
         }
         for claim in &sorted {
+            self.judge_invitation(claim, None, now, locked)?;
+        }
+        for claim in &sorted {
             self.judge_room(claim.party, locked)?;
         }
         if let Birth::Held { .. } = birth {

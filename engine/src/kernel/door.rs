@@ -94,6 +94,7 @@ impl Engine {
         let word = self.inventory.slots.word(slot).ok_or(Refusal::UnknownSlot { slot })?;
         self.judge_policy(&claim, &mut locked, |facts, slot| self.policy.may_walk_in(facts, slot, dose, came_at))?;
         self.judge_uniqueness(&claim, None, &mut locked)?;
+        self.judge_invitation(&claim, None, came_at, &mut locked)?;
         self.judge_room(party, &mut locked)?;
         match word.book_passed(Units::ONE) {
             Take::Taken(_) => {}

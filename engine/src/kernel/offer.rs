@@ -26,6 +26,7 @@ impl Engine {
         let now = context.now;
         self.judge_policy(&claim, &mut locked, |facts, slot| self.policy.may_be_offered(facts, slot, dose, now))?;
         self.judge_uniqueness(&claim, None, &mut locked)?;
+        self.judge_invitation(&claim, None, now, &mut locked)?;
         self.judge_room(party, &mut locked)?;
         match word.hold_offered(Units::ONE) {
             Take::Taken(_) => {}

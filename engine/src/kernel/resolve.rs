@@ -74,7 +74,7 @@ impl Engine {
 
     pub(super) fn cancel(&self, booking: BookingNumber, by: By, context: Context<'_>) -> Answer {
         let able = self.able_booking(booking, Step::Cancel)?;
-        self.judge_leaving(&able, by, context.now)?;
+        self.judge_leaving(&able, Step::Cancel, by, context.now)?;
         let claim = NumberedClaim { number: booking, claim: able.view.claim };
         if crate::planted!("unwritten_cancel") {
             // Until a restart it looks cancelled. Its unit stays taken, so that only this is wrong.
@@ -101,7 +101,7 @@ impl Engine {
             return self.cancel(*booking, by, context);
         }
         let able = self.able_group(bookings, Step::Cancel)?;
-        self.judge_leaving(&able, by, context.now)?;
+        self.judge_leaving(&able, Step::Cancel, by, context.now)?;
         let (hold, claims) = (able.view.hold, able.group.clone());
         let places = places(hold, &claims);
         let remembered = Remembered::GroupCancelled { hold, places };
@@ -158,13 +158,14 @@ impl Engine {
         if to == able.view.claim.slot {
             return Err(resting(Refusal::SameSlot { booking, slot: to }));
         }
-        self.judge_leaving(&able, by, context.now)?;
+        self.judge_leaving(&able, Step::Move, by, context.now)?;
         let (policy, now) = (&self.policy, context.now);
         self.judge_policy(&claim, &mut able.locked, |party, slot| match by {
             By::Holder => policy.may_claim(party, slot, claim.dose, now),
             By::Administration => policy.may_be_moved(party, slot, claim.dose, now),
         })?;
         self.judge_uniqueness(&claim, Some(booking), &mut able.locked)?;
+        self.judge_invitation(&claim, Some(booking), now, &mut able.locked)?;
         let take = match by {
             By::Holder => word.book(Units::ONE),
             By::Administration => word.book_passed(Units::ONE),
@@ -278,14 +279,18 @@ impl Engine {
     }
 
     /// May these bookings' slots still be left? The administration may always.
-    fn judge_leaving(&self, able: &Able<'_>, by: By, now: TimestampMs) -> Result<(), No> {
+    fn judge_leaving(&self, able: &Able<'_>, step: Step, by: By, now: TimestampMs) -> Result<(), No> {
         if by == By::Administration {
             return Ok(());
         }
         for NumberedClaim { claim: Claim { party, slot, .. }, .. } in &able.group {
             let (party, slot) = (*party, *slot);
             let facts = self.inventory.slots.facts(slot).ok_or(Refusal::UnknownSlot { slot })?;
-            self.policy.may_leave(&facts, now).map_err(|no| {
+            let may = match step {
+                Step::Move => self.policy.may_move_away(&facts, now),
+                _ => self.policy.may_leave(&facts, now),
+            };
+            may.map_err(|no| {
                 let refusal = Refusal::NotEligible { party, slot, rule: no.rule, from: no.from };
                 No::resting_on(able.locked.newest().max(able.view.seq), refusal)
             })?;

@@ -529,7 +529,7 @@ impl Model {
             claims.push(NumberedClaim { number, claim: self.leave(number, Step::Cancel)? });
         }
         for NumberedClaim { claim, .. } in &claims {
-            self.may_leave(claim, by, now)?;
+            self.may_leave(claim, Step::Cancel, by, now)?;
         }
         for NumberedClaim { number, .. } in &claims {
             self.bookings[index(*number)].state = State::Cancelled;
@@ -540,10 +540,11 @@ impl Model {
         })
     }
 
-    fn may_leave(&self, claim: &Claim, by: By, now: TimestampMs) -> Result<(), ModelRefusal> {
-        self.allowed(claim, |policy, _, slot| match by {
-            By::Holder => policy.may_leave(slot, now),
-            By::Administration => Ok(()),
+    fn may_leave(&self, claim: &Claim, step: Step, by: By, now: TimestampMs) -> Result<(), ModelRefusal> {
+        self.allowed(claim, |policy, _, slot| match (by, step) {
+            (By::Holder, Step::Move) => policy.may_move_away(slot, now),
+            (By::Holder, _) => policy.may_leave(slot, now),
+            (By::Administration, _) => Ok(()),
         })
     }
 
@@ -561,7 +562,7 @@ impl Model {
         if old.slot == to {
             return Err(Refusal::SameSlot { booking, slot: to }.into());
         }
-        self.may_leave(&old, by, now)?;
+        self.may_leave(&old, Step::Move, by, now)?;
         let claim = Claim { slot: to, ..old };
         self.allowed(&claim, |policy, party, slot| match by {
             By::Holder => policy.may_claim(party, slot, claim.dose, now),

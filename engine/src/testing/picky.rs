@@ -9,6 +9,8 @@ use crate::units::TimestampMs;
 
 /// Before its start a slot's doors open so early.
 const DOORS_OPEN_MS: u64 = 1000;
+/// A booking cannot be moved away any more so long before the start.
+const MOVE_CUT_OFF_MS: u64 = 20;
 /// Nobody is a no-show sooner after the start.
 const GRACE_MS: u64 = 50;
 
@@ -41,6 +43,11 @@ impl Policy for Picky {
 
     fn may_leave(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
         if now >= slot.starts_at { Err(PolicyRefusal { rule: "cut_off", from: None }) } else { Ok(()) }
+    }
+
+    fn may_move_away(&self, slot: &SlotFacts, now: TimestampMs) -> Result<(), PolicyRefusal> {
+        let late = now.0 + MOVE_CUT_OFF_MS >= slot.starts_at.0;
+        if late { Err(PolicyRefusal { rule: "move_cut_off", from: None }) } else { Ok(()) }
     }
 
     fn may_be_moved(

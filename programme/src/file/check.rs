@@ -6,8 +6,11 @@ use berth_engine::GROUP_CLAIMS_MAX;
 use jiff::tz::TimeZone;
 use regex::{Regex, RegexBuilder};
 
-use super::{AgeBand, Change, CivilDate, DocumentFile, KeyFault, Names, PoolFile, ProductFile, ProgrammeFile, WalkIn};
+use super::{
+    AgeBand, Change, CivilDate, DocumentFile, KeyFault, Mix, Names, PoolFile, ProductFile, ProgrammeFile, WalkIn,
+};
 use crate::calendar::Calendar;
+use crate::invitations::INVITATION_BITS;
 use crate::names::{NAME_RULE, is_name};
 
 const WEEK_MINUTES: u32 = 7 * 24 * 60;
@@ -196,6 +199,7 @@ impl<'f> Checker<'f> {
         self.within("booking_horizon_days", file.booking_horizon_days, 1, 365);
         self.within("booking_cutoff_minutes", file.booking_cutoff_minutes, 0, WEEK_MINUTES.into());
         self.within("cancel_cutoff_minutes", file.cancel_cutoff_minutes, 0, WEEK_MINUTES.into());
+        self.within("move_cutoff_minutes", file.move_cutoff_minutes.unwrap_or(0), 0, WEEK_MINUTES.into());
         self.within("no_show_grace_minutes", file.no_show_grace_minutes, 0, DAY_MINUTES.into());
         self.within("holds_live_max", file.holds_live_max, 0, HOLDS_MAX);
         self.within("holds_expired_per_hour_max", file.holds_expired_per_hour_max, 0, HOLDS_MAX);
@@ -238,7 +242,8 @@ impl<'f> Checker<'f> {
         let mut seen = HashSet::new();
         for (i, pool) in pools.iter().enumerate() {
             let key = format!("pools[{i}]");
-            let PoolFile { id, name, names, dose, walk_in: _, cohorts, spills_to, spill_minutes_before } = pool;
+            let PoolFile { id, name, names, dose, walk_in: _, cohorts, invitation: _, spills_to, spill_minutes_before } =
+                pool;
             self.identity(&key, id, name, names, &mut seen);
             if let Some(dose) = *dose {
                 self.dose(format!("{key}.dose"), dose, 1);
@@ -249,6 +254,9 @@ impl<'f> Checker<'f> {
                     self.fault(format!("{key}.spills_to"), format!("{to:?} is not a pool of this file"));
                 } else if spills_into_itself(pools, id) {
                     self.fault(format!("{key}.spills_to"), "leads back to the pool itself");
+                } else if pools.iter().any(|pool| pool.id == *to && pool.invitation) {
+                    let reason = format!("{to:?} is for who was invited to it: its people have no other units");
+                    self.fault(format!("{key}.spills_to"), reason);
                 }
             }
             match (spills_to, *spill_minutes_before) {
@@ -265,6 +273,13 @@ impl<'f> Checker<'f> {
     fn cohorts(&mut self) {
         let cohorts = &self.file.cohorts;
         self.within("cohorts", cohorts.len() as u64, 0, COHORTS_MAX as u64);
+        let invitations = self.file.pools.iter().filter(|pool| pool.invitation).count();
+        let left = COHORTS_MAX.saturating_sub(cohorts.len()) / INVITATION_BITS as usize;
+        if invitations > left && cohorts.len() <= COHORTS_MAX {
+            let reason =
+                format!("with {} cohorts {left} pools may have invitation = true, {invitations} have", cohorts.len());
+            self.fault("pools", reason);
+        }
         let mut seen = HashSet::new();
         for (i, cohort) in cohorts.iter().enumerate() {
             let key = format!("cohorts[{i}]");
@@ -323,6 +338,22 @@ impl<'f> Checker<'f> {
             }
             self.day(format!("{key}.from"), mix.from);
             self.gaps(&key, mix.gap_days_min.unwrap_or(0), mix.gap_days_max.unwrap_or(0));
+            self.mix_keeps_the_gap(&key, mix);
+            if let Some(other) = mixes[..i].iter().position(|other| other.says_the_same(mix)) {
+                self.fault(key, format!("is for products, a dose and a day that mixes[{other}] is for already"));
+            }
+        }
+    }
+
+    /// With a last day of its own, and the first day of the product.
+    fn mix_keeps_the_gap(&mut self, key: &str, mix: &Mix) {
+        let product = self.file.products.iter().find(|product| product.id == mix.product);
+        let (Some(product), None, Some(max)) = (product, mix.gap_days_min, mix.gap_days_max) else { return };
+        let doses = (2..=product.doses).filter(|dose| mix.doses.is_empty() || mix.doses.contains(dose));
+        let first = doses.map(|dose| product.gap(dose).0).max().unwrap_or(0);
+        if max != 0 && max < first {
+            let reason = format!("must not be below the product's own gap_days_min, {first}, is {max}");
+            self.fault(format!("{key}.gap_days_max"), reason);
         }
     }
 
@@ -353,6 +384,7 @@ impl<'f> Checker<'f> {
             for (field, value, max) in [
                 ("booking_cutoff_minutes", change.booking_cutoff_minutes, WEEK_MINUTES),
                 ("cancel_cutoff_minutes", change.cancel_cutoff_minutes, WEEK_MINUTES),
+                ("move_cutoff_minutes", change.move_cutoff_minutes, WEEK_MINUTES),
                 ("no_show_grace_minutes", change.no_show_grace_minutes, DAY_MINUTES),
             ] {
                 self.within(format!("{key}.{field}"), minutes(value), 0, max.into());
@@ -412,12 +444,22 @@ impl<'f> Checker<'f> {
     }
 }
 
+impl Mix {
+    /// Whether both are for the same products and day, and for some dose that both name.
+    fn says_the_same(&self, other: &Mix) -> bool {
+        let shared = self.doses.iter().any(|dose| other.doses.contains(dose));
+        let of_a_dose = self.doses.is_empty() || other.doses.is_empty() || shared;
+        of_a_dose && self.after == other.after && self.product == other.product && self.from == other.from
+    }
+}
+
 impl Change {
     fn is_empty(&self) -> bool {
         let scalars = [
             self.booking_horizon_days.is_some(),
             self.booking_cutoff_minutes.is_some(),
             self.cancel_cutoff_minutes.is_some(),
+            self.move_cutoff_minutes.is_some(),
             self.no_show_grace_minutes.is_some(),
             self.doses_in_order.is_some(),
             self.same_product.is_some(),

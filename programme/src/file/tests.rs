@@ -154,7 +154,7 @@ fn a_date_is_a_date_and_stands_without_quotes() {
     ] {
         let text = INDIA.replace("opens = 2021-01-16 ", wrong);
         let error = ProgrammeFile::parse(&text).unwrap_err().to_string();
-        assert!(error.contains(told) && error.starts_with("line "), "{wrong}: {error}");
+        assert!(error.contains(told) && error.contains("(line "), "{wrong}: {error}");
     }
     let offset = INDIA.replace("books_from = 2021-04-28T16:00:00", "books_from = 2021-04-28T16:00:00Z");
     let error = ProgrammeFile::parse(&offset).unwrap_err().to_string();
@@ -188,6 +188,103 @@ pools = [{ id = "x", name = "X", dose = 1 }]
 fn an_unknown_key_is_an_error_that_names_it() {
     let text = format!("overbook_percent = 10\n{INDIA}");
     let error = ProgrammeFile::parse(&text).unwrap_err().to_string();
-    assert!(error.starts_with("line 1, column 1: unknown field `overbook_percent`"), "{error}");
-    assert!(!error.contains('\n'), "one line: {error}");
+    assert!(error.starts_with("overbook_percent: unknown field `overbook_percent`"), "{error}");
+    assert!(error.ends_with("(line 1, column 1)") && !error.contains('\n'), "one line: {error}");
+}
+
+/// Whoever writes a file from a note on paper makes more than one mistake of this kind.
+#[test]
+fn every_fault_of_shape_is_named_at_once() {
+    let text = r#"
+name = 7
+overbook_percent = 10
+time_zone = "Europe/Paris"
+hold_seconds = "60"
+group_claims_max = 1
+booking_horizon_days = 70000
+booking_cutoff_minutes = 0
+languages = ["en", 3, "fr"]
+unknown_age = "perhaps"
+same_product = "yes"
+products = [{ id = "a", name = "A", dozes = 2 }, { name = "B", doses = 1, steps = 2 }, 5]
+cohorts = [{ id = "c", name = "C", opens = "2021-01-01" }]
+changes = [{ note = "n", products = [{ gap_days_min = -1 }] }]
+certificate = { issuer = "I", uri = "https://x.example" }
+
+[[pools]]
+id = "x"
+name = "X"
+walk_in = "never"
+names = { fr = 1 }
+
+[[mixes]]
+after = "a"
+"#;
+    let Err(ProgrammeFileError::Values(faults)) = ProgrammeFile::parse(text) else { panic!("it is read") };
+    let keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    let expected = [
+        "cancel_cutoff_minutes",
+        "name",
+        "overbook_percent",
+        "hold_seconds",
+        "booking_horizon_days",
+        "languages[1]",
+        "unknown_age",
+        "same_product",
+        "products[0].dozes",
+        "products[1].doses",
+        "products[1].id",
+        "products[2]",
+        "cohorts[0].opens",
+        "changes[0].from",
+        "changes[0].products[0].id",
+        "changes[0].products[0].gap_days_min",
+        "certificate.country",
+        "pools[0].walk_in",
+        "pools[0].names.fr",
+        "mixes[0].product",
+    ];
+    assert_eq!(keys, expected, "{faults:#?}");
+    assert_eq!(faults[1].reason, "invalid type: integer `7`, expected a string (line 2, column 8)");
+    assert!(faults.iter().all(|fault| !fault.reason.contains('\n')), "one line each");
+    let Err(ProgrammeFileError::Shape(told)) = ProgrammeFile::parse("name = \"P\"\nname = ") else {
+        panic!("it is TOML")
+    };
+    assert!(told.starts_with("line 2, column "), "{told}");
+}
+
+/// Two words on the same thing, and a last day before the first.
+#[test]
+fn what_contradicts_itself_is_a_fault() {
+    let text = r#"
+name = "P"
+time_zone = "Europe/Paris"
+hold_seconds = 60
+group_claims_max = 1
+booking_horizon_days = 10
+booking_cutoff_minutes = 0
+cancel_cutoff_minutes = 0
+move_cutoff_minutes = 10081
+products = [{ id = "a", name = "A", doses = 3, gap_days_min = 28 }, { id = "b", name = "B", doses = 3, gap_days_min = 10 }]
+pools = [{ id = "x", name = "X" }]
+mixes = [
+  { after = "a", product = "b", doses = [2] },
+  { after = "a", product = "b", doses = [3] },
+  { after = "a", product = "b", from = 2021-05-01 },
+  { after = "a", product = "b" },
+  { after = "b", product = "a", gap_days_max = 27 },
+  { after = "a", product = "b", from = 2021-05-01, doses = [3] },
+]
+changes = [{ from = 2021-05-02, move_cutoff_minutes = 10081 }]
+"#;
+    let faults = ProgrammeFile::parse(text).unwrap().validate().unwrap_err();
+    let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    let expected = [
+        "move_cutoff_minutes: must be from 0 to 10080, is 10081",
+        "mixes[3]: is for products, a dose and a day that mixes[0] is for already",
+        "mixes[4].gap_days_max: must not be below the product's own gap_days_min, 28, is 27",
+        "mixes[5]: is for products, a dose and a day that mixes[2] is for already",
+        "changes[0].move_cutoff_minutes: must be from 0 to 10080, is 10081",
+    ];
+    assert_eq!(told, expected);
 }

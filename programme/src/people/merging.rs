@@ -166,7 +166,7 @@ impl People {
         let note = Taken { goes, doses: had.doses }.bytes();
         for _ in 0..FACTS_TRIES {
             let before = self.party(stays)?.facts;
-            let after = together(before, had);
+            let after = together(before, PartyFacts { cohorts: self.cohorts_alone(had.cohorts), ..had });
             let command = Command::ChangeFacts { party: stays, facts: after, expected: Some(&before), note: &note };
             let submitted = self.submit(command, None, now)?;
             match submitted.result {
@@ -179,6 +179,12 @@ impl People {
             }
         }
         Err(PeopleError::Refused(Refusal::ChangedMeanwhile { party: stays }))
+    }
+
+    /// Of whom somebody is one. An invitation is the other party's, and what spent it is a booking of that one.
+    fn cohorts_alone(&self, cohorts: u32) -> u32 {
+        let rules = self.rules();
+        rules.programme.as_ref().map_or(cohorts, |programme| programme.get().cohorts_alone(cohorts))
     }
 }
 

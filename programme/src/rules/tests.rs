@@ -245,7 +245,7 @@ fn what_is_beyond_the_horizon_has_a_first_day_too() {
     let day = |on| crate::Calendar::day_of(on).unwrap();
     let (party, asked) = (after(&india, "covishield", date(2021, 5, 20)), midnight(&india, date(2021, 6, 1)));
     let (product, on) = (ProductId(1), day(date(2021, 7, 10)));
-    let question = crate::Question { party, product, dose: Dose(2), pool: None, on, asked };
+    let question = crate::Question { party, product, dose: Dose(2), pool: None, on, asked, invitations_spent: 0 };
     let told = india.explain(&question);
     assert_eq!((told.refusal.unwrap().rule, told.from), (DOSE_GAP, Some(day(date(2021, 8, 12)))));
     let far = crate::Question { on: day(date(2021, 12, 1)), ..question };
@@ -394,4 +394,29 @@ fn every_rule_has_a_sentence() {
         assert!(!sentence(rule).is_empty());
     }
     assert_eq!(sentence("no rule"), "");
+}
+
+/// A move has its own last moment once the file names one; until then it has that of a cancellation.
+#[test]
+fn a_move_may_have_a_last_moment_of_its_own() {
+    let text = include_str!("../../../programmes/india-2021.toml");
+    let india = Programme::from_toml(text).unwrap();
+    let there = slot(&india, 1);
+    let hours = |hours: u64| TimestampMs(there.starts_at.0 - hours * 3_600_000);
+    assert_eq!(india.may_move_away(&there, hours(1)), Ok(()));
+    assert_eq!(india.may_move_away(&there, TimestampMs(hours(1).0 + 1)).unwrap_err().rule, MOVE_CUTOFF);
+    let own = text.replace("cancel_cutoff_minutes = 60", "cancel_cutoff_minutes = 60\nmove_cutoff_minutes = 180");
+    let own = Programme::from_toml(&own).unwrap();
+    assert_eq!(own.may_move_away(&there, TimestampMs(hours(3).0 + 1)).unwrap_err().rule, MOVE_CUTOFF);
+    assert_eq!((own.may_move_away(&there, hours(3)), own.may_leave(&there, hours(1))), (Ok(()), Ok(())));
+    // A change of the one leaves the other, where both are named.
+    for (first, both) in [("", 2), ("move_cutoff_minutes = 180\n", 3)] {
+        let changed = text
+            .replace("cancel_cutoff_minutes = 60", &format!("cancel_cutoff_minutes = 60\n{first}"))
+            .replacen("[[changes]]", "[[changes]]\nfrom = 2021-01-02\ncancel_cutoff_minutes = 120\n\n[[changes]]", 1);
+        let changed = Programme::from_toml(&changed).unwrap();
+        assert_eq!(changed.may_leave(&there, TimestampMs(hours(2).0 + 1)).unwrap_err().rule, CANCEL_CUTOFF);
+        assert_eq!(changed.may_move_away(&there, hours(both)), Ok(()));
+        assert!(changed.may_move_away(&there, TimestampMs(hours(both).0 + 1)).is_err());
+    }
 }
