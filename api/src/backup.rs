@@ -2,6 +2,8 @@
 //!
 //! The engine copies and judges ([`berth_engine::backup`]); here are the manifest, the checksums of its files and the names.
 
+mod keys;
+
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use std::time::Duration;
 use berth_engine::backup::{self, CODE_KEY, Copied, Progress};
 use berth_engine::verify::directory::{Report, verify};
 use berth_engine::{JournalFiles, Limits, LogPlace};
-use berth_programme::people::{KEY_TABLE, People};
+use berth_programme::people::KEY_TABLE;
 use berth_programme::store::copy as store_copy;
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -44,6 +46,14 @@ pub(crate) struct BackupArgs {
     /// restore needs the key from elsewhere.
     #[arg(long)]
     with_code_key: bool,
+    /// Put the keys of people (`people.keys`, each wrapped under the master key) into the backup too. Without it nobody's record can be read
+    /// from the backup alone. With it whoever has the master key can read those who are erased later: say with --keep-days how
+    /// long you keep it.
+    #[arg(long)]
+    with_people_keys: bool,
+    /// How long a backup with keys of people is to be kept: what the erasure of a person promises. A restore after that asks back.
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    keep_days: u32,
     /// The server's configuration file, for how long it keeps idempotency keys. Without it the default is taken.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -64,6 +74,16 @@ pub(crate) struct RestoreArgs {
     /// The code key's file, where the backup has none.
     #[arg(long, value_name = "FILE")]
     code_key: Option<PathBuf>,
+    /// A copy of `people.keys`, where the backup has none: the newest there is. Of who was erased since the copy the keys are destroyed again
+    /// at the first start.
+    #[arg(long, value_name = "FILE", conflicts_with = "without_people_keys")]
+    people_keys: Option<PathBuf>,
+    /// Restore without the keys of people: nobody's record can be read then.
+    #[arg(long)]
+    without_people_keys: bool,
+    /// Restore keys of people from a backup that was to be destroyed by now.
+    #[arg(long)]
+    past_its_time: bool,
     /// Says that the server this is a backup of will never run again. Two that go on from one journal give the same places, and
     /// the same codes, to different people.
     #[arg(long)]
@@ -93,6 +113,12 @@ struct Manifest {
     /// The entry up to which it has the store of projections, if it has it.
     #[serde(default)]
     store: Option<u64>,
+    /// Whether it has the keys of people; none, where nobody registers.
+    #[serde(default)]
+    people_keys: Option<bool>,
+    /// Until when it is to be kept, for those keys.
+    #[serde(default)]
+    keep_until: Option<String>,
     files: Vec<Listed>,
 }
 
@@ -105,30 +131,48 @@ struct Listed {
 
 /// `berth backup`
 pub(crate) fn backup(args: &BackupArgs, limits: &Limits) -> Result<ExitCode, String> {
-    let BackupArgs { data_dir, into, with_code_key, quiet, .. } = args;
+    let BackupArgs { into, quiet, .. } = args;
     if into.exists() {
         return Err(format!("{} exists; a backup gets a directory of its own", into.display()));
     }
     let partial = beside(into)?;
     [partial.clone(), aside(&partial), scratch(&aside(&partial))].iter().try_for_each(|path| fresh(path))?;
-    let made = make(data_dir, &partial, *with_code_key, limits.idempotency_window, &mut Meter::new(*quiet))
+    let made = make(args, &partial, limits.idempotency_window, &mut Meter::new(*quiet))
         .and_then(|told| name_it(&partial, into).map(|()| told));
     match made {
         Ok(manifest) => {
             let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
-            let Manifest { cell, epoch, snapshot, first, last, code_key, taken_at, store, files, .. } = &manifest;
+            let Manifest {
+                cell,
+                epoch,
+                snapshot,
+                first,
+                last,
+                code_key,
+                taken_at,
+                store,
+                files,
+                people_keys,
+                keep_until,
+                ..
+            } = &manifest;
             let told = json!({
                 "backup": into.display().to_string(), "cell": cell, "epoch": epoch, "snapshot": snapshot, "first": first,
                 "last": last, "code_key": code_key, "store": store, "taken_at": taken_at, "files": files.len(), "bytes": bytes,
-                "verdict": "held",
+                "people_keys": people_keys, "keep_until": keep_until, "verdict": "held",
             });
             cli::tell(&format!(
                 "berth: backed up and proven: everything acknowledged before, entries to {last}, {bytes} bytes"
             ));
-            if People::has_key_table(&data_dir.join(KEY_TABLE)) {
+            if let Some(until) = keep_until {
+                cli::tell(&format!(
+                    "berth: the keys of people are in it: destroy it by {until}, or who is erased meanwhile is not"
+                ));
+            }
+            if *people_keys == Some(false) {
                 cli::tell(
                     "berth: NOT in the backup: the keys of people (people.keys), without which their records cannot be read: copy \
-                     that file now, behind the backup; docs/people.md tells more",
+                     that file now, behind the backup, or say --with-people-keys; docs/people.md tells more",
                 );
             }
             cli::say(&told.to_string())?;
@@ -144,14 +188,10 @@ pub(crate) fn backup(args: &BackupArgs, limits: &Limits) -> Result<ExitCode, Str
     }
 }
 
-fn make(
-    data_dir: &Path,
-    partial: &Path,
-    with_code_key: bool,
-    window: Duration,
-    meter: &mut Meter,
-) -> Result<Manifest, String> {
-    let taken_at = jiff::Timestamp::now().to_string();
+fn make(args: &BackupArgs, partial: &Path, window: Duration, meter: &mut Meter) -> Result<Manifest, String> {
+    let BackupArgs { data_dir, with_code_key, with_people_keys, keep_days, .. } = args;
+    let with_code_key = *with_code_key;
+    let taken_at = jiff::Timestamp::now();
     // First, so that the log that is copied behind it has all that it has come to. Aside, for the log wants an empty directory.
     let aside = aside(partial);
     let store = pack_store(data_dir, &aside, meter)?;
@@ -180,6 +220,15 @@ fn make(
     } else if aside.exists() {
         fs::remove_file(&aside).map_err(|error| at(&aside, &error))?;
     }
+    // Behind the log: whatever is sealed in it has its key in the table by then.
+    let people_keys = data_dir.join(KEY_TABLE).exists().then_some(*with_people_keys);
+    let mut keep_until = None;
+    if people_keys == Some(true) {
+        let (from, to) = (data_dir.join(KEY_TABLE), partial.join(KEY_TABLE));
+        keys::copy(&from, &to).map_err(|error| at(&from, &error))?;
+        files.push(KEY_TABLE.to_owned());
+        keep_until = Some(keys::keep_until(taken_at, *keep_days));
+    }
     let files = files.into_iter().map(|name| (partial.join(&name), name));
     let files: Vec<_> = files.map(|(path, name)| (path.metadata().map_or(0, |file| file.len()), name)).collect();
     let mut sums = Sums::new(files.iter().map(|(bytes, _)| bytes).sum(), meter);
@@ -188,7 +237,7 @@ fn make(
     let manifest = Manifest {
         berth_backup: MANIFEST_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        taken_at,
+        taken_at: taken_at.to_string(),
         cell: cell.0,
         epoch: epoch.0,
         snapshot: snapshot.map(|s0| s0.0),
@@ -196,6 +245,8 @@ fn make(
         last: report.last.0,
         code_key: with_code_key,
         store: store.map(|place| place.seq.0),
+        people_keys,
+        keep_until,
         files,
     };
     let path = partial.join(MANIFEST);
@@ -227,8 +278,9 @@ pub(crate) fn restore(args: &RestoreArgs, limits: &Limits) -> Result<ExitCode, S
         (None, false) => return Err("the backup has no code.key: name its file with --code-key".to_owned()),
     };
     let key = fs::read(&key).map_err(|error| at(&key, &error))?;
-    let all = manifest.files.iter().map(|file| file.name.clone());
-    let (packed, names): (Vec<_>, Vec<_>) = all.partition(|name| name == PACKED);
+    let people_keys = keys::to_restore(from, &manifest, args)?;
+    let names = manifest.files.iter().map(|file| file.name.clone()).filter(|name| name != KEY_TABLE);
+    let (packed, names): (Vec<_>, Vec<_>) = names.partition(|name| name == PACKED);
     let window = limits.idempotency_window;
     let restored = backup::restore(from, into, &names, &key, window, &mut |progress| show(&mut meter, progress));
     drop(meter);
@@ -236,6 +288,9 @@ pub(crate) fn restore(args: &RestoreArgs, limits: &Limits) -> Result<ExitCode, S
     // Last: a data directory without it is one, too, and makes it anew from its log.
     if !packed.is_empty() {
         store_copy::unpack(&from.join(PACKED), &into.join(STORE)).map_err(|error| error.to_string())?;
+    }
+    if let Some(keys) = people_keys {
+        keys::restore(&keys, into, !packed.is_empty())?;
     }
     let told = json!({
         "restored": into.display().to_string(), "cell": manifest.cell, "last": report.last.0,

@@ -22,6 +22,7 @@ use crate::audit::command::{self as audit_command, AuditArgs};
 use crate::config::{ConfigFile, RedisEntry, Settings, effective, environment};
 use crate::events::Events;
 use crate::log::{self, LogFormat};
+use crate::people::command::PeopleCommand;
 use crate::programme_command::{self, ProgrammeCommand};
 use crate::progress::Teller;
 use crate::rates::Rates;
@@ -62,6 +63,9 @@ enum Command {
     /// Keys lie in a file beside the configuration, by their SHA-256 alone. docs/access.md tells more.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Keep what is kept of people safe: change the master key.
+    #[command(subcommand)]
+    People(PeopleCommand),
     /// Print the lines of an audit log that fit: who read whom, and what admins and operators did.
     ///
     /// What is said narrows the lines, all of it together. Those set aside are read, too, with --config.
@@ -205,6 +209,7 @@ pub fn run() -> ExitCode {
         Command::Check { config } => check(&config),
         Command::Programme(command) => programme_command::run(&command),
         Command::Key(command) => key_command::run(&command),
+        Command::People(command) => people::command::run(&command),
         Command::Audit(args) => audit_command::run(&args),
         Command::Recover(args) => recover::run(args),
         Command::Openapi => print(&openapi::text(&openapi::document())),
@@ -401,7 +406,7 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
     store::follow(&opened.store, &engine, opened.projections)?;
     if let Some(registration) = &registration {
         people::catch_up(&opened.store, &engine)?;
-        registration.people.check().map_err(|error| error.to_string())?;
+        people::check(&registration.people)?;
     }
     let mut app = App::new(campaign, access, cell, epoch, http, settings.snapshots);
     app.events = events;

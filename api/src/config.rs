@@ -31,7 +31,7 @@ mod access;
 mod audit;
 pub(crate) mod effective;
 pub(crate) mod environment;
-mod people;
+pub(crate) mod people;
 mod rates;
 mod redis;
 mod search;

@@ -93,6 +93,7 @@ codes! {
     AlreadyRegistered CONFLICT "already_registered" "The person is registered already",
     MembersFull CONFLICT "members_full" "The account has as many people as it may",
     AccountNotEmpty CONFLICT "account_not_empty" "The account still has people",
+    PhoneTaken CONFLICT "phone_taken" "The phone has an account",
     NoOffer CONFLICT "no_offer" "There is no such offer",
     SameAccount CONFLICT "same_account" "The person is in this account already",
     LiveClaims CONFLICT "live_claims" "The party has a live hold or booking",

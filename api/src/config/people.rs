@@ -12,7 +12,7 @@ use super::Faults;
 use crate::people::{Master, PeopleSettings, Secret, SinkSettings, WebhookSettings};
 
 /// The variable that holds the master key where no file does.
-const MASTER_VARIABLE: &str = "BERTH_PEOPLE_KEY";
+pub(crate) const MASTER_VARIABLE: &str = "BERTH_PEOPLE_KEY";
 const HOUR_MS: u64 = 3_600_000;
 
 /// Registration. docs/people.md tells more.
@@ -47,6 +47,9 @@ pub(crate) struct PeopleEntry {
     pub(crate) codes_per_address_per_hour_max: Option<u32>,
     /// Codes sent within a minute, to all phones: each costs money. 1 to 1 million. Default 6000.
     pub(crate) codes_per_minute_max: Option<u32>,
+    /// Wrong codes that are looked at within a minute, of all phones together that wait for one: past it none is, and who says one is told
+    /// when to say it again. 1 to 1 million. Default 600: so many guess one code of a million in a day.
+    pub(crate) wrong_codes_per_minute_max: Option<u32>,
     /// Codes are written here, one JSON object a line: for rehearsals and tests, for whoever reads it is let in as anybody. Default none.
     pub(crate) codes_file: Option<PathBuf>,
     /// Codes are posted here as JSON; `https://`, or `http://` of this machine. Default none.
@@ -128,6 +131,13 @@ impl Faults {
                     "people.codes_per_address_per_hour_max",
                     entry.codes_per_address_per_hour_max,
                     200,
+                    1,
+                    1_000_000,
+                ),
+                wrong_per_minute_max: self.within(
+                    "people.wrong_codes_per_minute_max",
+                    entry.wrong_codes_per_minute_max,
+                    600,
                     1,
                     1_000_000,
                 ),

@@ -1,5 +1,6 @@
 //! People at the server: opened with the cell, and how codes reach their phones. What is kept of them, and how, is the programme's.
 
+pub(crate) mod command;
 mod sink;
 
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use berth_engine::Engine;
 use berth_programme::Campaign;
-use berth_programme::people::{CodeDesk, CodeLimits, KEY_TABLE, MasterKey, People, PeopleConfig, RecordRules};
+use berth_programme::people::{Checked, CodeDesk, CodeLimits, KEY_TABLE, MasterKey, People, PeopleConfig, RecordRules};
 use berth_programme::store::{Projection, Store, StoreError};
 
 pub(crate) use self::sink::{Secret, Sink, SinkSettings, WebhookSettings};
@@ -104,6 +105,28 @@ pub(crate) fn open(
         Ok::<_, String>(Codes { desk, sink: Sink::open(sink).map_err(|error| format!("codes: {error}"))? })
     });
     Ok((Registration { people: Arc::new(people), codes: codes.transpose()? }, projection))
+}
+
+/// Looks whether keys and records belong together, once the store has seen the log; tells the operator of what it mended.
+///
+/// # Errors
+/// In one sentence.
+pub(crate) fn check(people: &People) -> Result<(), String> {
+    let Checked { destroyed_again, missing } = people.check().map_err(|error| error.to_string())?;
+    if destroyed_again > 0 {
+        tracing::warn!(
+            keys = destroyed_again,
+            "the key table is a copy from before erasures and merges that the store knows of: those keys are destroyed again"
+        );
+    }
+    if missing > 0 {
+        tracing::error!(
+            records = missing,
+            "the key table is a copy from before people registered: their records cannot be read; if there is a newer copy of \
+             people.keys, stop this server and put it in its place"
+        );
+    }
+    Ok(())
 }
 
 /// Waits until the store has seen what the log holds: before that nobody's record would be found.

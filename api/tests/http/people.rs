@@ -351,3 +351,75 @@ fn without_people_nobody_is_registered() {
     open("POST", &server, "/v1/accounts/codes", &json!({"phone": "+919876543210"})).expect_problem(404, "not_found");
     help(&server, PLATFORM, "POST", "/v1/people", &person("A", "1")).expect_problem(404, "not_found");
 }
+
+#[test]
+fn an_account_gets_another_phone_by_a_code_to_it_or_by_those_who_help() {
+    let server = home().start();
+    let asha = citizen(&server, "+919876543210");
+    let party = asha.register(&person("Asha Rao", "Z1"));
+    let other = citizen(&server, "+919876543211");
+    other.register(&person("Meera Rao", "Z2"));
+    let sent = |phone: &str| {
+        open("POST", &server, "/v1/accounts/codes", &json!({"phone": phone})).expect(200);
+        code(&server.home.path("codes.ndjson"), phone)
+    };
+    let change = |key: &str, phone: &str, code: &str| {
+        asha.ask_under(key, "POST", "/v1/account/phone", &json!({"phone": phone, "code": code}))
+    };
+    change("taken", "+919876543211", &sent("+919876543211")).expect_problem(409, "phone_taken");
+    let new = sent("+919876543212");
+    let wrong = format!("{:06}", (new.parse::<u32>().unwrap() + 1) % 1_000_000);
+    change("wrong", "+919876543212", &wrong).expect_problem(403, "wrong_code");
+    let changed = change("right", "+919876543212", &new);
+    assert_eq!(changed.expect(200)["phone"], "+919876543212");
+    let again = change("right", "+919876543212", &new);
+    assert_eq!((again.json(), again.header("idempotent-replayed")), (changed.json(), Some("true")));
+    let members = |citizen: &Citizen<'_>| {
+        citizen.ask("GET", "/v1/account", &Value::Null).expect(200)["members"].as_array().unwrap().len()
+    };
+    assert_eq!(members(&citizen(&server, "+919876543212")), 1, "the new phone opens it");
+    let old = citizen(&server, "+919876543210");
+    assert_eq!(members(&old), 0, "the old one opens another");
+
+    // The phone is lost: somebody who helps makes sure of who asks.
+    let path = |what: &str| format!("/v1/people/{party}/{what}");
+    let to = |phone: &str| json!({"account_phone": phone});
+    plain(&server, "POST", &path("account-phone"), &to("+919876543213")).expect_problem(400, "reason_missing");
+    help(&server, PLATFORM, "POST", &path("account-phone"), &to("x")).expect_problem(422, "invalid_person");
+    help(&server, PLATFORM, "POST", &path("account-phone"), &to("+919876543211")).expect_problem(409, "phone_taken");
+    help(&server, PLATFORM, "POST", &path("account-phone"), &to("+919876543213")).expect(200);
+    let asha = citizen(&server, "+919876543213");
+    assert_eq!((members(&asha), members(&citizen(&server, "+919876543212"))), (1, 0));
+    // And a person goes to another account where nobody can offer them.
+    help(&server, PLATFORM, "POST", &path("transfer"), &to("+919876543213")).expect_problem(409, "same_account");
+    help(&server, PLATFORM, "POST", &path("transfer"), &to("+919876543211")).expect(200);
+    assert_eq!((members(&asha), members(&other)), (0, 2));
+    let alone = help(&server, PLATFORM, "POST", "/v1/people", &json!({"name": "Ravi", "born": "1990"})).expect(201);
+    let path = format!("/v1/people/{}/account-phone", alone["party"].as_str().unwrap());
+    help(&server, PLATFORM, "POST", &path, &to("+919876543219")).expect_problem(404, "unknown_account");
+    // After a restart all is where it was put.
+    let server = server.kill_and_restart();
+    assert_eq!(members(&citizen(&server, "+919876543211")), 2);
+}
+
+#[test]
+fn a_field_is_taken_off_by_null_and_a_document_is_free_again() {
+    let server = home().start();
+    let (asha, other) = (citizen(&server, "+919876543210"), citizen(&server, "+919876543211"));
+    let mut said = person("Asha Rao", "Z1");
+    (said["phone"], said["language"]) = ("+447700900123".into(), "hi".into());
+    let party = asha.register(&said);
+    let member = format!("/v1/account/members/{party}");
+    let faults = asha.ask("PATCH", &member, &json!({"name": null, "born": null})).expect_problem(422, "invalid_person");
+    assert_eq!(faults["faults"].as_array().unwrap().len(), 2, "{faults}");
+    asha.ask("PATCH", &member, &json!({"phone": null, "document": null, "language": null})).expect(200);
+    let account = asha.ask("GET", "/v1/account", &Value::Null).expect(200);
+    let left = &account["members"][0];
+    assert_eq!((&left["name"], &left["sex"]), (&json!("Asha Rao"), &json!("f")));
+    for gone in ["phone", "document", "language"] {
+        assert!(left.get(gone).is_none(), "{gone} in {left}");
+    }
+    let found = help(&server, PLATFORM, "POST", "/v1/people/find", &json!({"phone": "+447700900123"})).expect(200);
+    assert_eq!(found["people"], json!([]), "nor is she found by it");
+    other.register(&person("Meera Rao", "Z1"));
+}

@@ -18,6 +18,8 @@ use super::record::Phone;
 const HOUR_MS: u64 = 3_600_000;
 const MINUTE_MS: u64 = 60_000;
 const SHARDS: usize = 64;
+/// Codes of one phone that open.
+const OPEN_MAX: usize = 2;
 /// How often a shard is rid of phones that nobody asks for any more.
 const SWEEP_EVERY_MS: u64 = 60_000;
 
@@ -34,6 +36,9 @@ pub struct CodeLimits {
     pub per_address_per_hour_max: u32,
     /// Codes sent within a minute, to all phones.
     pub per_minute_max: u32,
+    /// Wrong codes that are looked at within a minute, of all phones that wait for one: from a thousand addresses at once somebody would
+    /// be guessed.
+    pub wrong_per_minute_max: u32,
 }
 
 /// A code on its way to its phone.
@@ -65,6 +70,8 @@ pub enum CodeLimit {
     Address,
     /// Of all together.
     All,
+    /// Of wrong codes, of all together.
+    Wrong,
 }
 
 /// Whence somebody asks; of a network that is one client's, the network.
@@ -73,7 +80,8 @@ pub type Address = [u8; 16];
 /// What is remembered of a phone.
 #[derive(Default)]
 struct Asked {
-    code: Option<Pending>,
+    /// The last two that were sent, the older first: a message may be on its way while the next is asked for, by whomever.
+    codes: Vec<Pending>,
     /// When codes were sent within the last hour.
     sent: Vec<u64>,
 }
@@ -82,6 +90,21 @@ struct Pending {
     digest: hmac::Tag,
     until: u64,
     tries_left: u8,
+}
+
+impl Pending {
+    fn is_open(&self, now: TimestampMs) -> bool {
+        now.0 < self.until && self.tries_left > 0
+    }
+}
+
+/// What a code that was said is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Right,
+    Wrong,
+    /// The phone waits for none: nothing could have been guessed.
+    Idle,
 }
 
 #[derive(Default)]
@@ -101,6 +124,8 @@ pub struct CodeDesk {
     addresses: Mutex<(u64, HashMap<Address, u32>)>,
     /// Minute, and codes sent in it.
     minute: Mutex<(u64, u32)>,
+    /// Minute, and wrong codes said in it.
+    wrong: Mutex<(u64, u32)>,
 }
 
 impl CodeDesk {
@@ -117,6 +142,7 @@ impl CodeDesk {
             shards: std::array::from_fn(|_| Mutex::default()),
             addresses: Mutex::new((0, HashMap::new())),
             minute: Mutex::new((0, 0)),
+            wrong: Mutex::new((0, 0)),
         })
     }
 
@@ -152,7 +178,7 @@ impl CodeDesk {
         Ok(())
     }
 
-    /// A code for this phone, to be sent to it and to nobody else. One before it opens nothing any more.
+    /// A code for this phone, to be sent to it and to nobody else. The one before it opens as well, and those before that nothing any more.
     ///
     /// # Errors
     /// `Err(Ok(..))`: too many were asked for. `Err(Err(..))`: the system gives no random bytes.
@@ -178,55 +204,69 @@ impl CodeDesk {
         asked.sent = within;
         asked.sent.push(now.0);
         let digest = self.digest(&print, &code);
-        asked.code = Some(Pending { digest, until, tries_left: self.limits.tries_max });
+        asked.codes.retain(|pending| pending.is_open(now));
+        if asked.codes.len() == OPEN_MAX {
+            asked.codes.remove(0);
+        }
+        asked.codes.push(Pending { digest, until, tries_left: self.limits.tries_max });
         Ok(Sent { code, until: TimestampMs(until) })
     }
 
     /// One more of this minute's.
     fn count(&self, now: TimestampMs) -> Result<(), CodeRefusal> {
-        let mut minute = self.minute.lock();
-        let this = now.0 / MINUTE_MS;
-        if minute.0 != this {
-            *minute = (this, 0);
-        }
-        if minute.1 >= self.limits.per_minute_max {
-            return Err(CodeRefusal::TooMany { again: TimestampMs((this + 1) * MINUTE_MS), limit: CodeLimit::All });
-        }
-        minute.1 += 1;
-        Ok(())
+        within_minute(&self.minute, self.limits.per_minute_max, CodeLimit::All, now)
     }
 
-    /// Whether this is the phone's code. It opens once; a wrong one is counted, and after so many none is looked at until another is
+    /// Whether this is a code of the phone's. Each opens once; a wrong one is counted, and after so many none is looked at until another is
     /// sent.
     ///
     /// # Errors
-    /// Too many wrong ones came from this address.
+    /// Too many wrong ones came from this address, or from all together.
     pub fn opens(&self, phone: &Phone, code: &str, from: Address, now: TimestampMs) -> Result<bool, CodeRefusal> {
         self.count_address(from, now, false)?;
-        let right = self.is_right(phone, code, now);
-        if !right {
+        let said = self.say(phone, code, now)?;
+        if said != Said::Right {
             self.count_address(from, now, true)?;
         }
-        Ok(right)
+        Ok(said == Said::Right)
     }
 
-    fn is_right(&self, phone: &Phone, code: &str, now: TimestampMs) -> bool {
+    fn say(&self, phone: &Phone, code: &str, now: TimestampMs) -> Result<Said, CodeRefusal> {
         let print = self.prints.of(&[phone.as_str().as_bytes()]);
         let mut shard = self.shard(&print).lock();
-        let Some(asked) = shard.phones.get_mut(&print) else { return false };
-        let Some(pending) = asked.code.as_mut().filter(|pending| now.0 < pending.until && pending.tries_left > 0)
-        else {
-            asked.code = None;
-            return false;
-        };
-        // In constant time, by the digest.
-        let right = hmac::verify(&self.key, &[&print[..], code.as_bytes()].concat(), pending.digest.as_ref()).is_ok();
-        pending.tries_left -= 1;
-        if right {
-            asked.code = None;
+        let Some(asked) = shard.phones.get_mut(&print) else { return Ok(Said::Idle) };
+        asked.codes.retain(|pending| pending.is_open(now));
+        if asked.codes.is_empty() {
+            return Ok(Said::Idle);
         }
-        right
+        // Before it is looked at: past the limit nobody learns whether a guess was right. It is given back to who did not guess.
+        within_minute(&self.wrong, self.limits.wrong_per_minute_max, CodeLimit::Wrong, now)?;
+        let text = [&print[..], code.as_bytes()].concat();
+        // In constant time, by the digest.
+        let right = |pending: &Pending| hmac::verify(&self.key, &text, pending.digest.as_ref()).is_ok();
+        if let Some(at) = asked.codes.iter().position(right) {
+            asked.codes.remove(at);
+            let mut wrong = self.wrong.lock();
+            wrong.1 = wrong.1.saturating_sub(1);
+            return Ok(Said::Right);
+        }
+        asked.codes.iter_mut().for_each(|pending| pending.tries_left -= 1);
+        Ok(Said::Wrong)
     }
+}
+
+/// One more of this minute's, unless it has had as many as it may.
+fn within_minute(count: &Mutex<(u64, u32)>, max: u32, limit: CodeLimit, now: TimestampMs) -> Result<(), CodeRefusal> {
+    let mut minute = count.lock();
+    let this = now.0 / MINUTE_MS;
+    if minute.0 != this {
+        *minute = (this, 0);
+    }
+    if minute.1 >= max {
+        return Err(CodeRefusal::TooMany { again: TimestampMs((this + 1) * MINUTE_MS), limit });
+    }
+    minute.1 += 1;
+    Ok(())
 }
 
 /// Each of a million alike.
@@ -252,6 +292,7 @@ mod tests {
         per_phone_per_hour_max: 2,
         per_address_per_hour_max: 9,
         per_minute_max: 4,
+        wrong_per_minute_max: 100,
     };
     const NOW: TimestampMs = TimestampMs(1_000_000_000_000 - 1_000_000_000_000 % 60_000);
 
@@ -288,7 +329,7 @@ mod tests {
 
     // rule: PPL-5
     #[test]
-    fn wrong_codes_are_counted_and_a_new_code_voids_the_one_before() {
+    fn wrong_codes_are_counted_and_after_so_many_another_must_be_sent() {
         let desk = desk();
         let first = desk.ask(&phone(1), HERE, NOW).ok().unwrap();
         for _ in 0..LIMITS.tries_max {
@@ -298,6 +339,44 @@ mod tests {
         let second = desk.ask(&phone(1), HERE, NOW).ok().unwrap();
         assert!(first.code == second.code || !desk.opens(&phone(1), &first.code, HERE, NOW).unwrap());
         assert!(desk.opens(&phone(1), &second.code, HERE, NOW).unwrap());
+    }
+
+    // rule: PPL-5
+    #[test]
+    fn the_last_two_codes_open_each_once_whoever_asked_for_the_newer() {
+        let limits = CodeLimits { per_phone_per_hour_max: 9, per_minute_max: 9, ..LIMITS };
+        let desk = CodeDesk::new(&MasterKey::new(&[1; 32]), limits).unwrap();
+        let ask = || desk.ask(&phone(1), HERE, NOW).ok().unwrap().code;
+        let opens = |code: &str| desk.opens(&phone(1), code, HERE, NOW).unwrap();
+        let sent = loop {
+            let sent = [ask(), ask()];
+            if sent[0] != sent[1] {
+                break sent;
+            }
+        };
+        assert!(opens(&sent[0]) && !opens(&sent[0]) && opens(&sent[1]) && !opens(&sent[1]));
+        let sent = [ask(), ask(), ask()];
+        assert!(sent[1..].contains(&sent[0]) || !opens(&sent[0]), "the third is too many");
+        assert!(opens(&sent[2]) && opens(&sent[1]));
+    }
+
+    // rule: PPL-5
+    #[test]
+    fn wrong_codes_of_all_phones_together_are_bounded_and_those_who_wait_for_none_trip_nothing() {
+        let limits = CodeLimits { wrong_per_minute_max: 3, per_address_per_hour_max: 99, ..LIMITS };
+        let desk = CodeDesk::new(&MasterKey::new(&[1; 32]), limits).unwrap();
+        let sent = [1, 2, 3].map(|last| desk.ask(&phone(last), HERE, NOW).ok().unwrap().code);
+        for _ in 0..9 {
+            assert_eq!(desk.opens(&phone(9), "000000", HERE, NOW), Ok(false), "nobody waits for a code there");
+        }
+        assert_eq!(desk.opens(&phone(3), &sent[2], HERE, NOW), Ok(true), "a right one is no guess");
+        for (at, last) in [(0, 1), (1, 2), (0, 1)] {
+            assert_eq!(desk.opens(&phone(last), &wrong(&sent[at]), [last; 16], NOW), Ok(false));
+        }
+        let next = TimestampMs(NOW.0 + MINUTE_MS);
+        let refused = Err(CodeRefusal::TooMany { again: next, limit: CodeLimit::Wrong });
+        assert_eq!(desk.opens(&phone(2), &sent[1], [7; 16], NOW), refused, "nor is a right one looked at");
+        assert_eq!(desk.opens(&phone(2), &sent[1], [7; 16], next), Ok(true));
     }
 
     // rule: PPL-5

@@ -55,7 +55,7 @@ impl Account {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum What {
-    /// An account was opened.
+    /// An account was opened, or its phone changed: all of it anew.
     Opened = 1,
     /// A person was registered, or their record changed: all of it anew.
     Kept = 2,

@@ -6,13 +6,13 @@
 //! lose, and no registration waits for this file. A crash leaves what was made ahead unused: 64 bytes each.
 // rule: PPL-2 a subject's key is on the disk before anything sealed under it is
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::{Condvar, Mutex};
 use ring::aead::LessSafeKey;
@@ -21,8 +21,16 @@ use ring::hmac;
 use super::master::{KEY_BYTES, MasterKey, WRAPPED_BYTES, aead_key, open, random, seal, sync_folder};
 
 /// Bytes of a record, and of the head.
-const RECORD_BYTES: usize = 64;
+pub(super) const RECORD_BYTES: usize = 64;
+/// Of a table whose prints are made of its master key.
 const MAGIC: &[u8; 12] = b"berth keys 1";
+/// Of one that was wrapped anew: behind the head lies what prints are made of, wrapped.
+const MAGIC_ANEW: &[u8; 12] = b"berth keys 2";
+/// Where that is bound to.
+const ROOT: u64 = 0;
+/// In the head: how often a key was destroyed, and whether some that were are there again.
+const DESTROYED_AT: usize = 48;
+const STALE_AT: usize = 56;
 /// Bits of a key's id that are its place; those above are the table's own, random, so that an id of another table is nobody's here.
 const PLACE_BITS: u32 = 40;
 /// Keys made at once.
@@ -88,9 +96,91 @@ pub(super) struct KeyTable {
     /// Made with it: by which a store knows that it is its table.
     id: [u8; 16],
     master: Arc<MasterKey>,
+    /// What prints are made of.
+    root: Arc<MasterKey>,
+    /// Bytes between the head and the place of key 0, which there is none of.
+    behind_head: u64,
     ready: Mutex<Ready>,
     made_more: Condvar,
     destroyed: AtomicU64,
+    /// Keys that were ever destroyed, as the head has it.
+    ever_destroyed: Mutex<u64>,
+    stale: AtomicBool,
+}
+
+/// What the first bytes of a table say.
+pub(super) struct TableHead {
+    check: [u8; 16],
+    id: [u8; 16],
+    pub(super) destroyed: u64,
+    stale: bool,
+    anew: bool,
+}
+
+impl TableHead {
+    pub(super) fn read(file: &File) -> Result<TableHead, KeyTableError> {
+        let mut head = [0; RECORD_BYTES];
+        file.read_exact_at(&mut head, 0).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => KeyTableError::Shape,
+            _ => error.into(),
+        })?;
+        let anew = head[..MAGIC.len()] == MAGIC_ANEW[..];
+        if !anew && head[..MAGIC.len()] != MAGIC[..] {
+            return Err(KeyTableError::Shape);
+        }
+        let part = |at: usize| head.get(at..at + 16)?.try_into().ok();
+        let destroyed =
+            head.get(DESTROYED_AT..STALE_AT).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+        Ok(TableHead {
+            check: part(16).ok_or(KeyTableError::Shape)?,
+            id: part(32).ok_or(KeyTableError::Shape)?,
+            destroyed: destroyed.ok_or(KeyTableError::Shape)?,
+            stale: head[STALE_AT] != 0,
+            anew,
+        })
+    }
+
+    /// Whether this master key is the table's.
+    pub(super) fn is_of(&self, master: &MasterKey) -> bool {
+        self.check == master.check_value()
+    }
+
+    /// What prints are made of: the master key of the time before the first change, or of always.
+    pub(super) fn root(&self, file: &File, master: &Arc<MasterKey>) -> Result<Arc<MasterKey>, KeyTableError> {
+        if !self.anew {
+            return Ok(Arc::clone(master));
+        }
+        let mut wrapped = [0; WRAPPED_BYTES];
+        file.read_exact_at(&mut wrapped, RECORD_BYTES as u64)?;
+        let root = master.unwrap_key(ROOT, &wrapped).ok_or(KeyTableError::Damaged(ROOT))?;
+        Ok(Arc::new(MasterKey::new(&root)))
+    }
+
+    pub(super) fn behind_head(&self) -> u64 {
+        if self.anew { RECORD_BYTES as u64 } else { 0 }
+    }
+
+    /// The head and the root of the same table under another master key.
+    pub(super) fn anew(&self, root: &MasterKey, master: &MasterKey) -> io::Result<[u8; 2 * RECORD_BYTES]> {
+        let mut bytes = [0; 2 * RECORD_BYTES];
+        bytes[..MAGIC_ANEW.len()].copy_from_slice(MAGIC_ANEW);
+        bytes[16..32].copy_from_slice(&master.check_value());
+        bytes[32..DESTROYED_AT].copy_from_slice(&self.id);
+        bytes[DESTROYED_AT..STALE_AT].copy_from_slice(&self.destroyed.to_le_bytes());
+        bytes[STALE_AT] = u8::from(self.stale);
+        bytes[RECORD_BYTES..RECORD_BYTES + WRAPPED_BYTES].copy_from_slice(&master.wrap(ROOT, root.secret())?);
+        Ok(bytes)
+    }
+
+    /// The id of the key at this place.
+    pub(super) fn key_id(&self, place: u64) -> KeyId {
+        key_id(&self.id, place)
+    }
+}
+
+fn key_id(table: &[u8; 16], place: u64) -> KeyId {
+    let [a, b, c, ..] = *table;
+    KeyId(u64::from_le_bytes([a, b, c, 0, 0, 0, 0, 0]) << PLACE_BITS | place)
 }
 
 struct Ready {
@@ -110,39 +200,42 @@ impl KeyTable {
     pub(super) fn open(path: &Path, master: Arc<MasterKey>) -> Result<KeyTable, KeyTableError> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let len = file.metadata()?.len();
-        let check = master.check_value();
-        let mut head = [0; RECORD_BYTES];
         if len < RECORD_BYTES as u64 {
+            let mut head = [0; RECORD_BYTES];
             // The head is one sector: a crash leaves it whole or the file without it, and then nothing was handed out.
             head[..MAGIC.len()].copy_from_slice(MAGIC);
-            head[16..32].copy_from_slice(&check);
+            head[16..32].copy_from_slice(&master.check_value());
             head[32..48].copy_from_slice(&random::<16>()?);
             file.write_all_at(&head, 0)?;
             file.sync_all()?;
             sync_folder(path)?;
-        } else {
-            file.read_exact_at(&mut head, 0)?;
-            if head[..MAGIC.len()] != MAGIC[..] {
-                return Err(KeyTableError::Shape);
-            }
-            if head[16..32] != check {
-                return Err(KeyTableError::OtherMaster);
-            }
         }
-        let mut id = [0; 16];
-        id.copy_from_slice(&head[32..48]);
+        let head = TableHead::read(&file)?;
+        if !head.is_of(&master) {
+            return Err(KeyTableError::OtherMaster);
+        }
+        let behind_head = head.behind_head();
         // Behind whatever was made, a torn record too.
-        let next = len.div_ceil(RECORD_BYTES as u64).max(1);
+        let next = len.saturating_sub(behind_head).div_ceil(RECORD_BYTES as u64).max(1);
         let ready = Ready { keys: VecDeque::new(), next, making: false };
         Ok(KeyTable {
             path: path.to_owned(),
+            id: head.id,
+            root: head.root(&file, &master)?,
+            behind_head,
             file,
-            id,
             master,
             ready: Mutex::new(ready),
             made_more: Condvar::new(),
             destroyed: AtomicU64::new(0),
+            ever_destroyed: Mutex::new(head.destroyed),
+            stale: AtomicBool::new(head.stale),
         })
+    }
+
+    /// What prints are made of: it stays where the master key is changed.
+    pub(super) fn root(&self) -> &Arc<MasterKey> {
+        &self.root
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -161,12 +254,16 @@ impl KeyTable {
 
     /// The id of the key at this place.
     fn key_id(&self, place: u64) -> KeyId {
-        let [a, b, c, ..] = self.id;
-        KeyId(u64::from_le_bytes([a, b, c, 0, 0, 0, 0, 0]) << PLACE_BITS | place)
+        key_id(&self.id, place)
+    }
+
+    /// Where the record of this place lies.
+    fn at(&self, place: u64) -> u64 {
+        self.behind_head + place * RECORD_BYTES as u64
     }
 
     /// Where a key lies; `None` if its id is another table's.
-    fn place(&self, id: KeyId) -> Option<u64> {
+    pub(super) fn place(&self, id: KeyId) -> Option<u64> {
         let place = id.0 & ((1 << PLACE_BITS) - 1);
         (place > 0 && self.key_id(place) == id).then_some(place)
     }
@@ -227,7 +324,7 @@ impl KeyTable {
             bytes.resize(bytes.len().next_multiple_of(RECORD_BYTES), 0);
             keys.push((id, key));
         }
-        self.file.write_all_at(&bytes, first * RECORD_BYTES as u64)?;
+        self.file.write_all_at(&bytes, self.at(first))?;
         self.file.sync_data()?;
         Ok(keys)
     }
@@ -236,7 +333,7 @@ impl KeyTable {
     pub(super) fn get(&self, id: KeyId) -> Result<Option<SubjectKey>, KeyTableError> {
         let mut record = [0; RECORD_BYTES];
         let Some(place) = self.place(id) else { return Ok(None) };
-        match self.file.read_exact_at(&mut record, place * RECORD_BYTES as u64) {
+        match self.file.read_exact_at(&mut record, self.at(place)) {
             Ok(()) => {}
             // A table that was put back from before the key was made.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -250,24 +347,72 @@ impl KeyTable {
         Ok(Some(SubjectKey::new(&key)))
     }
 
-    /// Destroys a key: when this returns it is gone from the disk. A repeat changes nothing.
+    /// Destroys a key: when this returns it is gone from the disk. A repeat changes nothing but the count that comes back: how often
+    /// keys of this table were destroyed. A copy of the table from before has a lower one.
     // rule: PPL-3 erasure destroys the key
-    pub(super) fn destroy(&self, id: KeyId) -> io::Result<()> {
-        let Some(at) = self.place(id).map(|place| place * RECORD_BYTES as u64) else { return Ok(()) };
+    pub(super) fn destroy(&self, id: KeyId) -> io::Result<u64> {
+        let mut ever = self.ever_destroyed.lock();
+        let Some(at) = self.place(id).map(|place| self.at(place)) else { return Ok(*ever) };
         if at + RECORD_BYTES as u64 > self.file.metadata()?.len() {
-            return Ok(());
+            return Ok(*ever);
         }
         self.file.write_all_at(&[0; RECORD_BYTES], at)?;
+        self.file.write_all_at(&(*ever + 1).to_le_bytes(), DESTROYED_AT as u64)?;
         self.file.sync_data()?;
+        *ever += 1;
         self.destroyed.fetch_add(1, Relaxed);
+        Ok(*ever)
+    }
+
+    /// Keys that were ever destroyed in this table.
+    pub(super) fn ever_destroyed(&self) -> u64 {
+        *self.ever_destroyed.lock()
+    }
+
+    /// Notes, durably, that keys are there again which were destroyed: this is a copy from before.
+    pub(super) fn mark_stale(&self) -> io::Result<()> {
+        self.file.write_all_at(&[1], STALE_AT as u64)?;
+        self.file.sync_data()?;
+        self.stale.store(true, Relaxed);
         Ok(())
+    }
+
+    /// Whether it is such a copy, and [`KeyTable::sweep`] has not been done since.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale.load(Relaxed)
+    }
+
+    /// Places that were ever made, the one behind the last.
+    pub(super) fn places(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len().saturating_sub(self.behind_head) / RECORD_BYTES as u64)
+    }
+
+    /// Destroys every key that is not among these; the table is then as one in which so many were destroyed. How many it destroyed.
+    // rule: PPL-3 an erasure is not undone by a copy from before it
+    pub(super) fn sweep(&self, live: &HashSet<KeyId>, ever: u64) -> io::Result<u64> {
+        let mut count = self.ever_destroyed.lock();
+        let mut swept = 0;
+        let mut record = [0; RECORD_BYTES];
+        for place in 1..self.places()? {
+            self.file.read_exact_at(&mut record, self.at(place))?;
+            if record != [0; RECORD_BYTES] && !live.contains(&self.key_id(place)) {
+                self.file.write_all_at(&[0; RECORD_BYTES], self.at(place))?;
+                swept += 1;
+            }
+        }
+        // Nothing is taken for done before it is: the mark goes behind what it is about.
+        self.file.sync_data()?;
+        *count = (*count).max(ever);
+        self.file.write_all_at(&count.to_le_bytes(), DESTROYED_AT as u64)?;
+        self.file.write_all_at(&[0], STALE_AT as u64)?;
+        self.file.sync_data()?;
+        self.stale.store(false, Relaxed);
+        Ok(swept)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
 
     fn table(dir: &Path, secret: u8) -> Result<KeyTable, KeyTableError> {

@@ -2,7 +2,7 @@
 
 use berth_engine::{By, Command, Idempotency, PartyId, State, TimestampMs};
 
-use super::entry::{Account, Head, MoveRecord, OfferRecord, What};
+use super::entry::{Account, Head, OfferRecord, What};
 use super::master::Print;
 use super::{Done, Intent, People, PeopleError};
 
@@ -63,19 +63,7 @@ impl People {
         let offer = self.tables.offer(party)?.filter(|offer| offer.code == print && now.0 < offer.until);
         offer.ok_or(PeopleError::NoOffer)?;
         let row = self.row(party, None)?;
-        if row.account == Some(to) {
-            return Err(PeopleError::SameAccount);
-        }
-        if self.tables.account(to)?.is_none() {
-            return Err(PeopleError::NoAccount);
-        }
-        if self.tables.members(to)?.len() >= self.config.members_max {
-            return Err(PeopleError::Members(self.config.members_max));
-        }
-        let key = self.key_of(row.key, party)?;
-        let head = Head { what: What::Moved, party: Some(party), other: None, key: row.key };
-        let done = self.append(&mut turn, &head.seal(&key, &MoveRecord { to })?, Some(intent.record), now)?;
-        Ok(Done { what: party, seq: done.seq, replayed: done.replayed })
+        self.moved(&mut turn, party, &row, to, intent, now)
     }
 
     fn offer_print(&self, party: PartyId, code: &str) -> Print {

@@ -31,8 +31,9 @@ pub enum MasterError {
     Open(u32),
 }
 
-/// The master key, by what is made of it; the bytes themselves are kept nowhere.
+/// The master key, and what is made of it.
 pub struct MasterKey {
+    secret: [u8; KEY_BYTES],
     wrap: LessSafeKey,
     prk: Prk,
 }
@@ -57,7 +58,7 @@ impl MasterKey {
     pub fn new(bytes: &[u8; KEY_BYTES]) -> MasterKey {
         let prk = Salt::new(HKDF_SHA256, b"berth people 1").extract(bytes);
         let wrap = aead_key(&derived(&prk, "wrap"));
-        MasterKey { wrap, prk }
+        MasterKey { secret: *bytes, wrap, prk }
     }
 
     /// From 64 hexadecimal digits; what stands around them is passed over.
@@ -121,6 +122,11 @@ impl MasterKey {
     #[must_use]
     pub fn derive(&self, purpose: &str) -> [u8; KEY_BYTES] {
         derived(&self.prk, purpose)
+    }
+
+    /// The bytes: to be wrapped under another master key, where prints go on being made of them.
+    pub(super) fn secret(&self) -> &[u8; KEY_BYTES] {
+        &self.secret
     }
 
     /// By which a data directory knows the key that it was made under.

@@ -11,6 +11,7 @@
 //! A registration is two entries: the engine's party, then the record. A crash between leaves a party that nobody knows of, which is
 //! harmless; a repeat with the same key finds that party again and goes on with it.
 
+mod accounts;
 mod codes;
 mod dose_notes;
 mod entry;
@@ -20,6 +21,7 @@ mod master;
 mod members;
 mod merging;
 mod record;
+mod rekey;
 mod tables;
 mod turns;
 
@@ -34,13 +36,14 @@ use berth_engine::{
 
 pub use self::codes::{Address, CodeDesk, CodeLimit, CodeLimits, CodeRefusal, Sent};
 pub use self::entry::{Account, RECORDED_PEOPLE};
-use self::key_table::KeyTable;
 pub use self::key_table::KeyTableError;
+use self::key_table::{KeyId, KeyTable};
 pub use self::master::{MasterError, MasterKey};
 use self::master::{Print, Prints};
 pub use self::members::View;
 pub use self::merging::{Merged, NOBODY_DOSES};
 pub use self::record::{Born, Document, PHONE_RULE, Person, Phone, RecordRules, Said};
+pub use self::rekey::{Rekeyed, rekey};
 use self::tables::Tables;
 use self::turns::{Turn, Turns};
 use crate::file::KeyFault;
@@ -89,6 +92,9 @@ pub enum PeopleError {
     /// The account still has people.
     #[error("the account still has {0} people")]
     NotEmpty(usize),
+    /// The phone has an account of its own.
+    #[error("the phone has an account already")]
+    PhoneTaken,
     /// The code is not that of an offer that still stands.
     #[error("this is not the code of an offer that stands")]
     NoOffer,
@@ -214,6 +220,27 @@ pub struct Done<T> {
     pub replayed: bool,
 }
 
+/// What a start found of a key table that is a copy from before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Checked {
+    /// Keys that were there again, of who was erased or merged since, and are destroyed again.
+    pub destroyed_again: u64,
+    /// People and accounts whose keys are not in it: nobody can read what is kept of them.
+    pub missing: u64,
+}
+
+/// How many erasures a key table that is put beside a store knows nothing of: it is a copy from before them.
+///
+/// # Errors
+/// One of them cannot be read.
+pub fn erasures_behind(key_table: &Path, store: &Path) -> Result<u64, OpenError> {
+    let keys = |error| OpenError::Keys { path: key_table.to_owned(), error };
+    let file = std::fs::File::open(key_table).map_err(|error| keys(error.into()))?;
+    let known = key_table::TableHead::read(&file).map_err(keys)?.destroyed;
+    Ok(tables::destroyed_of(&Store::open(store)?)?.saturating_sub(known))
+}
+
 /// Numbers for the metrics page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeopleStats {
@@ -254,15 +281,21 @@ impl People {
         if tables.key_table()?.is_some_and(|id| id != tables.keys.id()) {
             return Err(OpenError::KeysLost(config.key_table));
         }
+        // Known before the first entry is applied: what is destroyed then counts, too.
+        if tables.destroyed()? > tables.keys.ever_destroyed() {
+            let path = config.key_table.clone();
+            tables.keys.mark_stale().map_err(|error| OpenError::Keys { path, error: error.into() })?;
+        }
+        let root = tables.keys.root();
         let people = People {
             engine: Arc::clone(engine),
             store: Arc::clone(store),
             tables: Arc::clone(&tables),
             turns: Turns::new(),
-            phones: Prints::new(master, "phones"),
-            documents: Prints::new(master, "documents"),
-            offers: Prints::new(master, "offers"),
-            requests: Prints::new(master, "requests"),
+            phones: Prints::new(root, "phones"),
+            documents: Prints::new(root, "documents"),
+            offers: Prints::new(root, "offers"),
+            requests: Prints::new(root, "requests"),
             config,
         };
         Ok((people, tables))
@@ -274,11 +307,12 @@ impl People {
         KeyTable::exists(path)
     }
 
-    /// To be asked once the store follows the log.
+    /// To be asked once the store has seen what the log holds. A key table that is a copy from before is brought to where the store is:
+    /// what was destroyed since is destroyed again.
     ///
     /// # Errors
-    /// People were registered, and the store does not reach back to them.
-    pub fn check(&self) -> Result<(), OpenError> {
+    /// People were registered, and the store does not reach back to them; or the key table cannot be written.
+    pub fn check(&self) -> Result<Checked, OpenError> {
         let began = self.store.began();
         if self.tables.key_table()?.is_none() {
             // Before the first key nobody was registered, so nothing is missing; and a log that is whole brings back who was.
@@ -287,8 +321,28 @@ impl People {
             }
             self.tables.keep_key_table()?;
         }
-        self.tables.keys.pass(self.tables.newest_key());
-        Ok(())
+        let newest = self.tables.newest_key();
+        let checked = self.mend_keys(newest).map_err(|error| match error {
+            PeopleError::Store(error) => OpenError::Store(error),
+            error => OpenError::Store(StoreError::Broken(error.to_string())),
+        })?;
+        self.tables.keys.pass(newest);
+        Ok(checked)
+    }
+
+    fn mend_keys(&self, newest: KeyId) -> Result<Checked, PeopleError> {
+        let keys = &self.tables.keys;
+        let short = keys.place(newest).is_some_and(|newest| keys.places().is_ok_and(|places| newest >= places));
+        if !keys.is_stale() && !short {
+            return Ok(Checked::default());
+        }
+        let live = self.tables.live_keys()?;
+        let mut missing = 0;
+        for id in &live {
+            missing += u64::from(keys.get(*id)?.is_none());
+        }
+        let destroyed_again = if keys.is_stale() { keys.sweep(&live, self.tables.destroyed()?)? } else { 0 };
+        Ok(Checked { destroyed_again, missing })
     }
 
     /// What a record must be like.

@@ -87,6 +87,8 @@ pub struct Said {
     pub language: Option<String>,
     /// See [`Person`].
     pub region: Option<String>,
+    /// Fields that are to be taken off, by their names.
+    pub gone: Vec<&'static str>,
 }
 
 macro_rules! silent {
@@ -254,12 +256,28 @@ impl RecordRules {
         self.changed(None, said, today)
     }
 
-    /// The person once what was said is put in the place of what was there. What is not said stays.
+    /// The person once what was said is put in the place of what was there. What is not said stays; what is to be taken off goes.
     ///
     /// # Errors
     /// As [`RecordRules::person`].
     pub fn changed(&self, before: Option<&Person>, said: Said, today: Date) -> Result<Person, Vec<KeyFault>> {
         let mut faults = Vec::new();
+        let is_gone = |field: &str| said.gone.contains(&field);
+        for field in ["name", "born"] {
+            if before.is_some() && is_gone(field) {
+                faults.push(KeyFault { key: field.to_owned(), reason: "cannot be taken off".to_owned() });
+            }
+        }
+        let document_gone = is_gone("document");
+        let left = before.map(|person| Person {
+            sex: person.sex.clone().filter(|_| !is_gone("sex")),
+            phone: person.phone.clone().filter(|_| !is_gone("phone")),
+            document: person.document.clone().filter(|_| !document_gone),
+            language: person.language.clone().filter(|_| !is_gone("language")),
+            region: person.region.clone().filter(|_| !is_gone("region")),
+            ..person.clone()
+        });
+        let before = left.as_ref();
         let mut fault = |key: &str, reason: String| faults.push(KeyFault { key: key.to_owned(), reason });
         let name = match said.name {
             Some(name) => {
@@ -316,7 +334,11 @@ impl RecordRules {
             }
             None => before.and_then(|person| person.document.clone()),
         };
-        if self.document_needed && document.is_none() && before.is_none() && !faults_of(&faults, "document") {
+        if self.document_needed
+            && document.is_none()
+            && (before.is_none() || document_gone)
+            && !faults_of(&faults, "document")
+        {
             faults.push(KeyFault { key: "document".to_owned(), reason: "is missing".to_owned() });
         }
         let mut fault = |key: &str, reason: String| faults.push(KeyFault { key: key.to_owned(), reason });
@@ -443,6 +465,7 @@ mod tests {
             document: Some(("secret".to_owned(), "secret_".to_owned())),
             language: Some("sec ret".to_owned()),
             region: Some("sec ret".to_owned()),
+            gone: Vec::new(),
         };
         let faults = rules().person(said, TODAY).unwrap_err();
         let keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();

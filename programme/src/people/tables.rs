@@ -1,6 +1,7 @@
 //! People as the store has them: a projection of the journal. Rows hold what the journal held, sealed as it was there; in the open stand
 //! numbers, keys' places, and keyed prints by which somebody is found again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -65,8 +66,20 @@ pub(super) struct AccountRow {
     head: Vec<u8>,
 }
 
+const META: &str = "people.meta";
 const KEY_TABLE_ID: &[u8] = b"key table";
 const NEWEST_KEY: &[u8] = b"newest key";
+/// How often the key table had destroyed one when this store last saw it.
+const DESTROYED: &[u8] = b"destroyed";
+
+fn destroyed(meta: &Table) -> Result<u64, StoreError> {
+    Ok(meta.get(DESTROYED)?.and_then(|row| row.try_into().ok()).map_or(0, u64::from_le_bytes))
+}
+
+/// As the packed or resting store in this directory has it.
+pub(super) fn destroyed_of(store: &Store) -> Result<u64, StoreError> {
+    destroyed(&store.table(META)?)
+}
 
 fn damaged(what: &str) -> StoreError {
     StoreError::Broken(format!("a row of {what} is damaged"))
@@ -165,7 +178,7 @@ fn party_of(bytes: &[u8]) -> Option<PartyId> {
 
 impl Tables {
     pub(super) fn open(store: &Store, keys: Arc<KeyTable>) -> Result<Tables, StoreError> {
-        let meta = store.table("people.meta")?;
+        let meta = store.table(META)?;
         let newest = meta.get(NEWEST_KEY)?.and_then(|row| row.try_into().ok()).map_or(0, u64::from_le_bytes);
         Ok(Tables {
             meta,
@@ -194,6 +207,19 @@ impl Tables {
     /// From now on it is this one.
     pub(super) fn keep_key_table(&self) -> Result<(), StoreError> {
         self.meta.set(KEY_TABLE_ID, &self.keys.id())
+    }
+
+    /// How often the key table had destroyed a key when this store last saw it: a copy from before knows of fewer.
+    pub(super) fn destroyed(&self) -> Result<u64, StoreError> {
+        destroyed(&self.meta)
+    }
+
+    /// Every key that a person or an account has.
+    pub(super) fn live_keys(&self) -> Result<HashSet<KeyId>, StoreError> {
+        let persons = self.persons_from(PartyId(0)).map(|row| Ok(row?.1.key));
+        let accounts = self.accounts.scan(b"");
+        let accounts = accounts.map(|row| Ok(AccountRow::read(&row?.1).ok_or_else(|| damaged("accounts"))?.key));
+        persons.chain(accounts).collect()
     }
 
     /// The newest key under which anything was sealed.
@@ -327,14 +353,14 @@ impl Tables {
         match (head.what, head.party) {
             // Before the rows go, and with them what knows of the key: a crash between does it again.
             (What::Erased, Some(party)) => {
-                self.keys.destroy(head.key)?;
+                self.destroy(change, head.key)?;
                 self.forget(change, party)?;
                 return Ok(());
             }
             // Behind the head stands the account, in the open: it says nothing.
             (What::Closed, _) => {
                 let account = Account(sealed.try_into().map_err(|_| not_understood())?);
-                self.keys.destroy(head.key)?;
+                self.destroy(change, head.key)?;
                 if let Some(row) = self.account(account)? {
                     change.remove(&self.phones, &row.print);
                 }
@@ -346,7 +372,7 @@ impl Tables {
         if let (What::Merged, Some(stays), Some(goes)) = (head.what, head.party, head.other) {
             // What is in the open is done whoever may be read: who stays may have been erased since.
             if let Some(row) = self.person(goes)? {
-                self.keys.destroy(row.key)?;
+                self.destroy(change, row.key)?;
                 self.unlink(change, goes, &row);
                 change.remove(&self.persons, &number(goes));
             }
@@ -368,6 +394,10 @@ impl Tables {
             (What::Opened, ..) => {
                 let record: AccountRecord = head.open(&key, sealed).ok_or_else(not_understood)?;
                 let row = AccountRow { key: head.key, print: record.print, head: bytes.to_vec() };
+                // Its phone was changed.
+                if let Some(before) = self.account(record.account)?.filter(|before| before.print != record.print) {
+                    change.remove(&self.phones, &before.print);
+                }
                 change.put(&self.accounts, &record.account.0, &row.bytes());
                 change.put(&self.phones, &record.print, &record.account.0);
             }
@@ -408,6 +438,12 @@ impl Tables {
             }
             _ => return Err(not_understood()),
         }
+        Ok(())
+    }
+
+    fn destroy(&self, change: &mut Change, key: KeyId) -> Result<(), StoreError> {
+        let ever = self.keys.destroy(key)?;
+        change.put(&self.meta, DESTROYED, &ever.to_le_bytes());
         Ok(())
     }
 

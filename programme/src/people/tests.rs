@@ -22,6 +22,7 @@ struct World {
     people: Arc<People>,
     doses: Arc<Doses>,
     next: AtomicU64,
+    checked: Checked,
 }
 
 fn rules() -> RecordRules {
@@ -40,8 +41,8 @@ fn open(dir: &Path, life: u64) -> World {
     doses.seal_with(Arc::<People>::clone(&people));
     store.follow(&engine, vec![projection, Arc::<Doses>::clone(&doses)], |told| panic!("{told:?}")).unwrap();
     store.wait(engine.durable(), TIME).unwrap();
-    people.check().unwrap();
-    World { engine, store, people, doses, next: AtomicU64::new(life * 1_000_000) }
+    let checked = people.check().unwrap();
+    World { engine, store, people, doses, next: AtomicU64::new(life * 1_000_000), checked }
 }
 
 impl World {
@@ -128,6 +129,7 @@ fn named(name: &str) -> Said {
     Said { name: Some(name.to_owned()), ..Said::default() }
 }
 
+mod keys;
 mod merges;
 
 #[test]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::bookings::json;
 use super::super::{parse, read_json};
+use super::sessions::{address, codes, limited, phone, wrong_code};
 use super::shapes::{PartyAnswer, PersonAnswer, PersonSaid, Shown};
 use super::{account, blocking, intent, marked, refused, settled, today, with_region};
 use crate::body::ResponseBody;
@@ -18,6 +19,13 @@ use crate::router::{Call, Media, respond};
 #[serde(deny_unknown_fields)]
 struct AcceptRequest {
     party: String,
+    code: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PhoneRequest {
+    phone: String,
     code: String,
 }
 
@@ -52,6 +60,34 @@ pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> 
     let members = views.into_iter().map(|view| PersonAnswer::of(&names, view, Shown::Own)).collect();
     let answer = Answer { account: account.to_string(), phone: phone.as_str().to_owned(), members_max, members };
     Ok(respond(StatusCode::OK, Media::Json, json(&answer)))
+}
+
+/// `POST /v1/account/phone`: another phone, which a code was sent to.
+pub(crate) async fn change_phone(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
+    #[derive(Serialize)]
+    struct Answer {
+        account: String,
+        phone: String,
+    }
+    let body = read_json(&mut call).await?;
+    let asked: PhoneRequest = parse(&body)?;
+    let account = account(call.caller())?;
+    let intent = intent(&call, &body)?;
+    let app = Arc::clone(&call.app);
+    let phone = phone(&app, &asked.phone)?;
+    let now = app.campaign.engine.now();
+    // A code opens once: who repeats what was done says it again, and needs none.
+    if !matches!(blocking(&app, move |_, people| people.was_done(&intent)).await?, Ok(true)) {
+        let opens = codes(&app)?.desk.opens(&phone, &asked.code, address(&call), now);
+        if !opens.map_err(|refusal| limited(&app, refusal, now))? {
+            return Err(wrong_code());
+        }
+    }
+    let shown = phone.as_str().to_owned();
+    let done = blocking(&app, move |_, people| people.change_phone(account, &phone, &intent, now)).await?;
+    let done = settled(&call, done).await?;
+    let answer = json(&Answer { account: account.to_string(), phone: shown });
+    Ok(marked(respond(StatusCode::OK, Media::Json, answer), done.replayed))
 }
 
 /// `DELETE /v1/account`

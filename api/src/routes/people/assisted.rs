@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use berth_engine::{PartyId, Refusal};
-use berth_programme::people::{Document, PeopleError, Person, Said, View};
+use berth_engine::{PartyId, Refusal, TimestampMs};
+use berth_programme::people::{Document, Done, Intent, PHONE_RULE, People, PeopleError, Person, Said, View};
 use hyper::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,12 @@ struct FindRequest {
 #[serde(deny_unknown_fields)]
 struct MergeRequest {
     merge: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AccountRequest {
+    account_phone: String,
 }
 
 /// What is said of a person, and the account's phone beside it.
@@ -169,6 +175,42 @@ pub(crate) async fn erase(call: Call) -> Result<Response<ResponseBody>, Problem>
     let key = intent(&call, b"")?.record;
     let now = call.app.campaign.engine.now();
     let done = blocking(&call.app, move |_, people| people.erase(party, None, key, now)).await?;
+    let done = settled(&call, done).await?;
+    let answer = json(&PartyAnswer::of(&call.app.names(), done.what));
+    Ok(marked(respond(StatusCode::OK, Media::Json, answer), done.replayed))
+}
+
+/// `POST /v1/people/{party}/account-phone`: another phone for the account they are in, whose own is lost.
+pub(crate) async fn change_phone(call: Call) -> Result<Response<ResponseBody>, Problem> {
+    of_account(call, |people, party, text, intent, now| {
+        let phone = people.rules().phone(text).ok_or_else(|| super::fault("account_phone", PHONE_RULE))?;
+        let account = people.account_of_person(party)?;
+        let Done { seq, replayed, .. } = people.change_phone(account, &phone, intent, now)?;
+        Ok(Done { what: party, seq, replayed })
+    })
+    .await
+}
+
+/// `POST /v1/people/{party}/transfer`: into the account of this phone, opened if there is none.
+pub(crate) async fn put_into(call: Call) -> Result<Response<ResponseBody>, Problem> {
+    of_account(call, |people, party, text, intent, now| {
+        let account = super::account_of(people, text, now)?;
+        people.put_into(party, account, intent, now)
+    })
+    .await
+}
+
+async fn of_account(
+    mut call: Call,
+    work: impl FnOnce(&People, PartyId, &str, &Intent, TimestampMs) -> Result<Done<PartyId>, PeopleError> + Send + 'static,
+) -> Result<Response<ResponseBody>, Problem> {
+    gate::reason_needed(&call.headers)?;
+    let body = read_json(&mut call).await?;
+    let AccountRequest { account_phone } = parse(&body)?;
+    let intent = intent(&call, &body)?;
+    let party = party(&call).await?;
+    let now = call.app.campaign.engine.now();
+    let done = blocking(&call.app, move |_, people| work(people, party, &account_phone, &intent, now)).await?;
     let done = settled(&call, done).await?;
     let answer = json(&PartyAnswer::of(&call.app.names(), done.what));
     Ok(marked(respond(StatusCode::OK, Media::Json, answer), done.replayed))

@@ -182,6 +182,9 @@ fn of_error(names: &Names<'_>, caller: &Caller, error: PeopleError) -> Problem {
             let detail = format!("the account still has {members} people: erase or transfer them first");
             Problem::new(Code::AccountNotEmpty, detail).with("members", members)
         }
+        PeopleError::PhoneTaken => {
+            Problem::new(Code::PhoneTaken, "this phone has an account of its own: its people go there by a transfer")
+        }
         PeopleError::NoOffer => Problem::new(Code::NoOffer, "this code opens no offer of this person, or not any more"),
         PeopleError::SameAccount => Problem::new(Code::SameAccount, "the person is in this account already"),
         PeopleError::LiveClaims { party, bookings } => {

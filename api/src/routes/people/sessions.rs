@@ -32,18 +32,18 @@ struct SessionRequest {
     code: String,
 }
 
-fn codes(app: &App) -> Result<&Codes, Problem> {
+pub(super) fn codes(app: &App) -> Result<&Codes, Problem> {
     let off = || Problem::new(Code::NotFound, "no one-time codes are sent here");
     registration(app)?.codes.as_ref().ok_or_else(off)
 }
 
-fn phone(app: &App, text: &str) -> Result<Phone, Problem> {
+pub(super) fn phone(app: &App, text: &str) -> Result<Phone, Problem> {
     let fault = || Problem::new(Code::MalformedRequest, format!("phone: {}", berth_programme::people::PHONE_RULE));
     registration(app)?.people.rules().phone(text).ok_or_else(fault)
 }
 
 /// Whence a call comes; of IPv6 the /64, which is one client's.
-fn address(call: &Call) -> Address {
+pub(super) fn address(call: &Call) -> Address {
     match call.app.rates.client(call.peer, &call.headers) {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
         IpAddr::V6(address) => {
@@ -54,15 +54,20 @@ fn address(call: &Call) -> Address {
     }
 }
 
-fn limited(app: &App, refusal: CodeRefusal, now: TimestampMs) -> Problem {
+pub(super) fn limited(app: &App, refusal: CodeRefusal, now: TimestampMs) -> Problem {
     let CodeRefusal::TooMany { again, limit } = refusal;
     let detail = match limit {
         CodeLimit::Phone => "too many codes were sent to this phone",
         CodeLimit::Address => "too many codes were asked for, or wrong ones said, from this address",
         CodeLimit::All => "too many codes are asked for",
+        CodeLimit::Wrong => "too many wrong codes are said: none is looked at for a moment",
     };
     let seconds = again.0.saturating_sub(now.0).div_ceil(1000).max(1);
     Problem::new(Code::CodesLimited, detail).with("again_at", app.names().time(again)).retry_after(seconds)
+}
+
+pub(super) fn wrong_code() -> Problem {
+    Problem::new(Code::WrongOneTime, "this is not the code that was sent to this phone, or not any more")
 }
 
 /// `POST /v1/accounts/codes`: the same answer whether the phone is known or not. A repeat sends another code, so there is no
@@ -111,10 +116,7 @@ pub(crate) async fn open(mut call: Call) -> Result<Response<ResponseBody>, Probl
     let now = app.campaign.engine.now();
     let opens = codes(&app)?.desk.opens(&phone, &asked.code, address(&call), now);
     if !opens.map_err(|refusal| limited(&app, refusal, now))? {
-        return Err(Problem::new(
-            Code::WrongOneTime,
-            "this is not the code that was sent to this phone, or not any more",
-        ));
+        return Err(wrong_code());
     }
     let opened = blocking(&app, move |_, people| people.open_account(&phone, now)).await?;
     let opened = match opened {

@@ -2,7 +2,7 @@
 
 use berth_engine::PartyId;
 use berth_programme::people::{Said, View};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::wire::Names;
 
@@ -10,13 +10,47 @@ use crate::wire::Names;
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct PersonSaid {
-    pub(super) name: Option<String>,
-    pub(super) born: Option<String>,
-    pub(super) sex: Option<String>,
-    pub(super) phone: Option<String>,
-    pub(super) document: Option<DocumentSaid>,
-    pub(super) language: Option<String>,
-    pub(super) region: Option<String>,
+    #[serde(deserialize_with = "said")]
+    name: Field<String>,
+    #[serde(deserialize_with = "said")]
+    born: Field<String>,
+    #[serde(deserialize_with = "said")]
+    sex: Field<String>,
+    #[serde(deserialize_with = "said")]
+    phone: Field<String>,
+    #[serde(deserialize_with = "said")]
+    document: Field<DocumentSaid>,
+    #[serde(deserialize_with = "said")]
+    language: Field<String>,
+    #[serde(deserialize_with = "said")]
+    region: Field<String>,
+}
+
+/// Not said, `null`, or a value.
+#[derive(Default)]
+enum Field<T> {
+    #[default]
+    Unsaid,
+    Null,
+    Value(T),
+}
+
+fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(input: D) -> Result<Field<T>, D::Error> {
+    Option::deserialize(input).map(|value| value.map_or(Field::Null, Field::Value))
+}
+
+impl<T> Field<T> {
+    /// The value, or the name of what is to be taken off.
+    fn or_gone(self, name: &'static str, gone: &mut Vec<&'static str>) -> Option<T> {
+        match self {
+            Field::Value(value) => Some(value),
+            Field::Unsaid => None,
+            Field::Null => {
+                gone.push(name);
+                None
+            }
+        }
+    }
 }
 
 /// A document as it is written.
@@ -30,8 +64,18 @@ pub(super) struct DocumentSaid {
 impl From<PersonSaid> for Said {
     fn from(said: PersonSaid) -> Said {
         let PersonSaid { name, born, sex, phone, document, language, region } = said;
-        let document = document.map(|document| (document.kind, document.number));
-        Said { name, born, sex, phone, document, language, region }
+        let mut gone = Vec::new();
+        let document = document.or_gone("document", &mut gone).map(|document| (document.kind, document.number));
+        Said {
+            name: name.or_gone("name", &mut gone),
+            born: born.or_gone("born", &mut gone),
+            sex: sex.or_gone("sex", &mut gone),
+            phone: phone.or_gone("phone", &mut gone),
+            document,
+            language: language.or_gone("language", &mut gone),
+            region: region.or_gone("region", &mut gone),
+            gone,
+        }
     }
 }
 
