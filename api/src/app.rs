@@ -9,6 +9,7 @@ use berth_engine::{CellId, Epoch};
 use berth_programme::Campaign;
 use berth_programme::doses::Doses;
 use berth_programme::store::Store;
+use berth_programme::waitlist::Waitlist;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
@@ -127,6 +128,8 @@ pub(crate) struct App {
     pub(crate) doses: Option<Arc<Doses>>,
     /// People, if they are registered here.
     pub(crate) registration: Option<Registration>,
+    /// Who waits for what is given back.
+    pub(crate) waitlist: Option<Arc<Waitlist>>,
     document: OnceLock<Document>,
     inflight: AtomicUsize,
     /// Set when the thread that gives expired holds back has ended before its time.
@@ -174,6 +177,7 @@ impl App {
             store: None,
             doses: None,
             registration: None,
+            waitlist: None,
             document: OnceLock::new(),
             inflight: AtomicUsize::new(0),
             expiry_failed: Arc::new(AtomicBool::new(false)),

@@ -408,10 +408,17 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
         people::catch_up(&opened.store, &engine)?;
         people::check(&registration.people)?;
     }
+    if opened.waitlist.rules().is_some() {
+        people::catch_up(&opened.store, &engine)?;
+        opened.waitlist.begin(&opened.store).map_err(|error| error.to_string())?;
+    }
+    let (waitlist, kept) = (Arc::clone(&opened.waitlist), Arc::clone(&opened.store));
+    let ended = || tracing::error!("the thread of the waitlist panicked: nothing more is offered; restart this server");
+    waitlist.start(&kept, ended).map_err(|error| format!("cannot start the thread of the waitlist: {error}"))?;
     let mut app = App::new(campaign, access, cell, epoch, http, settings.snapshots);
     app.events = events;
     (app.store, app.doses) = (Some(opened.store), Some(opened.doses));
-    app.registration = registration;
+    (app.registration, app.waitlist) = (registration, Some(waitlist));
     app.data_dir.clone_from(&settings.engine.journal.dir);
     app.programme.sha256 = sha256;
     // The demo has none.

@@ -31,6 +31,7 @@ pub(crate) use self::units::Units;
 mod host;
 mod sampler;
 mod units;
+mod waitlist;
 
 /// Upper bounds of the latency buckets: bookings take a disk sync, searches microseconds.
 const BUCKETS_SECONDS: [f64; 14] =
@@ -246,6 +247,9 @@ pub(crate) fn page(app: &App, looked: &Looked) -> String {
     search(&mut page, &app.search);
     if let Some(kept) = &app.store {
         store(&mut page, kept, app.campaign.engine.durable().0);
+    }
+    if let Some(waits) = &app.waitlist {
+        waitlist::waitlist(&mut page, &waits.stats());
     }
     if let Some(events) = &app.events {
         stream(&mut page, &events.stats());

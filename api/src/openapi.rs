@@ -25,6 +25,7 @@ const PIECES: [(&str, &str); 16] = [
     ("parties", include_str!("../openapi/parties.json")),
     ("parties", include_str!("../openapi/history.json")),
     ("door", include_str!("../openapi/door.json")),
+    ("waitlist", include_str!("../openapi/waitlist.json")),
     ("doses", include_str!("../openapi/doses.json")),
     ("programme", include_str!("../openapi/programme.json")),
     ("programme", include_str!("../openapi/invitations.json")),

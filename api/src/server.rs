@@ -100,6 +100,7 @@ pub(crate) async fn serve(
     }
     let cut_off = if in_time { 0 } else { app.inflight() };
     expiry.stop();
+    app.waitlist.iter().for_each(|waitlist| waitlist.close());
     let closing = Arc::clone(&app);
     let close = move || {
         let journal = closing.campaign.engine.close();

@@ -9,6 +9,7 @@ use berth_engine::{Engine, Seq};
 use berth_programme::Campaign;
 use berth_programme::doses::Doses;
 use berth_programme::store::{Projection, Store, StoreError, Told};
+use berth_programme::waitlist::Waitlist;
 
 use crate::app::App;
 use crate::problem::{Code, Problem};
@@ -22,6 +23,7 @@ const WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct Opened {
     pub(crate) store: Arc<Store>,
     pub(crate) doses: Arc<Doses>,
+    pub(crate) waitlist: Arc<Waitlist>,
     pub(crate) projections: Vec<Arc<dyn Projection>>,
 }
 
@@ -33,7 +35,10 @@ pub(crate) fn open(data_dir: &Path, campaign: &Campaign) -> Result<Opened, Strin
     let opened = || -> Result<_, StoreError> {
         let store = Arc::new(Store::open(&data_dir.join(DIR))?);
         let doses = Arc::new(Doses::open(Arc::clone(&campaign.engine), &store)?);
-        Ok(Opened { store, projections: vec![Arc::<Doses>::clone(&doses)], doses })
+        let waitlist = Waitlist::open(campaign, &store)?;
+        let projections: Vec<Arc<dyn Projection>> =
+            vec![Arc::<Doses>::clone(&doses), Arc::<Waitlist>::clone(&waitlist)];
+        Ok(Opened { store, projections, doses, waitlist })
     };
     opened().map_err(|error| error.to_string())
 }

@@ -106,6 +106,9 @@ pub struct ProgrammeFile {
     /// Who signs certificates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateFile>,
+    /// How what is given back goes to those who wait for it. Absent: nobody waits, and it is everybody's at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waitlist: Option<WaitlistFile>,
 }
 
 /// What is done about who has no year of birth on record.
@@ -348,6 +351,39 @@ pub struct CertificateFile {
     pub country: String,
 }
 
+/// How what is given back goes to those who wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct WaitlistFile {
+    /// How long an offer stands. 1 to 10080 (a week). Too short and who works finds it gone; too long and the unit waits instead of them.
+    pub offer_minutes: u32,
+    /// The same for what is offered on the day itself. 1 to 1440, and no more than `offer_minutes`; default 15, or `offer_minutes` if
+    /// that is less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offer_minutes_on_the_day: Option<u32>,
+    /// So long before the end of a slot's window the last offer is made; what is free after it is everybody's, and the door's. 0 to
+    /// 10080; default 60. Before the end, and not the start: who does not come is known after the start, and others can come still.
+    #[serde(default = "cutoff_minutes_before_end")]
+    pub cutoff_minutes_before_end: u32,
+    /// After so many offers that were declined or let pass an entry ends. 1 to 20; default 3.
+    #[serde(default = "offers_max")]
+    pub offers_max: u8,
+    /// Entries that one party may have at once. 1 to 20; default 3.
+    #[serde(default = "entries_per_party_max")]
+    pub entries_per_party_max: u16,
+    /// Days that one entry may span. 1 to 365; default 31.
+    #[serde(default = "days_max")]
+    pub days_max: u16,
+}
+
+impl WaitlistFile {
+    /// How long an offer on the day itself stands.
+    #[must_use]
+    pub fn offer_minutes_on_the_day(&self) -> u32 {
+        self.offer_minutes_on_the_day.unwrap_or(OFFER_MINUTES_ON_THE_DAY.min(self.offer_minutes))
+    }
+}
+
 /// One thing wrong with a file of ours, by its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyFault {
@@ -372,6 +408,24 @@ pub enum ProgrammeFileError {
     /// Keys that are none, are missing or of another type; or, if all are of the right shape, values out of bounds: every one of them.
     #[error("{}", crate::faults::joined(.0))]
     Values(Vec<KeyFault>),
+}
+
+const OFFER_MINUTES_ON_THE_DAY: u32 = 15;
+
+const fn cutoff_minutes_before_end() -> u32 {
+    60
+}
+
+const fn offers_max() -> u8 {
+    3
+}
+
+const fn entries_per_party_max() -> u16 {
+    3
+}
+
+const fn days_max() -> u16 {
+    31
 }
 
 const fn no_show_grace_minutes() -> u32 {

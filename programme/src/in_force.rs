@@ -106,6 +106,16 @@ impl Policy for InForce {
         self.get().may_be_moved(party, slot, dose, now)
     }
 
+    fn may_be_offered(
+        &self,
+        party: &PartyFacts,
+        slot: &SlotFacts,
+        dose: Dose,
+        now: TimestampMs,
+    ) -> Result<(), PolicyRefusal> {
+        self.get().may_be_offered(party, slot, dose, now)
+    }
+
     fn may_walk_in(
         &self,
         party: &PartyFacts,
@@ -138,6 +148,10 @@ impl Policy for InForce {
 
     fn hold_ttl_max(&self) -> Duration {
         self.get().hold_ttl_max()
+    }
+
+    fn offer_ttl_max(&self) -> Duration {
+        self.get().offer_ttl_max()
     }
 }
 

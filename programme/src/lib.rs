@@ -8,6 +8,7 @@
 //!   shows it in the catalogue.
 //! - [`doses`] are what was given to whom, with all that was said of it since: a projection of the journal in the [`store`].
 //! - [`Campaign`] opens the three together with their engine.
+//! - [`waitlist::Waitlist`] offers what is given back to those who wait for it.
 //! - [`store::Store`] keeps on disk what projections make of the journal; [`people::People`] are one of them.
 //!
 //! Nothing here knows HTTP, and nothing here keeps a count: those are the engine's.
@@ -40,6 +41,7 @@ pub mod publish;
 pub mod doses;
 pub mod people;
 pub mod store;
+pub mod waitlist;
 
 pub use availability::{
     Availability, CentreOffer, Cursor, NumberSet, Place, Query, SessionOffer, SlotOffer, Spilled, Unknown,

@@ -19,6 +19,8 @@ use crate::programme::Programme;
 pub const PROGRAMME: ProgrammeId = ProgrammeId(1);
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
+/// The longest that any offer stands, whoever makes it.
+const OFFER_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The pool is only for who comes without a booking.
 pub(crate) const WALK_IN_ONLY: &str = "walk_in_only";
@@ -133,6 +135,30 @@ impl Policy for Programme {
         })
     }
 
+    /// What could be booked, but for the cut-off of bookings: what is given back late is offered late, on the day itself too.
+    fn may_be_offered(
+        &self,
+        party: &PartyFacts,
+        slot: &SlotFacts,
+        dose: Dose,
+        now: TimestampMs,
+    ) -> Result<(), PolicyRefusal> {
+        if self.pool_tables(slot).is_some_and(|pool| pool.walk_in == WalkIn::Only) {
+            return no(WALK_IN_ONLY);
+        }
+        self.eligible(party, slot, dose, now, &mut ())?;
+        if self.calendar().day(now) > self.calendar().day(slot.starts_at) {
+            return no(BOOKING_CUTOFF);
+        }
+        if now < slot.starts_at {
+            match self.in_time(slot.starts_at, now) {
+                Err(refusal) if refusal.rule == BOOKING_HORIZON => return Err(refusal),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        self.booking_opened(party, slot, dose, now, &mut ())
+    }
+
     fn may_walk_in(
         &self,
         party: &PartyFacts,
@@ -188,6 +214,10 @@ impl Policy for Programme {
 
     fn hold_ttl_max(&self) -> Duration {
         self.hold_ttl()
+    }
+
+    fn offer_ttl_max(&self) -> Duration {
+        OFFER_TTL_MAX
     }
 }
 

@@ -50,4 +50,5 @@ mod sessions;
 mod snapshots;
 mod tls;
 mod tokens;
+mod waitlist;
 mod webhook;

@@ -1,6 +1,6 @@
 //! Signed tokens: what a citizen may do with one, and what no token opens.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::client::{PATIENCE, Reply};
-use crate::server::{Server, claim, claims};
+use crate::server::{Home, Server, claim, claims};
 
 /// Whoever signs tokens; its public key lies in a file.
 pub(crate) struct Issuer {
@@ -43,11 +43,20 @@ impl Issuer {
     }
 
     pub(crate) fn server_with(&self, more: &str) -> Server {
+        Server::start_with(&self.config(more))
+    }
+
+    /// The same, with a programme of its own.
+    pub(crate) fn server_of_programme(&self, more: &str, programme: &Path) -> Server {
+        Home::with_programme(&self.config(more), programme).start()
+    }
+
+    fn config(&self, more: &str) -> String {
         let (jwks, revoked) = (self.path("jwks.json"), self.path("revoked.ndjson"));
-        Server::start_with(&format!(
+        format!(
             "[tokens]\nissuer = 'https://id.example.org'\naudience = 'berth'\njwks_file = {jwks:?}\n\
              revocations_file = {revoked:?}\n{more}"
-        ))
+        )
     }
 
     /// A token of the account that expires in an hour, with these claims in the place of its own.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::ToSpan;
 use jiff::civil::Date;
 
-use super::{Catalogue, CentreIndex, Index};
+use super::{Catalogue, Centre, CentreIndex, Index};
 use crate::availability::{Candidate, Place, Unknown};
 
 impl Catalogue {
@@ -18,6 +18,14 @@ impl Catalogue {
             Some(Candidate { index: centre_index, distance_m, centre })
         };
         Ok(index.places(place)?.into_iter().filter_map(candidate).collect())
+    }
+
+    /// The centres of a district, in the order of publishing.
+    #[must_use]
+    pub fn centres_of(&self, district: &str) -> Vec<Arc<Centre>> {
+        let index = self.index.read();
+        let centres = index.by_district.get(district).into_iter().flatten();
+        centres.filter_map(|centre| index.centres.get(centre.as_usize())).map(Arc::clone).collect()
     }
 
     /// How many slots a search of so many dates would look at, but no more than it takes to pass `enough`: what it will cost.

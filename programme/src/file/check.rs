@@ -44,6 +44,7 @@ impl ProgrammeFile {
         check.mixes();
         check.changes();
         check.papers();
+        check.waitlist();
         if check.faults.is_empty() { Ok(()) } else { Err(check.faults) }
     }
 }
@@ -355,6 +356,22 @@ impl<'f> Checker<'f> {
             let reason = format!("must not be below the product's own gap_days_min, {first}, is {max}");
             self.fault(format!("{key}.gap_days_max"), reason);
         }
+    }
+
+    fn waitlist(&mut self) {
+        let Some(waitlist) = self.file.waitlist else { return };
+        self.within("waitlist.offer_minutes", waitlist.offer_minutes, 1, WEEK_MINUTES.into());
+        if let Some(minutes) = waitlist.offer_minutes_on_the_day {
+            self.within("waitlist.offer_minutes_on_the_day", minutes, 1, DAY_MINUTES.into());
+            if minutes > waitlist.offer_minutes {
+                self.fault("waitlist.offer_minutes_on_the_day", "is more than offer_minutes");
+            }
+        }
+        let cutoff = waitlist.cutoff_minutes_before_end;
+        self.within("waitlist.cutoff_minutes_before_end", cutoff, 0, WEEK_MINUTES.into());
+        self.within("waitlist.offers_max", waitlist.offers_max, 1, 20);
+        self.within("waitlist.entries_per_party_max", waitlist.entries_per_party_max, 1, 20);
+        self.within("waitlist.days_max", waitlist.days_max, 1, 365);
     }
 
     fn changes(&mut self) {

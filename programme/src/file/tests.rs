@@ -288,3 +288,30 @@ changes = [{ from = 2021-05-02, move_cutoff_minutes = 10081 }]
     ];
     assert_eq!(told, expected);
 }
+
+#[test]
+fn a_waitlist_has_its_defaults_and_its_faults() {
+    let waitlist = |text: &str| ProgrammeFile::parse(&format!("{INDIA}\n[waitlist]\n{text}\n")).unwrap();
+    let file = waitlist("offer_minutes = 10");
+    assert_eq!(file.validate(), Ok(()));
+    let found = file.waitlist.unwrap();
+    assert_eq!((found.offer_minutes_on_the_day(), found.cutoff_minutes_before_end), (10, 60));
+    assert_eq!((found.offers_max, found.entries_per_party_max, found.days_max), (3, 3, 31));
+    assert_eq!(waitlist("offer_minutes = 120").waitlist.unwrap().offer_minutes_on_the_day(), 15);
+    let file = waitlist(
+        "offer_minutes = 0\noffer_minutes_on_the_day = 1441\ncutoff_minutes_before_end = 10081\noffers_max = 0\n\
+         entries_per_party_max = 21\ndays_max = 366",
+    );
+    let faults = file.validate().unwrap_err();
+    let keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    let expected = [
+        "waitlist.offer_minutes",
+        "waitlist.offer_minutes_on_the_day",
+        "waitlist.offer_minutes_on_the_day",
+        "waitlist.cutoff_minutes_before_end",
+        "waitlist.offers_max",
+        "waitlist.entries_per_party_max",
+        "waitlist.days_max",
+    ];
+    assert_eq!(keys, expected);
+}

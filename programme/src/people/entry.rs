@@ -167,6 +167,16 @@ impl Head {
     }
 }
 
+/// The party that a `Recorded` entry says is no more: erased, or merged into another.
+pub(crate) fn no_more(kind: u8, bytes: &[u8]) -> Option<PartyId> {
+    let (head, _) = (kind == RECORDED_PEOPLE).then(|| Head::split(bytes))??;
+    match head.what {
+        What::Erased => head.party,
+        What::Merged => head.other,
+        What::Opened | What::Kept | What::Closed | What::Offered | What::Moved => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
