@@ -27,6 +27,7 @@ use crate::programme_command::{self, ProgrammeCommand};
 use crate::progress::Teller;
 use crate::rates::Rates;
 use crate::snapshots::{Asker, Snapshots};
+use crate::supply_command::{self, SupplyCommand};
 use crate::tls::{self, Tls};
 use crate::{
     backup, demo, descriptors, dump, handover, offline, openapi, people, recover, reload_programme, server, store,
@@ -58,6 +59,9 @@ enum Command {
     /// docs/programme.md tells of every key of the file.
     #[command(subcommand)]
     Programme(ProgrammeCommand),
+    /// Plan how doses are shared out.
+    #[command(subcommand)]
+    Supply(SupplyCommand),
     /// Make, list and revoke the keys of those who may ask.
     ///
     /// Keys lie in a file beside the configuration, by their SHA-256 alone. docs/access.md tells more.
@@ -208,6 +212,7 @@ pub fn run() -> ExitCode {
         }),
         Command::Check { config } => check(&config),
         Command::Programme(command) => programme_command::run(&command),
+        Command::Supply(command) => supply_command::run(&command),
         Command::Key(command) => key_command::run(&command),
         Command::People(command) => people::command::run(&command),
         Command::Audit(args) => audit_command::run(&args),

@@ -51,6 +51,7 @@ mod problem;
 mod progress;
 mod recover;
 mod routes;
+mod supply_command;
 mod table;
 mod trace;
 mod waking;

@@ -2,12 +2,13 @@
 //! their dose is recorded; each durable before it is answered, and each of its own party.
 //!
 //! First at the rates a nation needs, all three at once and each at its own pace whatever the server does (a call waits from when it
-//! was due): what counts is the share of the machine's processors that the server takes. Then each alone, as fast as callers who wait
-//! for their answers bring it.
+//! was due): what counts is the share of the machine's processors that the server takes, beside that of a bare hyper server which answers the
+//! same calls at the same pace and does nothing. Then each alone, as fast as callers who wait for their answers bring it.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use jiff::ToSpan;
 
 use crate::http::client::Connection;
 use crate::http::inventory::{post, tomorrow};
-use crate::http::process::{berth, binary};
+use crate::http::process::{Server, bare, berth, binary};
 use crate::http::wire;
 
 /// Of `operator-key`.
@@ -24,6 +25,9 @@ const OPERATOR_SHA256: &str = "c9736463f555cdb7d2a78cfd7aa8b8c4f09d906d78f8dab92
 const CALLERS: usize = 16;
 /// Bookings made by one request.
 const BOOKED_AT_ONCE: usize = 50_000;
+
+/// As long as a booking's.
+const BARE_ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 31\r\n\r\n{\"state\":\"completed\",\"dose\":1}\n";
 
 /// How much.
 pub struct Plan {
@@ -85,6 +89,8 @@ pub struct Figures {
     pub paced: Vec<Lane>,
     /// The server's share of the machine meanwhile.
     pub share: f64,
+    /// That of a server which does nothing.
+    pub bare_share: f64,
     /// Each alone.
     pub flat_out: Vec<Lane>,
 }
@@ -135,25 +141,18 @@ pub fn run(plan: &Plan, out: &mut dyn Write) -> io::Result<Figures> {
     // Whom a dose is given to came a moment before.
     let ahead = count(plan.doses, (plan.paced / 4).min(Duration::from_secs(1)));
     lane("check-ins ahead", address, None, 0..ahead, CALLERS, &check_in)?;
-    let (before, started) = (server.cpu()?, Instant::now());
-    let paced: io::Result<Vec<Lane>> = std::thread::scope(|scope| {
-        let paced = [
-            ("registrations", plan.registrations, 0..paced_people, &register as Make<'_>),
-            ("check-ins", plan.doses, ahead..paced_doses, &check_in),
-            ("doses", plan.doses, 0..paced_doses - ahead, &dose),
-        ];
-        let run =
-            |(name, rate, range, make)| scope.spawn(move || lane(name, address, Some(rate), range, CALLERS, make));
-        let lanes = paced.map(run);
-        lanes.into_iter().map(|lane| lane.join().expect("the client does not panic")).collect()
-    });
-    let (paced, took) = (paced?, started.elapsed());
-    let cores = std::thread::available_parallelism()?.get();
-    #[expect(clippy::cast_precision_loss, reason = "a printed share")]
-    let share = (server.cpu()? - before).as_secs_f64() / took.as_secs_f64() / cores as f64;
-    writeln!(out, "at their own pace, all three at once, {:.1} s:", took.as_secs_f64())?;
+    let lanes = [
+        ("registrations", plan.registrations, 0..paced_people, &register as Make<'_>),
+        ("check-ins", plan.doses, ahead..paced_doses, &check_in),
+        ("doses", plan.doses, 0..paced_doses - ahead, &dose),
+    ];
+    let (paced, share) = at_their_pace(&server, lanes.clone())?;
+    let floor = bare(&binary("bare-echo")?, home.path(), BARE_ANSWER)?;
+    let (_, bare_share) = at_their_pace(&floor, lanes)?;
+    writeln!(out, "at their own pace, all three at once, {:.1} s:", plan.paced.as_secs_f64())?;
     tell(out, &paced)?;
-    writeln!(out, "  the server took {:.1} % of the machine ({cores} processors)", share * 100.0)?;
+    let (ours, its) = (share * 100.0, bare_share * 100.0);
+    writeln!(out, "  the server took {ours:.1} % of the machine's processors, a bare one {its:.1} %")?;
 
     lane("doses behind", address, None, paced_doses - ahead..paced_doses, CALLERS, &dose)?;
     let mut flat_out = Vec::new();
@@ -173,7 +172,24 @@ pub fn run(plan: &Plan, out: &mut dyn Write) -> io::Result<Figures> {
         writeln!(out, "    {:.0} microseconds of the server's processor time each", cpu / lane.calls.max(1) as f64)?;
         flat_out.push(lane);
     }
-    Ok(Figures { paced, share, flat_out })
+    Ok(Figures { paced, share, bare_share, flat_out })
+}
+
+/// Calls of all kinds at once, each at its own pace, and the share of the machine that the server took meanwhile.
+fn at_their_pace(
+    server: &Server,
+    lanes: [(&'static str, f64, Range<usize>, Make<'_>); 3],
+) -> io::Result<(Vec<Lane>, f64)> {
+    let (before, started, address) = (server.cpu()?, Instant::now(), server.address);
+    let told: io::Result<Vec<Lane>> = std::thread::scope(|scope| {
+        let run =
+            |(name, rate, range, make)| scope.spawn(move || lane(name, address, Some(rate), range, CALLERS, make));
+        lanes.map(run).into_iter().map(|lane| lane.join().expect("the client does not panic")).collect()
+    });
+    let took = started.elapsed().as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "a printed share")]
+    let processors = std::thread::available_parallelism()?.get() as f64;
+    Ok((told?, (server.cpu()? - before).as_secs_f64() / took / processors))
 }
 
 fn tell(out: &mut dyn Write, lanes: &[Lane]) -> io::Result<()> {
@@ -196,7 +212,7 @@ fn lane(
     name: &'static str,
     address: SocketAddr,
     rate: Option<f64>,
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
     callers: usize,
     make: Make<'_>,
 ) -> io::Result<Lane> {

@@ -7,6 +7,7 @@
 //! - [`Publisher`] checks bulk NDJSON line by line, publishes it as one entry, all or nothing, and then
 //!   shows it in the catalogue.
 //! - [`doses`] are what was given to whom, with all that was said of it since: a projection of the journal in the [`store`].
+//! - [`supply`] shares batches out among regions.
 //! - [`Campaign`] opens the three together with their engine.
 //! - [`waitlist::Waitlist`] offers what is given back to those who wait for it.
 //! - [`store::Store`] keeps on disk what projections make of the journal; [`people::People`] are one of them.
@@ -41,6 +42,7 @@ pub mod publish;
 pub mod doses;
 pub mod people;
 pub mod store;
+pub mod supply;
 pub mod waitlist;
 
 pub use availability::{

@@ -48,6 +48,7 @@ mod search;
 mod session_bookings;
 mod sessions;
 mod snapshots;
+mod supply;
 mod tls;
 mod tokens;
 mod waitlist;
