@@ -8,6 +8,7 @@ use std::time::Duration;
 use berth_engine::{CellId, Epoch};
 use berth_programme::Campaign;
 use berth_programme::doses::Doses;
+use berth_programme::lottery::Lotteries;
 use berth_programme::store::Store;
 use berth_programme::waitlist::Waitlist;
 use parking_lot::Mutex;
@@ -126,6 +127,8 @@ pub(crate) struct App {
     pub(crate) store: Option<Arc<Store>>,
     /// What was given to whom.
     pub(crate) doses: Option<Arc<Doses>>,
+    /// Units that are drawn.
+    pub(crate) lotteries: Option<Arc<Lotteries>>,
     /// People, if they are registered here.
     pub(crate) registration: Option<Registration>,
     /// Who waits for what is given back.
@@ -176,6 +179,7 @@ impl App {
             events: None,
             store: None,
             doses: None,
+            lotteries: None,
             registration: None,
             waitlist: None,
             document: OnceLock::new(),

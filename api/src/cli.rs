@@ -22,6 +22,7 @@ use crate::audit::command::{self as audit_command, AuditArgs};
 use crate::config::{ConfigFile, RedisEntry, Settings, effective, environment};
 use crate::events::Events;
 use crate::log::{self, LogFormat};
+use crate::lottery::{self, LotteryCommand};
 use crate::people::command::PeopleCommand;
 use crate::programme_command::{self, ProgrammeCommand};
 use crate::progress::Teller;
@@ -62,6 +63,9 @@ enum Command {
     /// Plan how doses are shared out.
     #[command(subcommand)]
     Supply(SupplyCommand),
+    /// Verify the published result of a lottery.
+    #[command(subcommand)]
+    Lottery(LotteryCommand),
     /// Make, list and revoke the keys of those who may ask.
     ///
     /// Keys lie in a file beside the configuration, by their SHA-256 alone. docs/access.md tells more.
@@ -213,6 +217,7 @@ pub fn run() -> ExitCode {
         Command::Check { config } => check(&config),
         Command::Programme(command) => programme_command::run(&command),
         Command::Supply(command) => supply_command::run(&command),
+        Command::Lottery(command) => lottery::run(&command),
         Command::Key(command) => key_command::run(&command),
         Command::People(command) => people::command::run(&command),
         Command::Audit(args) => audit_command::run(&args),
@@ -394,7 +399,7 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
     );
     let data_dir = &settings.engine.journal.dir;
     // Also before anything trims the log.
-    let mut opened = store::open(data_dir, &campaign)?;
+    let mut opened = store::open(data_dir, &campaign, cell)?;
     let mut access = access;
     let mut registration = None;
     let engine = Arc::clone(&campaign.engine);
@@ -409,8 +414,10 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
         registration = Some(registered);
     }
     store::follow(&opened.store, &engine, opened.projections)?;
+    let caught_up = people::catch_up(&opened.store, &engine);
+    lottery::begin(&opened.lotteries, &caught_up)?;
     if let Some(registration) = &registration {
-        people::catch_up(&opened.store, &engine)?;
+        caught_up?;
         people::check(&registration.people)?;
     }
     if opened.waitlist.rules().is_some() {
@@ -424,6 +431,7 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
     app.events = events;
     (app.store, app.doses) = (Some(opened.store), Some(opened.doses));
     (app.registration, app.waitlist) = (registration, Some(waitlist));
+    app.lotteries = Some(opened.lotteries);
     app.data_dir.clone_from(&settings.engine.journal.dir);
     app.programme.sha256 = sha256;
     // The demo has none.

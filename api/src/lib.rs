@@ -43,6 +43,7 @@ mod audit;
 mod body;
 mod idempotency;
 mod log;
+mod lottery;
 mod meter;
 mod metrics;
 mod panics;

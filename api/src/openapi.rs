@@ -16,7 +16,7 @@ use crate::router::{Endpoint, TABLE};
 pub(crate) mod page;
 
 /// One file for each kind of thing asked: paths, and the schemas they alone use.
-const PIECES: [(&str, &str); 17] = [
+const PIECES: [(&str, &str); 18] = [
     ("search", include_str!("../openapi/search.json")),
     ("booking", include_str!("../openapi/booking.json")),
     ("sessions", include_str!("../openapi/sessions.json")),
@@ -30,6 +30,7 @@ const PIECES: [(&str, &str); 17] = [
     ("programme", include_str!("../openapi/programme.json")),
     ("programme", include_str!("../openapi/invitations.json")),
     ("catalogue", include_str!("../openapi/catalogue.json")),
+    ("lotteries", include_str!("../openapi/lotteries.json")),
     ("people", include_str!("../openapi/accounts.json")),
     ("people", include_str!("../openapi/people.json")),
     ("access", include_str!("../openapi/access.json")),

@@ -78,6 +78,8 @@ codes! {
     UnknownCentre NOT_FOUND "unknown_centre" "There is no such centre",
     UnknownEntry NOT_FOUND "unknown_entry" "There is no such entry of the waitlist",
     UnknownSession NOT_FOUND "unknown_session" "There is no such session",
+    UnknownLottery NOT_FOUND "unknown_lottery" "There is no such lottery",
+    NotRegistered NOT_FOUND "not_registered" "The party is not registered",
     MethodNotAllowed METHOD_NOT_ALLOWED "method_not_allowed" "The method is not allowed here",
     NotAcceptable NOT_ACCEPTABLE "not_acceptable" "The answer cannot be of an accepted type",
     UnsupportedMediaType UNSUPPORTED_MEDIA_TYPE "unsupported_media_type" "The body is of another type",
@@ -114,6 +116,7 @@ codes! {
     SameSlot CONFLICT "same_slot" "The booking is already in this slot",
     NotEligible CONFLICT "not_eligible" "The programme's rules do not allow it",
     BelowTaken CONFLICT "below_taken" "More is taken than the new capacity",
+    LotteryState CONFLICT "lottery_state" "The lottery is not so far, or further",
     IdempotencyInFlight CONFLICT "idempotency_in_flight" "The first request with this key is still running",
     IdempotencyConflict UNPROCESSABLE_ENTITY "idempotency_conflict" "The key was used for another request",
     InvalidProgramme UNPROCESSABLE_ENTITY "invalid_programme" "The programme cannot be taken up",
@@ -400,7 +403,12 @@ pub(crate) fn refused(refusal: &Refusal, names: &Names<'_>) -> Problem {
         }
         Refusal::Reserved { slot, counts } => {
             let slot = names.slot(slot);
-            let detail = format!("the free units of slot {slot} are offered to those who wait for one");
+            let whose = if counts.is_reserved_for(berth_engine::ReservedFor::Lottery) {
+                "drawn among those who registered for them"
+            } else {
+                "offered to those who wait for one"
+            };
+            let detail = format!("the free units of slot {slot} are {whose}");
             Problem::new(Code::Reserved, detail).with("slot", slot).with_counts(counts)
         }
         Refusal::BelowTaken { slot, asked, counts } => {

@@ -57,6 +57,7 @@ pub(crate) async fn serve(
     if let Some(codes) = app.registration.as_ref().and_then(|registration| registration.codes.as_ref()) {
         codes.sink.start();
     }
+    crate::lottery::look_after(&app);
     let graceful = GracefulShutdown::new();
     let connections = Arc::new(Semaphore::new(app.limits.connections_max));
 

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_engine::{Engine, Seq};
+use berth_engine::{CellId, Engine, Seq};
 use berth_programme::Campaign;
 use berth_programme::doses::Doses;
+use berth_programme::lottery::Lotteries;
 use berth_programme::store::{Projection, Store, StoreError, Told};
 use berth_programme::waitlist::Waitlist;
 
@@ -24,6 +25,7 @@ pub(crate) struct Opened {
     pub(crate) store: Arc<Store>,
     pub(crate) doses: Arc<Doses>,
     pub(crate) waitlist: Arc<Waitlist>,
+    pub(crate) lotteries: Arc<Lotteries>,
     pub(crate) projections: Vec<Arc<dyn Projection>>,
 }
 
@@ -31,14 +33,16 @@ pub(crate) struct Opened {
 ///
 /// # Errors
 /// In one sentence.
-pub(crate) fn open(data_dir: &Path, campaign: &Campaign) -> Result<Opened, String> {
+pub(crate) fn open(data_dir: &Path, campaign: &Campaign, cell: CellId) -> Result<Opened, String> {
     let opened = || -> Result<_, StoreError> {
         let store = Arc::new(Store::open(&data_dir.join(DIR))?);
         let doses = Arc::new(Doses::open(Arc::clone(&campaign.engine), &store)?);
         let waitlist = Waitlist::open(campaign, &store)?;
+        let (lotteries, drawn) = Lotteries::open(campaign, &store, cell)?;
+        let lotteries = Arc::new(lotteries);
         let projections: Vec<Arc<dyn Projection>> =
-            vec![Arc::<Doses>::clone(&doses), Arc::<Waitlist>::clone(&waitlist)];
-        Ok(Opened { store, projections, doses, waitlist })
+            vec![Arc::<Doses>::clone(&doses), Arc::<Waitlist>::clone(&waitlist), drawn];
+        Ok(Opened { store, doses, waitlist, lotteries, projections })
     };
     opened().map_err(|error| error.to_string())
 }

@@ -91,6 +91,12 @@ impl BookingCodes {
         Self { cell: self.cell, key }
     }
 
+    /// The key itself, from which other secrets of the cell are derived. It is shown to nobody.
+    #[must_use]
+    pub fn secret(&self) -> [u8; 16] {
+        self.key
+    }
+
     /// The code of a booking number.
     ///
     /// # Panics

@@ -40,6 +40,7 @@ pub mod campaign;
 pub mod publish;
 
 pub mod doses;
+pub mod lottery;
 pub mod people;
 pub mod store;
 pub mod supply;

@@ -14,6 +14,7 @@ pub(crate) mod facts;
 pub(crate) mod holds;
 pub(crate) mod invitations;
 pub(crate) mod listing;
+pub(crate) mod lotteries;
 pub(crate) mod operations;
 pub(crate) mod outcomes;
 pub(crate) mod parties;

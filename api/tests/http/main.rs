@@ -31,6 +31,7 @@ mod idempotency;
 mod invitations;
 mod keys;
 mod lists;
+mod lotteries;
 mod matrix;
 mod observability;
 mod openapi;

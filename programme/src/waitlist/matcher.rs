@@ -295,7 +295,10 @@ impl Waitlist {
             if core.queues.reserve(slot, kept) {
                 let _ = self.engine.reserve(slot, ReservedFor::Waitlist, kept);
             }
-            let free = self.engine.counts(slot).is_some_and(|counts| counts.is_open() && counts.free().get() > 0);
+            // rule: LOT-2 what is drawn is nobody's until it has been
+            let free = self.engine.counts(slot).is_some_and(|counts| {
+                counts.is_open() && counts.free().get() > 0 && !counts.is_reserved_for(ReservedFor::Lottery)
+            });
             let (Turn::Of(entry), true) = (turn, free) else {
                 let _ = core.queues.take_freed(slot);
                 return Ok(());

@@ -9,7 +9,7 @@ use berth_engine::{BookingNumber, Claim, PartyId, Seq, TimestampMs};
 use super::entry::{RECORDED_WAITLIST, Said, offered_for};
 use super::queues::{Standing, Waiter};
 use super::{Core, Waitlist};
-use crate::people;
+use crate::{lottery, people};
 
 impl Waitlist {
     /// Takes note of a durable entry.
@@ -50,6 +50,9 @@ impl Waitlist {
                 if let Some(party) = people::no_more(*kind, bytes) {
                     let own = core.queues.of_party(party);
                     core.gone.extend(own);
+                }
+                for slot in lottery::entry::opened(*kind, bytes) {
+                    core.queues.freed(slot, at);
                 }
             }
             Event::Published { slots, .. } => core.unplaced.extend(slots.iter().map(|slot| slot.slot)),
