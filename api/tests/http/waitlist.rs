@@ -45,6 +45,15 @@ fn stands(server: &Server, entry: &str, state: &str) -> Value {
     }
 }
 
+#[track_caller]
+fn until(so: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !so() {
+        assert!(Instant::now() < until, "not so in a minute");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 fn as_admin(server: &Server, method: &str, path: &str) -> Reply {
     let (bearer, key) = (format!("Bearer {ADMIN}"), server.fresh_key());
     server.send(method, path, &[("authorization", bearer.as_str()), ("idempotency-key", key.as_str())], b"")
@@ -219,6 +228,18 @@ fn without_a_waitlist_each_endpoint_says_so_and_with_one_taken_up_it_begins() {
     server.send("POST", "/v1/admin/programme", &headers, text.as_bytes()).expect(200);
     let entry = join(&server, "p1.1");
     stands(&server, &entry, "offered");
+    // Of a programme that has none any more: nothing is kept, and whoever waits is told.
+    let slot = server.read(&format!("/v1/waitlist/{entry}")).expect(200)["offer"]["slot"].as_str().unwrap().to_owned();
+    let waits = join(&server, "p1.0");
+    let reserved = || server.get(&format!("/v1/slots/{slot}")).expect(200).get("reserved").is_some();
+    until(reserved);
+    let headers =
+        [("authorization", bearer.as_str()), ("idempotency-key", "off"), ("content-type", "application/toml")];
+    let without = std::fs::read(programme_path()).unwrap();
+    server.send("POST", "/v1/admin/programme", &headers, &without).expect(200);
+    server.post("/v1/waitlist", &wish("p1.1", ("district", "395"))).expect_problem(409, "no_waitlist");
+    until(|| !reserved());
+    assert_eq!(server.read(&format!("/v1/waitlist/{waits}")).expect(200)["state"], "waiting");
     let wrong = text.replace("offer_minutes = 30", "offer_minutes = 0");
     let headers = [("authorization", bearer.as_str()), ("idempotency-key", "no"), ("content-type", "application/toml")];
     let faults = server.send("POST", "/v1/admin/programme", &headers, wrong.as_bytes());

@@ -281,6 +281,12 @@ fn an_entry_ends_after_so_many_offers_or_days_and_with_any_booking() {
     world.ask(Command::ChangeFacts { party: PartyId(1), facts: adult, expected: None, note: b"" }).unwrap();
     world.settle();
     assert!(matches!(world.stand(waits), Stand::Offered { .. }));
+    // Erased: what people note of it in the open.
+    let erased = world.join(3, Scope::Centre(Arc::from("b")));
+    let head = [&[1, 3][..], &3u32.to_le_bytes(), &u32::MAX.to_le_bytes(), &0u64.to_le_bytes()].concat();
+    world.ask(Command::Record { kind: crate::people::RECORDED_PEOPLE, bytes: &head }).unwrap();
+    world.settle();
+    assert_eq!(world.why(erased), Some(Why::Gone));
     let own = world.join(2, centre_a());
     world.ask(Command::Release { hold: world.offered(own) }).unwrap();
     world.settle();
