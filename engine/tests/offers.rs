@@ -142,10 +142,11 @@ fn what_is_offered_is_no_hoarding() {
         from: later.plus(MINUTE * 60),
     };
     assert_eq!(hold(5, later), Err(no));
-    let (party, limit) = (2, MINUTE);
-    offer(&engine, claim(party, slot, 1), limit, later).unwrap();
+    // Of somebody who has let offers go by and nothing else.
+    let (lapsed, _) = offer(&engine, claim(2, slot, 1), MINUTE, later).unwrap();
     let after = later.plus(MINUTE);
-    assert!(ask(&engine, Command::Hold { claims: &[claim(party, other, 2)], ttl: MINUTE }, after).is_ok());
+    assert!(ask(&engine, Command::Expire { hold: lapsed }, after).is_ok());
+    assert!(ask(&engine, Command::Hold { claims: &[claim(2, other, 2)], ttl: MINUTE }, after).is_ok());
 }
 
 /// A restart from the log and one from a snapshot know who was offered what; the flag is nobody's but its owner's.
