@@ -154,8 +154,8 @@ fn told(app: &App, lottery: &Lottery, whole: bool) -> Value {
     if let Some(digest) = &standing.digest {
         told["digest"] = digest.clone().into();
     }
-    if standing.state >= State::Drawn {
-        told["seed"] = standing.seed.clone().into();
+    if let Some(seed) = standing.seed.as_ref().filter(|_| standing.state >= State::Drawn) {
+        told["seed"] = seed.clone().into();
         told["given"] = standing.given.into();
     }
     if whole {

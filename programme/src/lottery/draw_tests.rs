@@ -153,7 +153,7 @@ proptest! {
 
 #[test]
 fn the_order_is_what_anybody_computes() {
-    // By hand: `printf %s ... | openssl dgst -sha256 -mac HMAC -macopt hexkey:00..1f`.
+    // Computed apart, with Python's hmac and hashlib.
     let seed: [u8; 32] = std::array::from_fn(|at| u8::try_from(at).unwrap());
     assert_eq!(hex(&commitment(&seed)), "630dcd2966c4336691125448bbb25b4ff412a49c732db2c8abc1b8581bd710dd");
     let list = [
@@ -162,6 +162,17 @@ fn the_order_is_what_anybody_computes() {
     ];
     let plain = "berth lottery 1 l\np1.2 session:a\np1.10 centre:c@2026-12-01\n";
     assert_eq!(digest("l", &list), <[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(plain)));
+    let digest = digest("l", &list);
+    assert_eq!(
+        hex(&order_key(&seed, &digest, "p1.2")),
+        "6efe32bf63bed5acc7ef71d76f0b0953e53c16ed0c2dc34f63d6ff63538d19e1"
+    );
+    assert_eq!(
+        hex(&order_key(&seed, &digest, "p1.10")),
+        "07c2b72eaf1288d97547b98d588745f7c698aa7e8c716649a81c597b8cdd0ac9"
+    );
+    let names: Vec<_> = order(&seed, &digest, &list).iter().map(|one| one.party.clone()).collect();
+    assert_eq!(names, ["p1.10", "p1.2"]);
     let mut turned = [list[1].clone(), list[0].clone()];
     in_order_of_parties(&mut turned);
     assert_eq!(turned, list, "p1.2 before p1.10");

@@ -73,7 +73,13 @@ impl Lotteries {
             standing = self.get(id)?.standing;
         }
         if standing.state == State::Closed && (at_once || now.0 >= spec.draws_at) {
-            self.begin(&spec, now)?;
+            match self.begin(&spec, now) {
+                // It can never be drawn: nobody waits for it longer than for its offers.
+                Err(LotteryError::SeedLost(_)) if now.0 >= spec.offers_until => {
+                    return self.open_up(&spec, now).map(Some);
+                }
+                begun => begun?,
+            }
             standing = self.get(id)?.standing;
         }
         if standing.state == State::Drawing {
@@ -81,13 +87,18 @@ impl Lotteries {
             standing = self.get(id)?.standing;
         }
         if standing.state == State::Drawn && now.0 >= spec.offers_until {
-            // Before the entry: who waits hears of it by that, and keeps what is left from that moment on. A crash between reserves again.
-            self.reserve(&spec, false);
-            let done = self.submit(&Said::Opened { id: spec.id.clone(), slots: spec.slots.clone() }, None, now)?;
-            self.wait(done.seq)?;
-            standing = self.get(id)?.standing;
+            standing.state = self.open_up(&spec, now)?;
         }
         Ok((standing.state != before).then_some(standing.state))
+    }
+
+    /// What is left is everybody's.
+    fn open_up(&self, spec: &Spec, now: TimestampMs) -> Result<State, LotteryError> {
+        // Before the entry: who waits hears of it by that, and keeps what is left from that moment on. A crash between reserves again.
+        self.reserve(spec, false);
+        let done = self.submit(&Said::Opened { id: spec.id.clone(), slots: spec.slots.clone() }, None, now)?;
+        self.wait(done.seq)?;
+        Ok(State::Over)
     }
 
     /// The list as it stands, in the order of the parties. What was told to be registered is in it: nobody registers meanwhile.
@@ -237,7 +248,7 @@ impl Lotteries {
         id: &str,
     ) -> Result<impl Iterator<Item = Result<ResultLine, LotteryError>> + '_, LotteryError> {
         let Lottery { spec, standing, registrations } = self.get(id)?;
-        if standing.state < State::Drawn {
+        if standing.state < State::Drawn || standing.seed.is_none() {
             return Err(LotteryError::State(standing.state, "it is not drawn yet".to_owned()));
         }
         let first = ResultLine::Lottery {

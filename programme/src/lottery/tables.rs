@@ -188,7 +188,8 @@ impl Projection for Tables {
                 standing.given = given;
             })?,
             Said::Opened { id, .. } => {
-                self.change(change, &id, &[State::Drawn], |standing| standing.state = State::Over)?;
+                let from = [State::Closed, State::Drawn];
+                self.change(change, &id, &from, |standing| standing.state = State::Over)?;
             }
         }
         Ok(())

@@ -272,5 +272,11 @@ fn without_the_cells_key_nothing_is_drawn() {
     cell.lotteries.wait(done.seq).unwrap();
     let told = cell.lotteries.draw_now("m", begins.plus(HOUR)).unwrap_err();
     assert_eq!(told, LotteryError::SeedLost("m".to_owned()));
+    // It is over with its offers, undrawn: nothing stays reserved for ever.
+    let over = [("l".to_owned(), State::Over), ("m".to_owned(), State::Over)];
+    assert_eq!(cell.lotteries.step(begins.plus(HOUR).plus(HOUR)).unwrap(), over);
+    assert_eq!(cell.lotteries.get("m").unwrap().standing.state, State::Over);
+    assert!(matches!(cell.lotteries.result("m").err(), Some(LotteryError::State(..))), "it was never drawn");
+    assert!(!cell.campaign.engine.counts(cell.slots()[0]).unwrap().is_reserved());
     cell.close();
 }
