@@ -526,6 +526,12 @@ fn store(page: &mut Page, store: &Store, durable: u64) {
     page.gauge("berth_store_bytes", "Bytes of it on the disk.", store.disk_bytes());
     let stands_still = u64::from(store.standing_still().is_some());
     page.gauge("berth_store_stands_still", "1 while it does not go on: the log is kept for it.", stands_still);
+    let anew = store.opened_anew();
+    page.counter(
+        "berth_store_opened_anew_total",
+        "Times that a full disk had stopped its database, and it was opened anew.",
+        anew,
+    );
 }
 
 fn stream(page: &mut Page, events: &EventsStats) {

@@ -64,7 +64,7 @@ fn pack_rows(dir: &Path, file: &Path) -> Result<LogPlace, StoreError> {
     let mut out = BufWriter::new(File::create(file)?);
     out.write_all(MAGIC)?;
     let mut rows = 0u64;
-    for name in store.database.list_keyspace_names() {
+    for name in store.open.names()? {
         for row in store.table(&name)?.scan(b"") {
             let (key, value) = row?;
             for piece in [name.as_bytes(), &key, &value] {
@@ -101,7 +101,7 @@ pub fn unpack(file: &Path, to: &Path) -> Result<(), StoreError> {
             break;
         }
         let (key, value) = (piece(&mut input).map_err(|_| cut())?, piece(&mut input).map_err(|_| cut())?);
-        store.table(&name)?.0.insert(key, value)?;
+        store.table(&name)?.set(&key, &value)?;
         rows += 1;
     }
     let mut end = [0; 8];
@@ -109,8 +109,7 @@ pub fn unpack(file: &Path, to: &Path) -> Result<(), StoreError> {
     if u64::from_le_bytes(end) != rows {
         return Err(cut());
     }
-    store.database.persist(fjall::PersistMode::SyncAll)?;
-    Ok(())
+    store.open.sync()
 }
 
 /// Bytes behind their length: read as they come, so that a wrong length allocates no more than there is.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use berth_engine::{Engine, FollowError, LogTail, Seq};
-use fjall::Database;
 use parking_lot::Mutex;
 
+use super::database::Open;
 use super::waiting::Shared;
-use super::{At, CURSOR, Change, Projection, StoreError, Table, Told, persist};
+use super::{At, CURSOR, Change, Projection, StoreError, Table, Told};
 
 /// How often what was applied is synced, and the log let go. Each costs one fsync, and the log kept is no longer than what comes in it.
 const PERSIST_EVERY: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ const AGAIN_MAX: Duration = Duration::from_secs(5);
 
 pub(super) struct Follower {
     pub(super) engine: Arc<Engine>,
-    pub(super) database: Database,
+    pub(super) open: Arc<Open>,
     pub(super) meta: Table,
     pub(super) shared: Arc<Shared>,
     pub(super) projections: Vec<Arc<dyn Projection>>,
@@ -72,6 +72,10 @@ impl Follower {
             }
             std::thread::park_timeout(pause);
             pause = (pause * 2).min(AGAIN_MAX);
+            // While it cannot be, what is there is still read, and the next attempt says why.
+            if self.open.has_stopped() && self.open_anew().is_ok() {
+                pause = AGAIN;
+            }
         }
     }
 
@@ -110,8 +114,17 @@ impl Follower {
         }
     }
 
+    /// The database anew, from where its cursor stands: what was not synced is applied again.
+    fn open_anew(&mut self) -> Result<(), StoreError> {
+        self.open.open_anew()?;
+        self.at = At::of(&self.meta)?;
+        self.durable = self.at;
+        self.shared.go_back(self.at);
+        Ok(())
+    }
+
     fn persist(&mut self) -> Result<(), StoreError> {
-        persist(&self.database, &self.meta, self.at)?;
+        self.open.persist(&self.meta, self.at)?;
         self.durable = self.at;
         self.let_go(self.at.place.seq);
         Ok(())
@@ -135,7 +148,7 @@ impl Follower {
             Ok(_) => tail(self.at.place),
             Err(FollowError::Trimmed { oldest }) if self.at == At::default() => {
                 self.at = At { place: oldest, applied: oldest.seq, began: oldest.seq };
-                persist(&self.database, &self.meta, self.at)?;
+                self.open.persist(&self.meta, self.at)?;
                 (self.tell)(Told::BeganLate(oldest.seq));
                 self.shared.advance(self.at);
                 tail(oldest)
@@ -149,7 +162,7 @@ impl Follower {
 
     /// Applies the entries of the next frame. False if there is none.
     fn frame(&mut self, tail: &mut LogTail) -> Result<bool, StoreError> {
-        let Follower { database, meta, projections, at, .. } = self;
+        let Follower { open, meta, projections, at, .. } = self;
         let mut failed = None;
         let mut apply = |seq: Seq, _, entry: &_| {
             // Done before the frame could be finished.
@@ -164,7 +177,7 @@ impl Follower {
                     return Ok(());
                 }
                 change.put(meta, CURSOR, &next.bytes());
-                change.commit(database)
+                open.commit(change)
             });
             match done {
                 Ok(()) => *at = next,

@@ -6,26 +6,27 @@
 //!
 //! - [`Store::open`] opens the database; [`Store::table`] gives a projection its tables.
 //! - [`Store::follow`] starts the thread: each [`Projection`] says what an entry changes, and one atomic batch has all of it and the cursor.
+//! - A disk that was full stops the database for good; the thread opens it anew once there is room ([`database`]).
 //! - Who has just written asks [`Store::reached`] before reading: a read after a write waits for it.
 
 pub mod copy;
+mod database;
 mod follow;
 mod waiting;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use berth_engine::journal::entry::Entry;
 use berth_engine::journal::frame::Link;
 use berth_engine::{Engine, LogPlace, LogTail, Seq};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use parking_lot::Mutex;
 
+use self::database::Open;
+pub use self::database::Table;
 use self::follow::Follower;
 pub use self::waiting::Reached;
 use self::waiting::Shared;
@@ -35,11 +36,6 @@ const META: &str = "meta";
 const CURSOR: &[u8] = b"cursor";
 /// Frame, link, newest entry applied, where this store began.
 const CURSOR_BYTES: usize = 32;
-/// Blocks of tables that are kept in memory.
-const CACHE_BYTES: u64 = 64 << 20;
-/// How long a start waits for the process before it to let go of the database.
-const LOCK_WAIT: Duration = Duration::from_secs(60);
-const LOCK_LOOK: Duration = Duration::from_millis(20);
 
 /// Why the store cannot do its part.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,80 +81,24 @@ pub struct Change {
 
 /// A row that is set, or taken away.
 struct Row {
-    table: Keyspace,
+    table: Table,
     value: Option<Vec<u8>>,
 }
 
 impl Change {
     /// Sets a row.
     pub fn put(&mut self, table: &Table, key: &[u8], value: &[u8]) {
-        self.rows.insert((table.0.id(), key.to_vec()), Row { table: table.0.clone(), value: Some(value.to_vec()) });
+        self.rows.insert((table.number(), key.to_vec()), Row { table: table.clone(), value: Some(value.to_vec()) });
     }
 
     /// Takes a row away.
     pub fn remove(&mut self, table: &Table, key: &[u8]) {
-        self.rows.insert((table.0.id(), key.to_vec()), Row { table: table.0.clone(), value: None });
+        self.rows.insert((table.number(), key.to_vec()), Row { table: table.clone(), value: None });
     }
 
     fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
-
-    fn commit(self, database: &Database) -> Result<(), StoreError> {
-        let mut batch = database.batch();
-        for ((_, key), Row { table, value }) in self.rows {
-            match value {
-                Some(value) => batch.insert(&table, key, value),
-                None => batch.remove(&table, key),
-            }
-        }
-        Ok(batch.commit()?)
-    }
-}
-
-/// A table, sorted by key.
-#[derive(Clone)]
-pub struct Table(Keyspace);
-
-impl Table {
-    /// A row.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.0.get(key)?.map(|value| value.to_vec()))
-    }
-
-    /// Sets a row at once: for an owner's own notes, before the store follows the log.
-    ///
-    /// # Errors
-    /// The database cannot be written.
-    pub fn set(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        Ok(self.0.insert(key, value)?)
-    }
-
-    /// Whether there is such a row.
-    ///
-    /// # Errors
-    /// As [`Table::get`].
-    pub fn has(&self, key: &[u8]) -> Result<bool, StoreError> {
-        Ok(self.0.contains_key(key)?)
-    }
-
-    /// The rows whose key begins so, in order, as of one instant.
-    pub fn scan(&self, prefix: &[u8]) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), StoreError>> + use<> {
-        self.0.prefix(prefix).map(row)
-    }
-
-    /// The rows from this key on, in order, as of one instant.
-    pub fn from(&self, key: &[u8]) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), StoreError>> + use<> {
-        self.0.range(key.to_vec()..).map(row)
-    }
-}
-
-fn row(guard: fjall::Guard) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
-    let (key, value) = guard.into_inner()?;
-    Ok((key.to_vec(), value.to_vec()))
 }
 
 /// How far the store has come.
@@ -173,6 +113,12 @@ pub(crate) struct At {
 }
 
 impl At {
+    /// As a database has it.
+    fn of(meta: &Table) -> Result<At, StoreError> {
+        let Some(bytes) = meta.get(CURSOR)? else { return Ok(At::default()) };
+        At::read(&bytes).ok_or_else(|| StoreError::Broken("the store's cursor has another shape".to_owned()))
+    }
+
     fn read(bytes: &[u8]) -> Option<At> {
         let bytes: &[u8; CURSOR_BYTES] = bytes.try_into().ok()?;
         let number = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
@@ -192,9 +138,8 @@ impl At {
 
 /// The database of a cell's projections.
 pub struct Store {
-    database: Database,
+    open: Arc<Open>,
     meta: Table,
-    path: PathBuf,
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Keeps the log for what is not on the disk yet; also where the thread has panicked.
@@ -207,33 +152,10 @@ impl Store {
     /// # Errors
     /// It is open elsewhere, or damaged.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
-        // Doses by party are for nobody else on the machine.
-        fs::create_dir_all(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
-        let open = || Database::builder(path).cache_size(CACHE_BYTES).worker_threads(1).open();
-        let until = Instant::now() + LOCK_WAIT;
-        let database = loop {
-            match open() {
-                // The process before this one has left the journal, and is about to end.
-                Err(fjall::Error::Locked) if Instant::now() < until => std::thread::sleep(LOCK_LOOK),
-                opened => break opened,
-            }
-        };
-        let database = database.map_err(|error| StoreError::Broken(format!("{}: {error}", path.display())))?;
-        let meta = Table(database.keyspace(META, KeyspaceCreateOptions::default)?);
-        let at = match meta.get(CURSOR)? {
-            None => At::default(),
-            Some(bytes) => At::read(&bytes)
-                .ok_or_else(|| StoreError::Broken(format!("{}: its cursor has another shape", path.display())))?,
-        };
-        Ok(Store {
-            database,
-            meta,
-            path: path.to_owned(),
-            shared: Arc::new(Shared::new(at)),
-            thread: Mutex::new(None),
-            pin: Arc::default(),
-        })
+        let open = Arc::new(Open::at(path)?);
+        let meta = open.table(META)?;
+        let at = At::of(&meta)?;
+        Ok(Store { open, meta, shared: Arc::new(Shared::new(at)), thread: Mutex::new(None), pin: Arc::default() })
     }
 
     /// A table, made if it is not there. Names are `owner.what`.
@@ -241,7 +163,7 @@ impl Store {
     /// # Errors
     /// The database cannot make it.
     pub fn table(&self, name: &str) -> Result<Table, StoreError> {
-        Ok(Table(self.database.keyspace(name, KeyspaceCreateOptions::default)?))
+        self.open.table(name)
     }
 
     /// Follows the log in a thread of its own, until [`Store::close`]. To be called before anything trims the log. `tell` is told once when
@@ -260,7 +182,7 @@ impl Store {
         *self.pin.lock() = Some(tail);
         let follower = Follower {
             engine: Arc::clone(engine),
-            database: self.database.clone(),
+            open: Arc::clone(&self.open),
             meta: self.meta.clone(),
             shared: Arc::clone(&self.shared),
             projections,
@@ -315,13 +237,19 @@ impl Store {
     /// Bytes on disk, of all tables.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
-        self.database.disk_space().unwrap_or(0)
+        self.open.disk_bytes()
+    }
+
+    /// How often the database was opened anew in this run, after a full disk had stopped it.
+    #[must_use]
+    pub fn opened_anew(&self) -> u64 {
+        self.open.opened_anew()
     }
 
     /// Where it lies.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        self.open.path()
     }
 
     /// Applies what is durable, syncs, and ends the thread. Nothing is applied after it.
@@ -351,13 +279,6 @@ pub enum Told {
     GoesOn,
     /// It was made after the log had been trimmed: what was before this entry is not in it.
     BeganLate(Seq),
-}
-
-/// Writes the cursor and syncs everything before it.
-fn persist(database: &Database, meta: &Table, at: At) -> Result<(), StoreError> {
-    meta.0.insert(CURSOR, at.bytes())?;
-    database.persist(PersistMode::SyncAll)?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use berth_engine::journal::entry::Event;
 use berth_engine::{AllowAll, Command, Config, PartyFacts, Request};
 
+use std::path::PathBuf;
+
 use super::*;
 
 const TIME: Duration = Duration::from_secs(30);
@@ -161,4 +163,105 @@ fn the_log_waits_for_the_store_and_one_that_begins_late_says_so() {
     assert_eq!((rows(&parties.table), *told.lock() == [Told::BeganLate(store.began())]), (0, true));
     assert!(store.began() >= seq);
     engine.close().unwrap();
+}
+
+/// What a database that was stopped for good takes, once it was opened anew.
+#[test]
+fn a_database_that_has_stopped_is_opened_anew_and_goes_on_from_its_cursor() {
+    let dir = tempfile::tempdir().unwrap();
+    let told: Arc<Mutex<Vec<Told>>> = Arc::default();
+    let engine = engine(&dir.path().join("data"));
+    let (store, parties) = followed(dir.path(), &engine, &told);
+    let settle = |seq| {
+        engine.ticket(seq).wait().unwrap();
+        let started = std::time::Instant::now();
+        while store.wait(seq, TIME).is_err() {
+            assert!(started.elapsed() < TIME, "{:?}", store.standing_still());
+            std::thread::yield_now();
+        }
+    };
+    for _ in 0..20 {
+        settle(add(&engine));
+    }
+    let handle = store.open.table("test.parties").unwrap();
+    parties.fails.store(true, Relaxed);
+    store.open.stop();
+    let seq = add(&engine);
+    engine.ticket(seq).wait().unwrap();
+    let started = std::time::Instant::now();
+    while store.opened_anew() == 0 || store.standing_still().is_none() {
+        assert!(started.elapsed() < TIME);
+        std::thread::yield_now();
+    }
+    assert_eq!(rows(&handle), 20, "the tables of before are read");
+    parties.fails.store(false, Relaxed);
+    settle(seq);
+    assert_eq!((rows(&handle), rows(&parties.table)), (21, 21));
+    assert!(!dir.path().join("store/room").exists());
+    store.close();
+    engine.close().unwrap();
+}
+
+/// Unmounted, however the test ends.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Lazily: a test that has failed may still have files open there.
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// A real one, where one may be mounted.
+#[test]
+fn a_full_disk_stops_the_store_and_room_lets_it_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = dir.path().join("store");
+    std::fs::create_dir(&disk).unwrap();
+    let mount = |program: &str, arguments: &[&str]| {
+        let status =
+            std::process::Command::new(program).args(arguments).arg(&disk).stderr(std::process::Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    if !mount("mount", &["-t", "tmpfs", "-o", "size=96m", "berth-test"]) {
+        eprintln!("not run: a file system cannot be mounted here");
+        return;
+    }
+    let _mounted = Mounted(disk.clone());
+    let told: Arc<Mutex<Vec<Told>>> = Arc::default();
+    let engine = engine(&dir.path().join("data"));
+    let (store, parties) = followed(dir.path(), &engine, &told);
+    let first = add(&engine);
+    engine.ticket(first).wait().unwrap();
+    store.wait(first, TIME).unwrap();
+    let ballast = disk.join("ballast");
+    let mut file = std::fs::File::create(&ballast).unwrap();
+    let mut len = 1 << 20;
+    while len > 0 {
+        if std::io::Write::write_all(&mut file, &vec![1; len]).is_err() {
+            len /= 2;
+        }
+    }
+    let started = std::time::Instant::now();
+    let mut seq = first;
+    while !told.lock().iter().any(|told| matches!(told, Told::StandsStill(_))) {
+        assert!(started.elapsed() < TIME, "the disk is full, and nobody notices");
+        seq = add(&engine);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // What was there is still read.
+    assert!(rows(&parties.table) > 0);
+    drop(file);
+    std::fs::remove_file(&ballast).unwrap();
+    engine.ticket(seq).wait().unwrap();
+    let started = std::time::Instant::now();
+    while store.wait(seq, TIME).is_err() {
+        assert!(started.elapsed() < TIME, "{:?}", store.standing_still());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(rows(&parties.table) as u64, seq.0 - first.0 + 1, "every entry, and none twice");
+    assert!(told.lock().contains(&Told::GoesOn) && store.opened_anew() > 0);
+    store.close();
+    engine.close().unwrap();
+    drop((store, parties));
 }

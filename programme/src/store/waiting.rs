@@ -60,6 +60,11 @@ impl Shared {
         woken.into_values().for_each(Waker::wake);
     }
 
+    /// It stands still, and the database was opened anew: reads see no more than this.
+    pub(super) fn go_back(&self, at: At) {
+        self.state.lock().at = at;
+    }
+
     /// It stands still: whoever waits is told so.
     pub(super) fn stand_still(&self, why: StoreError) {
         let waiting = {
