@@ -398,7 +398,8 @@ pub(crate) fn refused(refusal: &Refusal, names: &Names<'_>) -> Problem {
             let slot = names.slot(slot);
             Problem::new(Code::Full, format!("slot {slot} has fewer free units than asked for: {}", counts.free()))
                 .with("slot", slot)
-                .with("held_may_return", counts.held().get() > 0)
+                // What returns to a reserved slot is offered, and not to who asks.
+                .with("held_may_return", counts.held().get() > 0 && !counts.is_reserved())
                 .with_counts(counts)
         }
         Refusal::Reserved { slot, counts } => {

@@ -56,11 +56,12 @@ fn state(engine: &Engine) -> String {
         .unwrap();
     });
     engine.for_each_booking(&mut |view| {
-        let BookingView { number, hold, group_len, state, claim, programme, expires_at, link, seq, offered: _ } = view;
+        let BookingView { number, hold, group_len, state, claim, programme, expires_at, link, seq, offered } = view;
         writeln!(
             out,
-            "booking {number} hold {hold} of {group_len} state {state} party {} slot {} dose {} programme {programme} \
+            "booking {number}{} hold {hold} of {group_len} state {state} party {} slot {} dose {} programme {programme} \
              deadline {} link {:?} seq {seq}",
+            if offered { " offered" } else { "" },
             claim.party,
             claim.slot,
             claim.dose,

@@ -121,7 +121,15 @@ fn act(engine: &Engine, slots: &[SlotId]) {
     let party = rng.gen_range(0..3);
     let ttl = Duration::from_secs(60);
     let claims = [claim(party, slot), claim(3, slots[0])];
-    match rng.gen_range(0..8) {
+    let _ = engine.reserve(slot, ReservedFor::Lottery, rng.gen_range(0..4) == 0);
+    match rng.gen_range(0..9) {
+        8 => {
+            let offer = Command::Offer { claim: claims[0], ttl, note: b"" };
+            let Ok(Outcome::Held { claims, .. }) = submit(engine, offer, NOW) else { return };
+            let hold = claims[0].number;
+            let resolve = if rng.gen_range(0..2) == 0 { Command::Confirm { hold } } else { Command::Release { hold } };
+            let _ = submit(engine, resolve, NOW);
+        }
         4 => drop(listed(engine, slot)),
         0 => drop(submit(engine, Command::Book { claims: &claims[..1] }, NOW)),
         2 => at_the_door(engine, claims[0], rng.gen_range(0..3)),

@@ -84,7 +84,12 @@ fn act(engine: &Engine, slots: &[SlotId], random: &mut Random) {
         return;
     }
     let ttl = Duration::from_secs(1);
-    let Ok(Outcome::Held { claims, .. }) = submit(engine, Command::Hold { claims, ttl }, now) else {
+    // Now and then the slot is kept for offers; an offer takes its unit either way.
+    let _ = engine.reserve(one, ReservedFor::Waitlist, random.below(4) == 0);
+    let offer = random.below(3) == 0;
+    let hold =
+        if offer { Command::Offer { claim: claims[0], ttl, note: b"who" } } else { Command::Hold { claims, ttl } };
+    let Ok(Outcome::Held { claims, .. }) = submit(engine, hold, now) else {
         return;
     };
     let hold = claims[0].number;

@@ -78,6 +78,8 @@ fn a_cancelled_unit_is_offered_in_order_and_the_public_is_told_reserved() {
     let told = stands(&server, &first, "offered");
     assert_eq!((&told["offer"]["slot"], &told["offer"]["state"]), (&json!(slots[0]), &json!("held")));
     assert_eq!(told["offer"]["party"], "p1.1");
+    let full = server.post("/v1/bookings", &claims(&[claim("p1.5", &slots[0])])).expect_problem(409, "full");
+    assert_eq!((&full["held"], &full["held_may_return"]), (&json!(1), &json!(false)), "what returns is the second's");
     // Declined: the second has it, and nobody else a chance.
     let hold = told["offer"]["hold"].as_str().unwrap().to_owned();
     server.post(&format!("/v1/holds/{hold}/release"), &json!({})).expect(200);

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::numbered::Numbered;
-use super::records::{BookingRecord, Record, Totals};
+use super::records::{Record, Totals};
 use super::{Finding, Judged};
 use crate::booking::State;
 use crate::command::{Claim, NumberedClaim};
@@ -78,6 +78,7 @@ struct ClaimAccount {
     programme: ProgrammeId,
     group_index: u8,
     group_len: u8,
+    offered: bool,
     expires_at: TimestampMs,
     link: Option<BookingNumber>,
     seq: Seq,
@@ -135,19 +136,8 @@ impl Ledger {
                 }
             }
             Record::Booking(record) => {
-                let BookingRecord {
-                    number,
-                    state,
-                    claim,
-                    programme,
-                    group_index,
-                    group_len,
-                    expires_at,
-                    link,
-                    seq,
-                    ..
-                } = record;
-                let account = ClaimAccount { state, claim, programme, group_index, group_len, expires_at, link, seq };
+                let number = record.number;
+                let account = ClaimAccount::of(record);
                 if self.claims.insert(number, account).is_some() {
                     return Err(format!("booking {number} is listed twice"));
                 }
@@ -263,7 +253,7 @@ impl Ledger {
             Event::Note { .. } => self.note_catalogue(seq, entry),
             Event::Held { first, expires_at, claims } => self.born(seq, *first, State::Held, *expires_at, claims),
             Event::Offered { number, expires_at, claim, .. } => {
-                self.born(seq, *number, State::Held, *expires_at, std::slice::from_ref(claim));
+                self.offered(seq, *number, *expires_at, *claim);
             }
             Event::Booked { first, claims } => self.born(seq, *first, State::Booked, TimestampMs(0), claims),
             Event::Confirmed { hold, len } => self.resolve(seq, *hold, *len, State::Booked, entry.at),
@@ -339,7 +329,9 @@ impl Ledger {
             let number = BookingNumber(first.0.saturating_add(u64::from(group_index)));
             let programme = self.slots.get(&claim.slot).map(|slot| slot.programme).unwrap_or_default();
             let claim = *claim;
-            let account = ClaimAccount { state, claim, programme, group_index, group_len, expires_at, link: None, seq };
+            let (offered, link) = (false, None);
+            let account =
+                ClaimAccount { state, claim, programme, group_index, group_len, offered, expires_at, link, seq };
             self.birth(seq, number, account);
         }
         // After the whole group: it takes all its units in one step.
@@ -354,6 +346,7 @@ impl Ledger {
             && let Some(seen) = self.claims.get(number).filter(|seen| seen.seq >= seq)
         {
             let same = seen.claim == claim && seen.expires_at == account.expires_at && seen.programme == programme;
+            let same = same && seen.offered == account.offered;
             if !same {
                 self.find("SNP-3", seq, format!("booking {number} is of another claim in the snapshot"));
             }
@@ -489,6 +482,7 @@ impl Ledger {
             programme,
             group_index: 0,
             group_len: 1,
+            offered: false,
             expires_at: TimestampMs(0),
             link: Some(from),
             seq,

@@ -1,6 +1,6 @@
 //! What a snapshot's chunks say, record by record. docs/journal-format.md has the bytes.
 
-use crate::booking::State;
+use crate::booking::{OFFERED, State};
 use crate::command::{Claim, PartyFacts};
 use crate::ids::{BookingNumber, Dose, IdempotencyKey, PartyId, ProductId, ProgrammeId, Seq, SlotId};
 use crate::journal::Entry;
@@ -22,6 +22,8 @@ pub struct BookingRecord {
     pub group_index: u8,
     /// How many are in the group.
     pub group_len: u8,
+    /// Whether it was offered.
+    pub offered: bool,
     /// The hold's deadline; 0 for one booked in one step.
     pub expires_at: TimestampMs,
     /// Successor of a moved booking, or predecessor.
@@ -168,8 +170,7 @@ fn booking(number: BookingNumber, bytes: [u8; 40]) -> Result<Option<BookingRecor
         return Ok(None);
     }
     let [state, dose, group_index, group_len, programme_low, programme_high, _, _] = status.to_le_bytes();
-    // The highest bit says that it was offered.
-    let group_len = group_len & !crate::booking::OFFERED;
+    let (offered, group_len) = (group_len & OFFERED != 0, group_len & !OFFERED);
     let [p0, p1, p2, p3, s0, s1, s2, s3] = who_where.to_le_bytes();
     let state = usize::from(state).checked_sub(1).and_then(|code| State::ALL.get(code)).copied();
     let state = state.ok_or_else(|| format!("booking {number} has no state"))?;
@@ -187,6 +188,7 @@ fn booking(number: BookingNumber, bytes: [u8; 40]) -> Result<Option<BookingRecor
         programme: ProgrammeId(u16::from_le_bytes([programme_low, programme_high])),
         group_index,
         group_len,
+        offered,
         expires_at: TimestampMs(expires_at),
         link: link.checked_sub(1).map(BookingNumber),
         seq: Seq(seq),

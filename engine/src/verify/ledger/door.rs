@@ -1,10 +1,20 @@
 //! What happens at the door of a centre, and bookings of a group that are given up together, as the books see it.
 
+use super::super::records::BookingRecord;
 use super::{ClaimAccount, Ledger};
 use crate::booking::State;
-use crate::command::{Given, NumberedClaim, Places};
+use crate::command::{Claim, Given, NumberedClaim, Places};
 use crate::ids::{BookingNumber, Seq};
 use crate::units::TimestampMs;
+
+impl ClaimAccount {
+    /// As a snapshot has it.
+    pub(super) fn of(record: BookingRecord) -> ClaimAccount {
+        let BookingRecord { state, claim, programme, group_index, group_len, offered, expires_at, link, seq, .. } =
+            record;
+        ClaimAccount { state, claim, programme, group_index, group_len, offered, expires_at, link, seq }
+    }
+}
 
 impl Ledger {
     // rule: CAP-3
@@ -72,6 +82,15 @@ impl Ledger {
             self.find("NSH-1", seq, detail);
         }
         self.leave(seq, booking, State::NoShow, None);
+    }
+
+    /// A hold in a group of its own, that says of itself that it was offered.
+    pub(super) fn offered(&mut self, seq: Seq, number: BookingNumber, expires_at: TimestampMs, claim: Claim) {
+        let programme = self.slots.get(&claim.slot).map(|slot| slot.programme).unwrap_or_default();
+        let (state, group_index, group_len, offered, link) = (State::Held, 0, 1, true, None);
+        let account = ClaimAccount { state, claim, programme, group_index, group_len, offered, expires_at, link, seq };
+        self.birth(seq, number, account);
+        self.check_slot(seq, claim.slot);
     }
 
     // rule: WLK-1
