@@ -25,6 +25,9 @@ pub(super) enum Order {
     Stop,
 }
 
+/// How long lines gather behind those that were just written.
+const GATHER: Duration = Duration::from_millis(5);
+
 pub(super) struct Writer {
     config: AuditConfig,
     shared: Arc<Shared>,
@@ -85,6 +88,10 @@ impl Writer {
             if (due || reopen || stopping) && self.unsynced.is_some() {
                 self.until_done(|writer| writer.file.sync_data());
                 self.unsynced = None;
+            }
+            if (1..BATCH).contains(&count) && !reopen && !stopping {
+                // A thread that is woken for each line costs more than the lines.
+                std::thread::sleep(GATHER);
             }
             let large = self.config.rotate_bytes.is_some_and(|max| self.bytes >= max);
             if reopen {
