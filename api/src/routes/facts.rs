@@ -3,6 +3,7 @@
 //! No personal data: a year of birth, cohorts, and the doses had. Who the party is, is known elsewhere.
 
 use berth_engine::{Command, Dose, PartyFacts, PartyId, Refusal};
+use berth_programme::people::NOBODY_DOSES;
 use berth_programme::{Calendar, PROGRAMME, Programme, Question};
 use hyper::{Response, StatusCode};
 use jiff::civil::Date;
@@ -122,6 +123,10 @@ pub(crate) async fn change(mut call: Call) -> Result<Response<ResponseBody>, Pro
         let Some(view) = engine.party_bookings(party) else {
             return Err(problem::refused(&Refusal::UnknownParty { party }, &call.app.names()));
         };
+        // The number of who was erased or merged is nobody's: it is not opened again.
+        if view.facts.doses == NOBODY_DOSES && call.app.registration.is_some() {
+            return Err(problem::refused(&Refusal::UnknownParty { party }, &call.app.names()));
+        }
         let facts = {
             let rules = call.app.campaign.programme.get();
             change.over(view.facts, &rules, rules.calendar().day(engine.now()))?

@@ -189,13 +189,11 @@ pub fn revoked(
     calendar: &Calendar,
 ) -> Result<PartyFacts, CannotChange> {
     let mut records = records.to_vec();
-    let at = |record: &DoseRecord| (calendar.day(record.details.given_at), record.seq);
     let Some(found) = records.iter().find(|record| record.booking == booking && record.valid) else {
         return Err(CannotChange::Revoked);
     };
     let merged = records.iter().any(|record| record.of != found.of);
-    let later = records.iter().filter(|record| record.valid && at(record) > at(found)).count();
-    let dose = if merged { facts.doses.saturating_sub(u8::try_from(later).unwrap_or(u8::MAX)) } else { dose };
+    let dose = if merged { ordinal(&facts, &records, booking, calendar) } else { dose };
     let Some(record) = records.iter_mut().find(|record| record.booking == booking && record.valid) else {
         return Err(CannotChange::Revoked);
     };
@@ -206,6 +204,15 @@ pub fn revoked(
     record.valid = false;
     let left = PartyFacts { doses: facts.doses.min(dose.saturating_sub(1)), ..facts };
     Ok(if rested { last_of(left, &records, calendar) } else { left })
+}
+
+/// Which of the doses that a party has had this one is, by the order in which they were given: those behind it are on record.
+#[must_use]
+pub fn ordinal(facts: &PartyFacts, records: &[DoseRecord], booking: BookingNumber, calendar: &Calendar) -> u8 {
+    let at = |record: &DoseRecord| (calendar.day(record.details.given_at), record.seq);
+    let found = records.iter().find(|record| record.booking == booking).map(at);
+    let later = records.iter().filter(|record| record.valid && Some(at(record)) > found).count();
+    facts.doses.saturating_sub(u8::try_from(later).unwrap_or(u8::MAX))
 }
 
 fn rests_on(facts: &PartyFacts, record: &DoseRecord, calendar: &Calendar) -> bool {

@@ -12,7 +12,9 @@ use crate::store::StoreError;
 impl NoteKeys for People {
     fn seal(&self, party: PartyId, note: &DoseNote) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(row) = self.tables.person(party)? else { return Ok(None) };
-        let Some(key) = self.tables.keys.get(row.key)? else { return Ok(None) };
+        // Nothing of somebody who is registered is written in the open because a key is missing.
+        let missing = || StoreError::Broken(format!("the key of party {party} is not in the key table"));
+        let key = self.tables.keys.get(row.key)?.ok_or_else(missing)?;
         let key = aead_key(&key.of_doses());
         let sealed = crate::doses::sealed::write(note, row.key.0, party, |bound, text| seal(&key, bound, text));
         sealed.map(Some).map_err(|error| StoreError::Broken(format!("a note of a dose cannot be sealed: {error}")))

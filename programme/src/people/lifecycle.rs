@@ -90,9 +90,16 @@ impl People {
         }
         let row = self.row(party, of)?;
         // rule: PPL-3 nobody takes a place for a number that is nobody any more
-        self.close_party(party, now, || self.without_claims(party))?;
+        let closed = self.close_party(party, now, || self.without_claims(party))?;
         let head = Head { what: What::Erased, party: Some(party), other: None, key: row.key };
-        let done = self.append(&mut turn, &head.bytes(), Some(idempotency), now)?;
+        let done = match self.append(&mut turn, &head.bytes(), Some(idempotency), now) {
+            Ok(done) => done,
+            Err(error) => {
+                // A disk that is full takes no record: then all is as it was.
+                self.open_party(party, closed, now)?;
+                return Err(error);
+            }
+        };
         drop(turn);
         // Nothing could be claimed any more; what is there all the same, by whatever way, nobody could give back.
         self.wait(done.seq)?;

@@ -46,10 +46,11 @@ impl Taken {
     }
 }
 
-/// What was known of who stays before doses came over, and after.
+/// What was known of who stays before doses came over, and after; and how many had come over before that.
 pub(super) struct TakenOver {
     before: PartyFacts,
     after: PartyFacts,
+    had: u8,
 }
 
 impl People {
@@ -78,24 +79,64 @@ impl People {
         let (kept, gone) = (self.row(stays, None)?, self.row(goes, None)?);
         let key = self.key_of(kept.key, stays)?;
         self.check_claims(stays, goes)?;
+        if self.party(stays)?.facts.doses == NOBODY_DOSES {
+            // Its own erasure or merge broke off when it was closed: that is repeated, and nothing is added to what is nobody's.
+            return Err(PeopleError::Unknown(stays));
+        }
         // The doses first: a crash after them leaves a person who has had what was given to them.
         let over = self.take_doses(&mut turn, stays, goes, now)?;
-        if let Err(error) = self.close_party(goes, now, || self.check_claims(stays, goes)) {
-            if let Some(TakenOver { before, after }) = over {
-                let note = Taken { goes, doses: 0 }.bytes();
-                let command = Command::ChangeFacts { party: stays, facts: before, expected: Some(&after), note: &note };
-                let back = self.submit(command, None, now)?;
-                turn.appended(back.seq);
-                back.result?;
+        let closed = match self.close_party(goes, now, || self.check_claims(stays, goes)) {
+            Ok(closed) => closed,
+            Err(error) => {
+                self.give_back(&mut turn, stays, goes, over, now)?;
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
         let doses = self.party(stays)?.facts.doses;
         let head = Head { what: What::Merged, party: Some(stays), other: Some(goes), key: kept.key };
         let dose_keys = self.tables.dose_keys(goes, gone.key)?;
         let record = MergeRecord { documents: gone.documents, dose_keys };
-        let done = self.append(&mut turn, &head.seal(&key, &record)?, Some(intent.record), now)?;
-        Ok(Done { what: Merged { stays, goes, doses }, seq: done.seq, replayed: done.replayed })
+        match self.append(&mut turn, &head.seal(&key, &record)?, Some(intent.record), now) {
+            Ok(done) => Ok(Done { what: Merged { stays, goes, doses }, seq: done.seq, replayed: done.replayed }),
+            Err(error) => {
+                // A disk that is full takes no record: then all is as it was.
+                self.open_party(goes, closed, now)?;
+                self.give_back(&mut turn, stays, goes, over, now)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// What came over goes back, if this attempt brought it.
+    fn give_back(
+        &self,
+        turn: &mut Turn<'_>,
+        stays: PartyId,
+        goes: PartyId,
+        over: Option<TakenOver>,
+        now: TimestampMs,
+    ) -> Result<(), PeopleError> {
+        let Some(TakenOver { before, after, had }) = over else { return Ok(()) };
+        let note = Taken { goes, doses: had }.bytes();
+        let command = Command::ChangeFacts { party: stays, facts: before, expected: Some(&after), note: &note };
+        let back = self.submit(command, None, now)?;
+        turn.appended(back.seq);
+        back.result?;
+        Ok(())
+    }
+
+    /// A party that was closed for a step that was refused after all is what it was. `known`: before it was closed, if this attempt did it.
+    pub(super) fn open_party(
+        &self,
+        party: PartyId,
+        known: Option<PartyFacts>,
+        now: TimestampMs,
+    ) -> Result<(), PeopleError> {
+        let Some(facts) = known else { return Ok(()) };
+        let closed = PartyFacts { doses: NOBODY_DOSES, ..facts };
+        let command = Command::ChangeFacts { party, facts, expected: Some(&closed), note: b"" };
+        self.submit(command, None, now)?.result?;
+        Ok(())
     }
 
     /// Nobody is left with a place that is nobody's.
@@ -116,19 +157,19 @@ impl People {
     }
 
     /// From this entry on nothing can be claimed for the party, by whoever asks; what was claimed until then, as `check` says, stands in
-    /// the way, and then all is as it was.
+    /// the way, and then all is as it was. What was known before, if it was closed now.
     pub(super) fn close_party(
         &self,
         party: PartyId,
         now: TimestampMs,
         check: impl Fn() -> Result<(), PeopleError>,
-    ) -> Result<(), PeopleError> {
+    ) -> Result<Option<PartyFacts>, PeopleError> {
         for _ in 0..FACTS_TRIES {
             check()?;
             let known = self.party(party)?.facts;
             if known.doses == NOBODY_DOSES {
                 // An attempt before this one came so far.
-                return Ok(());
+                return Ok(None);
             }
             let facts = PartyFacts { doses: NOBODY_DOSES, ..known };
             let command = Command::ChangeFacts { party, facts, expected: Some(&known), note: b"" };
@@ -137,13 +178,12 @@ impl People {
                 Err(Refusal::ChangedMeanwhile { .. }) => continue,
                 Err(refusal) => return Err(refusal.into()),
             }
-            let claimed = check();
-            if claimed.is_err() {
+            if let Err(error) = check() {
                 // Between the look and the entry: as it was before.
-                let command = Command::ChangeFacts { party, facts: known, expected: Some(&facts), note: b"" };
-                self.submit(command, None, now)?.result?;
+                self.open_party(party, Some(known), now)?;
+                return Err(error);
             }
-            return claimed;
+            return Ok(Some(known));
         }
         Err(PeopleError::Refused(Refusal::ChangedMeanwhile { party }))
     }
@@ -157,22 +197,28 @@ impl People {
         now: TimestampMs,
     ) -> Result<Option<TakenOver>, PeopleError> {
         let mut had = self.party(goes)?.facts;
+        if had.doses == NOBODY_DOSES {
+            // An attempt before this one closed it, and brought its doses over before that.
+            return Ok(None);
+        }
         // Begun the other way round, they have some of who stays: those come back once.
-        had.doses =
-            if had.doses == NOBODY_DOSES { 0 } else { had.doses - had.doses.min(self.tables.taken(goes, stays)?) };
-        if had.doses == 0 || self.tables.taken(stays, goes)? > 0 {
+        had.doses = had.doses.saturating_sub(self.tables.taken(goes, stays)?);
+        // What an attempt that broke off has brought over; doses may have been given and revoked since.
+        let over = self.tables.taken(stays, goes)?;
+        if had.doses == over {
             return Ok(None);
         }
         let note = Taken { goes, doses: had.doses }.bytes();
         for _ in 0..FACTS_TRIES {
             let before = self.party(stays)?.facts;
-            let after = together(before, PartyFacts { cohorts: self.cohorts_alone(had.cohorts), ..had });
+            let own = PartyFacts { doses: before.doses.saturating_sub(over), ..before };
+            let after = together(own, PartyFacts { cohorts: self.cohorts_alone(had.cohorts), ..had });
             let command = Command::ChangeFacts { party: stays, facts: after, expected: Some(&before), note: &note };
             let submitted = self.submit(command, None, now)?;
             match submitted.result {
                 Ok(_) => {
                     turn.appended(submitted.seq);
-                    return Ok(Some(TakenOver { before, after }));
+                    return Ok(Some(TakenOver { before, after, had: over }));
                 }
                 Err(Refusal::ChangedMeanwhile { .. }) => {}
                 Err(refusal) => return Err(refusal.into()),

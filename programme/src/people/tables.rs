@@ -425,7 +425,10 @@ impl Tables {
             }
             // Sealed under the key of who stays; the other's key is destroyed.
             (What::Merged, Some(stays), Some(_)) => {
-                let MergeRecord { documents, dose_keys } = head.open(&key, sealed).ok_or_else(not_understood)?;
+                // Before doses were sealed an entry had the documents alone.
+                let plain = || Some(MergeRecord { documents: head.open(&key, sealed)?, dose_keys: Vec::new() });
+                let record = head.open::<MergeRecord>(&key, sealed).or_else(plain).ok_or_else(not_understood)?;
+                let MergeRecord { documents, dose_keys } = record;
                 for (place, _) in dose_keys {
                     change.put(&self.dose_keys, &place_of(stays, KeyId(place)), bytes);
                 }

@@ -1,13 +1,13 @@
 //! Corrections, revocations and adverse events: entries of their own, never edits.
 
-use berth_engine::{BookingNumber, By, Command, Idempotency, PartyFacts, PartyId, Refusal, Request, Submitted};
-use berth_programme::doses::history::{corrected, revoked};
+use berth_engine::{BookingNumber, By, Command, Idempotency, PartyFacts, PartyId, Refusal, Request, State, Submitted};
+use berth_programme::doses::history::{corrected, ordinal, revoked};
 use berth_programme::doses::{CannotChange, DoseNote, DoseRecord};
 use berth_programme::people::NOBODY_DOSES;
 use hyper::Response;
 
-use super::details::{AdverseRequest, CorrectRequest, RevokeRequest, reason, with_said};
-use super::{author, changed, dose, may_be_of, noted, records};
+use super::details::{AdverseRequest, CorrectRequest, RevokeRequest, keyed, reason, with_said};
+use super::{author, changed, dose, may_be_of, noted, owner, records};
 use crate::ack::AckMode;
 use crate::app::App;
 use crate::body::ResponseBody;
@@ -26,7 +26,7 @@ pub(crate) async fn correct(mut call: Call) -> Result<Response<ResponseBody>, Pr
     let app = &call.app;
     let now = app.campaign.engine.now();
     let (mut correction, reason) = parse::<CorrectRequest<'_>>(&body)?.check(app, now)?;
-    let print = with_said(fingerprint(&call).number(booking.0).piece(reason.as_bytes()), &correction);
+    let print = with_said(app, fingerprint(&call).number(booking.0).piece(&keyed(app, reason.as_bytes())), &correction);
     correction.given_at = correction.given_at.map(|at| at.min(now));
     if let Some(given_at) = correction.given_at {
         may_be_of(app, booking, given_at)?;
@@ -46,10 +46,13 @@ pub(crate) async fn revoke(mut call: Call) -> Result<Response<ResponseBody>, Pro
     let (booking, party, number) = dose(&call)?;
     let app = &call.app;
     let reason = reason(&parse::<RevokeRequest<'_>>(&body)?.reason)?;
-    let print = fingerprint(&call).number(booking.0).piece(reason.as_bytes());
+    let print = fingerprint(&call).number(booking.0).piece(&keyed(app, reason.as_bytes()));
     let calendar = app.campaign.programme.calendar();
     let facts = |facts, records: &[DoseRecord]| {
         // Who is booked for a later one rests on this one.
+        // Where doses of two records came together their numbers say nothing any more.
+        let merged = records.iter().any(|record| record.of != party);
+        let number = if merged { ordinal(&facts, records, booking, calendar) } else { number };
         let left = revoked(facts, records, booking, number, calendar)?;
         if !resting(app, party, left.doses).is_empty() {
             return Err(CannotChange::LaterDose);
@@ -58,9 +61,7 @@ pub(crate) async fn revoke(mut call: Call) -> Result<Response<ResponseBody>, Pro
     };
     let note = DoseNote::Revoked { booking, reason, author: author(call.caller()) };
     let submitted = change(app, call.ack, party, &note, print.under(key), facts).await?;
-    if !submitted.replayed {
-        give_back(app, party);
-    }
+    give_back(app, party);
     changed(app, call.ack, call.caller(), (booking, party), &submitted).await
 }
 
@@ -72,7 +73,7 @@ pub(crate) async fn adverse(mut call: Call) -> Result<Response<ResponseBody>, Pr
     let app = &call.app;
     let request: AdverseRequest<'_> = parse(&body)?;
     let event = request.check(app.campaign.engine.now())?;
-    let print = fingerprint(&call).number(booking.0).piece(body.trim_ascii());
+    let print = fingerprint(&call).number(booking.0).piece(&keyed(app, body.trim_ascii()));
     let (began_at, calendar) = (event.began_at, app.campaign.programme.calendar());
     let note = DoseNote::Adverse { booking, event, author: author(call.caller()) };
     // What happened after a dose happened, whatever became of its record.
@@ -99,8 +100,13 @@ fn give_back(app: &App, party: PartyId) {
     let engine = &app.campaign.engine;
     let Some(view) = engine.party_bookings(party) else { return };
     for booking in resting(app, party, view.facts.doses) {
-        let command = Command::Cancel { booking, by: By::Administration };
-        // Ended meanwhile: as well. A hold that is not confirmed ends by itself, and confirming is no new claim.
+        // A hold too: to confirm it would be no new claim.
+        let held = engine.booking(booking).is_some_and(|view| view.state == State::Held);
+        let command = match held {
+            true => Command::Release { hold: booking },
+            false => Command::Cancel { booking, by: By::Administration },
+        };
+        // Ended meanwhile: as well.
         let _ = engine.submit(&Request { command, idempotency: None }, engine.now());
     }
 }
@@ -117,6 +123,8 @@ async fn change(
 ) -> Result<Submitted, Problem> {
     let engine = &app.campaign.engine;
     for _ in 0..TRIES {
+        // A merge may have come between.
+        let party = owner(app, party)?;
         let (known, records) = records(app, mode, party).await?;
         let facts = facts(known, &records);
         // What is on record may have the first one's effect: a repeat must not be judged by it.

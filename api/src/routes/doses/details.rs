@@ -165,12 +165,23 @@ impl AdverseRequest<'_> {
 }
 
 /// What is said, as the fingerprint sees it: a time that was not said is the time of asking, and is not of the request.
-pub(super) fn with_said(mut fingerprint: Fingerprint, said: &Correction) -> Fingerprint {
+pub(super) fn with_said(app: &App, fingerprint: Fingerprint, said: &Correction) -> Fingerprint {
     let Correction { given_at, product, batch, site, vaccinator } = said;
-    fingerprint = fingerprint.number(given_at.map_or(u64::MAX, |at| at.0)).number(product.map_or(256, |p| p.0.into()));
+    let mut bytes = given_at.map_or(u64::MAX, |at| at.0).to_le_bytes().to_vec();
+    bytes.extend(product.map_or(256, |product| u16::from(product.0)).to_le_bytes());
     for text in [batch, site, vaccinator] {
-        // No text is empty, so an empty piece is none.
-        fingerprint = fingerprint.piece(text.as_deref().unwrap_or("").as_bytes());
+        // No text is empty, so an empty one is none; and none has a zero.
+        bytes.extend_from_slice(text.as_deref().unwrap_or("").as_bytes());
+        bytes.push(0);
     }
-    fingerprint
+    fingerprint.piece(&keyed(app, &bytes))
+}
+
+/// What a request says of a person's dose, as its fingerprint has it. That stands in the journal and outlives an erasure, and of few values
+/// the right one is found by trying all: where people register it is keyed.
+pub(super) fn keyed(app: &App, said: &[u8]) -> Vec<u8> {
+    match &app.registration {
+        Some(registration) => registration.people.request_print(said).to_vec(),
+        None => said.to_vec(),
+    }
 }

@@ -64,7 +64,7 @@ impl Given {
         let claimed = engine.claimed(booking).ok_or_else(|| problem::refused(&unknown, &app.names()))?;
         let slot = engine.slot_facts(claimed.0.slot).unwrap_or_default();
         let now = engine.now();
-        let print = with_said(print, &request.said(app, now)?);
+        let print = with_said(app, print, &request.said(app, now)?);
         let details = request.check(app, slot.product, now)?;
         let note = DoseNote::Given { details: details.clone(), author: author(caller) };
         let note = noted(app, claimed.0.party, &note)?;

@@ -162,3 +162,29 @@ fn nothing_can_be_claimed_for_who_was_erased() {
     assert_eq!(world.facts(other), known);
     world.close();
 }
+
+// rule: PPL-4
+#[test]
+fn a_merge_that_broke_off_brings_over_what_was_given_since_and_is_not_begun_on_who_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = open(dir.path(), 0);
+    let (stays, goes) = (world.somebody(), world.somebody());
+    world.give(stays, "S");
+    world.give(goes, "G");
+    let things = [stays.0.to_be_bytes(), goes.0.to_be_bytes()];
+    let things: Vec<&[u8]> = things.iter().map(<[u8; 4]>::as_slice).collect();
+    let now = world.engine.now();
+    let mut turn = world.people.turns.take(&world.engine, &world.store, &things).unwrap();
+    assert!(world.people.take_doses(&mut turn, stays, goes, now).unwrap().is_some());
+    drop(turn);
+    world.settle();
+    // Another dose is put on record meanwhile, and the first attempt is forgotten.
+    let known = world.facts(goes);
+    let facts = PartyFacts { doses: 2, ..known };
+    world.submit(Command::ChangeFacts { party: goes, facts, expected: Some(&known), note: b"" }).unwrap();
+    world.people.close_party(goes, now, || Ok(())).unwrap();
+    assert!(matches!(world.merge(goes, stays), Err(PeopleError::Unknown(party)) if party == goes), "it is closed");
+    world.people.open_party(goes, Some(facts), now).unwrap();
+    assert_eq!(world.merge(stays, goes).unwrap().doses, 3);
+    world.close();
+}
