@@ -312,12 +312,12 @@ fn the_administration_passes_the_cut_off_and_is_journaled() {
     };
     let pair = booked(&engine, &[0, 1, 2], slot);
     let late = facts.starts_at;
-    let cut_off = |party| Err(Refusal::NotEligible { party: PartyId(party), slot, rule: "cut_off", from: None });
+    let too_late = |party, rule| Err(Refusal::NotEligible { party: PartyId(party), slot, rule, from: None });
     let cancel = |by| submit(&engine, Command::Cancel { booking: pair[0], by }, late);
     let shift = |by| submit(&engine, Command::Move { booking: pair[1], to: slots[0], by }, late);
-    assert_eq!((cancel(By::Holder), shift(By::Holder)), (cut_off(0), cut_off(1)));
+    assert_eq!((cancel(By::Holder), shift(By::Holder)), (too_late(0, "cut_off"), too_late(1, "move_cut_off")));
     let group = Command::CancelGroup { bookings: &[pair[2], pair[1]], by: By::Holder };
-    assert_eq!(submit(&engine, group, late), cut_off(1));
+    assert_eq!(submit(&engine, group, late), too_late(1, "cut_off"));
     cancel(By::Administration).unwrap();
     shift(By::Administration).unwrap();
     let kinds = engine.stats().entries;
