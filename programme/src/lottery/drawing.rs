@@ -8,10 +8,11 @@ use berth_engine::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::draw::{Registration, Units, digest, hex, order};
+use super::draw::{Registration, Units, commitment, digest, hex, order, unhex};
 use super::entry::{CameRow, Said, Spec};
 use super::result::ResultLine;
 use super::{FULL_PAUSE, Lotteries, Lottery, LotteryError, State};
+use crate::store::StoreError;
 
 /// Whose the note of an offer is; behind it stands the lottery's id.
 const OFFER_NOTE: u8 = 2;
@@ -68,6 +69,8 @@ impl Lotteries {
         if before == State::Over {
             return Ok(None);
         }
+        // Again each time: a start whose store had not seen the making of one has not reserved it.
+        self.reserve(&spec, true);
         if standing.state == State::Registering && now.0 >= spec.closes_at {
             self.close(&spec, now)?;
             standing = self.get(id)?.standing;
@@ -83,7 +86,15 @@ impl Lotteries {
             standing = self.get(id)?.standing;
         }
         if standing.state == State::Drawing {
-            self.draw(&spec)?;
+            match self.draw(&spec) {
+                // Seed or list are not what was published: it can never go on, and nothing stays reserved for it.
+                Err(LotteryError::SeedLost(_) | LotteryError::Store(StoreError::Broken(_)))
+                    if now.0 >= spec.offers_until =>
+                {
+                    return self.open_up(&spec, now).map(Some);
+                }
+                drawn => drawn?,
+            }
             standing = self.get(id)?.standing;
         }
         if standing.state == State::Drawn && now.0 >= spec.offers_until {
@@ -134,9 +145,15 @@ impl Lotteries {
     fn draw(&self, spec: &Spec) -> Result<(), LotteryError> {
         self.wait(self.engine.appended())?;
         let standing = self.get(&spec.id)?.standing;
-        let seed = self.own_seed(spec)?;
+        // That which was told, and not what the cell's key gives now.
+        let seed = standing.seed.as_deref().and_then(unhex).filter(|seed| hex(&commitment(seed)) == spec.commitment);
+        let seed = seed.ok_or_else(|| LotteryError::SeedLost(spec.id.clone()))?;
         let list = self.list(spec)?;
         let digest = digest(&spec.id, &list);
+        if standing.digest.as_deref() != Some(hex(&digest).as_str()) {
+            let why = format!("the list of lottery {} is not the one whose digest was published", spec.id);
+            return Err(StoreError::Broken(why).into());
+        }
         let slots = self.slots(spec, &standing.units);
         let (mut units, mut given, mut place) = (Units::new(&slots), 0, 0);
         for came in self.tables.came(&spec.id) {

@@ -232,6 +232,10 @@ impl Lotteries {
             fault("offers_until", "must be within seven days of the draw".to_owned());
         }
         let starts = |slot: &SlotId| self.catalogue.slot(*slot).map_or(TimestampMs(0), |place| place.start);
+        let earliest = slots.iter().filter_map(|slot| Some(self.catalogue.slot(*slot)?.start)).min();
+        if earliest.is_some_and(|earliest| offers_until > earliest) {
+            fault("offers_until", "must not be later than the start of the earliest slot".to_owned());
+        }
         slots.sort_by_key(|slot| (starts(slot), *slot));
         slots.dedup();
         if !(1..=SLOTS_MAX).contains(&slots.len()) {

@@ -188,7 +188,7 @@ impl Projection for Tables {
                 standing.given = given;
             })?,
             Said::Opened { id, .. } => {
-                let from = [State::Closed, State::Drawn];
+                let from = [State::Closed, State::Drawing, State::Drawn];
                 self.change(change, &id, &from, |standing| standing.state = State::Over)?;
             }
         }

@@ -280,3 +280,47 @@ fn without_the_cells_key_nothing_is_drawn() {
     assert!(!cell.campaign.engine.counts(cell.slots()[0]).unwrap().is_reserved());
     cell.close();
 }
+
+/// Seed and list of a draw under way are those that were published, whatever the key gives now; else it is over with its offers.
+// rule: LOT-1
+#[test]
+fn a_draw_under_way_goes_by_what_was_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let cell = Cell::seeded(dir.path());
+    let begins = cell.now();
+    cell.make(begins).unwrap();
+    let made = cell.lotteries.get("l").unwrap().spec;
+    let tell = |said: Said| cell.lotteries.wait(cell.lotteries.submit(&said, None, begins).unwrap().seq).unwrap();
+    // m: of another key, and under way. n: its list is not the one of its digest.
+    for (id, seed, digest) in [("m", [7; 32], hex(&draw::digest("m", &[]))), ("n", [8; 32], hex(&[1; 32]))] {
+        let lottery = Spec { id: id.to_owned(), commitment: hex(&commitment(&seed)), ..made.clone() };
+        tell(Said::Made { lottery });
+        tell(Said::Closed { id: id.to_owned(), digest, registrations: 0 });
+        tell(Said::Drawing { id: id.to_owned(), seed: hex(&seed), units: vec![3, 3] });
+    }
+    let now = begins.plus(HOUR);
+    assert_eq!(cell.lotteries.draw_now("m", now).unwrap().standing.state, State::Drawn);
+    assert!(matches!(cell.lotteries.draw_now("n", now), Err(LotteryError::Store(StoreError::Broken(_)))));
+    // Reserved again by each step, though a start missed it.
+    let slots = cell.slots();
+    cell.campaign.engine.reserve(slots[0], ReservedFor::Lottery, false);
+    let _ = cell.lotteries.step(begins);
+    assert!(cell.campaign.engine.counts(slots[0]).unwrap().is_reserved());
+    assert_eq!(cell.lotteries.step(now.plus(HOUR)).unwrap().len(), 3);
+    assert!(!cell.campaign.engine.counts(slots[0]).unwrap().is_reserved());
+    cell.close();
+}
+
+#[test]
+fn offers_end_before_the_earliest_slot_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let cell = Cell::seeded(dir.path());
+    // Two days on is behind the slots' start, or not far from it: three are behind it in any case.
+    let begins = cell.now().plus(HOUR * 72);
+    let told = cell.make(begins).unwrap_err();
+    assert!(
+        matches!(&told, LotteryError::Faults(faults) if faults.iter().any(|fault| fault.key == "offers_until")),
+        "{told:?}"
+    );
+    cell.close();
+}
