@@ -116,9 +116,24 @@ impl Caller {
         }
     }
 
-    /// Whether they may hold and book for every party of these claims.
-    pub(crate) fn may_claim(&self, claims: &[Claim], names: &Names<'_>) -> Result<(), Problem> {
-        claims.iter().try_for_each(|claim| self.may_act_for(claim.party, names))
+    /// Whether they may hold and book as these claims say: for their own parties, or, of those who help at a centre, for whoever asks
+    /// them, at their own centres.
+    pub(crate) fn may_claim(&self, claims: &[Claim], app: &App) -> Result<(), Problem> {
+        let names = app.names();
+        let Scope::Centres { .. } = &self.scope else {
+            return claims.iter().try_for_each(|claim| self.may_act_for(claim.party, &names));
+        };
+        claims.iter().try_for_each(|claim| self.may_use_slot(claim.slot, app))
+    }
+
+    /// Whether a booking may come to this slot by them: those who work at centres, at their own.
+    pub(crate) fn may_use_slot(&self, slot: SlotId, app: &App) -> Result<(), Problem> {
+        let catalogue = &app.campaign.catalogue;
+        match (&self.scope, catalogue.slot(slot)) {
+            (Scope::Centres { .. }, Some(place)) => self.may_work_at(&place.session.centre, catalogue),
+            (Scope::Centres { .. }, None) => Err(problem::refused(&Refusal::UnknownSlot { slot }, &app.names())),
+            _ => Ok(()),
+        }
     }
 
     /// Whether they may work at this centre.

@@ -7,12 +7,13 @@ use berth_programme::SlotPlace;
 use hyper::{Response, StatusCode};
 
 use super::{
-    apply, claims_of, execute, fingerprint, key, mark_replayed, outcomes, parse, read_json, read_nothing, safe,
-    settled, with_claims,
+    apply, claims_of, execute, execute_for, fingerprint, key, mark_replayed, outcomes, parse, read_json, read_nothing,
+    safe, settled, with_claims,
 };
 use crate::access::Sight;
 use crate::ack::AckMode;
 use crate::app::App;
+use crate::audit::{CameTo, in_rows};
 use crate::body::ResponseBody;
 use crate::problem::{self, Code, Problem};
 use crate::router::{Call, Media, respond};
@@ -25,7 +26,10 @@ pub(crate) async fn book(mut call: Call) -> Result<Response<ResponseBody>, Probl
     let BookRequest { claims } = parse(&body)?;
     let claims = claims_of(&call.app, call.caller(), &claims)?;
     let idempotency = with_claims(fingerprint(&call), &claims).under(key);
-    execute(&call.app, call.ack, call.sight(), Command::Book { claims: &claims }, idempotency).await
+    let mut response = execute_for(&call, Command::Book { claims: &claims }, idempotency).await?;
+    let parties = claims.iter().map(|claim| claim.party).collect();
+    response.extensions_mut().insert(CameTo(in_rows(&call.app.names(), parties)));
+    Ok(response)
 }
 
 /// `GET /v1/bookings/{booking}`
@@ -100,6 +104,7 @@ pub(crate) async fn move_to(mut call: Call) -> Result<Response<ResponseBody>, Pr
     let names = call.app.names();
     let (booking, to) = (names.parse_booking(&call.parameter)?, names.parse_slot(&slot)?);
     call.caller().may_touch(booking, &call.app)?;
+    call.caller().may_use_slot(to, &call.app)?;
     let idempotency = fingerprint(&call).number(booking.0).number(to.0.into()).under(key);
     execute(&call.app, call.ack, call.sight(), Command::Move { booking, to, by: By::Holder }, idempotency).await
 }

@@ -3,7 +3,7 @@
 use berth_engine::{BookingNumber, CodeTry, Command, Refusal, State};
 use hyper::Response;
 
-use super::{apply, execute, fingerprint, key, parse, read_json, read_nothing, safe, settled, told, with_claims};
+use super::{execute, execute_for, fingerprint, key, parse, read_json, read_nothing, safe, with_claims};
 use crate::ack::AckMode;
 use crate::app::App;
 use crate::body::ResponseBody;
@@ -52,14 +52,7 @@ pub(crate) async fn walk_in(mut call: Call) -> Result<Response<ResponseBody>, Pr
         None => {}
     }
     let idempotency = with_claims(fingerprint(&call), &claims).under(key);
-    let submitted = settled(app, call.ack, apply(app, Command::WalkIn { claim }, idempotency)?).await?;
-    if let Err(refusal @ Refusal::AlreadyClaimed { booking, .. }) = &submitted.result
-        && call.caller().may_touch(*booking, app).is_err()
-    {
-        // A code opens its booking, and that one is another centre's business.
-        return Err(problem::claimed_elsewhere(refusal, &app.names()));
-    }
-    told(app, call.sight(), &submitted).await
+    execute_for(&call, Command::WalkIn { claim }, idempotency).await
 }
 
 /// The booking of the path, which the caller may work on.

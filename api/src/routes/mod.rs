@@ -30,7 +30,7 @@ mod line_by_line;
 mod line_input;
 mod lines;
 
-use berth_engine::{Claim, Command, Idempotency, Request, Seq, Submitted};
+use berth_engine::{Claim, Command, Idempotency, Refusal, Request, Seq, Submitted};
 use bytes::Bytes;
 use hyper::Response;
 use hyper::header::HeaderValue;
@@ -78,11 +78,11 @@ fn claims_of(app: &App, caller: &Caller, claims: &[Object<ClaimRequest<'_>>]) ->
     let (found, max) = (claims.len(), app.campaign.programme.get().group_claims_max());
     let names = app.names();
     if !(1..=max).contains(&found) {
-        let refusal = berth_engine::Refusal::GroupSize { found, max };
+        let refusal = Refusal::GroupSize { found, max };
         return Err(problem::refused(&refusal, &names));
     }
     let claims = names.parse_claims(claims)?;
-    caller.may_claim(&claims, &names)?;
+    caller.may_claim(&claims, app)?;
     Ok(claims)
 }
 
@@ -139,6 +139,23 @@ async fn execute(
 ) -> Result<Response<ResponseBody>, Problem> {
     let submitted = settled(app, mode, apply(app, command, idempotency)?).await?;
     told(app, sight, &submitted).await
+}
+
+/// As [`execute`], of who may know nothing of a booking elsewhere that stands in the way.
+async fn execute_for(
+    call: &Call,
+    command: Command<'_>,
+    idempotency: Idempotency,
+) -> Result<Response<ResponseBody>, Problem> {
+    let app = &call.app;
+    let submitted = settled(app, call.ack, apply(app, command, idempotency)?).await?;
+    if let Err(refusal @ Refusal::AlreadyClaimed { booking, .. }) = &submitted.result
+        && call.caller().may_touch(*booking, app).is_err()
+    {
+        // A code opens its booking, and that one is another centre's business.
+        return Err(problem::claimed_elsewhere(refusal, &app.names()));
+    }
+    told(app, call.sight(), &submitted).await
 }
 
 /// The answer to what is settled.

@@ -445,7 +445,8 @@ impl Tables {
     }
 
     fn destroy(&self, change: &mut Change, key: KeyId) -> Result<(), StoreError> {
-        let ever = self.keys.destroy(key)?;
+        // An older copy of the table counts fewer: that it is one must still be seen when a newer one takes its place.
+        let ever = self.keys.destroy(key)?.max(destroyed(&self.meta)?);
         change.put(&self.meta, DESTROYED, &ever.to_le_bytes());
         Ok(())
     }

@@ -116,7 +116,7 @@ impl Waitlist {
             return false;
         };
         let mut core = self.core.lock();
-        core.news = false;
+        (core.news, core.refused) = (false, false);
         self.follow_rules(&mut core, &rules, now);
         if self.see_to_parties(&mut core, &rules, now).is_err() {
             return self.pause(core);
@@ -141,6 +141,7 @@ impl Waitlist {
 
     /// The journal took nothing: tried again in a moment.
     fn pause(&self, mut core: parking_lot::MutexGuard<'_, Core>) -> bool {
+        core.refused = true;
         if !self.closing.load(Relaxed) {
             self.woken.wait_for(&mut core, AGAIN);
         }

@@ -76,6 +76,8 @@ struct Core {
     looked: Option<([u8; 32], TimestampMs, u16)>,
     /// Something has happened since the thread looked.
     news: bool,
+    /// The journal took nothing in the last turn.
+    refused: bool,
     begun: bool,
     /// The newest entry that was passed over because nobody had begun.
     unseen: Seq,
@@ -267,7 +269,9 @@ impl Waitlist {
             }
             core.begun = true;
         }
-        while self.turn(self.engine.now()) {}
+        // A journal that takes nothing now, because the disk is full, keeps nobody from serving: the thread goes on where this ends, and
+        // until then nobody can claim either.
+        while self.turn(self.engine.now()) && !self.core.lock().refused {}
         Ok(())
     }
 
