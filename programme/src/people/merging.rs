@@ -4,11 +4,12 @@
 //! knows what was brought over already. Then nothing can be claimed any more for who goes. Then the record goes.
 // rule: PPL-4 a merge leaves the person one live claim for a dose
 
-use berth_engine::{Command, PartyFacts, PartyId, Refusal, TimestampMs};
+use berth_engine::{BookingView, Command, PartyFacts, PartyId, Refusal, TimestampMs};
 
 use super::entry::{Head, MergeRecord, What};
 use super::turns::Turn;
 use super::{Done, Intent, People, PeopleError};
+use crate::rules::PROGRAMME;
 
 /// So many doses that no other is ever due: what the engine knows of a party whose record is gone, and nobody books for it.
 pub const NOBODY_DOSES: u8 = u8::MAX;
@@ -78,14 +79,16 @@ impl People {
         }
         let (kept, gone) = (self.row(stays, None)?, self.row(goes, None)?);
         let key = self.key_of(kept.key, stays)?;
-        self.check_claims(stays, goes)?;
+        self.check_claims(stays, goes, self.doses_together(stays, goes)?)?;
         if self.party(stays)?.facts.doses == NOBODY_DOSES {
             // Its own erasure or merge broke off when it was closed: that is repeated, and nothing is added to what is nobody's.
             return Err(PeopleError::Unknown(stays));
         }
         // The doses first: a crash after them leaves a person who has had what was given to them.
         let over = self.take_doses(&mut turn, stays, goes, now)?;
-        let closed = match self.close_party(goes, now, || self.check_claims(stays, goes)) {
+        // From here on nothing is booked for a dose that they have had together; what was booked before is seen once more.
+        let together = self.party(stays)?.facts.doses;
+        let closed = match self.close_party(goes, now, || self.check_claims(stays, goes, together)) {
             Ok(closed) => closed,
             Err(error) => {
                 self.give_back(&mut turn, stays, goes, over, now)?;
@@ -145,7 +148,8 @@ impl People {
         if bookings.is_empty() { Ok(()) } else { Err(PeopleError::LiveClaims { party, bookings }) }
     }
 
-    fn check_claims(&self, stays: PartyId, goes: PartyId) -> Result<(), PeopleError> {
+    /// `doses`: what both have had together.
+    fn check_claims(&self, stays: PartyId, goes: PartyId, doses: u8) -> Result<(), PeopleError> {
         let (kept, gone) = (self.party(stays)?, self.party(goes)?);
         for claim in &gone.bookings {
             if let Some(same) = kept.bookings.iter().find(|own| own.claim.dose == claim.claim.dose) {
@@ -153,7 +157,22 @@ impl People {
                 return Err(PeopleError::BothClaimed { dose, stays: same.number, goes: claim.number });
             }
         }
-        self.without_claims(goes)
+        self.without_claims(goes)?;
+        // A dose that both records together have had already is not booked once more.
+        let had = |view: &&BookingView| view.programme == PROGRAMME && view.claim.dose.0 <= doses;
+        let bookings: Vec<_> = kept.bookings.iter().filter(had).map(|view| view.number).collect();
+        if bookings.is_empty() { Ok(()) } else { Err(PeopleError::LiveClaims { party: stays, bookings }) }
+    }
+
+    /// What both have had, however far an attempt before this one came.
+    fn doses_together(&self, stays: PartyId, goes: PartyId) -> Result<u8, PeopleError> {
+        let (kept, gone) = (self.party(stays)?.facts.doses, self.party(goes)?.facts.doses);
+        if gone == NOBODY_DOSES {
+            // Closed: its doses are with who stays.
+            return Ok(kept);
+        }
+        let own = kept.saturating_sub(self.tables.taken(stays, goes)?);
+        Ok(own.saturating_add(gone.saturating_sub(self.tables.taken(goes, stays)?)))
     }
 
     /// From this entry on nothing can be claimed for the party, by whoever asks; what was claimed until then, as `check` says, stands in

@@ -338,6 +338,25 @@ fn a_merge_adds_the_doses_once_also_when_it_is_repeated() {
     world.close();
 }
 
+// rule: PPL-4 a dose that was had by the other number is not given once more on a booking from before
+#[test]
+fn who_has_booked_a_dose_that_the_other_record_has_had_gives_it_up_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = open(dir.path(), 0);
+    let (stays, goes) = (world.register(None, None).unwrap(), world.register(None, None).unwrap());
+    let slot = world.slot();
+    let booking = world.book(stays, slot, 1).unwrap();
+    let known = world.engine.party_bookings(goes).unwrap().facts;
+    let facts = berth_engine::PartyFacts { doses: 1, product: ProductId(1), last_dose_day: 20_000, ..known };
+    world.submit(Command::ChangeFacts { party: goes, facts, expected: None, note: b"" }).unwrap();
+    let refused = Err(PeopleError::LiveClaims { party: stays, bookings: vec![booking] });
+    assert_eq!(world.merge(stays, goes), refused);
+    assert_eq!(world.engine.party_bookings(stays).unwrap().facts.doses, 0, "nothing was done");
+    world.submit(Command::Cancel { booking, by: berth_engine::By::Holder }).unwrap();
+    assert_eq!(world.merge(stays, goes).unwrap().doses, 1);
+    world.close();
+}
+
 // rule: PPL-6
 #[test]
 fn names_and_numbers_stand_nowhere_on_the_disk() {
