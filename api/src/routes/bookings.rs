@@ -10,7 +10,7 @@ use super::{
     apply, claims_of, execute, execute_for, fingerprint, key, mark_replayed, outcomes, parse, read_json, read_nothing,
     safe, settled, with_claims,
 };
-use crate::access::Sight;
+use crate::access::{Role, Sight};
 use crate::ack::AckMode;
 use crate::app::App;
 use crate::audit::{CameTo, in_rows};
@@ -27,8 +27,11 @@ pub(crate) async fn book(mut call: Call) -> Result<Response<ResponseBody>, Probl
     let claims = claims_of(&call.app, call.caller(), &claims)?;
     let idempotency = with_claims(fingerprint(&call), &claims).under(key);
     let mut response = execute_for(&call, Command::Book { claims: &claims }, idempotency).await?;
-    let parties = claims.iter().map(|claim| claim.party).collect();
-    response.extensions_mut().insert(CameTo(in_rows(&call.app.names(), parties)));
+    // Of the others no line is written.
+    if call.caller().role == Role::Operator {
+        let parties = claims.iter().map(|claim| claim.party).collect();
+        response.extensions_mut().insert(CameTo(in_rows(&call.app.names(), parties)));
+    }
     Ok(response)
 }
 

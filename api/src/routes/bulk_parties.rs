@@ -49,9 +49,9 @@ impl Answering for Bulk {
         self.stream
     }
 
-    async fn answer(&mut self, line: Result<Bytes, Problem>, now: TimestampMs) -> Result<(), Stop> {
+    async fn answer(&mut self, line: &Bytes, now: TimestampMs) -> Result<(), Stop> {
         let number = self.stream.line;
-        let (key, asked) = match line.and_then(|line| keyed(&line)) {
+        let (key, asked) = match keyed(line) {
             Err(problem) => (None, Err(problem)),
             Ok((key, said)) => {
                 let asked = self.asked(key.as_deref(), &said, now);

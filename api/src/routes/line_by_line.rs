@@ -84,12 +84,14 @@ pub(super) trait Answering: Send + Sized + 'static {
 
     fn into_stream(self) -> Stream;
 
-    /// Answers the newest line: what stands in it, or why it was not read. `now` is when its sender was last known to be allowed.
-    fn answer(
-        &mut self,
-        line: Result<Bytes, Problem>,
-        now: TimestampMs,
-    ) -> impl Future<Output = Result<(), Stop>> + Send;
+    /// Answers the newest line. `now` is when its sender was last known to be allowed.
+    fn answer(&mut self, line: &Bytes, now: TimestampMs) -> impl Future<Output = Result<(), Stop>> + Send;
+
+    /// Tells that the newest line was not read.
+    fn unread(&mut self, problem: Problem) {
+        let stream = self.stream();
+        stream.refuse(stream.line, None, problem, Seq(0));
+    }
 
     /// Tells what is still under way.
     fn settle(&mut self) -> impl Future<Output = Result<(), Stop>> + Send {
@@ -153,11 +155,11 @@ async fn answer_all(answering: &mut impl Answering, input: &mut Input) -> Result
                 Line::Whole(line) => {
                     // A stream may be long, and a key that is revoked meanwhile opens nothing more.
                     stream.standing.check(&stream.app.access, now).await.map_err(Stop::Problem)?;
-                    answering.answer(Ok(line), now).await?;
+                    answering.answer(&line, now).await?;
                 }
                 Line::TooLong => {
                     let detail = format!("the line is longer than {JSON_BYTES_MAX} bytes");
-                    answering.answer(Err(Problem::new(Code::BodyTooLarge, detail)), now).await?;
+                    answering.unread(Problem::new(Code::BodyTooLarge, detail));
                 }
             }
             let lines = &mut answering.stream().lines;

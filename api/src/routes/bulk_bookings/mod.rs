@@ -66,19 +66,7 @@ impl Answering for Bulk {
         self.stream
     }
 
-    async fn answer(&mut self, line: Result<Bytes, Problem>, _: TimestampMs) -> Result<(), Stop> {
-        match line {
-            Ok(line) => self.answer_line(&line).await,
-            Err(problem) => {
-                self.refuse(None, problem, Seq(0));
-                Ok(())
-            }
-        }
-    }
-}
-
-impl Bulk {
-    async fn answer_line(&mut self, line: &[u8]) -> Result<(), Stop> {
+    async fn answer(&mut self, line: &Bytes, _: TimestampMs) -> Result<(), Stop> {
         let request = match LineRequest::parse(line) {
             Ok(request) => request,
             Err(problem) => {
@@ -112,7 +100,9 @@ impl Bulk {
         }
         Ok(())
     }
+}
 
+impl Bulk {
     fn refuse(&mut self, key: Option<&str>, problem: Problem, seq: Seq) {
         self.stream.refuse(self.stream.line, key, problem, seq);
     }

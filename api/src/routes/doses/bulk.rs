@@ -130,19 +130,7 @@ impl Answering for Upload {
         self.stream
     }
 
-    async fn answer(&mut self, line: Result<Bytes, Problem>, _: TimestampMs) -> Result<(), Stop> {
-        match line {
-            Ok(line) => self.answer_line(&line).await,
-            Err(problem) => {
-                self.refuse(None, problem, Seq(0));
-                Ok(())
-            }
-        }
-    }
-}
-
-impl Upload {
-    async fn answer_line(&mut self, line: &[u8]) -> Result<(), Stop> {
+    async fn answer(&mut self, line: &Bytes, _: TimestampMs) -> Result<(), Stop> {
         let request: LineRequest<'_> = match parse(line) {
             Ok(request) => request,
             Err(problem) => {
@@ -164,7 +152,9 @@ impl Upload {
         }
         Ok(())
     }
+}
 
+impl Upload {
     fn refuse(&mut self, key: Option<&str>, problem: Problem, seq: Seq) {
         self.stream.refuse(self.stream.line, key, problem, seq);
     }

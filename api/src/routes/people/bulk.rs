@@ -66,13 +66,15 @@ impl Answering for Import {
         self.stream
     }
 
-    async fn answer(&mut self, line: Result<Bytes, Problem>, now: TimestampMs) -> Result<(), Stop> {
-        match line {
-            Ok(line) => self.begin(&line, now).await,
-            Err(problem) => self.running.push_back(Running { line: self.stream.line, key: None, done: Err(problem) }),
-        }
+    async fn answer(&mut self, line: &Bytes, now: TimestampMs) -> Result<(), Stop> {
+        self.begin(line, now).await;
         self.drain(AT_ONCE).await;
         Ok(())
+    }
+
+    /// In its place behind those under way.
+    fn unread(&mut self, problem: Problem) {
+        self.running.push_back(Running { line: self.stream.line, key: None, done: Err(problem) });
     }
 
     async fn settle(&mut self) -> Result<(), Stop> {
