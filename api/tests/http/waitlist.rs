@@ -59,16 +59,22 @@ fn as_admin(server: &Server, method: &str, path: &str) -> Reply {
     server.send(method, path, &[("authorization", bearer.as_str()), ("idempotency-key", key.as_str())], b"")
 }
 
-// rule: WTL-1
-// rule: WTL-2
-#[test]
-fn a_cancelled_unit_is_offered_in_order_and_the_public_is_told_reserved() {
+/// A slot of one unit that `p1.0` has booked.
+fn with_a_full_slot() -> (Server, tempfile::NamedTempFile, Vec<String>, String) {
     let (server, _file) = server();
     server.add_places();
     server.add_parties(8);
     let slots = server.add_slots("s", &[1]);
     let booked = server.post("/v1/bookings", &claims(&[claim("p1.0", &slots[0])])).expect(201);
     let booking = booked["bookings"][0]["booking"].as_str().unwrap().to_owned();
+    (server, _file, slots, booking)
+}
+
+// rule: WTL-1
+// rule: WTL-2
+#[test]
+fn a_cancelled_unit_is_offered_in_order_and_the_public_is_told_reserved() {
+    let (server, _file, slots, booking) = with_a_full_slot();
     let (first, second) = (join(&server, "p1.1"), join(&server, "p1.2"));
     assert_eq!(server.read(&format!("/v1/waitlist/{second}")).expect(200)["ahead"], 1);
     let counts = as_admin(&server, "GET", "/v1/centres/c1/waitlist").expect(200);
@@ -103,12 +109,7 @@ fn a_cancelled_unit_is_offered_in_order_and_the_public_is_told_reserved() {
 // rule: WTL-2
 #[test]
 fn a_reserved_slot_is_refused_and_shown_as_not_free() {
-    let (server, _file) = server();
-    server.add_places();
-    server.add_parties(8);
-    let slots = server.add_slots("s", &[1]);
-    let booked = server.post("/v1/bookings", &claims(&[claim("p1.0", &slots[0])])).expect(201);
-    let booking = booked["bookings"][0]["booking"].as_str().unwrap().to_owned();
+    let (server, _file, slots, booking) = with_a_full_slot();
     for party in 1..6 {
         join(&server, &format!("p1.{party}"));
     }

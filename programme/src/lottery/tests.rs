@@ -194,20 +194,28 @@ fn nobody_is_told_to_be_registered_who_is_not_in_the_list() {
     let begins = cell.now();
     cell.make(begins).unwrap();
     cell.submit(Command::AddParties { count: 400, facts: PartyFacts::default() }).unwrap();
+    let registered = std::sync::atomic::AtomicUsize::new(0);
     let told: usize = std::thread::scope(|scope| {
         let register = |from: u32| {
-            let cell = &cell;
+            let (cell, registered) = (&cell, &registered);
             scope.spawn(move || {
                 let wishes = vec!["session:a".parse().unwrap()];
                 let one = |party| {
                     cell.lotteries.register("l", PartyId(party), wishes.clone(), key(1000 + u128::from(party)), begins)
                 };
-                (from..from + 200).filter(|party| one(*party).is_ok()).count()
+                let counted = |party: &u32| {
+                    let is_in = one(*party).is_ok();
+                    registered.fetch_add(usize::from(is_in), std::sync::atomic::Ordering::Relaxed);
+                    is_in
+                };
+                (from..from + 200).filter(counted).count()
             })
         };
         let both = [register(0), register(200)];
-        // Closed somewhere among them.
-        std::thread::sleep(Duration::from_millis(3));
+        // Closed among them, whatever the machine does.
+        while registered.load(std::sync::atomic::Ordering::Relaxed) < 20 {
+            std::thread::yield_now();
+        }
         cell.lotteries.stop();
         let _ = cell.lotteries.step(begins.plus(HOUR));
         both.into_iter().map(|one| one.join().unwrap()).sum()

@@ -59,6 +59,14 @@ impl World {
     fn somebody(&self) -> PartyId {
         self.register(None, None).unwrap()
     }
+
+    /// A merge that comes no further than the entry that brings the doses over.
+    fn break_off_behind_the_doses(&self, stays: PartyId, goes: PartyId) {
+        let (one, two) = (stays.0.to_be_bytes(), goes.0.to_be_bytes());
+        let mut turn = self.people.turns.take(&self.engine, &self.store, &[&one, &two]).unwrap();
+        let over = self.people.take_doses(&mut turn, stays, goes, self.engine.now()).unwrap();
+        assert!(over.is_some());
+    }
 }
 
 // rule: PPL-4
@@ -121,12 +129,7 @@ fn a_merge_that_broke_off_adds_no_doses_twice_under_whatever_key_and_whichever_w
         let (stays, goes) = (world.somebody(), world.somebody());
         world.give(stays, "S");
         world.give(goes, "G");
-        let things = [stays.0.to_be_bytes(), goes.0.to_be_bytes()];
-        let things: Vec<&[u8]> = things.iter().map(<[u8; 4]>::as_slice).collect();
-        let now = world.engine.now();
-        let mut turn = world.people.turns.take(&world.engine, &world.store, &things).unwrap();
-        assert!(world.people.take_doses(&mut turn, stays, goes, now).unwrap().is_some());
-        drop(turn);
+        world.break_off_behind_the_doses(stays, goes);
         // The server is killed behind it.
         world.close();
         let world = open(dir.path(), 1);
@@ -171,12 +174,8 @@ fn a_merge_that_broke_off_brings_over_what_was_given_since_and_is_not_begun_on_w
     let (stays, goes) = (world.somebody(), world.somebody());
     world.give(stays, "S");
     world.give(goes, "G");
-    let things = [stays.0.to_be_bytes(), goes.0.to_be_bytes()];
-    let things: Vec<&[u8]> = things.iter().map(<[u8; 4]>::as_slice).collect();
+    world.break_off_behind_the_doses(stays, goes);
     let now = world.engine.now();
-    let mut turn = world.people.turns.take(&world.engine, &world.store, &things).unwrap();
-    assert!(world.people.take_doses(&mut turn, stays, goes, now).unwrap().is_some());
-    drop(turn);
     world.settle();
     // Another dose is put on record meanwhile, and the first attempt is forgotten.
     let known = world.facts(goes);
