@@ -12,6 +12,7 @@
 //! *the rules* ([`Change`], [`Mix`]) goes by the moment of asking, as if the file had been reloaded at the first instant of that
 //! day: who has booked before keeps the booking. Both are days of the programme's zone.
 
+mod certificate;
 mod check;
 mod shape;
 mod values;
@@ -21,6 +22,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+pub use certificate::{CertificateFile, ProductCodes};
 pub(crate) use check::{DOSES_MAX, whole};
 pub use values::{CivilDate, CivilTime, Names, WalkIn};
 
@@ -103,7 +105,7 @@ pub struct ProgrammeFile {
     /// Papers by which people show who they are.
     #[serde(default)]
     pub documents: Vec<DocumentFile>,
-    /// Who signs certificates.
+    /// Who signs certificates, and which.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateFile>,
     /// How what is given back goes to those who wait for it. Absent: nobody waits, and it is everybody's at once.
@@ -146,6 +148,12 @@ pub struct ProductFile {
     /// Doses whose gap is another.
     #[serde(default)]
     pub schedule: Vec<Step>,
+    /// Who makes it, for people. Needed for a W3C certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manufacturer: Option<String>,
+    /// By which codes certificates name it.
+    #[serde(default, skip_serializing_if = "ProductCodes::is_empty")]
+    pub codes: ProductCodes,
 }
 
 /// The gap before one dose.
@@ -334,21 +342,6 @@ pub struct DocumentFile {
     /// A number that is none, to show people. It must fit the pattern.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub example: Option<String>,
-}
-
-/// Who signs certificates.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct CertificateFile {
-    /// Who issues them, for people.
-    pub issuer: String,
-    /// The same in other languages.
-    #[serde(default, skip_serializing_if = "Names::is_empty")]
-    pub names: Names,
-    /// The issuer for machines: an `https` address.
-    pub uri: String,
-    /// The country, two capital letters of ISO 3166-1.
-    pub country: String,
 }
 
 /// How what is given back goes to those who wait for it.

@@ -8,6 +8,7 @@
 //!   shows it in the catalogue.
 //! - [`doses`] are what was given to whom, with all that was said of it since: a projection of the journal in the [`store`].
 //! - [`supply`] shares batches out among regions.
+//! - [`certificates`] write what was given as proofs that verify offline, and read them.
 //! - [`Campaign`] opens the three together with their engine.
 //! - [`waitlist::Waitlist`] offers what is given back to those who wait for it.
 //! - [`store::Store`] keeps on disk what projections make of the journal; [`people::People`] are one of them.
@@ -20,6 +21,7 @@ mod names;
 mod position;
 
 pub mod calendar;
+pub mod certificates;
 mod compiled;
 pub mod file;
 pub mod invitations;

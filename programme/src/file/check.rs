@@ -1,5 +1,7 @@
 //! Every fault of a programme file's values, each by its key.
 
+mod certificate;
+
 use std::collections::{BTreeMap, HashSet};
 
 use berth_engine::GROUP_CLAIMS_MAX;
@@ -44,6 +46,7 @@ impl ProgrammeFile {
         check.mixes();
         check.changes();
         check.papers();
+        check.certificate();
         check.waitlist();
         if check.faults.is_empty() { Ok(()) } else { Err(check.faults) }
     }
@@ -217,7 +220,9 @@ impl<'f> Checker<'f> {
         let mut seen = HashSet::new();
         for (i, product) in products.iter().enumerate() {
             let key = format!("products[{i}]");
-            let ProductFile { id, name, names, doses, gap_days_min, gap_days_max, schedule } = product;
+            let ProductFile { id, name, names, doses, gap_days_min, gap_days_max, schedule, manufacturer, codes } =
+                product;
+            self.maker_and_codes(&key, manufacturer.as_deref(), codes);
             self.identity(&key, id, name, names, &mut seen);
             self.within(format!("{key}.doses"), *doses, 1, DOSES_MAX.into());
             self.gaps(&key, *gap_days_min, *gap_days_max);
@@ -444,18 +449,6 @@ impl<'f> Checker<'f> {
                         self.fault(format!("{key}.example"), format!("{example:?} does not fit the pattern"));
                     }
                 }
-            }
-        }
-        if let Some(certificate) = &self.file.certificate {
-            self.title("certificate.issuer".to_owned(), &certificate.issuer);
-            self.names("certificate.names", &certificate.names);
-            let host = certificate.uri.strip_prefix("https://").unwrap_or("");
-            if host.is_empty() || certificate.uri.len() > 200 || certificate.uri.contains(char::is_whitespace) {
-                self.fault("certificate.uri", format!("must be an https address, is {:?}", certificate.uri));
-            }
-            if !is_capitals(&certificate.country, 2) {
-                let reason = format!("must be two capital letters, as IN, is {:?}", certificate.country);
-                self.fault("certificate.country", reason);
             }
         }
     }
