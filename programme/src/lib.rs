@@ -33,6 +33,7 @@ pub mod in_force;
 pub mod take_up;
 
 pub mod catalogue;
+pub mod certificates;
 pub mod faults;
 mod ndjson;
 mod note;

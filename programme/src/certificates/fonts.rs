@@ -1,0 +1,142 @@
+//! The letters on the paper of a certificate: fonts within the binary, and a text put together of the glyphs of whichever has its letters.
+//!
+//! Latin, Greek and Cyrillic, and nine scripts of India. All of them are read from left to right; what none of them has is refused, never
+//! printed as an empty box.
+
+use krilla::Data;
+use krilla::text::{Font, GlyphId, KrillaGlyph};
+use rustybuzz::{Face, UnicodeBuffer};
+
+/// Bytes of fonts that may be had bold, then of those that are regular alone: the first that has a letter draws it.
+const BOTH: [(&[u8], &[u8]); 2] = [
+    (include_bytes!("../../fonts/NotoSans-Regular.ttf"), include_bytes!("../../fonts/NotoSans-Bold.ttf")),
+    (
+        include_bytes!("../../fonts/NotoSansDevanagari-Regular.ttf"),
+        include_bytes!("../../fonts/NotoSansDevanagari-Bold.ttf"),
+    ),
+];
+const REGULAR: [&[u8]; 8] = [
+    include_bytes!("../../fonts/NotoSansBengali-Regular.ttf"),
+    include_bytes!("../../fonts/NotoSansGujarati-Regular.ttf"),
+    include_bytes!("../../fonts/NotoSansGurmukhi-Regular.ttf"),
+    include_bytes!("../../fonts/NotoSansKannada-Regular.ttf"),
+    include_bytes!("../../fonts/NotoSansMalayalam-Regular.ttf"),
+    include_bytes!("../../fonts/NotoSansOriya-Regular.ttf"),
+    include_bytes!("../../fonts/NotoSansTamil-Regular.ttf"),
+    include_bytes!("../../fonts/NotoSansTelugu-Regular.ttf"),
+];
+
+/// How heavy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weight {
+    Regular,
+    Bold,
+}
+
+/// A letter that no font has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no font has the letter U+{:04X}", u32::from(*.0))]
+pub struct NoLetter(pub char);
+
+/// All fonts, read once.
+pub struct Fonts {
+    regular: Vec<Loaded>,
+    bold: Vec<Loaded>,
+}
+
+impl std::fmt::Debug for Fonts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Fonts({})", self.regular.len())
+    }
+}
+
+#[derive(Clone)]
+struct Loaded {
+    shaper: Face<'static>,
+    font: Font,
+}
+
+/// A part of a text that one font draws.
+pub(super) struct Run<'a> {
+    pub(super) text: &'a str,
+    pub(super) font: Font,
+    pub(super) glyphs: Vec<KrillaGlyph>,
+    /// In ems.
+    pub(super) width: f32,
+}
+
+impl Default for Fonts {
+    fn default() -> Fonts {
+        Fonts::new()
+    }
+}
+
+impl Fonts {
+    /// Reads them. A few milliseconds: once for a process.
+    #[must_use]
+    pub fn new() -> Fonts {
+        let load = |bytes: &'static [u8]| {
+            let shaper = Face::from_slice(bytes, 0).expect("a font of this repository");
+            Loaded { shaper, font: Font::new(Data::from(bytes), 0).expect("a font of this repository") }
+        };
+        let alone: Vec<Loaded> = REGULAR.into_iter().map(load).collect();
+        let with = |both: Vec<Loaded>| both.into_iter().chain(alone.iter().cloned()).collect();
+        Fonts {
+            regular: with(BOTH.into_iter().map(|(regular, _)| load(regular)).collect()),
+            bold: with(BOTH.into_iter().map(|(_, bold)| load(bold)).collect()),
+        }
+    }
+
+    /// A text as runs of glyphs, in the order in which they are read.
+    pub(super) fn runs<'a>(&self, text: &'a str, weight: Weight) -> Result<Vec<Run<'a>>, NoLetter> {
+        let fonts = match weight {
+            Weight::Regular => &self.regular,
+            Weight::Bold => &self.bold,
+        };
+        let mut runs = Vec::new();
+        let (mut start, mut current) = (0, None::<&Loaded>);
+        for (at, letter) in text.char_indices() {
+            // Spaces, digits and joiners belong to no script: they stay with the letters before them.
+            let goes_on = !letter.is_alphabetic() || letter.is_ascii_digit();
+            let has = |font: &&Loaded| font.shaper.glyph_index(letter).is_some();
+            let found = current.filter(|font| goes_on && has(font)).or_else(|| fonts.iter().find(has));
+            let found = found.ok_or(NoLetter(letter))?;
+            if let Some(before) = current
+                && !std::ptr::eq(before, found)
+            {
+                runs.push(before.shape(&text[start..at]));
+                start = at;
+            }
+            current = Some(found);
+        }
+        runs.extend(current.map(|font| font.shape(&text[start..])));
+        Ok(runs)
+    }
+
+    /// How wide a text is, in ems.
+    pub(super) fn width(&self, text: &str, weight: Weight) -> Result<f32, NoLetter> {
+        Ok(self.runs(text, weight)?.iter().map(|run| run.width).sum())
+    }
+}
+
+impl Loaded {
+    fn shape<'a>(&self, text: &'a str) -> Run<'a> {
+        let mut buffer = UnicodeBuffer::new();
+        buffer.push_str(text);
+        buffer.guess_segment_properties();
+        let shaped = rustybuzz::shape(&self.shaper, &[], buffer);
+        let em = self.font.units_per_em();
+        let ems = |units: i32| f32::from(i16::try_from(units).unwrap_or(i16::MAX)) / em;
+        let infos = shaped.glyph_infos();
+        let cluster = |at: usize| infos.get(at).map_or(text.len(), |info| info.cluster as usize);
+        let mut glyphs = Vec::with_capacity(infos.len());
+        for (at, (info, place)) in infos.iter().zip(shaped.glyph_positions()).enumerate() {
+            let from = info.cluster as usize;
+            let next = (at + 1..infos.len()).find(|&at| cluster(at) != from).map_or(text.len(), cluster);
+            let [dx, x, y, dy] = [place.x_advance, place.x_offset, place.y_offset, place.y_advance].map(ems);
+            glyphs.push(KrillaGlyph::new(GlyphId::new(info.glyph_id), dx, x, y, dy, from..next, None));
+        }
+        let width = shaped.glyph_positions().iter().map(|place| ems(place.x_advance)).sum();
+        Run { text, font: self.font.clone(), glyphs, width }
+    }
+}
