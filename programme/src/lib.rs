@@ -21,7 +21,6 @@ mod names;
 mod position;
 
 pub mod calendar;
-pub mod certificates;
 mod compiled;
 pub mod file;
 pub mod invitations;

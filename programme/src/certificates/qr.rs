@@ -22,9 +22,9 @@ pub enum Payload<'a> {
     Bytes(&'a [u8]),
 }
 
-/// More than the largest symbol holds.
+/// More than the largest symbol holds, or not what its kind consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the certificate is too long for one QR symbol")]
+#[error("the certificate does not fit one QR symbol")]
 pub struct TooLong;
 
 /// A symbol: dark and light modules.
@@ -122,6 +122,9 @@ fn plain(bytes: &[u8], level: EcLevel) -> Option<QrCode> {
 /// `shc:/` as bytes, all behind it as digits.
 fn two_segments(text: &str, level: EcLevel) -> Option<QrCode> {
     let (scheme, digits) = text.split_at_checked(text.find('/')? + 1)?;
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
     (1..=40).map(Version::Normal).find_map(|version| {
         let mut bits = Bits::new(version);
         bits.push_byte_data(scheme.as_bytes()).ok()?;
@@ -129,4 +132,43 @@ fn two_segments(text: &str, level: EcLevel) -> Option<QrCode> {
         bits.push_terminator(level).ok()?;
         QrCode::with_bits(bits, level).ok()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_is_as_large_as_its_modules_and_quiet_around_them() {
+        let qr = Qr::of(Payload::EuDcc("HC1:6BF+70790T9WJWG")).expect("it fits");
+        let side = qr.width() + 8;
+        let png = qr.png(3);
+        let mut reader = png::Decoder::new(std::io::Cursor::new(&png)).read_info().expect("a picture");
+        let mut pixels = vec![0; reader.output_buffer_size().expect("a small one")];
+        let info = reader.next_frame(&mut pixels).expect("a picture");
+        assert_eq!((info.width as usize, info.height as usize), (3 * side, 3 * side));
+        let row = (3 * side).div_ceil(8);
+        let dark = |x: usize, y: usize| pixels[y * row + x / 8] >> (7 - x % 8) & 1 == 0;
+        for (y, x) in (0..side).flat_map(|y| (0..side).map(move |x| (y, x))) {
+            let inside = (4..side - 4).contains(&y) && (4..side - 4).contains(&x);
+            let module = inside && qr.dark[(y - 4) * qr.width() + x - 4];
+            assert_eq!(dark(3 * x + 1, 3 * y + 1), module, "module {x}, {y}");
+        }
+        let drawn: usize = qr.runs().map(|(.., len)| len).sum();
+        assert_eq!(drawn, qr.dark.iter().filter(|dark| **dark).count());
+        assert_eq!(qr.svg().matches('M').count(), qr.runs().count());
+    }
+
+    #[test]
+    fn what_is_too_long_at_one_level_is_drawn_at_the_next_and_at_none_refused() {
+        let text = |len: usize| format!("HC1:{}", "A".repeat(len));
+        let (short, long) = (text(1000), text(3000));
+        assert!(Qr::of(Payload::EuDcc(&short)).expect("level Q").width() > 100);
+        assert!(Qr::of(Payload::EuDcc(&long)).is_ok(), "level M or L");
+        assert_eq!(Qr::of(Payload::EuDcc(&text(4300))), Err(TooLong));
+        // 1,195 characters of a health card are 2,390 digits, and the largest symbol holds them.
+        assert!(Qr::of(Payload::SmartHealthCard(&format!("shc:/{}", "56".repeat(1195)))).is_ok());
+        assert_eq!(Qr::of(Payload::SmartHealthCard(&format!("shc:/{}", "56".repeat(3600)))), Err(TooLong));
+        assert_eq!(Qr::of(Payload::SmartHealthCard("shc:/5x")), Err(TooLong), "digits alone");
+    }
 }

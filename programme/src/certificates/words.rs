@@ -55,7 +55,6 @@ pub fn english() -> &'static Words {
 }
 
 /// Every language there is.
-#[must_use]
 pub fn languages() -> impl Iterator<Item = &'static str> {
     WORDS.iter().map(|words| words.language)
 }
