@@ -7,8 +7,8 @@ use std::num::NonZeroU16;
 
 use krilla::color::rgb;
 use krilla::configure::{Accessibility, Archival, ConfigurationBuilder};
-use krilla::geom::{PathBuilder, Point, Rect};
 use krilla::destination::XyzDestination;
+use krilla::geom::{PathBuilder, Point, Rect};
 use krilla::metadata::{DateTime, Metadata};
 use krilla::outline::{Outline, OutlineNode};
 use krilla::page::PageSettings;
@@ -104,8 +104,7 @@ impl Paper<'_> {
             .with_accessibility_validator(Accessibility::UA1)
             .finish()
             .map_err(|error| NoPaper::Set(format!("{error:?}")))?;
-        let mut document =
-            Document::new_with(SerializeSettings { configuration, ..SerializeSettings::default() });
+        let mut document = Document::new_with(SerializeSettings { configuration, ..SerializeSettings::default() });
         let (year, month, day) = self.issued;
         document.set_metadata(
             Metadata::new()
@@ -402,12 +401,26 @@ mod tests {
                 field!(facility, ""),
             ],
             doses: vec![
-                ["1/2", "2021-03-02", "Covishield", "Serum Institute of India", "4120Z001", "PHC Ward 7, Pune, Maharashtra"]
-                    .map(str::to_owned)
-                    .to_vec(),
-                ["2/2", "2021-05-20", "Covishield", "Serum Institute of India", "4121Z040", "PHC Ward 7, Pune, Maharashtra"]
-                    .map(str::to_owned)
-                    .to_vec(),
+                [
+                    "1/2",
+                    "2021-03-02",
+                    "Covishield",
+                    "Serum Institute of India",
+                    "4120Z001",
+                    "PHC Ward 7, Pune, Maharashtra",
+                ]
+                .map(str::to_owned)
+                .to_vec(),
+                [
+                    "2/2",
+                    "2021-05-20",
+                    "Covishield",
+                    "Serum Institute of India",
+                    "4121Z040",
+                    "PHC Ward 7, Pune, Maharashtra",
+                ]
+                .map(str::to_owned)
+                .to_vec(),
             ],
             qr,
             kind: "EU Digital COVID Certificate",
@@ -422,7 +435,11 @@ mod tests {
         let text = format!("HC1:{}", "6BF+70790T9WJWG.FKY*4GO0.O1CV2".repeat(14));
         let qr = Qr::of(Payload::EuDcc(&text)).expect("it fits");
         for language in super::super::words::languages() {
-            let name = if matches!(language, "hi" | "mr") { "कृष्णा विष्णू क्षीरसागर" } else { "Zoë Ångström-Łukasiewicz" };
+            let name = if matches!(language, "hi" | "mr") {
+                "कृष्णा विष्णू क्षीरसागर"
+            } else {
+                "Zoë Ångström-Łukasiewicz"
+            };
             let pdf = paper(language, "Vaccination Covid-19 · टीकाकरण 2021", &qr, name).pdf(&fonts).expect(language);
             assert!(pdf.starts_with(b"%PDF-") && pdf.len() < 90_000, "{language}: {}", pdf.len());
             if let Some(dir) = std::env::var_os("BERTH_PAPERS") {
