@@ -19,6 +19,7 @@ use crate::ack::AckMode;
 use crate::admission::{Admission, Settings as AdmissionSettings};
 use crate::audit::Audit;
 use crate::events::Events;
+use crate::fhir::FhirConfig;
 use crate::log::AccessLog;
 use crate::metrics::{Host, Metrics, Units};
 use crate::openapi::{self, Document};
@@ -72,6 +73,8 @@ pub(crate) struct HttpLimits {
     pub(crate) drain_time: Duration,
     /// How searches are answered.
     pub(crate) search: SearchConfig,
+    /// What is told in FHIR, and published.
+    pub(crate) fhir: FhirConfig,
 }
 
 /// Bulk bodies in memory or waiting for their turn at once. Each is up to 8 MiB.
@@ -100,7 +103,11 @@ pub(crate) struct App {
     pub(crate) host: Host,
     /// Who counts the units of all slots.
     pub(crate) units: Units,
-    pub(crate) search: Search,
+    pub(crate) search: Arc<Search>,
+    /// What is told of the catalogue in FHIR: as old as searches may be, and kept apart from them.
+    pub(crate) fhir: Arc<Search>,
+    /// Published files: a copy of everything would push all else out.
+    pub(crate) published: Arc<Search>,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) access_log: AccessLog,
@@ -150,6 +157,7 @@ impl App {
         limits: HttpLimits,
         snapshots: SnapshotPolicy,
     ) -> App {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         App {
             campaign,
             access,
@@ -161,7 +169,10 @@ impl App {
             admission: Admission::new(limits.admission.clone()),
             access_log: AccessLog::new(limits.access_one_in),
             traces: Traces::new(),
-            search: Search::new(limits.search),
+            search: Search::new(limits.search, cores),
+            fhir: Search::new(SearchConfig { staleness: limits.search.staleness, ..limits.fhir.kept }, cores),
+            // One at a time: who copies everything waits, so that searches and bookings do not.
+            published: Search::new(limits.fhir.kept, 1),
             limits,
             snapshots,
             metrics: Metrics::new(),
@@ -279,6 +290,7 @@ impl App {
             drain_notice: time,
             drain_time: time,
             search: SearchConfig { staleness: time, cache_bytes: 1 << 20 },
+            fhir: FhirConfig::default(),
         };
         let never = SnapshotPolicy { every: None, log_bytes: None, stop_log_bytes: u64::MAX };
         Arc::new(App::new(campaign, Access::default(), CellId(1), report.epoch, limits, never))

@@ -340,7 +340,10 @@ fn check(config: &Path) -> Result<ExitCode, String> {
         faults.push(fault);
     }
     match file.validate() {
-        Ok(_) if faults.is_empty() => {
+        Ok(settings) if faults.is_empty() => {
+            for warning in crate::config::fhir::warnings(&settings.http.fhir) {
+                tell(&format!("{}: warning: {warning}", config.display()));
+            }
             say(&format!(
                 "{}: good. In force, with where each comes from:\n{}",
                 config.display(),

@@ -15,6 +15,7 @@ use crate::admission;
 use crate::app::HttpLimits;
 use crate::audit::AuditConfig;
 use crate::events::EventsConfig;
+use crate::fhir::FhirConfig;
 use crate::log::{LogEntry, LogFormat};
 use crate::rates::RatesConfig;
 use crate::search::SearchConfig;
@@ -23,18 +24,22 @@ use crate::tls::TlsFiles;
 
 pub(crate) use self::access::TokensEntry;
 pub(crate) use self::audit::AuditEntry;
+pub(crate) use self::fhir::FhirEntry;
 pub(crate) use self::rates::{AccountsEntry, RatesEntry};
 pub(crate) use self::redis::{EventsEntry, RedisEntry};
 pub(crate) use self::search::SearchEntry;
+pub(crate) use self::tls::TlsEntry;
 
 mod access;
 mod audit;
 pub(crate) mod effective;
 pub(crate) mod environment;
+pub(crate) mod fhir;
 pub(crate) mod people;
 mod rates;
 mod redis;
 mod search;
+mod tls;
 
 /// The configuration file. Everything is optional here, because a flag may say it instead.
 ///
@@ -44,6 +49,8 @@ mod search;
 pub(crate) struct ConfigFile {
     /// `HOST:PORT`; port 0 picks a free one. Required.
     pub(crate) listen: Option<String>,
+    /// How others reach this server, as `https://book.example.org`: stands in every address that it tells them. Default none.
+    pub(crate) public_url: Option<String>,
     /// Where the journal lies; created if absent. Required.
     pub(crate) data_dir: Option<PathBuf>,
     /// The programme file. Required.
@@ -114,16 +121,9 @@ pub(crate) struct ConfigFile {
     /// Searching.
     #[serde(default)]
     pub(crate) search: SearchEntry,
-}
-
-/// TLS on `listen`, by files that are taken up again when they change and on SIGHUP.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TlsEntry {
-    /// The certificate's chain as PEM, the server's own first. Required.
-    pub(crate) cert_file: Option<PathBuf>,
-    /// Its key as PEM. Required.
-    pub(crate) key_file: Option<PathBuf>,
+    /// FHIR and SMART Scheduling Links.
+    #[serde(default)]
+    pub(crate) fhir: FhirEntry,
 }
 
 /// When snapshots are taken while serving. The log is trimmed behind the older of the newest two.
@@ -268,6 +268,7 @@ impl ConfigFile {
         let mut http = faults.http(&self.http);
         http.admission = faults.admission(&self.admission, http.inflight_requests_max);
         http.search = faults.search(&self.search);
+        http.fhir = faults.fhir(self.public_url, self.fhir);
         http.ack = self.ack.unwrap_or(AckMode::Disk);
         http.ack_redis_time = faults.millis("ack_redis_time_ms", self.ack_redis_time_ms, 5000, 1, 600_000);
         if http.ack == AckMode::Redis && redis.is_none() {
@@ -354,16 +355,6 @@ impl Faults {
         address
     }
 
-    fn tls(&mut self, entry: TlsEntry) -> Option<TlsFiles> {
-        let cert = self.required("tls.cert_file", entry.cert_file);
-        let key = self.required("tls.key_file", entry.key_file);
-        let files = TlsFiles { cert: cert?, key: key? };
-        if let Err(why) = files.load() {
-            self.push("tls", why);
-        }
-        Some(files)
-    }
-
     /// The bytes of a file that a field names.
     fn file(&mut self, key: &str, path: Option<PathBuf>) -> Option<Vec<u8>> {
         let path = path?;
@@ -446,6 +437,7 @@ impl Faults {
             ack: AckMode::Disk,
             ack_redis_time: Duration::ZERO,
             search: SearchConfig { staleness: Duration::ZERO, cache_bytes: 0 },
+            fhir: FhirConfig::default(),
             drain_notice: self.millis("http.drain_notice_ms", entry.drain_notice_ms, 500, 0, 60_000),
             drain_time: self.millis("http.drain_time_ms", entry.drain_time_ms, 30_000, 0, 600_000),
         }

@@ -19,6 +19,7 @@ pub mod cli;
 mod config;
 
 mod app;
+mod fhir;
 mod handover;
 mod search;
 mod server;

@@ -22,7 +22,6 @@ use crate::events::EventsStats;
 use crate::problem::Code;
 use crate::rates::{self, Payer, Rates};
 use crate::router::{Endpoint, TABLE};
-use crate::search::{Search, SearchCounts};
 use crate::tls::Tls;
 
 pub(crate) use self::host::{Host, Sample};
@@ -30,6 +29,7 @@ pub(crate) use self::units::Units;
 
 mod host;
 mod sampler;
+mod search;
 mod units;
 mod waitlist;
 
@@ -244,7 +244,8 @@ pub(crate) fn page(app: &App, looked: &Looked) -> String {
         units::units(&mut page, totals);
     }
     certificate(&mut page, app.tls.as_ref());
-    search(&mut page, &app.search);
+    search::search(&mut page, &app.search);
+    search::fhir(&mut page, &[("search", &app.fhir), ("file", &app.published)]);
     if let Some(kept) = &app.store {
         store(&mut page, kept, app.campaign.engine.durable().0);
     }
@@ -492,31 +493,6 @@ fn engine(page: &mut Page, app: &App) {
         page.counter("berth_redis_errors_total", "Connections lost and failed.", redis.errors);
         page.gauge("berth_redis_stopped", "1 once shipping has stopped for good.", redis.stopped);
     }
-}
-
-fn search(page: &mut Page, search: &Search) {
-    let SearchCounts { hits, misses, waits, not_modified, renders, unchanged, render_time } = search.stats.counts();
-    page.family("berth_search_answers_total", "counter", "Searches answered, by where the answer came from.");
-    for (source, count) in [("cache", hits), ("rendered", misses), ("waited", waits)] {
-        page.sample("berth_search_answers_total", &format!("source=\"{source}\""), count);
-    }
-    page.counter("berth_search_not_modified_total", "Those that the client had already: 304.", not_modified);
-    page.family(
-        "berth_search_renders_total",
-        "counter",
-        "Answers rendered, by whether they had changed since the last time.",
-    );
-    for (changed, count) in [("yes", renders.saturating_sub(unchanged)), ("no", unchanged)] {
-        page.sample("berth_search_renders_total", &format!("changed=\"{changed}\""), count);
-    }
-    page.family("berth_search_render_seconds_total", "counter", "Time spent in rendering and compressing.");
-    page.bare("berth_search_render_seconds_total", render_time.as_secs_f64());
-    page.gauge("berth_search_cache_bytes", "Bytes of answers that are kept.", search.cache_bytes() as u64);
-    page.counter(
-        "berth_search_evictions_total",
-        "Answers and spellings of queries dropped to make room.",
-        search.evictions(),
-    );
 }
 
 fn store(page: &mut Page, store: &Store, durable: u64) {

@@ -16,7 +16,7 @@ use crate::router::{Endpoint, TABLE};
 pub(crate) mod page;
 
 /// One file for each kind of thing asked: paths, and the schemas they alone use.
-const PIECES: [(&str, &str); 18] = [
+const PIECES: [(&str, &str); 19] = [
     ("search", include_str!("../openapi/search.json")),
     ("booking", include_str!("../openapi/booking.json")),
     ("sessions", include_str!("../openapi/sessions.json")),
@@ -33,6 +33,7 @@ const PIECES: [(&str, &str); 18] = [
     ("lotteries", include_str!("../openapi/lotteries.json")),
     ("people", include_str!("../openapi/accounts.json")),
     ("people", include_str!("../openapi/people.json")),
+    ("fhir", include_str!("../openapi/fhir.json")),
     ("access", include_str!("../openapi/access.json")),
     ("operations", include_str!("../openapi/operations.json")),
 ];
@@ -184,7 +185,8 @@ fn complete(mut operation: Value, endpoint: &Endpoint, tag: &str) -> Value {
     }
     let responses = object(operation_members.get_mut("responses").expect("an operation has responses"));
     for status in by_status.keys() {
-        let problem = || json!({"$ref": "#/components/responses/Problem"});
+        let name = if crate::fhir::speaks(endpoint.template) { "Outcome" } else { "Problem" };
+        let problem = || json!({"$ref": format!("#/components/responses/{name}")});
         responses.entry(status.clone()).or_insert_with(problem);
     }
     operation_members.insert("x-berth-codes".to_owned(), json!(by_status));

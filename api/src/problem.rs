@@ -39,7 +39,7 @@ macro_rules! codes {
                 match self { $(Code::$variant => StatusCode::$status,)* }
             }
 
-            fn title(self) -> &'static str {
+            pub(crate) fn title(self) -> &'static str {
                 match self { $(Code::$variant => $title,)* }
             }
         }
@@ -158,7 +158,6 @@ impl Problem {
         self.code
     }
 
-    #[cfg(test)]
     pub(crate) fn detail(&self) -> &str {
         &self.detail
     }

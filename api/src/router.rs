@@ -20,6 +20,7 @@ use crate::ack::{self, AckMode};
 use crate::admission::{Class, Reading};
 use crate::app::{App, Phase};
 use crate::body::ResponseBody;
+use crate::fhir;
 use crate::gate::{Asked, Gate, Who};
 use crate::problem::{Code, Problem};
 use crate::routes;
@@ -27,8 +28,8 @@ use crate::search;
 use crate::trace::{self, Trace};
 use crate::traffic::{Door, Running, Traffic};
 
-pub(crate) use self::accept::accepted;
 use self::accept::is_of_type;
+pub(crate) use self::accept::negotiated;
 use self::admit::{Admitted, Turned, admit};
 use self::find::find;
 pub(crate) use self::table::{Endpoint, Media, Route, TABLE};
@@ -122,7 +123,11 @@ pub(crate) async fn answer(
                     match turned_away {
                         Turned::Away(shed) => {
                             app.metrics.refused(Code::Overloaded);
-                            Ok(shed.into_response(path))
+                            Ok(if fhir::speaks(path) {
+                                fhir::outcome::of_shed(shed, path)
+                            } else {
+                                shed.into_response(path)
+                            })
                         }
                         Turned::Unknown(problem) => Err(problem),
                     }
@@ -152,7 +157,7 @@ pub(crate) async fn answer(
     let refused = answered.as_ref().err().map(Problem::code);
     let mut response = answered.unwrap_or_else(|problem| {
         app.metrics.refused(problem.code());
-        problem.into_response(path)
+        if fhir::speaks(path) { fhir::outcome::of(problem, path) } else { problem.into_response(path) }
     });
     gate.tell(&mut response, refused);
     if turned && app.admission.is_strained() && !running.traffic().is_known() {
@@ -206,12 +211,14 @@ async fn dispatch(mut call: Call, gated: Gated<'_, '_>, seen: Option<Seen>) -> R
     if call.app.phase() == Phase::Draining && !endpoint.is_probe() {
         return Err(Problem::new(Code::Draining, "this server is stopping: ask another, or again soon"));
     }
-    let parameters = [call.parameter.as_str(), call.parameter2.as_str()];
+    // Whom a search names stands in its query; to the audit log that is no other than in a path.
+    let patient = fhir::patient(endpoint, call.query.as_deref());
+    let parameters = [patient.as_deref().unwrap_or(&call.parameter), call.parameter2.as_str()];
     let Gated { app, peer, now, gate } = gated;
     let (headers, trace) = (&call.headers, &call.trace);
     let asked = Asked { endpoint, parameters: &parameters, headers, trace, peer, now };
     call.who = gate.pass(app, &asked, seen).await?;
-    call.gives = accepted(&call.headers, endpoint.gives, endpoint.also)?;
+    call.gives = negotiated(&call.headers, endpoint, call.query.as_deref())?;
     is_of_type(&call.headers, endpoint)?;
     // Who needs no key is shown no claim.
     if !endpoint.roles.is_empty() {
@@ -297,6 +304,21 @@ async fn dispatch(mut call: Call, gated: Gated<'_, '_>, seen: Option<Seen>) -> R
         Route::ImportPeople => routes::people::bulk::import(call).await,
         Route::ExportPeople => routes::people::bulk::export(&call),
         Route::RevokeToken => routes::revocations::revoke(call).await,
+        Route::FhirMetadata => fhir::capability::metadata(&call),
+        Route::FhirLocations => fhir::locations::search(&call).await,
+        Route::FhirLocation => fhir::locations::read(&call),
+        Route::FhirSchedules => fhir::schedules::search(&call).await,
+        Route::FhirSchedule => fhir::schedules::read(&call),
+        Route::FhirSlots => fhir::slots::search(&call).await,
+        Route::FhirSlot => fhir::slots::read(&call),
+        Route::FhirAppointments => fhir::appointments::search(&call).await,
+        Route::FhirAppointment => fhir::appointments::read(&call).await,
+        Route::FhirImmunizations => fhir::immunizations::search(&call).await,
+        Route::FhirImmunization => fhir::immunizations::read(&call).await,
+        Route::BulkPublish => fhir::publish::manifest(&call).await,
+        Route::PublishedLocations | Route::PublishedSchedules | Route::PublishedSlots => {
+            fhir::publish::file(&call).await
+        }
         Route::Export => Ok(routes::export::export(&call)),
         Route::ReadAdmission => Ok(routes::admission::read(&call.app)),
         Route::ChangeAdmission => routes::admission::change(call).await,

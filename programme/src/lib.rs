@@ -53,12 +53,14 @@ pub use availability::{
 };
 pub use calendar::Calendar;
 pub use campaign::{Campaign, CampaignError, open_read_only};
-pub use catalogue::{Ages, Catalogue, Centre, KeptProgramme, Region, RegionKind, Session, SlotPlace, SlotRef, Window};
+pub use catalogue::{
+    Ages, Catalogue, Centre, KeptProgramme, Numbered, Region, RegionKind, Session, SlotPlace, SlotRef, Window,
+};
 pub use explain::{Explanation, Passed, Question};
 pub use faults::{FAULTS_LISTED_MAX, Faults, LineFault};
 pub use file::{KeyFault, ProgrammeFile, ProgrammeFileError, toml_fault};
 pub use in_force::{InForce, Rules, Standing};
-pub use names::{is_name, is_pincode};
+pub use names::{PHONE_RULE, URL_RULE, is_name, is_phone_line, is_pincode, is_web_address};
 pub use position::Position;
 pub use programme::Programme;
 pub use publish::{BulkKind, PublishError, Published, Publisher};

@@ -11,6 +11,8 @@
 //! Version 1 had no positions of centres, and no age bands and fees of sessions. Version 3 has programmes (`programme`), and writes the others
 //! as version 2 did.
 //!
+//! Version 4 has phones and pages of centres; the others are written as before.
+//!
 //! Adding a field: take the next version, read both, write the new one. An older Berth refuses the newer
 //! version by name.
 
@@ -31,7 +33,9 @@ mod programme;
 
 const VERSION: u8 = 2;
 /// The newest that is read.
-const VERSION_MAX: u8 = programme::SINCE_VERSION;
+const VERSION_MAX: u8 = CENTRES_VERSION;
+/// In which centres are written.
+const CENTRES_VERSION: u8 = 4;
 /// The oldest that is still read.
 const VERSION_MIN: u8 = 1;
 /// No bound of an age band.
@@ -170,7 +174,8 @@ pub(crate) fn encode_regions(lines: &[RegionLine]) -> Vec<u8> {
 
 /// The note of a publish of centres.
 pub(crate) fn encode_centres(lines: &[CentreLine]) -> Vec<u8> {
-    let mut out = Writer::new(CENTRES, lines.len());
+    let mut out = Writer(vec![CENTRES_VERSION, CENTRES]);
+    out.number(lines.len() as u64);
     for line in lines {
         for text in [&line.id, &line.name, &line.district, &line.pincode] {
             out.text(text);
@@ -181,6 +186,8 @@ pub(crate) fn encode_centres(lines: &[CentreLine]) -> Vec<u8> {
             out.0.extend_from_slice(&position.latitude_e6().to_le_bytes());
             out.0.extend_from_slice(&position.longitude_e6().to_le_bytes());
         }
+        out.text(line.phone.as_deref().unwrap_or(""));
+        out.text(line.url.as_deref().unwrap_or(""));
     }
     out.0
 }
@@ -370,6 +377,8 @@ impl Reader<'_> {
             pincode: self.text()?,
             address: self.optional_text()?,
             position: if self.version >= 2 { self.position()? } else { None },
+            phone: if self.version >= CENTRES_VERSION { self.optional_text()? } else { None },
+            url: if self.version >= CENTRES_VERSION { self.optional_text()? } else { None },
         })
     }
 
@@ -464,6 +473,8 @@ mod tests {
             pincode: "400001".into(),
             address: Some("x".repeat(200)),
             position: Position::from_degrees(-19.076, 72.8777),
+            phone: Some("+91 22 2301 0000".into()),
+            url: None,
         }];
         assert_eq!(decode(&encode_centres(&centres)), Ok(CatalogueNote::Centres(centres)));
         let SessionLine { id, centre, date, product, ages, fee, windows } = session();
@@ -493,7 +504,7 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_named() {
-        assert_eq!(decode(&[4, 1, 0]), Err(NoteError::Version(4)));
+        assert_eq!(decode(&[5, 1, 0]), Err(NoteError::Version(5)));
         assert_eq!(decode(&[0, 1, 0]), Err(NoteError::Version(0)));
     }
 
@@ -507,6 +518,11 @@ mod tests {
         }
         let Ok(CatalogueNote::Centres(centres)) = decode(&centre) else { panic!("{:?}", decode(&centre)) };
         assert_eq!((centres[0].id.as_str(), centres[0].position), ("c", None));
+        // And what version 2 wrote, which had no phones.
+        centre[0] = 2;
+        centre.push(0);
+        let Ok(CatalogueNote::Centres(centres)) = decode(&centre) else { panic!("{:?}", decode(&centre)) };
+        assert_eq!((centres[0].id.as_str(), &centres[0].phone, &centres[0].url), ("c", &None, &None));
         let mut session = vec![1, SESSIONS, 1, 1, 2, 1, b'v', 1, 1, 2, b'd', b'1', 1, b's', 7];
         session.extend([0xEA, 0x07, 11, 24, 2, 1, 10, 20, 1, 1]);
         let Ok(CatalogueNote::Sessions(numbering, sessions)) = decode(&session) else {

@@ -39,7 +39,7 @@ impl Reason {
         }
     }
 
-    fn detail(self) -> &'static str {
+    pub(crate) fn detail(self) -> &'static str {
         match self {
             Reason::QueueFull => "more requests wait than can be served in time; nothing was done",
             Reason::QueueTime => "its turn did not come in time; nothing was done",

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::access::{Caller, hex};
 use crate::app::App;
+use crate::fhir;
 use crate::router::Endpoint;
 use crate::wire::Names;
 
@@ -75,11 +76,23 @@ impl Whom {
         let mut whom = Whom::default();
         let names = app.names();
         let named = endpoint.template.split('{').skip(1).filter_map(|rest| rest.split('}').next());
-        for (name, text) in named.zip(parameters) {
+        // A search of FHIR names its party in the query.
+        let by_patient = fhir::is_by_patient(endpoint.route).then_some("party");
+        for (name, text) in named.chain(by_patient).zip(parameters) {
             let id = || berth_programme::is_name(text).then(|| (*text).to_owned());
             match name {
                 "booking" | "hold" => {
                     if let Ok(number) = names.parse_booking(text) {
+                        whom.booking(app, number);
+                    }
+                }
+                "appointment" => {
+                    if let Ok(number) = fhir::ids::booking(&names, text) {
+                        whom.booking(app, number);
+                    }
+                }
+                "immunization" => {
+                    if let Ok(number) = fhir::ids::dose(&names, text) {
                         whom.booking(app, number);
                     }
                 }

@@ -59,6 +59,9 @@ const WINDOWS: [(&str, &str); 3] = [("09:00", "11:00"), ("11:00", "13:00"), ("14
 /// The district shown in the first lines the demo prints.
 pub(super) const FAVOURITE_DISTRICT: &str = "395";
 
+/// India's health line: whom to ring up where a centre has no phone of its own.
+pub(super) const HELPLINE: &str = "1075";
+
 /// Every state and district, one per line.
 pub(super) fn regions() -> String {
     let mut lines = Vec::new();

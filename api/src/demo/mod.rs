@@ -15,7 +15,7 @@ use jiff::civil::Date;
 use crate::access::{KeyEntry, Role, hash, new_key};
 use crate::app::App;
 use crate::cli;
-use crate::config::ConfigFile;
+use crate::config::{ConfigFile, FhirEntry};
 use crate::server;
 
 const PROGRAMME: &str = include_str!("../../../programmes/india-2021.toml");
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, String> {
     };
     let key = |role| new_key(role).map_err(|error| format!("cannot make a key: {error}"));
     let keys = Keys { admin: key(Role::Admin)?, platform: key(Role::Platform)? };
-    let app = open(&dir, &keys)?;
+    let app = open(&dir, &keys, &format!("http://{address}"))?;
     seed(&app.campaign)?;
     let (party, slot) = something_to_book(&app.campaign)?;
     let names = app.names();
@@ -64,11 +64,17 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, String> {
     cli::run_server(app, listener, || cli::say(&text))
 }
 
-fn open(dir: &Path, keys: &Keys) -> Result<Arc<App>, String> {
+fn open(dir: &Path, keys: &Keys, url: &str) -> Result<Arc<App>, String> {
     let programme = Programme::from_toml(PROGRAMME).map_err(|error| error.to_string())?;
     let entry = |role: Role, key| KeyEntry::new(role, "demo", hash(key));
     let file = ConfigFile {
         listen: Some(LISTEN.to_owned()),
+        public_url: Some(url.to_owned()),
+        fhir: FhirEntry {
+            booking_link: Some(format!("{url}/docs#{{slot}}")),
+            phone: Some(inventory::HELPLINE.to_owned()),
+            ..FhirEntry::default()
+        },
         data_dir: Some(dir.to_owned()),
         programme: Some(PathBuf::new()),
         keys: vec![entry(Role::Admin, &keys.admin), entry(Role::Platform, &keys.platform)],

@@ -26,6 +26,20 @@ pub(crate) fn accepted(headers: &HeaderMap, gives: Media, also: Option<Media>) -
     })
 }
 
+/// As [`accepted`], for an endpoint: FHIR's `_format` in the query goes before the header, for who cannot set one.
+pub(crate) fn negotiated(headers: &HeaderMap, endpoint: &Endpoint, query: Option<&str>) -> Result<Media, Problem> {
+    let asked = query.filter(|query| endpoint.gives == Media::Fhir && query.contains("_format="));
+    let format = asked.and_then(|query| form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "_format"));
+    let Some((_, format)) = format else { return accepted(headers, endpoint.gives, endpoint.also) };
+    match &*format {
+        "json" => Ok(Media::Fhir),
+        // A plus sign that was not encoded is a blank.
+        "application/fhir+json" | "application/fhir json" => Ok(Media::Fhir),
+        "application/json" => Ok(Media::Json),
+        _ => Err(Problem::new(Code::NotAcceptable, "_format: the answer is json, and nothing else")),
+    }
+}
+
 /// How much a client that sends this range likes a type, from 0, not at all, to 1.
 fn liking(range: &str, essence: &str) -> f32 {
     let mut parts = range.split(';').map(str::trim);

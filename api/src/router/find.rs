@@ -52,7 +52,7 @@ impl Node {
     ) -> bool {
         let Some(rest) = rest else { return !self.rows.is_empty() && see(self, parameters, count) };
         let (segment, rest) = rest.split_once('/').map_or((rest, None), |(segment, rest)| (segment, Some(rest)));
-        let literal = self.literals.iter().find(|(literal, _)| *literal == segment);
+        let literal = self.literals.iter().find(|(literal, _)| is_literal(literal, segment));
         if literal.is_some_and(|(_, node)| node.ends(rest, parameters, count, see)) {
             return true;
         }
@@ -62,6 +62,12 @@ impl Node {
         *place = segment;
         node.ends(rest, parameters, count + 1, see)
     }
+}
+
+/// Whether a segment of a path is this one of a template. A dollar sign is one of the few characters of a template that clients may
+/// encode.
+fn is_literal(literal: &str, segment: &str) -> bool {
+    literal == segment || literal.strip_prefix('$').is_some_and(|rest| segment.strip_prefix("%24") == Some(rest))
 }
 
 /// The endpoint of a path and method, with what stands at the template's parameters.
@@ -115,6 +121,9 @@ mod tests {
         assert_eq!(route(Method::GET, "/v1/regions"), Ok(Route::ListRegions));
         assert_eq!(route(Method::POST, "/v1/regions"), Ok(Route::PublishRegions));
         assert_eq!(route(Method::HEAD, "/healthz"), Ok(Route::Healthz));
+        for path in ["/smart/$bulk-publish", "/smart/%24bulk-publish"] {
+            assert_eq!(route(Method::GET, path), Ok(Route::BulkPublish), "{path}");
+        }
         assert_eq!(route(Method::DELETE, "/v1/regions"), Err(Code::MethodNotAllowed));
         for nowhere in ["/v1", "", "/", "*", "v1/regions", "/v1/regions/", "//v1/regions", "/v1/holds//confirm"] {
             assert_eq!(route(Method::GET, nowhere), Err(Code::NotFound), "{nowhere:?}");

@@ -90,6 +90,21 @@ pub(crate) enum Route {
     ImportPeople,
     ExportPeople,
     RevokeToken,
+    FhirMetadata,
+    FhirLocations,
+    FhirLocation,
+    FhirSchedules,
+    FhirSchedule,
+    FhirSlots,
+    FhirSlot,
+    FhirAppointments,
+    FhirAppointment,
+    FhirImmunizations,
+    FhirImmunization,
+    BulkPublish,
+    PublishedLocations,
+    PublishedSchedules,
+    PublishedSlots,
     Export,
     ReadAdmission,
     ChangeAdmission,
@@ -107,6 +122,8 @@ pub(crate) enum Route {
 pub(crate) enum Media {
     Json,
     Ndjson,
+    Fhir,
+    FhirNdjson,
     Csv,
     Toml,
     Text,
@@ -118,6 +135,8 @@ impl Media {
         match self {
             Media::Json => "application/json",
             Media::Ndjson => "application/x-ndjson",
+            Media::Fhir => "application/fhir+json",
+            Media::FhirNdjson => "application/fhir+ndjson",
             Media::Csv => "text/csv",
             Media::Toml => "application/toml",
             Media::Text => "text/plain",
@@ -129,6 +148,8 @@ impl Media {
         match self {
             Media::Json => "application/json",
             Media::Ndjson => "application/x-ndjson",
+            Media::Fhir => "application/fhir+json",
+            Media::FhirNdjson => "application/fhir+ndjson",
             Media::Csv => "text/csv; charset=utf-8; header=present",
             Media::Toml => "application/toml",
             Media::Text => "text/plain; version=0.0.4; charset=utf-8",
@@ -191,6 +212,18 @@ const fn post(template: &'static str, roles: &'static [Role], route: Route, take
 const fn list(template: &'static str, roles: &'static [Role], route: Route) -> Endpoint {
     let (method, also) = (Method::GET, Some(Media::Csv));
     Endpoint { route, method, template, roles, takes: Media::Json, gives: Media::Json, also }
+}
+
+/// A resource of FHIR, or a bundle of them: plain JSON to who asks for that.
+const fn fhir(template: &'static str, roles: &'static [Role], route: Route) -> Endpoint {
+    let (method, also) = (Method::GET, Some(Media::Json));
+    Endpoint { route, method, template, roles, takes: Media::Json, gives: Media::Fhir, also }
+}
+
+/// What is published in files, for who copies all of it.
+const fn published(template: &'static str, route: Route, gives: Media, also: Media) -> Endpoint {
+    let also = Some(also);
+    Endpoint { route, method: Method::GET, template, roles: ANYBODY, takes: Media::Json, gives, also }
 }
 
 /// Lines in, a result for each out.
@@ -318,6 +351,21 @@ pub(crate) static TABLE: &[Endpoint] = &[
     stream("/v1/bulk/people", ADMIN, Route::ImportPeople, Media::Ndjson),
     get("/v1/bulk/people", ADMIN, Route::ExportPeople, Media::Ndjson),
     post("/v1/admin/revocations", ADMIN, Route::RevokeToken, Media::Json),
+    fhir("/fhir/Slot", ANYBODY, Route::FhirSlots),
+    fhir("/fhir/Slot/{slot}", ANYBODY, Route::FhirSlot),
+    fhir("/fhir/Schedule", ANYBODY, Route::FhirSchedules),
+    fhir("/fhir/Schedule/{schedule}", ANYBODY, Route::FhirSchedule),
+    fhir("/fhir/Location", ANYBODY, Route::FhirLocations),
+    fhir("/fhir/Location/{location}", ANYBODY, Route::FhirLocation),
+    fhir("/fhir/Appointment", CLAIMS, Route::FhirAppointments),
+    fhir("/fhir/Appointment/{appointment}", SEES, Route::FhirAppointment),
+    fhir("/fhir/Immunization", POSTS, Route::FhirImmunizations),
+    fhir("/fhir/Immunization/{immunization}", POSTS, Route::FhirImmunization),
+    fhir("/fhir/metadata", ANYBODY, Route::FhirMetadata),
+    published("/smart/$bulk-publish", Route::BulkPublish, Media::Json, Media::Fhir),
+    published("/smart/locations/{state}/{part}", Route::PublishedLocations, Media::FhirNdjson, Media::Ndjson),
+    published("/smart/schedules/{state}/{part}", Route::PublishedSchedules, Media::FhirNdjson, Media::Ndjson),
+    published("/smart/slots/{state}/{part}", Route::PublishedSlots, Media::FhirNdjson, Media::Ndjson),
     get("/v1/export", ADMIN, Route::Export, Media::Ndjson),
     get("/v1/admin/admission", ADMIN, Route::ReadAdmission, Media::Json),
     patch("/v1/admin/admission", ADMIN, Route::ChangeAdmission),

@@ -168,7 +168,7 @@ const PLACE_LOOK_EVERY: Duration = Duration::from_millis(1);
 ///
 /// A publish opens its slots in the engine, becomes durable and is then shown in the catalogue. Only who
 /// guesses a slot's number can claim it in the moment between, and waits here for that moment to pass.
-pub(super) async fn place(app: &App, slot: SlotId) -> Result<SlotPlace, Problem> {
+pub(crate) async fn place(app: &App, slot: SlotId) -> Result<SlotPlace, Problem> {
     for _ in 0..PLACE_LOOKS {
         if let Some(place) = app.campaign.catalogue.slot(slot) {
             return Ok(place);

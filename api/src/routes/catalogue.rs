@@ -138,6 +138,10 @@ pub(crate) fn centre(call: &Call) -> Result<Response<ResponseBody>, Problem> {
         lat: Option<f64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         lon: Option<f64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        phone: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        url: Option<&'a str>,
         sessions: Vec<SessionRow<'a>>,
     }
     no_query(call)?;
@@ -162,6 +166,8 @@ pub(crate) fn centre(call: &Call) -> Result<Response<ResponseBody>, Problem> {
         address: centre.address.as_deref(),
         lat: centre.position.map(Position::latitude),
         lon: centre.position.map(Position::longitude),
+        phone: centre.phone.as_deref(),
+        url: centre.url.as_deref(),
         sessions,
     };
     Ok(respond(StatusCode::OK, Media::Json, json(&answer)))

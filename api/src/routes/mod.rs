@@ -122,7 +122,7 @@ async fn settled(app: &App, mode: AckMode, submitted: Submitted) -> Result<Submi
 }
 
 /// Waits until entries up to this one are as safe as was asked.
-async fn safe(app: &App, mode: AckMode, seq: Seq) -> Result<(), Problem> {
+pub(crate) async fn safe(app: &App, mode: AckMode, seq: Seq) -> Result<(), Problem> {
     ack::wait(&app.campaign.engine, seq, mode, app.limits.ack_redis_time).await.map_err(|why| match why {
         Unsafe::Failed(failure) => problem::failed(&failure),
         Unsafe::Late => problem::redis_late(),

@@ -5,16 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
+use berth_engine::TimestampMs;
 use berth_programme::{Availability, SlotRef};
 use bytes::Bytes;
-use hyper::header::{AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LINK, VARY};
+use hyper::header::{
+    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, LAST_MODIFIED, LINK, VARY,
+};
 use hyper::{HeaderMap, Response, StatusCode};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::asked::Resolved;
 use super::cache::Charge;
 use super::encoding::{self, Encoding, Tail};
-use super::render;
+use super::{Search, render};
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::problem::Problem;
@@ -36,6 +40,8 @@ pub(crate) struct Answer {
     /// Of everything but `as_of`.
     digest: u128,
     etag: HeaderValue,
+    /// The second since which it tells what it tells, as far as is known here; of what says so.
+    modified: Option<i64>,
     /// All that a 200 has and that does not change while it is kept.
     headers: HeaderMap,
     /// Entries of the cache that have it.
@@ -57,45 +63,111 @@ pub(crate) fn make(
     let in_time = |starts_at| programme.in_time(starts_at, as_of).is_ok();
     let found = app.campaign.catalogue.availability(&asked.query(as_of), in_time, |slot| engine.counts(slot));
     let found = found.map_err(|unknown| super::asked::unknown(&unknown))?;
-    let as_of = app.names().time(as_of);
-    let head = render::head(&as_of);
-    let digest = digest(app, asked, &found);
-    let last = last.filter(|last| last.digest == digest);
-    let (body, tail) = match &last {
-        Some(last) => encoding::with_head(encoding, &head, &last.body, &last.tail),
-        None => encoding::encode(&app.search.presses, encoding, &head, &render::tail(app, asked, &found)),
-    };
-    let etag = value(&format!("W/\"{digest:032x}{}\"", encoding.name().map_or("", |name| &name[..1])));
-    let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(Media::Json.content_type()));
-    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
-    headers.insert(ETAG, etag.clone());
-    headers.insert(AS_OF, value(&as_of));
-    if let Some(name) = encoding.name() {
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
-    }
-    if let Some(next) = found.next() {
-        let query = asked.next(next);
-        headers.insert(LINK, value(&format!("</v1/availability?{query}>; rel=\"next\"")));
-    }
-    let staleness = app.search.config.staleness;
-    if let Some(fixed) = fixed_cache_control(staleness) {
-        headers.insert(CACHE_CONTROL, fixed);
-    }
-    app.search.stats.rendered(made.elapsed(), last.is_some());
-    let charge = app.search.cache.charge(body.len() + OVERHEAD_BYTES);
-    let body = Bytes::from(body);
-    Ok(Arc::new(Answer {
+    let next = found.next().map(|next| format!("/v1/availability?{}", asked.next(next)));
+    let told = Told {
         made,
-        fresh_until: made + staleness,
-        body,
-        tail,
-        digest,
-        etag,
-        headers,
-        keepers: AtomicUsize::new(0),
-        _charge: charge,
-    }))
+        as_of,
+        as_of_text: app.names().time(as_of),
+        media: Media::Json,
+        head: |as_of| render::head(as_of),
+        digest: digest(app, asked, &found),
+        next,
+        says_modified: false,
+    };
+    Ok(told.answer(&app.search, encoding, last, || render::tail(app, asked, &found)))
+}
+
+/// What an answer tells, before it is encoded.
+pub(crate) struct Told {
+    /// The instant before what it tells was read.
+    pub(crate) made: Instant,
+    /// The same on the wall clock, and as it is written.
+    pub(crate) as_of: TimestampMs,
+    pub(crate) as_of_text: String,
+    pub(crate) media: Media,
+    /// The first part, of the instant: all that may differ in answers that tell the same.
+    pub(crate) head: fn(&str) -> Vec<u8>,
+    /// Of all the rest.
+    pub(crate) digest: u128,
+    /// Where what comes behind it is.
+    pub(crate) next: Option<String>,
+    /// Whether it has a `Last-Modified`.
+    pub(crate) says_modified: bool,
+}
+
+impl Told {
+    /// Encodes it; `last` is the last answer to the same question in the same encoding, and `tail` makes the second part where it is
+    /// not the same as then.
+    pub(crate) fn answer(
+        self,
+        search: &Search,
+        encoding: Encoding,
+        last: Option<Arc<Answer>>,
+        tail: impl FnOnce() -> Vec<u8>,
+    ) -> Arc<Answer> {
+        let Told { made, as_of, as_of_text, media, digest, next, .. } = self;
+        let head = (self.head)(&as_of_text);
+        let before = last.as_ref().and_then(|last| last.modified);
+        let last = last.filter(|last| last.digest == digest);
+        let (body, tail) = match &last {
+            Some(last) => encoding::with_head(encoding, &head, &last.body, &last.tail),
+            None => encoding::encode(&search.presses, encoding, &head, &tail()),
+        };
+        let modified = self.says_modified.then(|| match (&last, before) {
+            (Some(_), Some(before)) => before,
+            // Never the second of what told something else: a client compares seconds.
+            (_, before) => seconds(as_of).max(before.map_or(i64::MIN, |before| before + 1)),
+        });
+        let etag = value(&format!("W/\"{digest:032x}{}\"", encoding.name().map_or("", |name| &name[..1])));
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media.content_type()));
+        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+        headers.insert(ETAG, etag.clone());
+        headers.insert(AS_OF, value(&as_of_text));
+        if let Some(name) = encoding.name() {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
+        }
+        if let Some(next) = next {
+            headers.insert(LINK, value(&format!("<{next}>; rel=\"next\"")));
+        }
+        if let Some(date) = modified.and_then(http_date) {
+            headers.insert(LAST_MODIFIED, date);
+        }
+        let staleness = search.config.staleness;
+        if let Some(fixed) = fixed_cache_control(staleness) {
+            headers.insert(CACHE_CONTROL, fixed);
+        }
+        search.stats.rendered(made.elapsed(), last.is_some());
+        let charge = search.charge(body.len() + OVERHEAD_BYTES);
+        Arc::new(Answer {
+            made,
+            fresh_until: made + staleness,
+            body: Bytes::from(body),
+            tail,
+            digest,
+            etag,
+            modified,
+            headers,
+            keepers: AtomicUsize::new(0),
+            _charge: charge,
+        })
+    }
+}
+
+fn seconds(at: TimestampMs) -> i64 {
+    i64::try_from(at.0 / 1000).unwrap_or(i64::MAX)
+}
+
+/// As RFC 9110 writes an instant.
+fn http_date(seconds: i64) -> Option<HeaderValue> {
+    let at = jiff::Timestamp::from_second(seconds).ok()?;
+    let text = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok()?;
+    HeaderValue::try_from(text).ok()
+}
+
+fn read_http_date(value: &HeaderValue) -> Option<i64> {
+    let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value.to_str().ok()?);
+    at.ok().map(jiff::Timestamp::as_second)
 }
 
 /// Ours all: dates, names, digits.
@@ -159,11 +231,19 @@ impl Answer {
     /// A 304 for who has it, else a 200; and whether it was the latter.
     pub(crate) fn respond(
         &self,
-        if_none_match: Option<&HeaderValue>,
+        asked: &HeaderMap,
         now: Instant,
         staleness: Duration,
     ) -> (Response<ResponseBody>, bool) {
-        let modified = if_none_match.is_none_or(|listed| !names(listed.as_bytes(), self.etag.as_bytes()));
+        let modified = match asked.get(IF_NONE_MATCH) {
+            Some(listed) => !names(listed.as_bytes(), self.etag.as_bytes()),
+            // Where nothing is kept nothing is known of what a client had within the same second.
+            None if staleness.is_zero() => true,
+            None => {
+                let since = asked.get(IF_MODIFIED_SINCE).and_then(read_http_date);
+                since.zip(self.modified).is_none_or(|(since, modified)| modified > since)
+            }
+        };
         let body = if modified { ResponseBody::whole(self.body.clone()) } else { ResponseBody::none() };
         let mut response = Response::new(body);
         *response.headers_mut() = self.headers.clone();
@@ -202,6 +282,7 @@ impl Answer {
             tail,
             digest: 0,
             etag: HeaderValue::from_static("W/\"0\""),
+            modified: None,
             headers: HeaderMap::new(),
             keepers: AtomicUsize::new(0),
             _charge: cache.charge(bytes),

@@ -21,7 +21,8 @@ pub(crate) fn document() -> &'static Value {
 
 /// The path's item and its template.
 fn item<'d>(document: &'d Value, path: &str) -> Option<(&'d str, &'d Value)> {
-    let path = path.split('?').next().unwrap_or(path);
+    let path = path.split('?').next().unwrap_or(path).replace("%24", "$");
+    let path = path.as_str();
     let paths = document["paths"].as_object().unwrap();
     let exact = paths.get_key_value(path);
     let fits = |template: &str| {
@@ -40,8 +41,11 @@ pub(crate) fn check(method: &str, path: &str, reply: &Reply) {
     let method = if method == "HEAD" { "GET" } else { method };
     let media = reply.header("content-type").map(|t| t.split(';').next().unwrap_or(t).trim());
     let what = format!("{method} {path} -> {} {media:?}", reply.status);
-    let problem = media == Some("application/problem+json");
-    let code = problem.then(|| reply.json()["code"].as_str().unwrap_or_default().to_owned());
+    let outcome = media == Some("application/fhir+json") && reply.status >= 400;
+    let problem = media == Some("application/problem+json") || outcome;
+    let at = if outcome { "/issue/0/details/coding/0/code" } else { "/code" };
+    let told = || reply.json().pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let code = (problem && !reply.body.is_empty()).then(told);
     let Some((_, item)) = item(document, path) else {
         assert!(matches!(reply.status, 400 | 404), "{what}: no such path in the document");
         return;
@@ -68,10 +72,10 @@ pub(crate) fn check(method: &str, path: &str, reply: &Reply) {
         return;
     }
     match media {
-        Some("application/json" | "application/problem+json") => {
+        Some("application/json" | "application/problem+json" | "application/fhir+json") => {
             valid(document, &content["schema"], &reply.json(), &what);
         }
-        Some("application/x-ndjson") => {
+        Some("application/x-ndjson" | "application/fhir+ndjson") => {
             for line in reply.text().lines() {
                 valid(document, &content["schema"], &serde_json::from_str(line).unwrap(), &what);
             }

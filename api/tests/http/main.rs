@@ -25,6 +25,8 @@ mod door;
 mod doses;
 mod dump;
 mod events;
+mod fhir;
+mod fhir_publish;
 mod handover;
 mod hostile;
 mod idempotency;

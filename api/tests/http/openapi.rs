@@ -29,7 +29,8 @@ fn what_is_checked_in_printed_and_served_is_one() {
 /// links lead to.
 #[test]
 fn the_examples_work() {
-    let server = Server::start();
+    // Without one nothing is published.
+    let server = Server::start_with("public_url = 'https://book.example.org'");
     let publish = |path: &str, line: &Value| server.publish(path, &line.to_string()).expect(200);
     publish("/v1/regions", &json!({"id": "21", "kind": "state", "name": "Maharashtra"}));
     publish("/v1/regions", &json!({"id": "395", "kind": "district", "name": "Mumbai", "parent": "21"}));

@@ -129,7 +129,8 @@ impl Index {
             if let Some(position) = position {
                 self.grid.add(position, index);
             }
-            let centre = Centre { id, name, district, pincode, address, position, sessions: Vec::new() };
+            let (phone, url) = (line.phone.map(String::into_boxed_str), line.url.map(String::into_boxed_str));
+            let centre = Centre { id, name, district, pincode, address, position, phone, url, sessions: Vec::new() };
             self.centres.push(Arc::new(centre));
         }
     }

@@ -10,6 +10,7 @@
 mod apply;
 mod places;
 mod types;
+mod walk;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use parking_lot::RwLock;
 pub use apply::ApplyError;
 pub(crate) use types::CentreIndex;
 pub use types::{Ages, Centre, Region, RegionKind, Session, SlotPlace, SlotRef, Window};
+pub use walk::Numbered;
 
 use crate::note::{NoteError, Numbering, ProgrammeNote};
 use crate::position::Grid;

@@ -66,6 +66,10 @@ pub struct Centre {
     pub address: Option<Box<str>>,
     /// Where it is, for searches around a point.
     pub position: Option<Position>,
+    /// Where it is rung up.
+    pub phone: Option<Box<str>>,
+    /// Its page.
+    pub url: Option<Box<str>>,
     /// By date, then in the order of publishing.
     pub(super) sessions: Vec<Arc<Session>>,
 }

@@ -4,7 +4,7 @@ use jiff::civil::{Date, Time};
 
 use super::node::Node;
 use crate::faults::Faults;
-use crate::names::{NAME_RULE, is_name};
+use crate::names::{NAME_RULE, PHONE_RULE, URL_RULE, is_name, is_phone_line, is_web_address};
 
 /// Fields of one object. Pools are the most there can rightly be; looking for repeats is quadratic.
 const FIELDS_MAX: usize = 256;
@@ -104,6 +104,18 @@ impl Fields {
     pub(super) fn take_optional_title(&mut self, key: &str, at: &mut LineFaults<'_>) -> Option<String> {
         let text = self.take_optional_text(key, at)?;
         self.checked(key, text, is_title, TITLE_RULE, at)
+    }
+
+    /// A telephone number as people dial it, that may be absent.
+    pub(super) fn take_optional_phone(&mut self, key: &str, at: &mut LineFaults<'_>) -> Option<String> {
+        let text = self.take_optional_text(key, at)?;
+        self.checked(key, text, is_phone_line, PHONE_RULE, at)
+    }
+
+    /// The address of a page, that may be absent.
+    pub(super) fn take_optional_url(&mut self, key: &str, at: &mut LineFaults<'_>) -> Option<String> {
+        let text = self.take_optional_text(key, at)?;
+        self.checked(key, text, is_web_address, URL_RULE, at)
     }
 
     /// `2026-11-24`, and nothing that merely contains a date.

@@ -45,6 +45,8 @@ pub(crate) struct CentreLine {
     pub(crate) pincode: String,
     pub(crate) address: Option<String>,
     pub(crate) position: Option<Position>,
+    pub(crate) phone: Option<String>,
+    pub(crate) url: Option<String>,
 }
 
 /// A session to publish.
@@ -134,6 +136,8 @@ pub(crate) fn centres(body: &[u8], checks: &Checks<'_>) -> Result<Vec<CentreLine
         let pincode = fields.take_text("pincode", at);
         let address = fields.take_optional_title("address", at);
         let position = read_position(&mut fields, at);
+        let phone = fields.take_optional_phone("phone", at);
+        let url = fields.take_optional_url("url", at);
         fields.finish(at);
         if let Some(district) = &district
             && !(checks.has_region)(RegionKind::District, district)
@@ -153,7 +157,7 @@ pub(crate) fn centres(body: &[u8], checks: &Checks<'_>) -> Result<Vec<CentreLine
             at.push("id", format!("stands already in line {first}"));
         }
         if let (Some(name), Some(district), Some(pincode)) = (name, district, pincode) {
-            lines.push(CentreLine { id, name, district, pincode, address, position });
+            lines.push(CentreLine { id, name, district, pincode, address, position, phone, url });
         }
     });
     all_or_none(lines, faults)

@@ -100,7 +100,7 @@ fn noted(app: &App, party: PartyId, note: &DoseNote) -> Result<Vec<u8>, Problem>
 }
 
 /// Who a party is, after whatever merges.
-fn owner(app: &App, party: PartyId) -> Result<PartyId, Problem> {
+pub(crate) fn owner(app: &App, party: PartyId) -> Result<PartyId, Problem> {
     app.doses.as_ref().map_or(Ok(party), |doses| doses.owner(party)).map_err(|error| store::failed(&error))
 }
 
@@ -231,7 +231,7 @@ impl ChangeAnswer {
 }
 
 /// There is no such dose, or it is nobody's business of the caller's.
-fn unknown(app: &App, booking: BookingNumber) -> Problem {
+pub(crate) fn unknown(app: &App, booking: BookingNumber) -> Problem {
     let number = app.names().dose(booking);
     Problem::new(Code::UnknownDose, format!("there is no dose {number}")).with("dose_record", number)
 }
@@ -240,20 +240,27 @@ fn unknown(app: &App, booking: BookingNumber) -> Problem {
 fn dose(call: &Call) -> Result<(BookingNumber, PartyId, u8), Problem> {
     let app = &call.app;
     let booking = app.names().parse_dose(&call.parameter)?;
+    let party = reached(app, call.caller(), booking)?;
+    let dose = app.campaign.engine.claimed(booking).map_or(0, |(claim, _)| claim.dose.0);
+    Ok((booking, party, dose))
+}
+
+/// The party of a dose, by its booking, if the caller reaches it.
+pub(crate) fn reached(app: &App, caller: &Caller, booking: BookingNumber) -> Result<PartyId, Problem> {
     let view = app.campaign.engine.booking(booking).filter(|view| view.state == State::Completed);
     let Some(view) = view else { return Err(unknown(app, booking)) };
-    let (caller, party) = (call.caller(), owner(app, view.claim.party)?);
+    let party = owner(app, view.claim.party)?;
     // A dose of a record that went to another is of whoever that is now.
     let reaches = match caller.scope {
         Scope::Everything | Scope::Centres { .. } => caller.may_touch(booking, app),
         Scope::Parties(_) | Scope::Account(_) => caller.may_act_for(party, &app.names()),
     };
     reaches.map_err(|_| unknown(app, booking))?;
-    Ok((booking, party, view.claim.dose.0))
+    Ok(party)
 }
 
 /// What is on record of a party, as of now, and what the policy knows of it.
-async fn records(
+pub(crate) async fn records(
     app: &App,
     mode: AckMode,
     party: PartyId,
@@ -317,7 +324,7 @@ pub(crate) async fn of_party(call: Call) -> Result<Response<ResponseBody>, Probl
 }
 
 /// Whoever acts for the party; and at a centre whoever has it before them: with a live booking there.
-fn may_read(call: &Call, party: PartyId) -> Result<(), Problem> {
+pub(crate) fn may_read(call: &Call, party: PartyId) -> Result<(), Problem> {
     let app = &call.app;
     let refused = match call.caller().may_act_for(party, &app.names()) {
         Ok(()) => return Ok(()),

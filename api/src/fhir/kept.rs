@@ -1,0 +1,94 @@
+//! How what is told of the catalogue is kept: as searches are, apart from them.
+
+use std::hash::Hasher;
+use std::sync::Arc;
+use std::time::Instant;
+
+use berth_engine::TimestampMs;
+use hyper::Response;
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+use crate::app::App;
+use crate::body::ResponseBody;
+use crate::fhir;
+use crate::problem::Problem;
+use crate::router::Call;
+use crate::search::{Asking, Told, as_media, encoding_for};
+
+/// What is to be told.
+pub(super) struct Question {
+    /// The one spelling of its query.
+    pub(super) query: String,
+    /// It may be answered where it was asked.
+    pub(super) is_small: bool,
+    /// The first part of the answer, of the instant.
+    pub(super) head: fn(&str) -> Vec<u8>,
+    /// Whether it is a file, which says when it changed.
+    pub(super) is_file: bool,
+}
+
+/// What a rendering comes to.
+#[derive(Default)]
+pub(super) struct Rendered {
+    /// All but the head.
+    pub(super) tail: Vec<u8>,
+    /// Where what comes behind it is.
+    pub(super) next: Option<String>,
+}
+
+/// The path of a call, as its template has it.
+fn path(call: &Call) -> String {
+    let mut parameters = [call.parameter.as_str(), call.parameter2.as_str()].into_iter();
+    let parts = call.endpoint.template.split('/').map(|part| match part.starts_with('{') {
+        true => parameters.next().unwrap_or_default(),
+        false => part,
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+/// Answers with what is kept, or with what `render` makes: it is told the instant, which is before all that it reads.
+pub(super) async fn answer(
+    call: &Call,
+    question: Question,
+    render: impl Fn(&App, TimestampMs) -> Rendered + Send + Sync + 'static,
+) -> Result<Response<ResponseBody>, Problem> {
+    let encoding = encoding_for(&call.headers)?;
+    let arrived = Instant::now();
+    let kept = fhir::kept_in(&call.app, call.endpoint.route).expect("only routes whose answers are kept come here");
+    let path = path(call);
+    let spelling = call.query.as_ref().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+    let answer = match kept.fresh(encoding, &spelling, arrived) {
+        Some(answer) => answer,
+        None => {
+            let Question { query, is_small, head, is_file } = question;
+            // Also where there is no question mark in what came.
+            let key = format!("{path}?{query}");
+            let asking = Asking { spelling: &spelling, key, encoding, arrived, is_small };
+            let (app, of, media) = (Arc::clone(&call.app), Arc::clone(kept), call.endpoint.gives);
+            let make = move |last| {
+                let (made, now) = (Instant::now(), app.campaign.engine.now());
+                let Rendered { tail, next } = render(&app, now);
+                let told = Told {
+                    made,
+                    as_of: now,
+                    as_of_text: app.names().time(now),
+                    media,
+                    head,
+                    digest: digest(&tail),
+                    next,
+                    says_modified: is_file,
+                };
+                Ok(told.answer(&of, encoding, last, || tail))
+            };
+            kept.made(asking, make).await?
+        }
+    };
+    Ok(as_media(kept.given(&answer, &call.headers, Instant::now()), call.endpoint, call.gives))
+}
+
+/// Not secret: who can change the inventory can change the answer as well.
+fn digest(tail: &[u8]) -> u128 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(tail);
+    hasher.finish128().as_u128()
+}

@@ -1,0 +1,194 @@
+//! Answers that are made once and given many times, whatever they tell: kept while they are fresh, made by one at a time for each
+//! question, and encoded for who takes them so.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::{HeaderMap, Response};
+use tokio::sync::Semaphore;
+
+use super::answer::Answer;
+use super::cache::{Cache, Charge};
+use super::encoding::{Encoding, Presses};
+use super::flight::{Flights, Joined};
+use super::stats::SearchStats;
+use crate::body::ResponseBody;
+use crate::problem::{Code, Problem};
+
+/// What an operator sets. Checked by [`crate::config`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SearchConfig {
+    /// How old an answer may be; zero: every request is rendered anew.
+    pub(crate) staleness: Duration,
+    /// Bytes of answers that are kept.
+    pub(crate) cache_bytes: usize,
+}
+
+/// How long a large search waits for its turn to be rendered before it is told `overloaded`.
+const TURN_TIME: Duration = Duration::from_secs(2);
+/// Answers that are sent may take so much more than those that are kept; then nothing more is rendered until some are taken.
+const SENT_BYTES_MIN: usize = 64 << 20;
+
+/// Answers of one kind, and how they are kept.
+pub(crate) struct Search {
+    pub(super) config: SearchConfig,
+    cache: Cache,
+    flights: Flights,
+    pub(super) presses: Presses,
+    /// Who renders large answers; the others wait.
+    renderers: Arc<Semaphore>,
+    pub(crate) stats: SearchStats,
+}
+
+/// A question, as it came and in its one spelling.
+pub(crate) struct Asking<'a> {
+    pub(crate) spelling: &'a str,
+    pub(crate) key: String,
+    pub(crate) encoding: Encoding,
+    /// When it came.
+    pub(crate) arrived: Instant,
+    /// It may be answered where it was asked.
+    pub(crate) is_small: bool,
+}
+
+impl Search {
+    /// `renderers`: so many large answers are rendered at once.
+    pub(crate) fn new(config: SearchConfig, renderers: usize) -> Arc<Search> {
+        Arc::new(Search {
+            config,
+            cache: Cache::new(config.cache_bytes),
+            flights: Flights::default(),
+            presses: Presses::default(),
+            renderers: Arc::new(Semaphore::new(renderers)),
+            stats: SearchStats::default(),
+        })
+    }
+
+    /// Bytes of the answers that are kept.
+    pub(crate) fn cache_bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
+    /// Answers and spellings that were dropped to make room.
+    pub(crate) fn evictions(&self) -> u64 {
+        self.cache.evictions()
+    }
+
+    /// Counts an answer's bytes for as long as it lives.
+    pub(super) fn charge(&self, bytes: usize) -> Charge {
+        self.cache.charge(bytes)
+    }
+
+    /// An answer that is kept, for a request that came at `arrived`.
+    pub(crate) fn fresh(&self, encoding: Encoding, spelling: &str, arrived: Instant) -> Option<Arc<Answer>> {
+        let answer = self.cache.fresh(encoding, spelling, arrived)?;
+        self.stats.hit();
+        Some(answer)
+    }
+
+    /// An answer as it is sent.
+    pub(crate) fn given(&self, answer: &Answer, headers: &HeaderMap, now: Instant) -> Response<ResponseBody> {
+        let (response, modified) = answer.respond(headers, now, self.config.staleness);
+        if !modified {
+            self.stats.not_modified();
+        }
+        response
+    }
+
+    /// Has an answer made, or waits for one that is being made. `make` is told the last answer to the same question: of what has not
+    /// changed since, what was compressed then is used again.
+    pub(crate) async fn made(
+        self: &Arc<Self>,
+        asking: Asking<'_>,
+        make: impl Fn(Option<Arc<Answer>>) -> Result<Arc<Answer>, Problem> + Send + Sync + 'static,
+    ) -> Result<Arc<Answer>, Problem> {
+        let Asking { spelling, key, encoding, arrived, is_small } = asking;
+        // Who does not take answers keeps them in memory; the limits of time end that, and this bounds it until then.
+        if self.cache.sent_bytes() > self.config.cache_bytes.max(SENT_BYTES_MIN) {
+            return Err(could_not());
+        }
+        let make = Arc::new(make);
+        if self.config.staleness.is_zero() {
+            self.stats.miss();
+            if is_small {
+                return make(None);
+            }
+            return self.in_pool(move || make(None)).await?;
+        }
+        loop {
+            if let Some(answer) = self.fresh(encoding, &key, arrived) {
+                self.cache.insert(encoding, spelling, &answer);
+                return Ok(answer);
+            }
+            let mut following = match self.flights.join(encoding, &key) {
+                Joined::Full => return Err(could_not()),
+                Joined::Leading(leader) if is_small => {
+                    self.stats.miss();
+                    let answer = self.render(&key, encoding, &*make)?;
+                    leader.done(&answer);
+                    self.cache.insert(encoding, spelling, &answer);
+                    return Ok(answer);
+                }
+                Joined::Leading(leader) => {
+                    self.stats.miss();
+                    let following = leader.follow();
+                    // On its own, so that who waits for it does not depend on this client's patience.
+                    let (search, make, key) = (Arc::clone(self), Arc::clone(&make), key.clone());
+                    tokio::spawn(async move {
+                        let rendering = Arc::clone(&search);
+                        let render = move || {
+                            // Who asked may be gone by now.
+                            if leader.is_awaited()
+                                && let Ok(answer) = rendering.render(&key, encoding, &*make)
+                            {
+                                leader.done(&answer);
+                            }
+                        };
+                        // Without a turn the leader is dropped, which tells those who wait.
+                        let _ = search.in_pool(render).await;
+                    });
+                    following
+                }
+                Joined::Following(following) => {
+                    self.stats.waited();
+                    following
+                }
+            };
+            let answer = following.answer().await.ok_or_else(could_not)?;
+            // One that was begun long before this request came is too old for it; the next one is not.
+            if answer.is_fresh(arrived) {
+                self.cache.insert(encoding, spelling, &answer);
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Renders and keeps.
+    fn render(
+        &self,
+        key: &str,
+        encoding: Encoding,
+        make: &impl Fn(Option<Arc<Answer>>) -> Result<Arc<Answer>, Problem>,
+    ) -> Result<Arc<Answer>, Problem> {
+        let answer = make(self.cache.any(encoding, key))?;
+        self.cache.insert(encoding, key, &answer);
+        Ok(answer)
+    }
+
+    /// Runs in a thread that may take its time, once there is room among the renderers.
+    async fn in_pool<T: Send + 'static>(&self, render: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+        let turn = tokio::time::timeout(TURN_TIME, Arc::clone(&self.renderers).acquire_owned());
+        let permit = turn.await.map_err(|_| could_not())?;
+        let rendering = tokio::task::spawn_blocking(move || {
+            let answer = render();
+            drop(permit);
+            answer
+        });
+        rendering.await.map_err(|_| could_not())
+    }
+}
+
+/// Too many large answers are asked for at once.
+fn could_not() -> Problem {
+    Problem::new(Code::Overloaded, "too many searches are being answered: ask again")
+}

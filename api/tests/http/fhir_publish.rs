@@ -1,0 +1,237 @@
+//! SMART Scheduling Links: the manifest and its files, as who copies everything reads them.
+
+use std::io::Read;
+
+use serde_json::{Value, json};
+
+use crate::client::Reply;
+use crate::fhir::{ndjson, server};
+use crate::server::{Server, claim, claims, lines, tomorrow};
+
+const URL: &str = "https://book.example.org/in";
+const CONFIG: &str = "[fhir]\nphone = '1075'\nbooking_link = 'https://book.example.org/?slot={slot}'\n";
+
+fn path(url: &Value) -> String {
+    url.as_str().unwrap().strip_prefix(URL).expect("the public address, and no other").to_owned()
+}
+
+/// Type, address and lines of every file that the manifest names.
+fn files(server: &Server) -> Vec<(String, String, Vec<Value>)> {
+    let manifest = server.get("/smart/$bulk-publish").expect(200);
+    let output = manifest["output"].as_array().unwrap().clone();
+    let read = |file: &Value| {
+        let path = path(&file["url"]);
+        let reply = server.get(&path);
+        assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/fhir+ndjson")), "{path}");
+        (file["type"].as_str().unwrap().to_owned(), path, lines(reply.text()))
+    };
+    output.iter().map(read).collect()
+}
+
+#[test]
+fn the_manifest_names_every_file_and_the_files_have_everything() {
+    let server = server(&format!("{CONFIG}staleness_seconds = 0\n"));
+    let reply = server.get("/smart/$bulk-publish");
+    let manifest = reply.expect(200);
+    assert_eq!(reply.header("content-type"), Some("application/json"));
+    assert_eq!(manifest["request"], format!("{URL}/smart/$bulk-publish"));
+    assert_eq!((&manifest["error"], manifest["transactionTime"].as_str()), (&json!([]), reply.header("berth-as-of")));
+    let output: Vec<_> = manifest["output"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| (f["type"].as_str().unwrap(), path(&f["url"]), f["extension"]["state"][0].as_str().unwrap()))
+        .collect();
+    let file = |kind, path: &str, state| (kind, path.to_owned(), state);
+    assert_eq!(
+        output,
+        [
+            file("Location", "/smart/locations/27/0.ndjson", "Maharashtra"),
+            file("Schedule", "/smart/schedules/27/0.ndjson", "Maharashtra"),
+            file("Slot", "/smart/slots/27/0.ndjson", "Maharashtra"),
+            file("Location", "/smart/locations/.a.ub/0.ndjson", "Goa"),
+            file("Schedule", "/smart/schedules/.a.ub/0.ndjson", "Goa"),
+            file("Slot", "/smart/slots/.a.ub/0.ndjson", "Goa"),
+        ]
+    );
+    let all = files(&server);
+    let count = |kind: &str| all.iter().filter(|(k, ..)| k == kind).map(|(.., lines)| lines.len()).sum::<usize>();
+    assert_eq!((count("Location"), count("Schedule"), count("Slot")), (3, 3, 9));
+    for (kind, path, lines) in &all {
+        assert!(lines.iter().all(|line| line["resourceType"] == kind.as_str()), "{path}");
+    }
+    // A location, a schedule, and a schedule's slots lead to one another, whatever their names are.
+    let of =
+        |kind: &str| all.iter().filter(|(k, ..)| k == kind).flat_map(|(.., lines)| lines.clone()).collect::<Vec<_>>();
+    let known =
+        |kind: &str| of(kind).iter().map(|r| format!("{kind}/{}", r["id"].as_str().unwrap())).collect::<Vec<_>>();
+    let (locations, schedules) = (known("Location"), known("Schedule"));
+    assert!(
+        of("Schedule").iter().all(|s| locations.contains(&s["actor"][0]["reference"].as_str().unwrap().to_owned()))
+    );
+    assert!(of("Slot").iter().all(|s| schedules.contains(&s["schedule"]["reference"].as_str().unwrap().to_owned())));
+    for (path, kind) in [
+        ("/smart/%24bulk-publish", "application/json"),
+        ("/smart/$bulk-publish?_since=2021-01-01T00:00:00Z", "application/json"),
+    ] {
+        assert_eq!((server.get(path).status, server.get(path).header("content-type")), (200, Some(kind)), "{path}");
+    }
+}
+
+/// Free and busy, and no finer: what cannot be booked by everybody now is busy.
+#[test]
+fn a_published_slot_is_free_or_busy_and_says_how_many() {
+    let server = server(&format!("{CONFIG}staleness_seconds = 0\n"));
+    let windows = json!([{"start": "15:00", "end": "16:00", "pools": {"dose1": 3}}]);
+    let far = tomorrow().saturating_add(jiff::ToSpan::days(26)).to_string();
+    let session = |id: &str, date: &str| json!({"id": id, "centre": "c1", "date": date, "product": "covaxin", "windows": windows});
+    server
+        .publish("/v1/sessions", &ndjson(&[session("last", &far), session("closed", &tomorrow().to_string())]))
+        .expect(200);
+    let admin = [("authorization", "Bearer admin-key"), ("idempotency-key", "close")];
+    server.send("POST", "/v1/sessions/closed/close", &admin, b"").expect(200);
+    server.post("/v1/bookings", &claims(&[claim("p1.0", "s1.0")])).expect(201);
+    server.post("/v1/holds", &claims(&[claim("p1.1", "s1.2")])).expect(201);
+    let all = files(&server);
+    let slot = |id: &str| {
+        let found = all.iter().flat_map(|(.., lines)| lines).find(|line| line["id"] == id);
+        let slot = found.unwrap_or_else(|| panic!("no {id}"));
+        (slot["status"].as_str().unwrap().to_owned(), slot["extension"][0]["valueInteger"].as_u64().unwrap())
+    };
+    assert_eq!(slot("s1.0"), ("free".into(), 4), "what is left");
+    assert_eq!(slot("s1.2"), ("busy".into(), 1), "held, and all of it");
+    let place = |session: &str| {
+        server.get(&format!("/v1/sessions/{session}")).expect(200)["slots"][0]["slot"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(slot(&place("closed")), ("busy".into(), 3));
+    assert_eq!(slot(&place("last")), ("free".into(), 3), "the last day of the horizon");
+}
+
+#[test]
+fn a_file_that_is_not_named_is_not_there() {
+    let server = server(CONFIG);
+    for path in [
+        "/smart/slots/27/1.ndjson",
+        "/smart/slots/27/00.ndjson",
+        "/smart/slots/27/0",
+        "/smart/slots/28/0.ndjson",
+        "/smart/slots/a_b/0.ndjson",
+        "/smart/slots/27/0.2026-11-27.ndjson",
+        "/smart/locations/27/x.ndjson",
+    ] {
+        server.get(path).expect_problem(404, "not_found");
+    }
+    server.get("/smart/slots/27/0.ndjson?state=27").expect_problem(400, "malformed_request");
+}
+
+#[test]
+fn a_file_is_kept_compared_and_compressed() {
+    let server = server(&format!("{CONFIG}staleness_seconds = 600\n"));
+    let get = |path: &str, headers: &[(&str, &str)]| server.send("GET", path, headers, b"");
+    for path in ["/smart/$bulk-publish", "/smart/slots/27/0.ndjson"] {
+        let first = get(path, &[]);
+        assert_eq!(first.status, 200);
+        let control = first.header("cache-control").unwrap();
+        let age: u64 = control.strip_prefix("public, max-age=").unwrap().split(',').next().unwrap().parse().unwrap();
+        assert!((590..=600).contains(&age), "{control}");
+        let (etag, since) = (first.header("etag").unwrap(), first.header("last-modified").unwrap());
+        assert!(since.ends_with(" GMT"), "{since}");
+        for header in [
+            ("if-none-match", etag),
+            ("if-modified-since", since),
+            ("if-modified-since", "Fri, 01 Jan 2100 00:00:00 GMT"),
+        ] {
+            let again = get(path, &[header]);
+            assert_eq!(
+                (again.status, again.body.len(), again.header("content-type")),
+                (304, 0, None),
+                "{path} {header:?}"
+            );
+        }
+        // A tag goes before a date; a date before, and what is none, compare with nothing.
+        for headers in [
+            &[("if-none-match", "\"x\""), ("if-modified-since", since)][..],
+            &[("if-modified-since", "Fri, 01 Jan 2021 00:00:00 GMT")],
+            &[("if-modified-since", "yesterday")],
+        ] {
+            assert_eq!(get(path, headers).status, 200, "{path} {headers:?}");
+        }
+        let unzipped = |reply: &Reply| {
+            let mut text = String::new();
+            match reply.header("content-encoding") {
+                Some("gzip") => flate2::read::GzDecoder::new(&*reply.body).read_to_string(&mut text).unwrap(),
+                Some("zstd") => zstd::Decoder::new(&*reply.body).unwrap().read_to_string(&mut text).unwrap(),
+                other => panic!("{other:?}"),
+            };
+            text
+        };
+        for encoding in ["gzip", "zstd"] {
+            let packed = get(path, &[("accept-encoding", encoding)]);
+            let (plain, mut packed_text) = (first.text().to_owned(), unzipped(&packed));
+            if path.ends_with("publish") {
+                // Rendered for each encoding, so each of its own instant.
+                packed_text =
+                    packed_text.replace(packed.header("berth-as-of").unwrap(), first.header("berth-as-of").unwrap());
+            }
+            assert!(packed_text == plain && packed.body.len() < first.body.len(), "{path} {encoding}");
+        }
+    }
+    // What happens meanwhile is in the next file, and not in this one.
+    server.post("/v1/bookings", &claims(&[claim("p1.0", "s1.0")])).expect(201);
+    let kept = lines(get("/smart/slots/27/0.ndjson", &[]).text());
+    assert_eq!(kept[0]["extension"][0]["valueInteger"], 5);
+    // But what is asked for one by one is as fresh as any search.
+    let asked = server.get("/fhir/Slot?_id=s1.0").expect(200);
+    assert_eq!(asked["entry"][0]["resource"]["extension"][0]["valueInteger"], 4);
+}
+
+/// Concurrent callers share one rendering.
+#[test]
+fn who_comes_meanwhile_waits_for_the_one_that_is_made() {
+    let server = server(&format!("{CONFIG}staleness_seconds = 600\n"));
+    let made = |server: &Server| {
+        let page = server.get("/metrics");
+        let line = page.text().lines().find_map(|l| {
+            l.strip_prefix("berth_fhir_renders_total{kind=\"file\",changed=\"yes\"} ").map(str::to_owned)
+        });
+        line.expect("the metric is there").parse::<u64>().unwrap()
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| assert_eq!(server.get("/smart/slots/27/0.ndjson").status, 200));
+        }
+    });
+    assert_eq!(made(&server), 1);
+}
+
+/// So many slots that a file would be too large: one for each day.
+#[test]
+fn where_slots_are_very_many_each_day_has_its_file() {
+    let server = server(&format!("{CONFIG}staleness_seconds = 0\n"));
+    let hour = |n: u32| format!("{:02}:{:02}", 8 + n / 6, n % 6 * 10);
+    let pools = json!({"dose1": 1, "dose2": 1, "open": 1});
+    let windows: Vec<_> = (0..40).map(|n| json!({"start": hour(n), "end": hour(n + 1), "pools": pools})).collect();
+    let mut sessions = Vec::new();
+    for day in 0..20 {
+        let date = tomorrow().saturating_add(jiff::ToSpan::days(day)).to_string();
+        for n in 0..17 {
+            sessions.push(json!({"id": format!("m-{day}-{n}"), "centre": "c1", "date": date, "product": "covaxin", "windows": windows}));
+        }
+    }
+    for part in sessions.chunks(100) {
+        server.publish("/v1/sessions", &ndjson(part)).expect(200);
+    }
+    let manifest = server.get("/smart/$bulk-publish").expect(200);
+    let slots: Vec<_> = manifest["output"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|f| f["type"] == "Slot" && f["extension"]["state"][0] == "Maharashtra")
+        .map(|f| path(&f["url"]))
+        .collect();
+    assert_eq!(slots.len(), 20, "{slots:?}");
+    assert_eq!(slots[0], format!("/smart/slots/27/0.{}.ndjson", tomorrow()));
+    let lines: usize = slots.iter().map(|path| lines(server.get(path).text()).len()).sum();
+    assert_eq!(lines, 20 * 17 * 40 * 3 + 6);
+    server.get("/smart/slots/27/0.ndjson").expect_problem(404, "not_found");
+}
