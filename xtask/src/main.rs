@@ -3,8 +3,8 @@
 //! Owns the order of the gate and what each step must print or return; knows our crates only by the commands a person would
 //! type, and depends on nothing but std, so that it builds in a second on a fresh clone.
 //!
-//! Reading order: [`test`] (the gate), [`tidy`] (what is held about the text), [`planted`] (faults on purpose), [`crash`], [`scenarios`], [`sim`], [`fuzz`], [`handover`] and [`schemathesis`],
-//! then the helpers [`redis`], [`shell`] and [`tally`].
+//! Reading order: [`test`] (the gate), [`tidy`] (what is held about the text), [`planted`] (faults on purpose), [`crash`], [`scenarios`], [`sim`], [`fuzz`], [`handover`], [`schemathesis`] and [`fhir`],
+//! then the helpers [`demo`], [`redis`], [`shell`] and [`tally`].
 
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a command-line chore speaks on stdout")]
@@ -27,6 +27,10 @@ mod handover;
 
 mod schemathesis;
 
+mod fhir;
+
+mod demo;
+
 mod redis;
 
 mod shell;
@@ -47,6 +51,7 @@ Berth's chores. Every one runs from any folder of the checkout.
     cargo xtask fuzz      every decoder of stored bytes against bytes that nobody wrote
     cargo xtask handover  a planned restart under load on a large data directory: how long it takes, and that nothing is lost
     cargo xtask schemathesis  the OpenAPI document and a live server against each other, by a tool from outside
+    cargo xtask fhir      what a live server tells in FHIR, and publishes, held against the definitions of R4 by a validator from outside
     cargo xtask help      this page; `cargo xtask test --help` and `crash --help` tell more
 
 A first visit:            cargo xtask test
@@ -68,6 +73,7 @@ fn main() -> ExitCode {
         "fuzz" => fuzz::main(rest),
         "handover" => handover::main(rest),
         "schemathesis" => schemathesis::main(rest),
+        "fhir" => fhir::main(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             ExitCode::SUCCESS

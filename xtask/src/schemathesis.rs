@@ -1,10 +1,10 @@
 //! `cargo xtask schemathesis`: the OpenAPI document and a live server held against each other by a tool that is not ours.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
-use crate::shell::{Show, cargo, root, run, target_dir, typed};
+use crate::demo::Demo;
+use crate::shell::{cargo, done, root, target_dir};
 use crate::tally::Tally;
 use crate::test::Stop;
 use crate::usage;
@@ -81,7 +81,7 @@ pub(crate) fn gate() -> Result<Tally, Stop> {
 }
 
 /// Whoever has no Python or no network can still run the rest.
-fn may_skip(ci: Option<&str>) -> bool {
+pub(crate) fn may_skip(ci: Option<&str>) -> bool {
     ci != Some("true")
 }
 
@@ -93,20 +93,13 @@ fn check_with(tools: &Path, examples: u64, seed: u64) -> Result<(), String> {
     let document = root().join("docs/openapi.json");
     done(Command::new(tools.join("python")).args(["-m", "openapi_spec_validator"]).arg(document))?;
     done(cargo().args(["build", "--workspace", "--bin", "berth"]))?;
-    let demo = Demo::start()?;
+    let demo = Demo::start("schemathesis")?;
     let mut command = Command::new(tools.join("st"));
     command.current_dir(root().join("api/schemathesis"));
     command.env("BERTH_URL", &demo.url).env("BERTH_ADMIN_KEY", &demo.admin).env("BERTH_PLATFORM_KEY", &demo.platform);
     command.args(["run", &format!("{}/openapi.json", demo.url), "--phases", "examples,coverage,fuzzing,stateful"]);
     command.args(["--continue-on-failure", "--seed", &seed.to_string(), "--max-examples", &examples.to_string()]);
     done(&mut command)
-}
-
-/// A command that must do what it is for.
-fn done(command: &mut Command) -> Result<(), String> {
-    println!("$ {}", typed(command));
-    let ended = run(command, Show::Live)?;
-    if ended.ok() { Ok(()) } else { Err(format!("`{}` ended with {}", typed(command), ended.status())) }
 }
 
 /// The folder with the tools' programs; they are installed when they are not there in these versions.
@@ -125,49 +118,6 @@ fn tools() -> Result<PathBuf, String> {
     done(Command::new(home.join("bin/pip")).args(install).arg(&wanted))?;
     std::fs::write(&note, wanted_text).map_err(|error| format!("{}: {error}", note.display()))?;
     Ok(home.join("bin"))
-}
-
-/// A demo server in a directory of its own; both go when it is dropped.
-struct Demo {
-    process: Child,
-    dir: PathBuf,
-    url: String,
-    admin: String,
-    platform: String,
-}
-
-impl Demo {
-    fn start() -> Result<Demo, String> {
-        let dir = std::env::temp_dir().join(format!("berth-schemathesis-{}", std::process::id()));
-        let mut command = Command::new(target_dir().join("debug/berth"));
-        command.args(["demo", "--listen", "127.0.0.1:0", "--dir"]).arg(&dir);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut process = command.spawn().map_err(|error| format!("could not start `{}`: {error}", typed(&command)))?;
-        let told = BufReader::new(process.stdout.take().ok_or("the demo has no standard output")?);
-        let mut demo = Demo { process, dir, url: String::new(), admin: String::new(), platform: String::new() };
-        for line in told.lines().map_while(Result::ok) {
-            let words: Vec<_> = line.split_whitespace().collect();
-            match words[..] {
-                ["berth", "listening", "on", url] => url.clone_into(&mut demo.url),
-                ["admin", key] => key.clone_into(&mut demo.admin),
-                ["platform", key] => {
-                    key.clone_into(&mut demo.platform);
-                    return Ok(demo);
-                }
-                _ => {}
-            }
-        }
-        Err("the demo ended before it told its keys".to_owned())
-    }
-}
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        // Whatever fails here is left in the directory for temporary files.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
 }
 
 #[cfg(test)]

@@ -95,6 +95,13 @@ pub(crate) fn run(command: &mut Command, show: Show) -> Result<Ended, String> {
     run_within(command, show, PROGRAM_LIMIT)
 }
 
+/// A command that must do what it is for.
+pub(crate) fn done(command: &mut Command) -> Result<(), String> {
+    println!("$ {}", typed(command));
+    let ended = run(command, Show::Live)?;
+    if ended.ok() { Ok(()) } else { Err(format!("`{}` ended with {}", typed(command), ended.status())) }
+}
+
 /// The program as a person would type it.
 pub(crate) fn typed(command: &Command) -> String {
     let name = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::shell::{Ended, Show, cargo, cargo_with, on_path, run, typed};
 use crate::tally::Tally;
-use crate::{crash, planted, redis, scenarios, schemathesis, sim, tidy, usage};
+use crate::{crash, fhir, planted, redis, scenarios, schemathesis, sim, tidy, usage};
 
 const HELP: &str = "\
 cargo xtask test [--only STEP[,STEP]] [--skip STEP[,STEP]] [--list]
@@ -27,7 +27,7 @@ struct Step {
     run: fn() -> Result<Tally, Stop>,
 }
 
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     Step {
         name: "redis",
         about: "redis-server, python3 and promtool are there, or are installed when root",
@@ -42,6 +42,11 @@ const STEPS: [Step; 15] = [
         name: "schemathesis",
         about: "a tool that is not ours holds the OpenAPI document and a live server against each other, a small run",
         run: schemathesis::gate,
+    },
+    Step {
+        name: "fhir",
+        about: "a validator that is not ours checks what a live server tells in FHIR, and every published file",
+        run: fhir::gate,
     },
     Step { name: "loom", about: "the slot word, every interleaving of every pair of transitions", run: loom },
     Step { name: "shuttle", about: "the real submit kernel under many schedules", run: shuttle },

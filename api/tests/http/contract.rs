@@ -76,9 +76,8 @@ pub(crate) fn check(method: &str, path: &str, reply: &Reply) {
             valid(document, &content["schema"], &reply.json(), &what);
         }
         Some("application/x-ndjson" | "application/fhir+ndjson") => {
-            for line in reply.text().lines() {
-                valid(document, &content["schema"], &serde_json::from_str(line).unwrap(), &what);
-            }
+            let lines: Vec<Value> = reply.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            all_valid(document, &content["schema"], &lines, &what);
         }
         _ => {}
     }
@@ -87,12 +86,19 @@ pub(crate) fn check(method: &str, path: &str, reply: &Reply) {
 /// Fails unless `value` is of `schema`, and has no member it does not tell of.
 #[track_caller]
 pub(crate) fn valid(document: &Value, schema: &Value, value: &Value, what: &str) {
+    all_valid(document, schema, std::slice::from_ref(value), what);
+}
+
+#[track_caller]
+fn all_valid(document: &Value, schema: &Value, values: &[Value], what: &str) {
     let mut root = json!({"components": document["components"], "schema": schema, "$ref": "#/schema"});
     close(&mut root);
     let validator = jsonschema::draft202012::options().should_validate_formats(true).build(&root);
     let validator = validator.unwrap_or_else(|error| panic!("{what}: {error}"));
-    let faults: Vec<_> = validator.iter_errors(value).map(|e| format!("{}: {e}", e.instance_path())).collect();
-    assert!(faults.is_empty(), "{what}: {faults:?}\n{value}");
+    for value in values {
+        let faults: Vec<_> = validator.iter_errors(value).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        assert!(faults.is_empty(), "{what}: {faults:?}\n{value}");
+    }
 }
 
 /// No members but those told of, wherever the document leaves it open.
