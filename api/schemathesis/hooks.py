@@ -18,6 +18,7 @@ def toml(ctx, value):
     return value.encode() if isinstance(value, str) else json.dumps(value).encode()
 
 
+@schemathesis.deserializer("application/fhir+ndjson")
 @schemathesis.deserializer("application/x-ndjson")
 def lines(ctx, response):
     # The document has the schema of one line, so one line stands for all; the project's own tests read every one.

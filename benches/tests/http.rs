@@ -14,6 +14,8 @@ fn the_comparison_over_http_runs_tiny() {
             "search, one district, zstd",
             "search, one district, gzip",
             "search, one district, identity",
+            "search, one centre, zstd",
+            "FHIR slots of that centre, zstd",
             "search, Zipf over all districts, inventory changing, zstd",
             "one durable booking",
             "one durable booking, eight times the connections",
@@ -25,7 +27,7 @@ fn the_comparison_over_http_runs_tiny() {
         assert!(figure.requests > 0 && figure.bare_requests > 0, "{told}");
         assert!(figure.ratio.is_finite() && figure.ratio > 0.0, "{told}");
     }
-    assert!(told.contains("hit rate") && told.contains("a miss, gzip"), "{told}");
+    assert!(told.contains("hit rate") && told.contains("a miss, gzip") && told.contains("a published file"), "{told}");
 }
 
 #[test]

@@ -26,10 +26,10 @@ use crate::router::{Call, Route};
 const LOCATIONS: usize = 1024;
 const SCHEDULES: usize = 128;
 const SLOTS: usize = 32;
-/// A file that would have more slots is one for each day instead: some 16 MB.
+/// A file that would have more slots is one for each day instead: some 20 MB.
 const SLOTS_MAX: usize = 40_000;
 /// What a line takes, about.
-const LINE_BYTES: usize = 480;
+const LINE_BYTES: usize = 540;
 
 /// A kind of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

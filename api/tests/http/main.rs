@@ -26,6 +26,7 @@ mod doses;
 mod dump;
 mod events;
 mod fhir;
+mod fhir_people;
 mod fhir_publish;
 mod handover;
 mod hostile;

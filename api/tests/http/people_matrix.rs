@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::doses::today_walk_in;
+use crate::fhir_people::fhir_id;
 use crate::people::{OPERATOR, citizen, home_with, person};
 use crate::server::{ADMIN, PLATFORM, sha256};
 
@@ -16,6 +17,12 @@ fn rows() -> Vec<Row> {
     vec![
         ("GET", "/v1/parties/{p}/doses", none.clone(), [200, 404, 404, 404, 200, 200]),
         ("GET", "/v1/doses/{d}", none.clone(), [200, 404, 200, 404, 200, 200]),
+        // In FHIR's words neither more nor less.
+        ("GET", "/fhir/Immunization?patient=Patient/{p}", none.clone(), [200, 404, 404, 404, 200, 200]),
+        ("GET", "/fhir/Immunization/{f}", none.clone(), [200, 404, 200, 404, 200, 200]),
+        ("GET", "/fhir/Appointment?patient=Patient/{p}", none.clone(), [200, 404, 403, 403, 200, 403]),
+        ("GET", "/fhir/Appointment/{a}", none.clone(), [200, 404, 200, 404, 200, 403]),
+        ("GET", "/v1/bookings/{b}", none.clone(), [200, 404, 200, 404, 200, 403]),
         ("POST", "/v1/doses/{d}/correct", empty.clone(), [403, 403, 400, 404, 403, 400]),
         ("POST", "/v1/doses/{d}/revoke", empty.clone(), [403, 403, 400, 404, 403, 400]),
         ("POST", "/v1/doses/{d}/adverse-events", empty.clone(), [403, 403, 400, 404, 403, 400]),
@@ -64,8 +71,12 @@ fn each_role_reaches_its_own_people_and_doses_and_no_others() {
     let complete = format!("/v1/bookings/{}/complete", came["booking"].as_str().unwrap());
     let done = ask(&columns[2], "POST", &complete, &json!({"batch": "B1"})).expect(200);
     let dose = done["dose_record"].as_str().unwrap();
+    let booking = came["booking"].as_str().unwrap();
     for (method, path, body, expected) in rows() {
-        let fill = |text: &str| text.replace("{p}", &party).replace("{d}", dose);
+        let fill = |text: &str| {
+            let text = text.replace("{p}", &party).replace("{d}", dose).replace("{b}", booking);
+            text.replace("{f}", &fhir_id(dose)).replace("{a}", &fhir_id(booking))
+        };
         let body = serde_json::from_str(&fill(&body.to_string())).unwrap();
         for (bearer, expected) in columns.iter().zip(expected).rev().filter(|(_, expected)| *expected != 0) {
             let reply = ask(bearer, method, &fill(path), &body);

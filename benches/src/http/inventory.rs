@@ -31,7 +31,13 @@ impl Size {
     /// Slots there are: of one district they lie together.
     #[must_use]
     pub fn slots_per_district(&self) -> u32 {
-        self.centres * self.days * SLOTS_PER_SESSION
+        self.centres * self.slots_per_centre()
+    }
+
+    /// The same of one centre.
+    #[must_use]
+    pub fn slots_per_centre(&self) -> u32 {
+        self.days * SLOTS_PER_SESSION
     }
 }
 

@@ -124,6 +124,15 @@ pub fn run(plan: &Plan, out: &mut dyn Write) -> io::Result<Vec<Figure>> {
             measure.one_district(title, encoding, &server, (&echo, home))?;
         }
     }
+    // The same centre twice: what FHIR costs beside a search, where both are kept.
+    for (title, path) in [
+        ("search, one centre, zstd", "/v1/availability?centre=c0-0&days=7"),
+        ("FHIR slots of that centre, zstd", "/fhir/Slot?schedule.actor=Location/c0-0"),
+    ] {
+        if plan.wants(title) {
+            measure.kept(title, path, &server, (&echo, home))?;
+        }
+    }
     let title = "search, Zipf over all districts, inventory changing, zstd";
     let parties = Arc::new(AtomicU32::new(0));
     if plan.wants(title) {
@@ -142,6 +151,10 @@ pub fn run(plan: &Plan, out: &mut dyn Write) -> io::Result<Vec<Figure>> {
         for encoding in ["zstd", "gzip", "identity"] {
             measure.miss(encoding, &server)?;
         }
+    }
+    if plan.wants("published") {
+        let server = process::berth(&berth, home, &format!("{CONFIG}[fhir]\nstaleness_seconds = 0\n"))?;
+        measure.published("zstd", &server)?;
     }
     Ok(measure.figures)
 }
@@ -162,6 +175,36 @@ impl Measure<'_> {
         let mut askers = self.askers(|seed| Box::new(Districts::new(1, encoding, seed)));
         let (mut ours, mut floor) = self.in_turns(&mut askers, server, &bare)?;
         self.tell(title, &mut ours, &mut floor, &format!("{bytes} bytes each"))
+    }
+
+    /// One path, again and again.
+    fn kept(
+        &mut self,
+        title: &'static str,
+        path: &str,
+        server: &Server,
+        (echo, home): (&Path, &Path),
+    ) -> io::Result<()> {
+        let asker = || One(get(path, "zstd"));
+        let (bare, bytes) = bare_beside(server, &asker().0, (echo, home))?;
+        let mut askers = self.askers(|_| Box::new(asker()));
+        let (mut ours, mut floor) = self.in_turns(&mut askers, server, &bare)?;
+        self.tell(title, &mut ours, &mut floor, &format!("{bytes} bytes each"))
+    }
+
+    /// A published file that is rendered and compressed for each request.
+    fn published(&mut self, encoding: &str, server: &Server) -> io::Result<()> {
+        let path = "/smart/slots/1/0.ndjson";
+        let (mut side, mut bytes) = (Side::default(), 0);
+        let mut askers: Vec<Box<dyn Asker>> = vec![Box::new(One(get(path, encoding)))];
+        for _ in 0..self.plan.rounds.min(3) {
+            let (sent, cpu) = self.round(&mut askers, server)?;
+            side.0.push(cpu);
+            bytes = sent.1 / sent.0.max(1);
+        }
+        // Centres of a file, or all there are.
+        let slots = 32.min(self.plan.size.districts * self.plan.size.centres) * self.plan.size.slots_per_centre();
+        writeln!(self.out, "a published file of slots, {encoding}: {}; {bytes} bytes of {slots} slots", side.told())
     }
 
     fn zipf(
@@ -286,6 +329,28 @@ fn bare_beside(server: &Server, request: &[u8], (echo, home): (&Path, &Path)) ->
         return Err(io::Error::other("the bare server answers other bytes"));
     }
     Ok((bare, answer.len()))
+}
+
+/// A request as a browser would send it that takes this encoding best.
+fn get(path: &str, encoding: &str) -> Vec<u8> {
+    let takes = if encoding == "zstd" { "gzip, deflate, br, zstd" } else { encoding };
+    format!(
+        "GET {path} HTTP/1.1\r\nhost: bench\r\naccept: */*\r\naccept-encoding: {takes}\r\nuser-agent: bench\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// The same each time.
+struct One(Vec<u8>);
+
+impl Asker for One {
+    fn next(&mut self, request: &mut Vec<u8>) {
+        request.extend_from_slice(&self.0);
+    }
+
+    fn status(&self) -> u16 {
+        200
+    }
 }
 
 /// xorshift: a bench needs no better one.
