@@ -10,6 +10,7 @@ use berth_programme::Campaign;
 use berth_programme::doses::Doses;
 use berth_programme::lottery::Lotteries;
 use berth_programme::store::Store;
+use berth_programme::supply::Ledger;
 use berth_programme::waitlist::Waitlist;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
@@ -136,6 +137,8 @@ pub(crate) struct App {
     pub(crate) doses: Option<Arc<Doses>>,
     /// Units that are drawn.
     pub(crate) lotteries: Option<Arc<Lotteries>>,
+    /// Where doses came from and went.
+    pub(crate) ledger: Option<Arc<Ledger>>,
     /// People, if they are registered here.
     pub(crate) registration: Option<Registration>,
     /// Who waits for what is given back.
@@ -191,6 +194,7 @@ impl App {
             store: None,
             doses: None,
             lotteries: None,
+            ledger: None,
             registration: None,
             waitlist: None,
             document: OnceLock::new(),

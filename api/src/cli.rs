@@ -419,6 +419,9 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
     store::follow(&opened.store, &engine, opened.projections)?;
     let caught_up = people::catch_up(&opened.store, &engine);
     lottery::begin(&opened.lotteries, &caught_up)?;
+    if let Err(why) = opened.ledger.begin() {
+        tracing::error!(%why, "the books of stock cannot be made yet: they are once the store has come so far");
+    }
     if let Some(registration) = &registration {
         caught_up?;
         people::check(&registration.people)?;
@@ -434,7 +437,7 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
     app.events = events;
     (app.store, app.doses) = (Some(opened.store), Some(opened.doses));
     (app.registration, app.waitlist) = (registration, Some(waitlist));
-    app.lotteries = Some(opened.lotteries);
+    (app.lotteries, app.ledger) = (Some(opened.lotteries), Some(opened.ledger));
     app.data_dir.clone_from(&settings.engine.journal.dir);
     app.programme.sha256 = sha256;
     // The demo has none.

@@ -16,7 +16,7 @@ use crate::router::{Endpoint, TABLE};
 pub(crate) mod page;
 
 /// One file for each kind of thing asked: paths, and the schemas they alone use.
-const PIECES: [(&str, &str); 19] = [
+const PIECES: [(&str, &str); 20] = [
     ("search", include_str!("../openapi/search.json")),
     ("booking", include_str!("../openapi/booking.json")),
     ("sessions", include_str!("../openapi/sessions.json")),
@@ -27,6 +27,7 @@ const PIECES: [(&str, &str); 19] = [
     ("door", include_str!("../openapi/door.json")),
     ("waitlist", include_str!("../openapi/waitlist.json")),
     ("doses", include_str!("../openapi/doses.json")),
+    ("supply", include_str!("../openapi/supply.json")),
     ("programme", include_str!("../openapi/programme.json")),
     ("programme", include_str!("../openapi/invitations.json")),
     ("catalogue", include_str!("../openapi/catalogue.json")),

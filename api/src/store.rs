@@ -10,6 +10,7 @@ use berth_programme::Campaign;
 use berth_programme::doses::Doses;
 use berth_programme::lottery::Lotteries;
 use berth_programme::store::{Projection, Store, StoreError, Told};
+use berth_programme::supply::Ledger;
 use berth_programme::waitlist::Waitlist;
 
 use crate::app::App;
@@ -26,6 +27,7 @@ pub(crate) struct Opened {
     pub(crate) doses: Arc<Doses>,
     pub(crate) waitlist: Arc<Waitlist>,
     pub(crate) lotteries: Arc<Lotteries>,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) projections: Vec<Arc<dyn Projection>>,
 }
 
@@ -40,9 +42,11 @@ pub(crate) fn open(data_dir: &Path, campaign: &Campaign, cell: CellId) -> Result
         let waitlist = Waitlist::open(campaign, &store)?;
         let (lotteries, drawn) = Lotteries::open(campaign, &store, cell)?;
         let lotteries = Arc::new(lotteries);
+        let (ledger, counted) = Ledger::open(campaign, &store)?;
+        let ledger = Arc::new(ledger);
         let projections: Vec<Arc<dyn Projection>> =
-            vec![Arc::<Doses>::clone(&doses), Arc::<Waitlist>::clone(&waitlist), drawn];
-        Ok(Opened { store, doses, waitlist, lotteries, projections })
+            vec![Arc::<Doses>::clone(&doses), Arc::<Waitlist>::clone(&waitlist), drawn, counted];
+        Ok(Opened { store, doses, waitlist, lotteries, ledger, projections })
     };
     opened().map_err(|error| error.to_string())
 }

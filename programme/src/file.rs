@@ -111,6 +111,9 @@ pub struct ProgrammeFile {
     /// How what is given back goes to those who wait for it. Absent: nobody waits, and it is everybody's at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waitlist: Option<WaitlistFile>,
+    /// How doses and sessions are held against the books of stock. Absent: they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub supply: Option<SupplyFile>,
 }
 
 /// What is done about who has no year of birth on record.
@@ -375,6 +378,29 @@ impl WaitlistFile {
     pub fn offer_minutes_on_the_day(&self) -> u32 {
         self.offer_minutes_on_the_day.unwrap_or(OFFER_MINUTES_ON_THE_DAY.min(self.offer_minutes))
     }
+}
+
+/// How doses and sessions are held against the books of stock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SupplyFile {
+    /// What is done about a dose of a batch that is not known or not in stock at its centre, and about sessions that offer more than
+    /// there is. Default off. A batch that is recalled, expired or of another product is refused whatever stands here.
+    #[serde(default)]
+    pub enforce: Enforce,
+}
+
+/// What is done about what the books of stock do not cover.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Enforce {
+    /// Nothing: for who keeps no books.
+    #[default]
+    Off,
+    /// It is done, and told.
+    Warn,
+    /// It is refused.
+    Refuse,
 }
 
 /// One thing wrong with a file of ours, by its key.

@@ -43,6 +43,19 @@ pub(crate) enum Route {
     RevokeDose,
     AdverseEvent,
     UploadDoses,
+    MakeBatch,
+    ListBatches,
+    ReadBatch,
+    RecallBatch,
+    LiftRecall,
+    Receive,
+    SendDoses,
+    ReadTransfer,
+    ReceiveTransfer,
+    CancelTransfer,
+    WasteDoses,
+    CountStock,
+    CentreStock,
     DayBookings,
     PartyHistory,
     JoinWaitlist,
@@ -250,7 +263,7 @@ const BOOKS: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator];
 const SEES: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator];
 /// Who works at the door of a centre: an operator at its own.
 const DOOR: &[Role] = &[Role::Operator, Role::Platform];
-/// Who may say that something of a dose was wrong: an operator of those of its centre.
+/// Who may say that something of a dose was wrong, and what of supply moves: an operator of those of its centre.
 const DOSES: &[Role] = &[Role::Operator, Role::Admin];
 /// Who asks what a party may have: a citizen for its own.
 const ASKS: &[Role] = &[Role::Platform, Role::Citizen, Role::Operator];
@@ -322,6 +335,19 @@ pub(crate) static TABLE: &[Endpoint] = &[
     stream("/v1/bulk/parties", KNOWS, Route::BulkParties, Media::Ndjson),
     get("/v1/admin/programme", ADMIN, Route::ProgrammeHistory, Media::Json),
     post("/v1/admin/programme", ADMIN, Route::TakeUpProgramme, Media::Toml),
+    post("/v1/batches", ADMIN, Route::MakeBatch, Media::Json),
+    get("/v1/batches", DOSES, Route::ListBatches, Media::Json),
+    get("/v1/batches/{batch}", DOSES, Route::ReadBatch, Media::Json),
+    post("/v1/batches/{batch}/recall", ADMIN, Route::RecallBatch, Media::Json),
+    post("/v1/batches/{batch}/lift-recall", ADMIN, Route::LiftRecall, Media::Json),
+    post("/v1/receipts", DOSES, Route::Receive, Media::Json),
+    post("/v1/transfers", DOSES, Route::SendDoses, Media::Json),
+    get("/v1/transfers/{transfer}", DOSES, Route::ReadTransfer, Media::Json),
+    post("/v1/transfers/{transfer}/receive", DOSES, Route::ReceiveTransfer, Media::Json),
+    post("/v1/transfers/{transfer}/cancel", DOSES, Route::CancelTransfer, Media::Json),
+    post("/v1/wastage", DOSES, Route::WasteDoses, Media::Json),
+    post("/v1/stock-takes", DOSES, Route::CountStock, Media::Json),
+    get("/v1/centres/{centre}/stock", DOSES, Route::CentreStock, Media::Json),
     post("/v1/lotteries", ADMIN, Route::MakeLottery, Media::Json),
     get("/v1/lotteries", ANYBODY, Route::ListLotteries, Media::Json),
     get("/v1/lotteries/{lottery}", ANYBODY, Route::ReadLottery, Media::Json),

@@ -114,15 +114,25 @@ impl Lines {
     ) -> Result<Submitted, Stop> {
         let engine = &app.campaign.engine;
         let request = Request { command, idempotency: Some(idempotency) };
+        self.submit_by(app, || Ok(engine.submit(&request, engine.now())?)).await
+    }
+
+    /// As [`Lines::submit`], where more than the engine has a say.
+    pub(in crate::routes) async fn submit_by(
+        &mut self,
+        app: &App,
+        mut submit: impl FnMut() -> Result<Submitted, Stop>,
+    ) -> Result<Submitted, Stop> {
+        let engine = &app.campaign.engine;
         for _ in 1..JOURNAL_FULL_TRIES {
-            let submitted = engine.submit(&request, engine.now())?;
+            let submitted = submit()?;
             if submitted.result != Err(Refusal::JournalFull) {
                 return Ok(submitted);
             }
             self.flush().await?;
             safe(app, AckMode::Disk, engine.appended()).await.map_err(Stop::Problem)?;
         }
-        Ok(engine.submit(&request, engine.now())?)
+        submit()
     }
 
     /// The last line: what `summary` says, and what ended the answer before its time.

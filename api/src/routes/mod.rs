@@ -24,6 +24,7 @@ pub(crate) mod regions;
 pub(crate) mod revocations;
 pub(crate) mod session_bookings;
 pub(crate) mod sessions;
+pub(crate) mod supply;
 pub(crate) mod waitlist;
 
 mod line_by_line;

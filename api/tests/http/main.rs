@@ -52,6 +52,7 @@ mod search;
 mod session_bookings;
 mod sessions;
 mod snapshots;
+mod stock;
 mod supply;
 mod tls;
 mod tokens;

@@ -35,6 +35,7 @@ fn the_examples_work() {
     publish("/v1/regions", &json!({"id": "21", "kind": "state", "name": "Maharashtra"}));
     publish("/v1/regions", &json!({"id": "395", "kind": "district", "name": "Mumbai", "parent": "21"}));
     publish("/v1/centres", &json!({"id": "c395-01", "name": "PHC", "district": "395", "pincode": "400001"}));
+    publish("/v1/centres", &json!({"id": "c395-02", "name": "PHC", "district": "395", "pincode": "400001"}));
     let windows = json!([{"start": "09:00", "end": "11:00", "pools": {"dose1": 20}}]);
     let day = crate::server::tomorrow().to_string();
     let id = "c395-01-1";

@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use berth_engine::{
-    BookingNumber, Claim, CodeTry, Command, Dose, Outcome, Refusal, Seq, State, Submitted, TimestampMs,
+    BookingNumber, Claim, CodeTry, Command, Dose, Outcome, Refusal, Request, Seq, State, Submitted, TimestampMs,
 };
 use berth_programme::doses::DoseRecord;
+use berth_programme::supply::{Doubt, Unrecorded};
 use bytes::Bytes;
 use hyper::Response;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,7 @@ use crate::routes::door::four_digits;
 use crate::routes::line_by_line::{self, Answering, Stream};
 use crate::routes::lines::Stop;
 use crate::routes::parse;
+use crate::store;
 
 /// A line of an upload. Of a booking, or of a party that came without one.
 #[derive(Debug, Deserialize)]
@@ -93,6 +95,9 @@ struct Done<'a> {
     /// It was on record before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     already: bool,
+    /// What stands against it: it was given, and is on record.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    supply: Vec<&'static str>,
 }
 
 /// How a line ends early.
@@ -119,6 +124,14 @@ struct Recorded {
     booking: BookingNumber,
     seq: Seq,
     already: bool,
+    doubts: Vec<Doubt>,
+}
+
+impl Recorded {
+    /// It was on record, word for word.
+    fn before(booking: BookingNumber, seq: Seq) -> Recorded {
+        Recorded { booking, seq, already: true, doubts: Vec::new() }
+    }
 }
 
 impl Answering for Upload {
@@ -140,11 +153,12 @@ impl Answering for Upload {
         };
         let key = request.key().filter(|key| idempotency::is_key(key));
         match self.record(&request).await {
-            Ok(Recorded { booking, seq, already }) => {
+            Ok(Recorded { booking, seq, already, doubts }) => {
                 let names = self.stream.app.names();
                 let (shown, dose_record) = (names.booking(booking), names.dose(booking));
                 let status = if already { 200 } else { 201 };
-                let done = Done { line: self.stream.line, key, status, booking: shown, dose_record, already };
+                let supply = doubts.iter().map(|doubt| doubt.as_str()).collect();
+                let done = Done { line: self.stream.line, key, status, booking: shown, dose_record, already, supply };
                 self.stream.done(&done, already, seq);
             }
             Err(No::Problem(problem, seq)) => self.refuse(key, problem, seq),
@@ -192,11 +206,38 @@ impl Upload {
             }
         };
         let given = Given::of(&app, &caller, booking, &details, print("given").number(booking.0))?;
-        let submitted = self.stream.lines.submit(&app, given.command(), given.print.clone().under(given_key)).await?;
+        let (submitted, doubts) = self.give(&given, given.print.clone().under(given_key)).await?;
         match &submitted.result {
-            Ok(_) => Ok(Recorded { booking, seq: submitted.seq, already: submitted.replayed }),
+            Ok(_) => Ok(Recorded { booking, seq: submitted.seq, already: submitted.replayed, doubts }),
             Err(refusal) => self.already(booking, refusal, &submitted, &details).await,
         }
+    }
+
+    /// Records a dose that was given: it is on record whatever stands against it, and that is told.
+    // rule: SUP-3
+    async fn give(
+        &mut self,
+        given: &Given,
+        idempotency: berth_engine::Idempotency,
+    ) -> Result<(Submitted, Vec<Doubt>), No> {
+        let app = Arc::clone(&self.stream.app);
+        let engine = &app.campaign.engine;
+        let request = Request { command: given.command(), idempotency: Some(idempotency) };
+        let mut doubts = Vec::new();
+        let submit = || {
+            let submit = || Ok::<_, Stop>(engine.submit(&request, engine.now())?);
+            let Some(ledger) = &app.ledger else { return submit() };
+            let repeated = || engine.repeat_of(idempotency).is_some();
+            let recorded = ledger.give(given.dose(), true, repeated, submit).map_err(|error| match error {
+                Unrecorded::Submit(stop) => stop,
+                Unrecorded::Store(error) => Stop::Problem(store::failed(&error)),
+                Unrecorded::Doubt(..) => Stop::Problem(store::unavailable()),
+            })?;
+            doubts = recorded.doubts;
+            Ok(recorded.submitted)
+        };
+        let submitted = self.stream.lines.submit_by(&app, submit).await?;
+        Ok((submitted, doubts))
     }
 
     /// Checks the person in, if that is still to be done. `Some`: the dose is on record already.
@@ -280,7 +321,7 @@ impl Upload {
         let same = |record: &&DoseRecord| engine.claimed(record.booking).is_some_and(|(found, _)| found == claim);
         if let Some(record) = records.iter().filter(same).find(|record| record.valid) {
             let (booking, seq) = (record.booking, record.seq);
-            let done = (record.first == said).then_some(Some(Recorded { booking, seq, already: true }));
+            let done = (record.first == said).then_some(Some(Recorded::before(booking, seq)));
             return done.ok_or_else(|| No::Problem(self.conflict(booking), seq));
         }
         match records.iter().filter(same).find(|record| record.first == said) {
@@ -315,7 +356,7 @@ impl Upload {
         let (_, records) = records(app, AckMode::Disk, view.claim.party).await?;
         let Some(record) = records.into_iter().find(|record| record.booking == booking) else { return Err(problem()) };
         if record.valid && record.first == said {
-            return Ok(Recorded { booking, seq: view.seq, already: true });
+            return Ok(Recorded::before(booking, view.seq));
         }
         Err(No::Problem(self.conflict(booking), view.seq))
     }

@@ -7,7 +7,7 @@ use berth_programme::people::NOBODY_DOSES;
 use hyper::Response;
 
 use super::details::{AdverseRequest, CorrectRequest, RevokeRequest, keyed, reason, with_said};
-use super::{author, changed, dose, may_be_of, noted, owner, records};
+use super::{author, changed, dose, may_be_of, noted, owner, records, stock};
 use crate::ack::AckMode;
 use crate::app::App;
 use crate::body::ResponseBody;
@@ -122,6 +122,10 @@ async fn change(
     facts: impl Fn(PartyFacts, &[DoseRecord]) -> Result<PartyFacts, CannotChange>,
 ) -> Result<Submitted, Problem> {
     let engine = &app.campaign.engine;
+    let corrected = match note {
+        DoseNote::Corrected { booking, correction, .. } => Some((*booking, correction)),
+        _ => None,
+    };
     for _ in 0..TRIES {
         // A merge may have come between.
         let party = owner(app, party)?;
@@ -138,7 +142,12 @@ async fn change(
         let facts = facts.map_err(cannot)?;
         let note = &noted(app, party, note)?;
         let command = Command::ChangeFacts { party, facts, expected: Some(&known), note };
-        let submitted = settled(app, mode, apply(app, command, idempotency)?).await?;
+        let submit = || apply(app, command, idempotency);
+        let submitted = match corrected {
+            Some((booking, correction)) => stock::correct(app, booking, correction, submit)?,
+            None => submit()?,
+        };
+        let submitted = settled(app, mode, submitted).await?;
         if submitted.result != Err(Refusal::ChangedMeanwhile { party }) {
             return answered(app, submitted);
         }

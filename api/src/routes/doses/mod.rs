@@ -5,10 +5,12 @@
 mod bulk;
 mod change;
 mod details;
+mod stock;
 
 use berth_engine::{BookingNumber, Claim, Command, PartyId, Policy as _, Refusal, State, Submitted, TimestampMs};
 use berth_programme::doses::history::{Change, What};
 use berth_programme::doses::{Correction, Details, DoseNote, DoseRecord};
+use berth_programme::supply::{Dose, Recorded};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
@@ -16,7 +18,7 @@ pub(crate) use self::bulk::stream;
 pub(crate) use self::change::{adverse, correct, revoke};
 use self::details::{DetailsRequest, with_said};
 use super::bookings::{json, place};
-use super::{execute, fingerprint, key, parse, read_json, safe};
+use super::{fingerprint, key, parse, read_json, safe, settled, told};
 use crate::access::{Caller, Role, Scope};
 use crate::ack::AckMode;
 use crate::app::App;
@@ -35,12 +37,22 @@ pub(crate) async fn complete(mut call: Call) -> Result<Response<ResponseBody>, P
     let booking = call.app.names().parse_booking(&call.parameter)?;
     call.caller().may_touch(booking, &call.app)?;
     let print = fingerprint(&call).number(booking.0);
-    if request.is_empty() {
-        return execute(&call.app, call.ack, call.sight(), Command::Complete { booking }, print.under(key)).await;
-    }
     let app = &call.app;
-    let given = Given::of(app, call.caller(), booking, &request, print)?;
-    execute(app, call.ack, call.sight(), given.command(), given.print.clone().under(key)).await
+    let (idempotency, recorded);
+    if request.is_empty() {
+        idempotency = print.under(key);
+        let engine = &app.campaign.engine;
+        let slot = engine.claimed(booking).and_then(|(claim, _)| engine.slot_facts(claim.slot)).unwrap_or_default();
+        let dose = Dose { booking, batch: "", product: slot.product, given_at: engine.now() };
+        recorded = stock::give(app, dose, Command::Complete { booking }, idempotency)?;
+    } else {
+        let given = Given::of(app, call.caller(), booking, &request, print)?;
+        idempotency = given.print.clone().under(key);
+        recorded = stock::give(app, given.dose(), given.command(), idempotency)?;
+    }
+    let Recorded { submitted, doubts } = recorded;
+    let response = told(app, call.sight(), &settled(app, call.ack, submitted).await?).await?;
+    Ok(stock::warned(response, &doubts))
 }
 
 /// A dose that is to be recorded.
@@ -69,6 +81,11 @@ impl Given {
         let note = DoseNote::Given { details: details.clone(), author: author(caller) };
         let note = noted(app, claimed.0.party, &note)?;
         Ok(Given { booking, details, note, print })
+    }
+
+    fn dose(&self) -> Dose<'_> {
+        let Details { given_at, product, batch, .. } = &self.details;
+        Dose { booking: self.booking, batch, product: *product, given_at: *given_at }
     }
 
     fn command(&self) -> Command<'_> {

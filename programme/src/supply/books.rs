@@ -1,0 +1,174 @@
+//! The ledger in memory, as of the newest entry that was appended: what a recording, a transfer or a recall is judged by. It is made of the
+//! store's rows at a start, and moved under one lock together with the journal, so that both have the same order.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use berth_engine::{BookingNumber, ProductId, Seq, TimestampMs};
+use jiff::civil::Date;
+
+use super::entry::{BatchSpec, Said, Sending};
+use super::lot::{Effect, Held};
+use super::tables::Tables;
+use crate::store::StoreError;
+
+/// What stands against a dose of a batch, the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Doubt {
+    /// The batch is of another product.
+    OtherProduct,
+    /// The batch was recalled before the dose was given.
+    Recalled,
+    /// The batch had expired by the day on which the dose was given.
+    Expired,
+    /// No batch is named, or none that anybody has made known.
+    Unknown,
+    /// The books say that the centre had none of it.
+    NoStock,
+}
+
+impl Doubt {
+    /// Every one.
+    pub const ALL: [Doubt; 5] = [Doubt::OtherProduct, Doubt::Recalled, Doubt::Expired, Doubt::Unknown, Doubt::NoStock];
+
+    /// The name used on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Doubt::OtherProduct => "batch_other_product",
+            Doubt::Recalled => "batch_recalled",
+            Doubt::Expired => "batch_expired",
+            Doubt::Unknown => "batch_unknown",
+            Doubt::NoStock => "no_stock",
+        }
+    }
+
+    /// Whether it is certain whatever the books of stock say: it is refused at the door whatever the programme says.
+    #[must_use]
+    pub const fn is_certain(self) -> bool {
+        matches!(self, Doubt::OtherProduct | Doubt::Recalled | Doubt::Expired)
+    }
+}
+
+pub(super) struct Known {
+    pub(super) spec: BatchSpec,
+    pub(super) recalled: Option<TimestampMs>,
+    /// From outside, at all centres.
+    pub(super) received: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Books {
+    pub(super) batches: BTreeMap<Arc<str>, Known>,
+    /// By batch, then by centre.
+    held: HashMap<Arc<str>, HashMap<Arc<str>, Held>>,
+    /// On the way.
+    pub(super) transfers: BTreeMap<Seq, Sending>,
+    /// Doses that were moved to another batch, until the store knows of it.
+    pub(super) moved: HashMap<BookingNumber, (String, Seq)>,
+}
+
+impl Books {
+    pub(super) fn load(tables: &Tables) -> Result<Books, StoreError> {
+        let mut books = Books::default();
+        for row in tables.batches_from("") {
+            let row = row?;
+            let recalled = row.recall.as_ref().map(|recall| TimestampMs(recall.at));
+            let known = Known { spec: row.spec, recalled, received: 0 };
+            books.batches.insert(Arc::from(known.spec.id.as_str()), known);
+        }
+        for row in tables.lots(None) {
+            let (batch, centre, lot) = row?;
+            if let Some(known) = books.batches.get_mut(batch.as_str()) {
+                known.received += lot.received;
+            }
+            *books.held_mut(&batch, &centre) = lot.held;
+        }
+        for (seq, transfer) in tables.open_transfers()? {
+            books.transfers.insert(seq, transfer.sending);
+        }
+        Ok(books)
+    }
+
+    pub(super) fn held(&self, batch: &str, centre: &str) -> Held {
+        self.held.get(batch).and_then(|centres| centres.get(centre)).copied().unwrap_or_default()
+    }
+
+    fn held_mut(&mut self, batch: &str, centre: &str) -> &mut Held {
+        if !self.held.contains_key(batch) {
+            self.held.insert(Arc::from(batch), HashMap::new());
+        }
+        let centres = self.held.get_mut(batch).expect("it was put there");
+        if !centres.contains_key(centre) {
+            centres.insert(Arc::from(centre), Held::default());
+        }
+        centres.get_mut(centre).expect("it was put there")
+    }
+
+    pub(super) fn apply(&mut self, batch: &str, centre: &str, effect: Effect) {
+        self.held_mut(batch, centre).apply(effect);
+    }
+
+    /// What the journal has taken.
+    pub(super) fn take_in(&mut self, seq: Seq, now: TimestampMs, said: &Said) {
+        match said {
+            Said::Batch { batch } => {
+                // What came of it before it was known was received all the same.
+                let known = Known { spec: batch.clone(), recalled: None, received: 0 };
+                self.batches.insert(Arc::from(batch.id.as_str()), known);
+            }
+            Said::Received { batch, quantity, .. } => {
+                if let Some(known) = self.batches.get_mut(batch.as_str()) {
+                    known.received += quantity;
+                }
+            }
+            Said::Recalled { batch, .. } | Said::Lifted { batch, .. } => {
+                if let Some(known) = self.batches.get_mut(batch.as_str()) {
+                    known.recalled = matches!(said, Said::Recalled { .. }).then_some(now);
+                }
+            }
+            Said::Sent { sending } => {
+                self.transfers.insert(seq, sending.clone());
+            }
+            Said::Arrived { .. } | Said::Cancelled { .. } => {
+                said.ends().and_then(|transfer| self.transfers.remove(&transfer));
+            }
+            Said::Wasted { .. } | Said::Counted { .. } => {}
+        }
+        for (batch, centre, effect) in said.effects() {
+            self.apply(batch, centre, effect);
+        }
+    }
+
+    /// What stands against a dose, the worst first.
+    // rule: SUP-3 a batch that is recalled, expired or of another product is not given
+    pub(super) fn doubts(&self, dose: &Asked<'_>) -> Vec<Doubt> {
+        let Asked { centre, batch, product, given_at, day } = *dose;
+        let Some(known) = self.batches.get(batch) else { return vec![Doubt::Unknown] };
+        let mut doubts = Vec::new();
+        if known.spec.product() != product {
+            doubts.push(Doubt::OtherProduct);
+        }
+        if known.recalled.is_some_and(|at| at <= given_at) {
+            doubts.push(Doubt::Recalled);
+        }
+        if known.spec.expires < day {
+            doubts.push(Doubt::Expired);
+        }
+        if self.held(batch, centre).on_hand == 0 {
+            doubts.push(Doubt::NoStock);
+        }
+        doubts
+    }
+}
+
+/// A dose that is to be recorded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) centre: &'a str,
+    /// Empty: nobody says.
+    pub(super) batch: &'a str,
+    pub(super) product: ProductId,
+    pub(super) given_at: TimestampMs,
+    pub(super) day: Date,
+}

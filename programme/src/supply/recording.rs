@@ -1,0 +1,144 @@
+//! Recording a dose against the books: judged, appended and taken off stock under one lock.
+
+use berth_engine::{BookingNumber, ProductId, Submitted, TimestampMs};
+
+use super::books::{Asked, Books, Doubt};
+use super::ledger::Ledger;
+use super::lot::Effect;
+use super::tables::moves;
+use crate::file::Enforce;
+use crate::store::StoreError;
+
+/// A dose that is to be recorded, or has been.
+#[derive(Clone, Copy, Debug)]
+pub struct Dose<'a> {
+    /// On which booking.
+    pub booking: BookingNumber,
+    /// Of which batch; empty where nobody says.
+    pub batch: &'a str,
+    /// Of what.
+    pub product: ProductId,
+    /// When it was given.
+    pub given_at: TimestampMs,
+}
+
+/// What was appended, and what stands against it all the same.
+#[derive(Debug)]
+pub struct Recorded {
+    /// The engine's answer.
+    pub submitted: Submitted,
+    /// The worst first. Of a repeat none are told.
+    pub doubts: Vec<Doubt>,
+}
+
+/// Why nothing was appended.
+#[derive(Debug)]
+pub enum Unrecorded<E> {
+    /// The worst thing that stands against it, and where.
+    Doubt(Doubt, String),
+    /// The store cannot be read.
+    Store(StoreError),
+    /// What `submit` said.
+    Submit(E),
+}
+
+impl Ledger {
+    /// Records a dose: refused if something stands against it that the programme does not let pass. `told` is of a centre that tells
+    /// what it gave before: a dose that is in somebody's arm is on record whatever stands against it, or nobody can call them. `repeated`
+    /// is whether this request was answered before, and `submit` appends.
+    ///
+    /// # Errors
+    /// Nothing was appended.
+    // rule: SUP-3
+    pub fn give<E>(
+        &self,
+        dose: Dose<'_>,
+        told: bool,
+        repeated: impl FnOnce() -> bool,
+        submit: impl FnOnce() -> Result<Submitted, E>,
+    ) -> Result<Recorded, Unrecorded<E>> {
+        let enforce = self.enforce();
+        let mut books = self.books_if_there();
+        if repeated() {
+            return Ok(Recorded { submitted: submit().map_err(Unrecorded::Submit)?, doubts: Vec::new() });
+        }
+        let centre = self.centre_of(dose.booking);
+        let (Some(books), Some(centre)) = (books.as_mut(), centre) else {
+            // Without the books nobody knows what is in stock: who insists on it waits for them, and the others go on.
+            if enforce == Enforce::Refuse && !told {
+                return Err(Unrecorded::Store(StoreError::Behind(self.engine.appended())));
+            }
+            return Ok(Recorded { submitted: submit().map_err(Unrecorded::Submit)?, doubts: Vec::new() });
+        };
+        let doubts = self.doubts(books, &dose, &centre);
+        let stands = |doubt: &&Doubt| !told && (doubt.is_certain() || enforce == Enforce::Refuse);
+        if let Some(doubt) = doubts.iter().find(stands) {
+            return Err(Unrecorded::Doubt(*doubt, centre));
+        }
+        let submitted = submit().map_err(Unrecorded::Submit)?;
+        if submitted.result.is_ok() && !submitted.replayed && !dose.batch.is_empty() {
+            books.apply(dose.batch, &centre, Effect::Given);
+        }
+        // Of an order that nobody gave nothing is told.
+        let tells = |doubt: &Doubt| told || doubt.is_certain() || enforce != Enforce::Off;
+        Ok(Recorded { submitted, doubts: doubts.into_iter().filter(tells).collect() })
+    }
+
+    /// Corrects a dose: what was given was given, so only what cannot be is refused, a batch of another product, and where stock is enforced
+    /// one that nobody knows. `dose` is as it is after the correction where that says something.
+    ///
+    /// # Errors
+    /// Nothing was appended.
+    // rule: SUP-2
+    pub fn correct<E>(
+        &self,
+        booking: BookingNumber,
+        (batch, product): (Option<&str>, Option<ProductId>),
+        submit: impl FnOnce() -> Result<Submitted, E>,
+    ) -> Result<Submitted, Unrecorded<E>> {
+        if batch.is_none() && product.is_none() {
+            return submit().map_err(Unrecorded::Submit);
+        }
+        let enforce = self.enforce();
+        let mut books = self.books_if_there();
+        let found = self.tables.use_of(booking).map_err(Unrecorded::Store)?;
+        let (Some(books), Some(found), Some(centre)) = (books.as_mut(), found, self.centre_of(booking)) else {
+            return submit().map_err(Unrecorded::Submit);
+        };
+        let applied = self.applied();
+        books.moved.retain(|_, (_, seq)| *seq > applied);
+        let before = books.moved.get(&booking).map_or(found.batch, |(batch, _)| batch.clone());
+        let (after, product) = (batch.unwrap_or(&before), product.unwrap_or(found.product));
+        match books.batches.get(after) {
+            Some(known) if known.spec.product() != product => {
+                return Err(Unrecorded::Doubt(Doubt::OtherProduct, centre));
+            }
+            None if enforce == Enforce::Refuse && batch.is_some() => {
+                return Err(Unrecorded::Doubt(Doubt::Unknown, centre));
+            }
+            _ => {}
+        }
+        let submitted = submit().map_err(Unrecorded::Submit)?;
+        if submitted.result.is_ok() && !submitted.replayed && after != before {
+            let (off, on) = moves(found.valid);
+            for (batch, effect) in [(before.as_str(), off), (after, on)] {
+                if !batch.is_empty() {
+                    books.apply(batch, &centre, effect);
+                }
+            }
+            books.moved.insert(booking, (after.to_owned(), submitted.seq));
+        }
+        Ok(submitted)
+    }
+
+    fn doubts(&self, books: &Books, dose: &Dose<'_>, centre: &str) -> Vec<Doubt> {
+        let Dose { batch, product, given_at, .. } = *dose;
+        let day = self.programme.calendar().date(given_at);
+        books.doubts(&Asked { centre, batch, product, given_at, day })
+    }
+
+    fn centre_of(&self, booking: BookingNumber) -> Option<String> {
+        let (claim, _) = self.engine.claimed(booking)?;
+        Some(self.catalogue.slot(claim.slot)?.session.centre.to_string())
+    }
+}
