@@ -19,6 +19,7 @@ use crate::ack::AckMode;
 use crate::app::App;
 use crate::audit::Audit;
 use crate::audit::command::{self as audit_command, AuditArgs};
+use crate::certificate_command::{self, CertificateCommand};
 use crate::config::{ConfigFile, RedisEntry, Settings, effective, environment};
 use crate::events::Events;
 use crate::log::{self, LogFormat};
@@ -63,6 +64,11 @@ enum Command {
     /// Plan how doses are shared out.
     #[command(subcommand)]
     Supply(SupplyCommand),
+    /// Issue and verify certificates, and make their keys.
+    ///
+    /// docs/certificates.md tells of kinds, keys and verifiers.
+    #[command(subcommand)]
+    Certificate(CertificateCommand),
     /// Verify the published result of a lottery.
     #[command(subcommand)]
     Lottery(LotteryCommand),
@@ -217,6 +223,7 @@ pub fn run() -> ExitCode {
         Command::Check { config } => check(&config),
         Command::Programme(command) => programme_command::run(&command),
         Command::Supply(command) => supply_command::run(&command),
+        Command::Certificate(command) => certificate_command::run(&command),
         Command::Lottery(command) => lottery::run(&command),
         Command::Key(command) => key_command::run(&command),
         Command::People(command) => people::command::run(&command),

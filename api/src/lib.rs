@@ -60,6 +60,7 @@ mod waking;
 mod wire;
 
 mod backup;
+mod certificate_command;
 mod demo;
 mod dump;
 mod events;

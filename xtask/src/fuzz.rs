@@ -9,7 +9,7 @@ const HELP: &str = "\
 cargo xtask fuzz [--seconds N] [--target NAME]
 
 Builds the fuzz targets (fuzz/, with a nightly toolchain) and runs each for so many seconds: entry, frame, segment, snapshot, stream (what
-Redis hands out to a recovery). A panic, an allocation over 64 MB or an input over ten seconds fails it, after the other targets had their turn; the
+Redis hands out to a recovery), certificate (what anybody may show to be verified). A panic, an allocation over 64 MB or an input over ten seconds fails it, after the other targets had their turn; the
 input that did it is kept in fuzz/artifacts/ and the command that repeats it is printed. A run begins with seeds, made anew from what a cell writes, and with what
 earlier runs learned; both lie in fuzz/corpus/, which is not under version control.
 
@@ -19,7 +19,7 @@ earlier runs learned; both lie in fuzz/corpus/, which is not under version contr
 Needs `cargo install cargo-fuzz` and `rustup toolchain install nightly`, once.
 ";
 
-const TARGETS: [&str; 5] = ["entry", "frame", "segment", "snapshot", "stream"];
+const TARGETS: [&str; 6] = ["certificate", "entry", "frame", "segment", "snapshot", "stream"];
 
 struct Options {
     seconds: u64,
@@ -100,17 +100,28 @@ fn fuzz(options: &Options) -> Result<(), String> {
 /// Writes the seeds of every target; how many there are.
 fn seed() -> Result<String, String> {
     // In the tests' build, which is there as a rule.
+    let examples = ["fuzz_seeds", "certificate_seeds"];
     let mut build = cargo();
-    build.args(["build", "--workspace", "--example", "fuzz_seeds"]);
-    let mut write = Command::new(target_dir().join("debug/examples/fuzz_seeds"));
-    write.arg("fuzz/corpus").current_dir(root());
+    build.args(["build", "--workspace"]);
+    examples.iter().for_each(|example| {
+        build.args(["--example", example]);
+    });
+    let write = |example: &&str| {
+        let mut write = Command::new(target_dir().join("debug/examples").join(example));
+        write.arg("fuzz/corpus").current_dir(root());
+        write
+    };
+    let built = run(&mut build, Show::Kept)?;
+    if !built.ok() {
+        return Err(format!("no seeds: {}{}", built.text, built.status()));
+    }
     let mut told = String::new();
-    for command in [&mut build, &mut write] {
-        let ended = run(command, Show::Kept)?;
+    for mut command in examples.iter().map(write) {
+        let ended = run(&mut command, Show::Kept)?;
         if !ended.ok() {
             return Err(format!("no seeds: {}{}", ended.text, ended.status()));
         }
-        told = ended.text;
+        told.push_str(&ended.text);
     }
     Ok(told.trim_end().to_owned())
 }

@@ -3,7 +3,7 @@
 //! Owns the order of the gate and what each step must print or return; knows our crates only by the commands a person would
 //! type, and depends on nothing but std, so that it builds in a second on a fresh clone.
 //!
-//! Reading order: [`test`] (the gate), [`tidy`] (what is held about the text), [`planted`] (faults on purpose), [`crash`], [`scenarios`], [`sim`], [`fuzz`], [`handover`], [`schemathesis`] and [`fhir`],
+//! Reading order: [`test`] (the gate), [`tidy`] (what is held about the text), [`planted`] (faults on purpose), [`crash`], [`scenarios`], [`sim`], [`fuzz`], [`handover`], [`schemathesis`], [`fhir`] and [`certificates`],
 //! then the helpers [`demo`], [`redis`], [`shell`] and [`tally`].
 
 #![forbid(unsafe_code)]
@@ -28,6 +28,8 @@ mod handover;
 mod schemathesis;
 
 mod fhir;
+
+mod certificates;
 
 mod demo;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::shell::{Ended, Show, cargo, cargo_with, on_path, run, typed};
 use crate::tally::Tally;
-use crate::{crash, fhir, planted, redis, scenarios, schemathesis, sim, tidy, usage};
+use crate::{certificates, crash, fhir, planted, redis, scenarios, schemathesis, sim, tidy, usage};
 
 const HELP: &str = "\
 cargo xtask test [--only STEP[,STEP]] [--skip STEP[,STEP]] [--list]
@@ -27,7 +27,7 @@ struct Step {
     run: fn() -> Result<Tally, Stop>,
 }
 
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 17] = [
     Step {
         name: "redis",
         about: "redis-server, python3 and promtool are there, or are installed when root",
@@ -47,6 +47,11 @@ const STEPS: [Step; 16] = [
         name: "fhir",
         about: "a validator that is not ours checks what a live server tells in FHIR, and every published file",
         run: fhir::gate,
+    },
+    Step {
+        name: "certificates",
+        about: "verifiers that are not ours take certificates of each kind, and refuse tampered ones and wrong keys",
+        run: certificates::gate,
     },
     Step { name: "loom", about: "the slot word, every interleaving of every pair of transitions", run: loom },
     Step { name: "shuttle", about: "the real submit kernel under many schedules", run: shuttle },

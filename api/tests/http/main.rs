@@ -19,6 +19,7 @@ mod bookings;
 mod bulk_bookings;
 mod bulk_doses;
 mod bulk_parties;
+mod certificate_command;
 mod connections;
 mod deploy;
 mod door;

@@ -3,11 +3,16 @@
 //! Pure functions: no HTTP, no store, no clock. Which certificate exists and which was revoked is told to them.
 //!
 //! - [`Claims`] are what a certificate says, in words of no format; [`CertificateId`] is what it is known and revoked by.
+//!   [`ClaimsFile`] is how a platform writes them down.
 //! - [`CertificateKind`] is a format of it.
+//! - [`KeyRing`] are the keys that sign, each for one kind and a time; [`PublicKeys`] those that verify, and the lists to publish them in.
+//!   [`key_files`] is the directory they lie in.
+//! - [`issue`] makes a certificate, [`verify`] judges one: [`Issued`] or [`IssueError`] comes of the one, [`Verified`] or [`Refused`] of
+//!   the other.
 //! - [`qr`] draws it, [`paper`] sets it as PDF, in [`words`] of its language and [`fonts`] that lie in the binary.
-//! - [`Issued`] or [`IssueError`] comes of issuing, [`Verified`] or [`Refused`] of verifying.
 
 mod claims;
+mod claims_file;
 pub mod fonts;
 mod id;
 mod kind;
@@ -16,7 +21,35 @@ pub mod paper;
 pub mod qr;
 pub mod words;
 
+mod der;
+mod keys;
+mod public;
+
+pub mod key_files;
+
+mod inflate;
+mod nquads;
+mod opened;
+mod transliteration;
+mod uvci;
+mod zip;
+
+mod dcc;
+mod shc;
+mod vc;
+
+mod issue;
+mod verify;
+
 pub use claims::{Claims, Disease, DoseClaim, Facility, Holder, Issuer, ProductClaim};
+pub use claims_file::ClaimsFile;
 pub use id::{CertificateId, IdError, Revocations};
+pub use issue::{issue, qr_payload};
+pub use keys::{KeyRing, SigningKey};
 pub use kind::CertificateKind;
 pub use outcome::{IssueError, Issued, Refused, Verified};
+pub use public::{KeyListError, PublicKey, PublicKeys, revoked_cards};
+pub use verify::verify;
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
     ("loadtest", &[]),
     ("benches", &["berth-engine", "berth-programme"]),
     ("xtask", &[]),
-    ("fuzz", &["berth-engine"]),
+    ("fuzz", &["berth-engine", "berth-programme"]),
 ];
 
 /// What a crate must never know, with the reason.

@@ -10,10 +10,10 @@ use super::Fault;
 use super::source::Source;
 
 /// The families of rules: capacity, hold, booking, walk-in, no-show, dose, idempotency, journal, snapshot, fencing,
-/// admission, time, party, events, search, eligibility, people, waitlist.
-const FAMILIES: [&str; 20] = [
+/// admission, time, party, events, search, eligibility, people, waitlist, supply, certificate.
+const FAMILIES: [&str; 21] = [
     "CAP", "HLD", "BKG", "WLK", "NSH", "WTL", "LOT", "DOS", "IDM", "JNL", "SNP", "FNC", "ADM", "TIM", "PTY", "EVT",
-    "SCH", "ELG", "PPL", "SUP",
+    "SCH", "ELG", "PPL", "SUP", "CRT",
 ];
 
 /// The page of sentences.
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(
             told,
             [
-                "api/src/a.rs:3: ABC-1 is of no known family: CAP HLD BKG WLK NSH WTL LOT DOS IDM JNL SNP FNC ADM TIM PTY EVT SCH ELG PPL SUP",
+                "api/src/a.rs:3: ABC-1 is of no known family: CAP HLD BKG WLK NSH WTL LOT DOS IDM JNL SNP FNC ADM TIM PTY EVT SCH ELG PPL SUP CRT",
                 "api/src/a.rs:5: CAP-2 has no sentence in RULES.md",
             ]
         );

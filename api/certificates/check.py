@@ -1,0 +1,177 @@
+"""Certificates of each kind, issued by the real binary, shown to verifiers that are not ours.
+
+    check.py BERTH PROGRAMME NODE_FOLDER
+
+Each must take the good one and refuse a tampered one and one of a wrong key; and `berth certificate verify` must say the same of each.
+The statements of a Verifiable Credential are written from its shape, so many random ones are shown, with every character that needs care.
+"""
+
+import http.server
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+
+BERTH, PROGRAMME, NODE_FOLDER = sys.argv[1:]
+HERE = os.path.dirname(os.path.abspath(__file__))
+RANDOM_CREDENTIALS = 200
+checks = 0
+
+
+def run(*command, status=0, cwd=None):
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60)
+    if ended.returncode != status:
+        sys.exit(f"{' '.join(command)}\nended with {ended.returncode}, not {status}:\n{ended.stdout}{ended.stderr}")
+    return ended.stdout.rstrip("\n")
+
+
+def holds(what, found, wanted):
+    global checks
+    if found != wanted:
+        sys.exit(f"{what}: {found!r}, and not {wanted!r}")
+    checks += 1
+
+
+def outside(*question):
+    return run(sys.executable, os.path.join(HERE, "outside.py"), *question).split("\n")[-1]
+
+
+def card(*question):
+    return run("node", os.path.join(HERE, "card.cjs"), *question, cwd=NODE_FOLDER).split("\n")[-1]
+
+
+def ours(path, keys, status, code, *more):
+    told = json.loads(run(BERTH, "certificate", "verify", path, "--keys", keys, "--json", *more, status=status))
+    holds(f"berth certificate verify {os.path.basename(path)}", told.get("code", "valid"), code)
+
+
+def claims(**holder):
+    holder = {"name": "Asha Bharti", "born": "1979-12-31", "sex": "female", **holder}
+    place = {"name": "PHC Shivajinagar", "district": "Pune", "state": "Maharashtra", "pincode": "411005"}
+    doses = [
+        {"product": "covishield", "number": n, "given_on": f"2021-0{n}-20", "batch": f"4120Z00{n}", "facility": place}
+        for n in (1, 2)
+    ]
+    return {"id": "TESTCERTIFICATE00001", "holder": holder, "doses": doses}
+
+
+def random_claims(chance):
+    letters = "aZ 9'\"\\/<>{}&%@#^`|~.,-_:;éßØ中भारती\u200d\u0301\u2028\u00a0\ufffd\U0001f489"
+
+    def text(least):
+        return "x" * least + "".join(chance.choice(letters) for _ in range(chance.randrange(24)))
+
+    said = claims(name=text(1), born=chance.choice(["1950", "2004-02-29"]))
+    for name in ("reference", "sex", "document", "nationality", "district", "state", "pincode"):
+        if chance.random() < 0.7:
+            said["holder"][name] = text(0)
+    said["doses"][-1]["facility"] = {"name": text(0), "district": text(0)}
+    said["doses"][-1]["vaccinator"] = text(0)
+    del said["id"]
+    return said
+
+
+class Served(http.server.BaseHTTPRequestHandler):
+    """The key set of an issuer of SMART Health Cards, as it says at its address."""
+
+    keys = ""
+
+    def do_GET(self):
+        there = self.path == "/.well-known/jwks.json"
+        self.send_response(200 if there else 404)
+        self.send_header("Access-Control-Allow-Origin", "*")
+        self.end_headers()
+        self.wfile.write(Served.keys.encode() if there else b"")
+
+    def log_message(self, *_):
+        pass
+
+
+def main(folder):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Served)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def at(name):
+        return os.path.join(folder, name)
+
+    def written(name, text):
+        with open(at(name), "w") as file:
+            file.write(text + "\n")
+        return at(name)
+
+    text = open(PROGRAMME).read()
+    address = 'uri = "https://www.mohfw.gov.in/"'
+    kinds = 'kinds = ["w3c", "eu_dcc"]'
+    assert address in text and kinds in text, "the programme is India's"
+    text = text.replace(address, f'uri = "http://127.0.0.1:{server.server_port}"')
+    programme = written("programme.toml", text.replace(kinds, 'kinds = ["w3c", "eu_dcc", "smart_health_card"]'))
+
+    for keys in ("keys", "others"):
+        for kind in ("w3c", "eu_dcc", "smart_health_card"):
+            run(BERTH, "certificate", "keygen", "--keys", at(keys), "--kind", kind, "--programme", programme)
+
+    def public(keys, form):
+        return run(BERTH, "certificate", "keys", "--keys", at(keys), "--form", form)
+
+    def issued(kind, keys, *more, said=None):
+        path = written("claims.json", said or json.dumps(claims()))
+        return run(BERTH, "certificate", "issue", path, "--kind", kind, "--programme", programme, "--keys", at(keys), *more)
+
+    trusted = written("trusted.json", public("keys", "jwks"))
+    revoked = written("revoked.txt", "# of today\nTESTCERTIFICATE00001")
+
+    # EU certificates.
+    signers = {keys: written(f"{keys}-eu.json", public(keys, "eu")) for keys in ("keys", "others")}
+    good = written("eu", issued("eu_dcc", "keys"))
+    holds("a good EU certificate", outside("eu", good, signers["keys"], signers["keys"]), "accepted")
+    holds("an EU certificate of a wrong key", outside("eu", good, signers["keys"], signers["others"]), "refused")
+    tampered = written("eu-tampered", outside("tamper-eu", good))
+    holds("a tampered EU certificate", outside("eu", tampered, signers["keys"], signers["keys"]), "refused")
+
+    # Verifiable Credentials. One of a wrong key names another's.
+    def dids(keys):
+        return json.loads(public(keys, "did"))[0]["id"].removeprefix("did:key:")
+
+    good = written("w3c", issued("w3c", "keys"))
+    holds("a good credential", outside("w3c", good), "1")
+    name = open(good).read().rstrip("\n")
+    assert name.count("Asha Bharti") == 1
+    tampered = written("w3c-tampered", name.replace("Asha Bharti", "Usha Bharti"))
+    holds("a tampered credential", outside("w3c", tampered), "0")
+    wrong = written("w3c-wrong", issued("w3c", "others").replace(dids("others"), dids("keys")))
+    holds("a credential of a wrong key", outside("w3c", wrong), "0")
+    chance = random.Random(1)
+    many = "\n".join(json.dumps(random_claims(chance)) for _ in range(RANDOM_CREDENTIALS))
+    many = written("w3c-many", issued("w3c", "keys", "--lines", said=many))
+    holds("random credentials", outside("w3c", many), str(RANDOM_CREDENTIALS))
+
+    # SMART Health Cards, whose keys the verifier fetches from the issuer.
+    good = written("card", issued("smart_health_card", "keys"))
+    Served.keys = public("keys", "shc")
+    holds("a good card", card("verify", good), "accepted")
+    tampered = written("card-tampered", card("tamper", good))
+    holds("a tampered card", card("verify", tampered), "refused")
+    kid = json.loads(Served.keys)["keys"][0]["kid"]
+    others = json.loads(public("others", "shc"))
+    others["keys"][0]["kid"] = kid
+    Served.keys = json.dumps(others)
+    holds("a card of a wrong key", card("verify", good), "refused")
+
+    # And what we say of the same.
+    others = written("others.json", public("others", "jwks"))
+    for name in ("eu", "w3c", "card"):
+        ours(at(name), trusted, 0, "valid", "--revoked", written("nothing.txt", ""))
+        ours(at(name), trusted, 3, "revoked", "--revoked", revoked)
+        ours(at(f"{name}-tampered"), trusted, 1, "bad_signature")
+        ours(at(name), others, 1, "unknown_key")
+        ours(at(name), trusted, 4, "expired", "--at", "2099-01-01T00:00:00Z")
+    ours(at("w3c-wrong"), trusted, 1, "bad_signature")
+    server.shutdown()
+    print(f"{checks} checks, {RANDOM_CREDENTIALS} random credentials among them")
+
+
+with tempfile.TemporaryDirectory(prefix="berth-certificates-") as folder:
+    main(folder)
