@@ -183,7 +183,9 @@ const LINES = {
     const both = (concept) => wanted.every(([system, code]) => concept.coding.some((c) => c.system === system && c.code === code && text(c.display)));
     if (!s.serviceType?.some(both)) return 'no serviceType with both codings in one concept, with display';
     const product = s.extension?.find((e) => e.url === `${SMART}vaccine-product`);
-    if (!product || !text(product.valueCoding?.system) || !text(product.valueCoding?.code)) return 'no vaccine-product';
+    if (product?.valueCoding?.system !== 'http://hl7.org/fhir/sid/cvx' || !/^\d+$/.test(product.valueCoding.code) || !text(product.valueCoding.display)) {
+      return 'no vaccine-product with a CVX code and display';
+    }
     const doses = s.extension.filter((e) => e.url === `${SMART}vaccine-dose`);
     if (!doses.length || !doses.every((e) => Number.isInteger(e.valueInteger) && e.valueInteger > 0)) return 'no vaccine-dose';
   },

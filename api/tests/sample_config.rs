@@ -66,6 +66,13 @@ fn every_line_of_the_sample_configuration_is_understood() {
     assert!(whole.contains("\nsegment_mib = 64") && whole.contains("\n[redis]\nurl = "), "{whole}");
     let checked = check(&whole);
     assert!(checked.status.success(), "{}{whole}", String::from_utf8_lossy(&checked.stderr));
+    // What is no fault, but leaves others without an address, is said.
+    let told = String::from_utf8_lossy(&checked.stderr).into_owned();
+    for warning in ["warning: public_url: is not set", "warning: fhir.phone", "warning: fhir.booking_link"] {
+        assert!(told.contains(warning), "{warning} in {told}");
+    }
+    let loopback = check(&whole.replace("public_url = \"\"", "public_url = \"http://127.0.0.1:8080\""));
+    assert!(String::from_utf8_lossy(&loopback.stderr).contains("means another machine to everybody"), "{loopback:?}");
     let unknown = check(&whole.replace("segment_mib", "segment_kib"));
     assert_eq!(unknown.status.code(), Some(2));
 }

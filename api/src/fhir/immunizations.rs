@@ -85,10 +85,10 @@ async fn immunization(app: &App, party: PartyId, record: &DoseRecord) -> Result<
     let number = names.dose(*booking);
     let teller = Teller::new(app, engine.now());
     let given = teller.rules.product(*product);
-    let vaccine = match (teller.vaccine(*product), given) {
-        (Some(coding), Some(product)) => json!({"coding": [coding], "text": product.name}),
+    let vaccine = match given {
+        Some(known) => json!({"coding": teller.vaccine(*product), "text": known.name}),
         // Of a programme that has taken it out of its file.
-        _ => json!({"text": "unknown"}),
+        None => json!({"text": "unknown"}),
     };
     let mut protocol = json!({"doseNumberPositiveInt": claim.dose.0});
     if let Some(product) = given {

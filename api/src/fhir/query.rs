@@ -241,10 +241,15 @@ impl Span {
     }
 }
 
+/// Behind all that can be.
+const FAR: TimestampMs = TimestampMs(u64::MAX >> 1);
+
 /// The first instant that a date or time means, and the first behind it: one without an offset is of the programme's zone.
 fn bounds(text: &str, calendar: &Calendar) -> Option<(TimestampMs, TimestampMs)> {
-    let start = |date: Date| Calendar::day_of(date).map(|day| calendar.start_of_day(day));
-    let of_dates = |first: Date, next: Date| Some((start(first)?, start(next)?));
+    // Before the first day there is, and behind the last, nothing is.
+    let beyond = |date: Date| if date.year() < 1970 { TimestampMs(0) } else { FAR };
+    let start = |date: Date| Calendar::day_of(date).map_or_else(|| beyond(date), |day| calendar.start_of_day(day));
+    let of_dates = |first: Date, next: Date| Some((start(first), start(next)));
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
     match text.len() {
         4 if digits(text) => {
@@ -274,7 +279,7 @@ fn bounds(text: &str, calendar: &Calendar) -> Option<(TimestampMs, TimestampMs)>
                 calendar.instant(civil.date(), civil.time())?
             } else {
                 let at: Timestamp = text.parse().ok()?;
-                TimestampMs(u64::try_from(at.as_millisecond()).ok()?)
+                TimestampMs(u64::try_from(at.as_millisecond()).unwrap_or(0))
             };
             Some((at, TimestampMs(at.0.checked_add(wide)?)))
         }
@@ -347,6 +352,8 @@ mod tests {
         assert_eq!(span("start=le2026-11-24&start=le2026-12"), Ok((None, Some(next))));
         assert_eq!(span("start=2026-11"), Ok((Some(at("2026-11-01T00:00+05:30")), Some(at("2026-12-01T00:00+05:30")))));
         assert_eq!(span("start=ge2026"), Ok((Some(at("2026-01-01T00:00+05:30")), None)));
+        assert_eq!(span("start=ge1900&start=lt2999"), Ok((Some(TimestampMs(0)), Some(FAR))));
+        assert_eq!(span("start=gt1900-01-01T00:00:00Z"), Ok((Some(TimestampMs(1000)), None)));
         let nine = at("2026-11-24T09:00+05:30");
         for same in
             ["2026-11-24T09:00:00%2B05:30", "2026-11-24T09:00:00+05:30", "2026-11-24T03:30:00Z", "2026-11-24T09:00:00"]

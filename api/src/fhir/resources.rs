@@ -15,6 +15,8 @@ use crate::wire::slot_status;
 pub(super) const CENTRE: &str = "urn:berth:centre";
 pub(super) const SESSION: &str = "urn:berth:session";
 pub(super) const PRODUCT: &str = "urn:berth:product";
+/// The list of vaccines that others go by.
+const CVX: &str = "http://hl7.org/fhir/sid/cvx";
 
 /// Extensions of SMART Scheduling Links.
 macro_rules! smart {
@@ -224,7 +226,8 @@ impl<'a> Teller<'a> {
 
     pub(super) fn schedule(&self, session: &Session, out: &mut Vec<u8>) {
         let (catalogue, names) = (&self.app.campaign.catalogue, self.app.names());
-        let vaccine = self.vaccine(session.product);
+        // It takes one: that of the standard, if there is one.
+        let vaccine = self.vaccine(session.product).into_iter().next();
         let mut extension: Vec<Extension<'_>> = vaccine
             .map(|coding| Extension { url: VACCINE_PRODUCT, value_coding: Some(coding), ..Extension::default() })
             .into_iter()
@@ -247,10 +250,12 @@ impl<'a> Teller<'a> {
         );
     }
 
-    /// What is given, as others know it.
-    pub(super) fn vaccine(&self, product: ProductId) -> Option<Coding<'_>> {
-        let product = self.rules.product(product)?;
-        Some(Coding { system: PRODUCT, code: &product.id, display: Some(&product.name) })
+    /// What is given, as others know it and as we do.
+    pub(super) fn vaccine(&self, product: ProductId) -> Vec<Coding<'_>> {
+        let Some(product) = self.rules.product(product) else { return Vec::new() };
+        let display = Some(product.name.as_str());
+        let known = product.codes.cvx.as_deref().map(|code| Coding { system: CVX, code, display });
+        known.into_iter().chain([Coding { system: PRODUCT, code: &product.id, display }]).collect()
     }
 
     /// The doses that the pools of a session serve; of a pool for any, all of the course.

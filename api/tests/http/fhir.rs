@@ -154,7 +154,8 @@ fn a_session_is_a_schedule_and_is_found_by_centre_and_date() {
     assert_eq!(codes, ["57", "covid19-immunization"]);
     let extensions = schedule["extension"].as_array().unwrap();
     assert_eq!(extensions[0]["url"], format!("{smart}/vaccine-product"));
-    assert_eq!(extensions[0]["valueCoding"]["display"], "Covishield");
+    let cvx = json!({"system": "http://hl7.org/fhir/sid/cvx", "code": "210", "display": "Covishield"});
+    assert_eq!(extensions[0]["valueCoding"], cvx);
     let doses: Vec<_> = extensions
         .iter()
         .filter(|e| e["url"] == format!("{smart}/vaccine-dose"))
