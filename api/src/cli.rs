@@ -426,6 +426,7 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
     store::follow(&opened.store, &engine, opened.projections)?;
     let caught_up = people::catch_up(&opened.store, &engine);
     lottery::begin(&opened.lotteries, &caught_up)?;
+    campaign.publisher.bound_by(Arc::clone(&opened.ledger));
     if let Err(why) = opened.ledger.begin() {
         tracing::error!(%why, "the books of stock cannot be made yet: they are once the store has come so far");
     }

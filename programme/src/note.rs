@@ -446,6 +446,7 @@ mod tests {
         let pools = vec![(PoolId(1), Units::ONE), (PoolId(2), Units::MAX)];
         let window = WindowLine { start: TimestampMs(1_000_000), end: TimestampMs(8_200_000), pools };
         SessionLine {
+            line: 1,
             id: "c-1".to_owned(),
             centre: CentreIndex(300),
             date: date(2026, 11, 24),
@@ -477,7 +478,7 @@ mod tests {
             url: None,
         }];
         assert_eq!(decode(&encode_centres(&centres)), Ok(CatalogueNote::Centres(centres)));
-        let SessionLine { id, centre, date, product, ages, fee, windows } = session();
+        let SessionLine { id, centre, date, product, ages, fee, windows, .. } = session();
         let windows = windows
             .iter()
             .map(|w| NotedWindow { start: w.start, end: w.end, pools: w.pools.iter().map(|p| p.0).collect() })

@@ -8,7 +8,8 @@
 //! **Visibility.** Searches see what a publish brought only after its entry is durable. A crash before that
 //! loses all of it, a crash after nothing.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use berth_engine::{
     CentreKey, Command, Engine, Failure, Idempotency, Outcome, Refusal, Request, SlotFacts, SlotId, SlotSpec,
@@ -18,10 +19,13 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::catalogue::Catalogue;
 use crate::faults::Faults;
+use crate::file::Enforce;
 use crate::in_force::InForce;
 use crate::ndjson::{self, Checks, SessionLine};
 use crate::note::{self, CatalogueNote, NotedSession, NotedWindow, Numbering};
 use crate::rules::PROGRAMME;
+use crate::store::StoreError;
+use crate::supply::{Beyond, Ledger};
 
 /// What the lines of a body are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +69,8 @@ pub struct Publisher {
     engine: Arc<Engine>,
     programme: Arc<InForce>,
     catalogue: Arc<Catalogue>,
+    /// What sessions may offer, where stock is kept.
+    ledger: OnceLock<Arc<Ledger>>,
     turn: Mutex<()>,
 }
 
@@ -77,7 +83,7 @@ struct Prepared {
 
 impl Publisher {
     pub(crate) fn new(engine: Arc<Engine>, programme: Arc<InForce>, catalogue: Arc<Catalogue>) -> Publisher {
-        Publisher { engine, programme, catalogue, turn: Mutex::new(()) }
+        Publisher { engine, programme, catalogue, ledger: OnceLock::new(), turn: Mutex::new(()) }
     }
 
     /// Checks every line and publishes all of them or none. Blocks until the entry is durable, so call it where
@@ -114,6 +120,67 @@ impl Publisher {
             _ => &[],
         };
         Ok(self.catalogue.apply(seq, decoded, numbers).expect("the note was made from lines checked in this very turn"))
+    }
+
+    /// From now on sessions offer no more than their centres can give, where the programme says so.
+    pub fn bound_by(&self, ledger: Arc<Ledger>) {
+        // Whoever came first stays: there is one ledger.
+        let _ = self.ledger.set(ledger);
+    }
+
+    /// Makes a capacity larger or smaller by `submit`, if the centre can give so much; in turn with what is published, so that two do not
+    /// count on the same doses.
+    ///
+    /// # Errors
+    /// The books of stock cannot be had.
+    // rule: SUP-4
+    pub fn resize<T>(
+        &self,
+        (slot, capacity): (SlotId, u32),
+        repeated: impl FnOnce() -> bool,
+        submit: impl FnOnce() -> T,
+        now: TimestampMs,
+    ) -> Result<Result<T, Beyond>, StoreError> {
+        let Some(ledger) = self.ledger.get().filter(|ledger| ledger.enforce() == Enforce::Refuse) else {
+            return Ok(Ok(submit()));
+        };
+        let _turn = self.turn.lock();
+        if !repeated() {
+            match ledger.may_resize(slot, capacity, now)? {
+                Ok(()) => {}
+                Err(beyond) => return Ok(Err(beyond)),
+            }
+        }
+        Ok(Ok(submit()))
+    }
+
+    /// The faults of sessions that offer more than their centre can give: each line is held against those before it, too.
+    // rule: SUP-4
+    fn beyond(&self, lines: &[SessionLine], now: TimestampMs) -> Result<(), Faults> {
+        let Some(ledger) = self.ledger.get().filter(|ledger| ledger.enforce() == Enforce::Refuse) else {
+            return Ok(());
+        };
+        let today = self.programme.calendar().date(now);
+        let (mut faults, mut offered) = (Faults::default(), BTreeMap::new());
+        for line in lines {
+            let Some(centre) = self.catalogue.centre_at(line.centre) else { continue };
+            let all = offered
+                .entry((Arc::clone(&centre.id), line.product))
+                .or_insert_with(|| ledger.offered(&centre.id, line.product, today));
+            let pools = line.windows.iter().flat_map(|window| &window.pools);
+            let units: u64 = pools.map(|(_, capacity)| u64::from(capacity.get())).sum();
+            *all.entry(line.date).or_default() += units;
+            match ledger.may_offer(&centre.id, line.product, all, line.date) {
+                Ok(Ok(())) => {}
+                Ok(Err(beyond)) => {
+                    faults.push(line.line, "windows", format!("centre {} has not so much: {beyond}", centre.id));
+                    // The next lines are held against what can be had without this one.
+                    all.entry(line.date).and_modify(|all| *all -= units);
+                }
+                Err(error) => faults.push(line.line, "", format!("the books of stock cannot be had now: {error}")),
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 
     /// One at a time: bodies, and programmes that are taken up.
@@ -171,6 +238,7 @@ impl Publisher {
             }
             BulkKind::Sessions => {
                 let lines = ndjson::sessions(body, &checks)?;
+                self.beyond(&lines, now)?;
                 let numbering = Numbering::of(&lines, &programme);
                 let note = note::encode_sessions(&lines, &numbering);
                 let slots = self.slot_specs(&lines);
@@ -204,7 +272,7 @@ impl Publisher {
 }
 
 fn noted(line: SessionLine) -> NotedSession {
-    let SessionLine { id, centre, date, product, ages, fee, windows } = line;
+    let SessionLine { id, centre, date, product, ages, fee, windows, .. } = line;
     let windows = windows
         .into_iter()
         .map(|w| NotedWindow { start: w.start, end: w.end, pools: w.pools.iter().map(|p| p.0).collect() })

@@ -56,6 +56,10 @@ pub(crate) enum Route {
     WasteDoses,
     CountStock,
     CentreStock,
+    BatchDoses,
+    RecallList,
+    CentreWaste,
+    DistrictWaste,
     DayBookings,
     PartyHistory,
     JoinWaitlist,
@@ -204,7 +208,8 @@ impl Endpoint {
 
     /// Whether it is of people's records: every request is audited, whoever asks, and may say why.
     pub(crate) fn is_of_people(&self) -> bool {
-        self.template.starts_with("/v1/people") || self.template == "/v1/bulk/people"
+        self.template.starts_with("/v1/people")
+            || matches!(self.template, "/v1/bulk/people" | "/v1/batches/{batch}/recall-list")
     }
 
     /// Probes and metrics answer whatever the load and to the last moment.
@@ -348,6 +353,10 @@ pub(crate) static TABLE: &[Endpoint] = &[
     post("/v1/wastage", DOSES, Route::WasteDoses, Media::Json),
     post("/v1/stock-takes", DOSES, Route::CountStock, Media::Json),
     get("/v1/centres/{centre}/stock", DOSES, Route::CentreStock, Media::Json),
+    get("/v1/batches/{batch}/doses", DOSES, Route::BatchDoses, Media::Json),
+    get("/v1/batches/{batch}/recall-list", DOSES, Route::RecallList, Media::Ndjson),
+    list("/v1/centres/{centre}/waste", DOSES, Route::CentreWaste),
+    list("/v1/districts/{district}/waste", DOSES, Route::DistrictWaste),
     post("/v1/lotteries", ADMIN, Route::MakeLottery, Media::Json),
     get("/v1/lotteries", ANYBODY, Route::ListLotteries, Media::Json),
     get("/v1/lotteries/{lottery}", ANYBODY, Route::ReadLottery, Media::Json),

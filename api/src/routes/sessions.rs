@@ -12,12 +12,13 @@ use hyper::{Response, StatusCode};
 use jiff::civil::Time;
 
 use super::bookings::json;
-use super::{execute, fingerprint, key, mark_replayed, parse, read_json, read_nothing, safe};
+use super::{apply, fingerprint, key, mark_replayed, parse, read_json, read_nothing, safe, settled, told};
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::idempotency::{self, KeySpace};
 use crate::problem::{self, Code, Problem};
 use crate::router::{Call, Media, Route, respond};
+use crate::store;
 use crate::wire::ResizeRequest;
 
 /// `POST /v1/sessions/{session}/close` and `/open`
@@ -74,7 +75,24 @@ pub(crate) async fn resize(mut call: Call) -> Result<Response<ResponseBody>, Pro
         Problem::new(Code::MalformedRequest, format!("capacity: must be at most {}", Units::MAX.get()))
     })?;
     let idempotency = fingerprint(&call).number(slot.0.into()).number(asked.capacity.into()).under(key);
-    execute(&call.app, call.ack, call.sight(), Command::Resize { slot, capacity }, idempotency).await
+    let app = Arc::clone(&call.app);
+    // The turn of who publishes may be another's for a while: on a thread where waiting is welcome.
+    let work = tokio::task::spawn_blocking(move || {
+        let engine = &app.campaign.engine;
+        let repeated = || engine.repeat_of(idempotency).is_some();
+        let submit = || apply(&app, Command::Resize { slot, capacity }, idempotency);
+        app.campaign.publisher.resize((slot, capacity.get()), repeated, submit, engine.now())
+    });
+    let submitted = match work.await.expect("resizing does not panic, and nobody cancels it") {
+        Ok(Ok(submitted)) => submitted?,
+        Ok(Err(beyond)) => {
+            let detail = format!("centre {} has not so much: {beyond}", session.centre);
+            let problem = Problem::new(Code::NoStock, detail).with("centre", &*session.centre);
+            return Err(problem.with("on_hand", beyond.on_hand).with("on_the_way", beyond.on_the_way));
+        }
+        Err(error) => return Err(store::failed(&error)),
+    };
+    told(&call.app, call.sight(), &settled(&call.app, call.ack, submitted).await?).await
 }
 
 /// The slot that is meant, by its name or by its window and pool.

@@ -57,5 +57,6 @@ mod stock;
 mod supply;
 mod tls;
 mod tokens;
+mod trace;
 mod waitlist;
 mod webhook;

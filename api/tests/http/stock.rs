@@ -61,6 +61,12 @@ pub(crate) fn receive(server: &Server, batch: &str, centre: &str, quantity: u64)
     operator(server, centre, "/v1/receipts", &body).expect(201);
 }
 
+/// Enough at centre c1 for a session of twenty, of a batch that nobody gives.
+pub(crate) fn stocked(server: &Server) {
+    batch(server, "DEPOT", "covishield", "2099-12-31");
+    receive(server, "DEPOT", "c1", 20);
+}
+
 /// A slot of today at centre c1 for who comes without a booking.
 pub(crate) fn today_walk_in(server: &Server) -> String {
     let windows = json!([{"start": "00:00", "end": "23:59", "pools": {"open": 20}}]);
@@ -239,6 +245,7 @@ fn a_dose_is_held_against_the_books_and_what_was_given_is_on_record() {
     operator(&server, "c1", "/v1/transfers", &away).expect_problem(409, "batch_recalled");
 
     receive(&server, "GOOD", "c1", 1);
+    stocked(&server);
     let slot = today_walk_in(&server);
     let booking = walked_in(&server, &slot, "p1.0");
     for (batch, code) in [

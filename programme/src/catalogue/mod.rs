@@ -170,6 +170,11 @@ impl Catalogue {
         index.centre_by_id.get(id).and_then(|&c| index.centres.get(c.as_usize())).map(Arc::clone)
     }
 
+    /// The centre of this number.
+    pub(crate) fn centre_at(&self, index: CentreIndex) -> Option<Arc<Centre>> {
+        self.index.read().centres.get(index.as_usize()).map(Arc::clone)
+    }
+
     /// What the bulk entry of this number published.
     #[must_use]
     pub fn published(&self, seq: Seq) -> Option<Published> {

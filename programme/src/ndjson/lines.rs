@@ -52,6 +52,8 @@ pub(crate) struct CentreLine {
 /// A session to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SessionLine {
+    /// Where it stands, from 1.
+    pub(crate) line: u32,
     pub(crate) id: String,
     pub(crate) centre: CentreIndex,
     pub(crate) date: Date,
@@ -210,7 +212,7 @@ pub(crate) fn sessions(body: &[u8], checks: &Checks<'_>) -> Result<Vec<SessionLi
             at.push("id", format!("stands already in line {first}"));
         }
         if let (Some(centre), Some(date), Some(product), Some(windows)) = (centre, date, product, windows) {
-            lines.push(SessionLine { id, centre, date, product, ages, fee, windows });
+            lines.push(SessionLine { line: at.line, id, centre, date, product, ages, fee, windows });
         }
     });
     all_or_none(lines, faults)

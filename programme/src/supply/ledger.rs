@@ -108,6 +108,12 @@ pub struct Ledger {
     books: Mutex<Option<Books>>,
 }
 
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger").finish_non_exhaustive()
+    }
+}
+
 impl Ledger {
     /// The ledger's tables in this store, which is to follow the log with what comes back.
     ///
@@ -458,6 +464,23 @@ impl Ledger {
         after: Option<(&str, BookingNumber)>,
     ) -> impl Iterator<Item = Result<Traced, StoreError>> + use<> {
         uses::of_batch(self.tables.doses_table(), batch, centre, after)
+    }
+
+    /// As [`Ledger::doses_of`], at several centres, in the order of their ids; `None`: at all.
+    pub fn doses_at<'a>(
+        &'a self,
+        batch: &'a str,
+        centres: Option<&'a [String]>,
+        after: Option<(&'a str, BookingNumber)>,
+    ) -> Box<dyn Iterator<Item = Result<Traced, StoreError>> + 'a> {
+        let Some(centres) = centres else { return Box::new(self.doses_of(batch, None, after)) };
+        let begun = after.map(|(centre, _)| centre);
+        let left = centres.iter().map(String::as_str).filter(move |centre| begun.is_none_or(|begun| *centre >= begun));
+        Box::new(
+            left.flat_map(move |centre| {
+                self.doses_of(batch, Some(centre), after.filter(|(begun, _)| *begun == centre))
+            }),
+        )
     }
 
     /// Doses up to this entry may not be found by their batch; 0: all are.

@@ -12,8 +12,10 @@ mod books;
 mod entry;
 mod ledger;
 mod lot;
+mod offer;
 pub mod plan;
 mod recording;
+pub mod rows;
 mod tables;
 mod uses;
 
@@ -21,6 +23,7 @@ pub use books::Doubt;
 pub use entry::{BatchSpec, DOSES_MAX, RECORDED_SUPPLY, Sending, Waste};
 pub use ledger::{Done, Ledger, SupplyError};
 pub use lot::{Day, Held, Lot};
+pub use offer::Beyond;
 pub use recording::{Dose, Recorded, Unrecorded};
 pub use tables::{BatchRow, Recall, Transfer, TransferState};
 pub use uses::{Traced, Use};

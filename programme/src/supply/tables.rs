@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{BatchSpec, RECORDED_SUPPLY, Said, Sending};
 use super::lot::{Day, Effect, Lot};
+use super::rows::LOTS;
 use super::uses::{self, Use};
 use crate::calendar::Calendar;
 use crate::catalogue::Catalogue;
@@ -155,7 +156,7 @@ impl Tables {
             catalogue,
             calendar,
             batches: store.table("supply.batches")?,
-            lots: store.table("supply.lots")?,
+            lots: store.table(LOTS)?,
             places: store.table("supply.places")?,
             on_hand: store.table("supply.on_hand")?,
             days: store.table("supply.days")?,

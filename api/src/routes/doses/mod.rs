@@ -11,6 +11,7 @@ use berth_engine::{BookingNumber, Claim, Command, PartyId, Policy as _, Refusal,
 use berth_programme::doses::history::{Change, What};
 use berth_programme::doses::{Correction, Details, DoseNote, DoseRecord};
 use berth_programme::supply::{Dose, Recorded};
+use hyper::header::{HeaderValue, LINK};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
@@ -185,7 +186,12 @@ impl DoseAnswer {
         let (claim, _) = engine.claimed(booking).ok_or_else(|| unknown(app, booking))?;
         let place = place(app, claim.slot).await?;
         let staff = caller.role != Role::Citizen;
-        let Details { given_at, product, batch, site, vaccinator } = details;
+        let Details { given_at, product, mut batch, site, vaccinator } = details;
+        if let Some(ledger) = app.ledger.as_ref().filter(|_| batch.is_empty()) {
+            // Of who was erased the batch stands in the open still.
+            let of = ledger.use_of(booking).map_err(|error| store::failed(&error))?;
+            batch = of.map(|of| of.batch).unwrap_or_default();
+        }
         Ok(DoseAnswer {
             number: names.dose(booking),
             party: names.party(party),
@@ -300,7 +306,13 @@ pub(crate) async fn records(
 pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> {
     let (booking, party, _) = dose(&call)?;
     let answer = shown(&call.app, call.ack, call.caller(), booking, party).await?;
-    Ok(respond(StatusCode::OK, Media::Json, json(&answer)))
+    let mut response = respond(StatusCode::OK, Media::Json, json(&answer));
+    // A slash is the one character of a batch that a path cannot have.
+    let batch = format!("</v1/batches/{}>; rel=\"related\"", answer.batch.replace('/', "%2F"));
+    if let Some(link) = HeaderValue::try_from(batch).ok().filter(|_| !answer.batch.is_empty()) {
+        response.headers_mut().insert(LINK, link);
+    }
+    Ok(response)
 }
 
 async fn shown(

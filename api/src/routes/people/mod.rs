@@ -232,6 +232,34 @@ fn with_region(app: &App, said: Said) -> Result<Said, PeopleError> {
     }
 }
 
+/// Who a party is and how they are reached, for who calls them: whole, or as little as shows who it is. `None`: nothing is kept of them here.
+pub(crate) fn to_call(app: &App, party: PartyId, whole: bool) -> Result<Option<serde_json::Value>, Problem> {
+    let Some(registration) = &app.registration else { return Ok(None) };
+    let view = match registration.people.view(party) {
+        Ok(view) => view,
+        Err(PeopleError::Unknown(_) | PeopleError::Merged(..)) => return Ok(None),
+        Err(PeopleError::Store(error)) => return Err(store_problem(&error)),
+        Err(error) => {
+            tracing::error!(%error, "a person of a recall list cannot be read");
+            return Err(Problem::new(Code::StoreUnavailable, "what is kept of people cannot be read now"));
+        }
+    };
+    let phone = |phone: &berth_programme::people::Phone| {
+        if whole { phone.as_str().to_owned() } else { phone.masked() }
+    };
+    let name = if whole { view.person.name.clone() } else { view.person.masked_name() };
+    let mut told = json!({"masked": !whole, "name": name});
+    for (member, known) in [("phone", &view.person.phone), ("account_phone", &view.account_phone)] {
+        if let Some(known) = known {
+            told[member] = json!(phone(known));
+        }
+    }
+    if let Some(language) = &view.person.language {
+        told["language"] = json!(language);
+    }
+    Ok(Some(told))
+}
+
 /// Today where the programme is.
 fn today(app: &App) -> jiff::civil::Date {
     app.campaign.programme.calendar().date(app.campaign.engine.now())

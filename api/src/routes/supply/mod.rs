@@ -4,7 +4,9 @@
 //! platform has nothing to do with it.
 
 pub(crate) mod batches;
+pub(crate) mod report;
 pub(crate) mod stock;
+pub(crate) mod trace;
 
 use std::sync::Arc;
 
