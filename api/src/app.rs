@@ -109,6 +109,8 @@ pub(crate) struct App {
     pub(crate) fhir: Arc<Search>,
     /// Published files: a copy of everything would push all else out.
     pub(crate) published: Arc<Search>,
+    /// Their manifest, which looks through everything: nobody who reads a file waits for that.
+    pub(crate) manifest: Arc<Search>,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) access_log: AccessLog,
@@ -176,6 +178,7 @@ impl App {
             fhir: Search::new(SearchConfig { staleness: limits.search.staleness, ..limits.fhir.kept }, cores),
             // One at a time: who copies everything waits, so that searches and bookings do not.
             published: Search::new(limits.fhir.kept, 1),
+            manifest: Search::new(limits.fhir.kept, 1),
             limits,
             snapshots,
             metrics: Metrics::new(),

@@ -380,6 +380,9 @@ fn serve(mut settings: Settings) -> Result<ExitCode, String> {
         tracing::info!(%address, "probes and metrics are answered here, too");
         *app.probes.lock() = Some(listener);
     }
+    if let Some(warning) = crate::config::fhir::loopback(&app.limits.fhir) {
+        tracing::warn!("{warning}");
+    }
     let scheme = if app.tls.is_some() { "https" } else { "http" };
     run_server(app, listener, || say(&format!("berth listening on {scheme}://{address}")))
 }

@@ -245,7 +245,7 @@ pub(crate) fn page(app: &App, looked: &Looked) -> String {
     }
     certificate(&mut page, app.tls.as_ref());
     search::search(&mut page, &app.search);
-    search::fhir(&mut page, &[("search", &app.fhir), ("file", &app.published)]);
+    search::fhir(&mut page, &[("search", &app.fhir), ("file", &app.published), ("manifest", &app.manifest)]);
     if let Some(kept) = &app.store {
         store(&mut page, kept, app.campaign.engine.durable().0);
     }

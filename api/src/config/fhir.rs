@@ -26,7 +26,8 @@ pub(crate) struct FhirEntry {
     /// How old a published file may be when it is asked for. 0 to 3600; 0: each is rendered anew. Default 30. Shorter costs more when
     /// somebody copies everything. Searches of FHIR are as old as `search.staleness_ms` allows.
     pub(crate) staleness_seconds: Option<u64>,
-    /// MiB of published files that are kept, and as many of answers. 1 to 65536. Default 64.
+    /// MiB of published files that are kept, and as many of answers. 48 to 65536. Default 256. Less than a copy of everything, and who
+    /// copies it has every file rendered.
     pub(crate) cache_mib: Option<usize>,
 }
 
@@ -83,7 +84,7 @@ impl Faults {
             services = Service::covid_19_immunization();
         }
         let staleness = self.within("fhir.staleness_seconds", entry.staleness_seconds, 30, 0, 3600);
-        let cache_mib = self.within("fhir.cache_mib", entry.cache_mib, 64, 1, 65_536);
+        let cache_mib = self.within("fhir.cache_mib", entry.cache_mib, 256, 48, 65_536);
         FhirConfig {
             public_url,
             booking_link,
@@ -103,10 +104,7 @@ pub(crate) fn warnings(config: &FhirConfig) -> Vec<String> {
             "public_url: is not set, so nothing is published at /smart/$bulk-publish, and links in FHIR have no host"
                 .to_owned(),
         ),
-        Some(url) if is_of_this_machine(url) => {
-            warnings.push(format!("public_url: {url} means another machine to everybody but this one"));
-        }
-        Some(_) => {}
+        Some(_) => warnings.extend(loopback(config)),
     }
     if config.phone.is_none() && config.url.is_none() {
         let told = "fhir.phone, fhir.url: neither is set, so a centre without either has no telecom, which SMART Scheduling Links asks for";
@@ -118,6 +116,12 @@ pub(crate) fn warnings(config: &FhirConfig) -> Vec<String> {
     warnings
 }
 
+/// What nobody else could follow, if that is what is published.
+pub(crate) fn loopback(config: &FhirConfig) -> Option<String> {
+    let url = config.public_url.as_ref().filter(|url| is_of_this_machine(url))?;
+    Some(format!("public_url: {url} means another machine to everybody but this one"))
+}
+
 fn is_of_this_machine(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or_default();
@@ -125,8 +129,12 @@ fn is_of_this_machine(url: &str) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => authority.split(':').next().unwrap_or_default(),
     };
-    let loopback = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified());
-    loopback || host == "localhost" || host.ends_with(".localhost")
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let ip = host.parse::<std::net::IpAddr>().map(|ip| ip.to_canonical());
+    let loopback = ip.is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified());
+    // `127.1` is short for 127.0.0.1.
+    let short = host.starts_with("127.") && host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    loopback || short || host == "localhost" || host.ends_with(".localhost")
 }
 
 #[cfg(test)]
@@ -174,6 +182,9 @@ mod tests {
             "http://localhost",
             "https://[::1]:8443",
             "http://0.0.0.0:80",
+            "http://127.1",
+            "http://LOCALHOST.:80",
+            "http://[::ffff:127.0.0.1]",
             "http://a.localhost/x",
         ] {
             assert_eq!(warned(&format!("public_url = '{loopback}'{rest}")), 1, "{loopback}");

@@ -51,22 +51,24 @@ pub(crate) async fn search(call: &Call) -> Result<Response<ResponseBody>, Proble
     call.caller().may_act_for(party, &names)?;
     let bad_cursor = || Problem::new(Code::MalformedRequest, "_after: is none that an answer gave");
     let after = params.after.as_deref().map(|id| ids::booking(&names, id).map_err(|_| bad_cursor())).transpose()?;
-    let page = app.campaign.engine.party_history(party, after, params.count).map_err(|refusal| match refusal {
-        Refusal::UnknownBooking { .. } => bad_cursor(),
-        refusal => problem::refused(&refusal, &names),
-    })?;
+    let page =
+        app.campaign.engine.party_history(party, after, params.count.max(1)).map_err(|refusal| match refusal {
+            Refusal::UnknownBooking { .. } => bad_cursor(),
+            refusal => problem::refused(&refusal, &names),
+        })?;
     safe(app, call.ack, page.seq).await?;
     let mut bundle = Bundle::new(app.limits.fhir.base(), PATH);
-    for view in &page.bookings {
+    for view in page.bookings.iter().take(params.count) {
         let wanted = statuses.is_empty() || statuses.iter().any(|s| s == status::appointment(view.state));
         if wanted && span.has(place(app, view.claim.slot).await?.start) {
             let resource = appointment(app, view).await?;
             bundle.push(&ids::of_code(&names.booking(view.number)), "", |out| out.extend_from_slice(&json(&resource)));
         }
     }
-    let next = page.next.map(|next| params.after(Some(&ids::of_code(&names.booking(next)))));
+    let next =
+        page.next.filter(|_| params.count > 0).map(|next| params.after(Some(&ids::of_code(&names.booking(next)))));
     // Of a long list it is not known how much of it matches before the end is seen.
-    let total = (next.is_none() && after.is_none()).then_some(bundle.len);
+    let total = (page.next.is_none() && after.is_none() && params.count > 0).then_some(bundle.len);
     let mut body = bundle::head(&names.time(app.campaign.engine.now()));
     body.extend(bundle.finish(total, &params.spelled(), next.as_deref()));
     Ok(respond(StatusCode::OK, call.gives, body))

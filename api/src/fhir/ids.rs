@@ -70,12 +70,12 @@ fn parse(id: &str) -> Option<Named> {
 
 /// The id of a centre.
 pub(crate) fn of_centre(catalogue: &Catalogue, id: &str) -> String {
-    of(id, || catalogue.centre_number(id).unwrap_or_default())
+    of(id, || catalogue.centre_number(id).unwrap_or(u32::MAX))
 }
 
 /// The id of a session.
 pub(crate) fn of_session(catalogue: &Catalogue, id: &str) -> String {
-    of(id, || catalogue.session_number(id).unwrap_or_default())
+    of(id, || catalogue.session_number(id).unwrap_or(u32::MAX))
 }
 
 /// The centre of an id.

@@ -12,7 +12,7 @@ use super::resources::Teller;
 use super::{ids, status};
 use crate::app::App;
 use crate::body::ResponseBody;
-use crate::problem::{self, Problem};
+use crate::problem::{self, Code, Problem};
 use crate::router::{Call, respond};
 use crate::routes::bookings::{json, place};
 use crate::routes::doses::{self, may_read, owner, records};
@@ -52,8 +52,9 @@ pub(crate) async fn search(call: &Call) -> Result<Response<ResponseBody>, Proble
         params.fault(format!("status: must be of {}", STATUSES.join(" ")));
     }
     let span = params.span("date", app.campaign.programme.calendar());
-    let after: Option<usize> = params.after_number();
     params.checked()?;
+    let bad_cursor = || Problem::new(Code::MalformedRequest, "_after: is none that an answer gave");
+    let after = params.after.as_deref().map(|id| ids::dose(&names, id).map_err(|_| bad_cursor())).transpose()?;
     let party = owner(app, names.parse_party(party.as_deref().unwrap_or_default())?)?;
     may_read(call, party)?;
     let (_, records) = records(app, call.ack, party).await?;
@@ -61,17 +62,26 @@ pub(crate) async fn search(call: &Call) -> Result<Response<ResponseBody>, Proble
         let is = status::immunization(record.valid);
         (statuses.is_empty() || statuses.iter().any(|status| status == is)) && span.has(record.details.given_at)
     };
-    let matching: Vec<&DoseRecord> = records.iter().filter(wanted).collect();
-    let first = after.unwrap_or(0);
+    // Behind the last that was told, whatever has become of it: records are never taken away.
+    let first = match after {
+        Some(after) => 1 + records.iter().position(|record| record.booking == after).ok_or_else(bad_cursor)?,
+        None => 0,
+    };
+    let total = records.iter().filter(wanted).count();
+    let mut rest = records.iter().skip(first).filter(wanted).peekable();
+    let mut last = None;
     let mut bundle = Bundle::new(app.limits.fhir.base(), PATH);
-    for record in matching.iter().skip(first).take(params.count) {
+    while bundle.len < params.count
+        && let Some(record) = rest.next()
+    {
         let resource = immunization(app, party, record).await?;
-        bundle.push(&ids::of_code(&names.dose(record.booking)), "", |out| out.extend_from_slice(&json(&resource)));
+        let id = ids::of_code(&names.dose(record.booking));
+        bundle.push(&id, "", |out| out.extend_from_slice(&json(&resource)));
+        last = Some(id);
     }
-    let end = first.saturating_add(params.count);
-    let next = (end < matching.len()).then(|| params.after(Some(&end.to_string())));
+    let next = last.filter(|_| rest.peek().is_some()).map(|last| params.after(Some(&last)));
     let mut body = bundle::head(&names.time(app.campaign.engine.now()));
-    body.extend(bundle.finish(Some(matching.len()), &params.spelled(), next.as_deref()));
+    body.extend(bundle.finish(Some(total), &params.spelled(), next.as_deref()));
     Ok(respond(StatusCode::OK, call.gives, body))
 }
 

@@ -8,6 +8,7 @@ use berth_engine::TimestampMs;
 use hyper::Response;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
+use super::bundle;
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::fhir;
@@ -19,12 +20,19 @@ use crate::search::{Asking, Told, as_media, encoding_for};
 pub(super) struct Question {
     /// The one spelling of its query.
     pub(super) query: String,
-    /// It may be answered where it was asked.
-    pub(super) is_small: bool,
     /// The first part of the answer, of the instant.
     pub(super) head: fn(&str) -> Vec<u8>,
-    /// Whether it is a file, which says when it changed.
-    pub(super) is_file: bool,
+    /// Whether it says since when it tells what it tells.
+    pub(super) says_modified: bool,
+    /// Whether each rendering tells something new, even where no word of it has changed: what it leads to has.
+    pub(super) is_always_new: bool,
+}
+
+impl Question {
+    /// Of a page of a search.
+    pub(super) fn of_search(query: String) -> Question {
+        Question { query, head: bundle::head, says_modified: false, is_always_new: false }
+    }
 }
 
 /// What a rendering comes to.
@@ -46,10 +54,12 @@ fn path(call: &Call) -> String {
     parts.collect::<Vec<_>>().join("/")
 }
 
-/// Answers with what is kept, or with what `render` makes: it is told the instant, which is before all that it reads.
+/// Answers with what is kept, or with what `render` makes: it is told the instant, which is before all that it reads. Only where nothing
+/// is kept `is_small` is asked whether it may be made where it was asked for, or is too much for one answer.
 pub(super) async fn answer(
     call: &Call,
     question: Question,
+    is_small: impl FnOnce(&App) -> Result<bool, Problem>,
     render: impl Fn(&App, TimestampMs) -> Rendered + Send + Sync + 'static,
 ) -> Result<Response<ResponseBody>, Problem> {
     let encoding = encoding_for(&call.headers)?;
@@ -60,24 +70,20 @@ pub(super) async fn answer(
     let answer = match kept.fresh(encoding, &spelling, arrived) {
         Some(answer) => answer,
         None => {
-            let Question { query, is_small, head, is_file } = question;
+            let Question { query, head, says_modified, is_always_new } = question;
             // Also where there is no question mark in what came.
             let key = format!("{path}?{query}");
+            let is_small = kept.has(encoding, &key, arrived) || is_small(&call.app)?;
             let asking = Asking { spelling: &spelling, key, encoding, arrived, is_small };
             let (app, of, media) = (Arc::clone(&call.app), Arc::clone(kept), call.endpoint.gives);
             let make = move |last| {
                 let (made, now) = (Instant::now(), app.campaign.engine.now());
                 let Rendered { tail, next } = render(&app, now);
-                let told = Told {
-                    made,
-                    as_of: now,
-                    as_of_text: app.names().time(now),
-                    media,
-                    head,
-                    digest: digest(&tail),
-                    next,
-                    says_modified: is_file,
-                };
+                let as_of_text = app.names().time(now);
+                let digest = digest(&tail, if is_always_new { &as_of_text } else { "" });
+                // Types differ by what is accepted, too.
+                let vary = "accept, accept-encoding";
+                let told = Told { made, as_of: now, as_of_text, media, head, digest, next, says_modified, vary };
                 Ok(told.answer(&of, encoding, last, || tail))
             };
             kept.made(asking, make).await?
@@ -87,8 +93,9 @@ pub(super) async fn answer(
 }
 
 /// Not secret: who can change the inventory can change the answer as well.
-fn digest(tail: &[u8]) -> u128 {
+fn digest(tail: &[u8], instant: &str) -> u128 {
     let mut hasher = SipHasher13::new();
     hasher.write(tail);
+    hasher.write(instant.as_bytes());
     hasher.finish128().as_u128()
 }

@@ -4,7 +4,7 @@ use berth_engine::TimestampMs;
 use berth_programme::{Centre, Numbered, Place, Position, RegionKind};
 use hyper::{Response, StatusCode};
 
-use super::bundle::{self, Bundle};
+use super::bundle::Bundle;
 use super::ids;
 use super::kept::{self, Question, Rendered};
 use super::query::Params;
@@ -56,8 +56,8 @@ struct Asked {
 pub(crate) async fn search(call: &Call) -> Result<Response<ResponseBody>, Problem> {
     let asked = Asked::parse(call)?;
     let is_small = asked.ids.is_some() && asked.count <= 100;
-    let question = Question { query: asked.params.spelled(), is_small, head: bundle::head, is_file: false };
-    kept::answer(call, question, move |app, now| asked.render(app, now)).await
+    let question = Question::of_search(asked.params.spelled());
+    kept::answer(call, question, |_| Ok(is_small), move |app, now| asked.render(app, now)).await
 }
 
 impl Asked {
@@ -181,7 +181,7 @@ impl Asked {
                     total = Some(app.campaign.catalogue.centre_count());
                 }
                 for (looks, found) in looked.iter().enumerate() {
-                    if looks == LOOKS_MAX || bundle.len == self.count {
+                    if looks == LOOKS_MAX || bundle.len >= self.count {
                         more = true;
                         break;
                     }

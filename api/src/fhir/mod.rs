@@ -79,7 +79,7 @@ impl Default for FhirConfig {
             phone: None,
             url: None,
             services: Service::covid_19_immunization(),
-            kept: SearchConfig { staleness: Duration::from_secs(30), cache_bytes: 64 << 20 },
+            kept: SearchConfig { staleness: Duration::from_secs(30), cache_bytes: 256 << 20 },
         }
     }
 }
@@ -100,9 +100,8 @@ pub(crate) fn speaks(path: &str) -> bool {
 pub(crate) fn kept_in(app: &App, route: Route) -> Option<&Arc<Search>> {
     match route {
         Route::FhirLocations | Route::FhirSchedules | Route::FhirSlots => Some(&app.fhir),
-        Route::BulkPublish | Route::PublishedLocations | Route::PublishedSchedules | Route::PublishedSlots => {
-            Some(&app.published)
-        }
+        Route::BulkPublish => Some(&app.manifest),
+        Route::PublishedLocations | Route::PublishedSchedules | Route::PublishedSlots => Some(&app.published),
         _ => None,
     }
 }

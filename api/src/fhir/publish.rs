@@ -1,7 +1,7 @@
 //! SMART Scheduling Links: all that can be booked, as a manifest and files of lines, for whoever copies it.
 //!
 //! A file is of one state and one kind, and of so many of the state's centres in the order of publishing, which never changes: so a
-//! file keeps its address, and no file grows with the nation. Where the slots of such centres are very many there is a file for each
+//! file keeps its address, and no file grows with the nation. Where what such centres have is very much there is a file for each
 //! day. Files are rendered one at a time, apart from what books, and kept while they are fresh.
 
 use std::sync::Arc;
@@ -26,8 +26,10 @@ use crate::router::{Call, Route};
 const LOCATIONS: usize = 1024;
 const SCHEDULES: usize = 128;
 const SLOTS: usize = 32;
-/// A file that would have more slots is one for each day instead: some 20 MB.
-const SLOTS_MAX: usize = 40_000;
+/// A file that would have more slots is one for each day instead: some 10 MB. A quarter of the smallest cache keeps one.
+const SLOTS_MAX: usize = 20_000;
+/// The same of schedules.
+const SCHEDULES_MAX: usize = 10_000;
 /// What a line takes, about.
 const LINE_BYTES: usize = 540;
 
@@ -77,8 +79,19 @@ fn sessions(centres: &[Arc<Centre>], (first, end): (Date, Date)) -> impl Iterato
     centres.iter().flat_map(move |centre| centre.sessions_between(first, end))
 }
 
-fn slot_count(centres: &[Arc<Centre>], dates: (Date, Date)) -> usize {
-    sessions(centres, dates).map(|session| session.slots.len()).sum()
+/// Whether so many lines are too many for one file; found out with no more looks than that takes.
+fn is_too_large(kind: Kind, centres: &[Arc<Centre>], dates: (Date, Date)) -> bool {
+    match kind {
+        Kind::Location => false,
+        Kind::Schedule => sessions(centres, dates).nth(SCHEDULES_MAX).is_some(),
+        Kind::Slot => {
+            let mut slots = 0;
+            sessions(centres, dates).any(|session| {
+                slots += session.slots.len();
+                slots > SLOTS_MAX
+            })
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -103,8 +116,9 @@ pub(crate) async fn manifest(call: &Call) -> Result<Response<ResponseBody>, Prob
         return Err(Problem::new(Code::NotFound, detail));
     }
     let head = |as_of: &str| format!("{{\"transactionTime\":\"{as_of}\"").into_bytes();
-    let question = Question { query: String::new(), is_small: false, head, is_file: true };
-    kept::answer(call, question, render_manifest).await
+    // Who has this one has not what the files tell since.
+    let question = Question { query: String::new(), head, says_modified: true, is_always_new: true };
+    kept::answer(call, question, |_| Ok(false), render_manifest).await
 }
 
 fn render_manifest(app: &App, now: TimestampMs) -> Rendered {
@@ -127,17 +141,17 @@ fn render_manifest(app: &App, now: TimestampMs) -> Rendered {
         };
         for kind in [Kind::Location, Kind::Schedule, Kind::Slot] {
             for (part, centres) in centres.chunks(kind.centres()).enumerate() {
-                let slots = slot_count(centres, dates);
-                match kind {
-                    Kind::Slot if slots > SLOTS_MAX => {
-                        let mut days: Vec<Date> = sessions(centres, dates).map(|session| session.date).collect();
-                        days.sort_unstable();
-                        days.dedup();
-                        days.into_iter().for_each(|day| tell(kind, format!("{part}.{day}")));
-                    }
-                    Kind::Slot | Kind::Schedule if slots == 0 => {}
-                    _ => tell(kind, part.to_string()),
+                if kind != Kind::Location && sessions(centres, dates).next().is_none() {
+                    continue;
                 }
+                if !is_too_large(kind, centres, dates) {
+                    tell(kind, part.to_string());
+                    continue;
+                }
+                let mut days: Vec<Date> = sessions(centres, dates).map(|session| session.date).collect();
+                days.sort_unstable();
+                days.dedup();
+                days.into_iter().for_each(|day| tell(kind, format!("{part}.{day}")));
             }
         }
     }
@@ -161,8 +175,8 @@ pub(crate) async fn file(call: &Call) -> Result<Response<ResponseBody>, Problem>
             "there is no such file, or no longer: /smart/$bulk-publish names those that there are",
         )
     })?;
-    let question = Question { query: String::new(), is_small: false, head: |_| Vec::new(), is_file: true };
-    kept::answer(call, question, move |app, now| asked.render(app, now)).await
+    let question = Question { query: String::new(), head: |_| Vec::new(), says_modified: true, is_always_new: false };
+    kept::answer(call, question, |_| Ok(false), move |app, now| asked.render(app, now)).await
 }
 
 impl Asked {
@@ -180,11 +194,8 @@ impl Asked {
         let centres = app.campaign.catalogue.centres_of_state(&state.id);
         let centres = centres.chunks(kind.centres()).nth(number)?.to_vec();
         let dates = dates(app, app.campaign.engine.now());
-        let there = match (kind, day) {
-            (Kind::Slot, None) => slot_count(&centres, dates) <= SLOTS_MAX,
-            (Kind::Slot, Some(day)) => (dates.0..dates.1).contains(&day) && slot_count(&centres, dates) > SLOTS_MAX,
-            (_, day) => day.is_none(),
-        };
+        let is_of_days = is_too_large(kind, &centres, dates);
+        let there = day.map_or(!is_of_days, |day| is_of_days && (dates.0..dates.1).contains(&day));
         there.then_some(Asked { kind, centres, day })
     }
 
@@ -209,7 +220,8 @@ impl Asked {
                 }
             }
             Kind::Slot => {
-                tail.reserve(slot_count(&self.centres, dates) * LINE_BYTES);
+                let slots: usize = sessions(&self.centres, dates).map(|session| session.slots.len()).sum();
+                tail.reserve(slots * LINE_BYTES);
                 for session in sessions(&self.centres, dates) {
                     for window in &session.windows {
                         for slot in session.slots_of(window) {

@@ -55,9 +55,9 @@ impl Params {
                 "_format" => {}
                 "_count" => {
                     twice(&mut counted);
-                    match value.parse().ok().filter(|count| (1..=COUNT_MAX).contains(count)) {
+                    match value.parse().ok().filter(|count| *count <= COUNT_MAX) {
                         Some(count) => params.count = count,
-                        None => params.wrong.push(format!("_count: must be from 1 to {COUNT_MAX}")),
+                        None => params.wrong.push(format!("_count: must be from 0 to {COUNT_MAX}")),
                     }
                 }
                 "_after" => {
@@ -298,7 +298,7 @@ mod tests {
         let b = read("schedule=Schedule%2Fx&status=free%2Cbusy&status=free,busy");
         assert_eq!((a.spelled(), a.spelled()), ("schedule=Schedule/x&status=free,busy".to_owned(), b.spelled()));
         assert_eq!(read("_count=7").after(Some("a b")), "_count=7&_after=a%20b");
-        let mut wrong = read("_count=0&_count=1001&_after=x&_after=y&color=1&status=&status=a&start=soon");
+        let mut wrong = read("_count=x&_count=1001&_after=x&_after=y&color=1&status=&status=a&start=soon");
         let calendar = Calendar::utc();
         wrong.span("start", &calendar);
         wrong.list("status");

@@ -6,7 +6,7 @@ use berth_engine::TimestampMs;
 use berth_programme::{Calendar, Catalogue, Session};
 use hyper::{Response, StatusCode};
 
-use super::bundle::{self, Bundle};
+use super::bundle::Bundle;
 use super::ids;
 use super::kept::{self, Question, Rendered};
 use super::query::{Params, Span};
@@ -50,8 +50,32 @@ impl Named {
         self.sessions.is_none() && self.centres.is_none()
     }
 
-    /// Those on the dates of a span, by number, each once; no more than it takes to pass `max`. An id that names nothing finds nothing.
-    pub(super) fn sessions(&self, app: &App, span: &Span, max: usize) -> Vec<(u32, Arc<Session>)> {
+    /// How many sessions there are to look at, or with `slots` how many slots, and no more than it takes to pass `enough`: what it will
+    /// cost, found out without looking at one.
+    pub(super) fn looks(&self, app: &App, span: &Span, slots: bool, enough: usize) -> usize {
+        let (Some(centres), None) = (&self.centres, &self.sessions) else {
+            let named = self.sessions.iter().flatten().filter_map(|id| ids::session(&app.campaign.catalogue, id));
+            return if slots { named.map(|session| session.slots.len()).sum() } else { named.count() };
+        };
+        let (first, end) = span.dates(app.campaign.programme.calendar());
+        let mut looks = 0;
+        for centre in centres.iter().filter_map(|id| ids::centre(&app.campaign.catalogue, id)) {
+            let sessions = centre.sessions_between(first, end);
+            if !slots {
+                looks += sessions.len();
+            }
+            for session in sessions.iter().take_while(|_| slots) {
+                looks += session.slots.len();
+                if looks > enough {
+                    return looks;
+                }
+            }
+        }
+        looks
+    }
+
+    /// Those on the dates of a span, by number, each once. An id that names nothing finds nothing.
+    pub(super) fn sessions(&self, app: &App, span: &Span) -> Vec<(u32, Arc<Session>)> {
         let catalogue = &app.campaign.catalogue;
         let calendar = app.campaign.programme.calendar();
         let mut found: Vec<Arc<Session>> = match (&self.sessions, &self.centres) {
@@ -66,7 +90,7 @@ impl Named {
                 centres.sort_by(|a, b| a.id.cmp(&b.id));
                 centres.dedup_by(|a, b| a.id == b.id);
                 let all = centres.iter().flat_map(|centre| centre.sessions_between(first, end));
-                all.take(max + 1).map(Arc::clone).collect()
+                all.map(Arc::clone).collect()
             }
             (None, None) => Vec::new(),
         };
@@ -102,15 +126,19 @@ struct Asked {
 /// `GET /fhir/Schedule`
 pub(crate) async fn search(call: &Call) -> Result<Response<ResponseBody>, Problem> {
     let app = &call.app;
-    let asked = Asked::parse(app, call.query.as_deref())?;
-    let found = asked.named.sessions(app, &asked.span, SESSIONS_MAX).len();
-    if found > SESSIONS_MAX {
-        let detail = format!("this finds more than {SESSIONS_MAX} schedules: name fewer centres, or a shorter date");
-        return Err(Problem::new(Code::MalformedRequest, detail));
-    }
-    let question =
-        Question { query: asked.params.spelled(), is_small: found <= INLINE, head: bundle::head, is_file: false };
-    kept::answer(call, question, move |app, now| asked.render(app, now)).await
+    let asked = Arc::new(Asked::parse(app, call.query.as_deref())?);
+    let question = Question::of_search(asked.params.spelled());
+    let looks = |app: &App| asked.named.looks(app, &asked.span, false, SESSIONS_MAX);
+    let is_small = |app: &App| match looks(app) {
+        looks if looks > SESSIONS_MAX => {
+            let detail =
+                format!("this looks at more than {SESSIONS_MAX} schedules: name fewer centres, or a shorter date");
+            Err(Problem::new(Code::MalformedRequest, detail))
+        }
+        looks => Ok(looks <= INLINE),
+    };
+    let asked = Arc::clone(&asked);
+    kept::answer(call, question, is_small, move |app, now| asked.render(app, now)).await
 }
 
 impl Asked {
@@ -120,8 +148,8 @@ impl Asked {
         let mut sessions = params.has("_id").then(|| params.references("_id", "Schedule"));
         if params.has("identifier") {
             let named = params.identifiers("identifier", SESSION);
-            let of = named.iter().map(|id| ids::of_session(catalogue, id));
-            let of: Vec<String> = of.filter(|id| ids::session(catalogue, id).is_some()).collect();
+            let named = named.iter().filter(|name| catalogue.has_session(name));
+            let of: Vec<String> = named.map(|name| ids::of_session(catalogue, name)).collect();
             match &mut sessions {
                 Some(sessions) => sessions.retain(|id| of.contains(id)),
                 None => sessions = Some(of),
@@ -145,8 +173,7 @@ impl Asked {
     fn render(&self, app: &App, now: TimestampMs) -> Rendered {
         let teller = Teller::new(app, now);
         let mut bundle = Bundle::new(app.limits.fhir.base(), PATH);
-        let mut found =
-            if self.other_service { Vec::new() } else { self.named.sessions(app, &self.span, SESSIONS_MAX) };
+        let mut found = if self.other_service { Vec::new() } else { self.named.sessions(app, &self.span) };
         if !self.products.is_empty() {
             found.retain(|(_, session)| {
                 teller.rules.product(session.product).is_some_and(|product| self.products.contains(&product.id))

@@ -6,7 +6,7 @@ use berth_engine::{Refusal, TimestampMs};
 use berth_programme::{Session, SlotRef};
 use hyper::{Response, StatusCode};
 
-use super::bundle::{self, Bundle};
+use super::bundle::Bundle;
 use super::kept::{self, Question, Rendered};
 use super::query::{Params, Span};
 use super::resources::{Audience, Teller};
@@ -56,16 +56,19 @@ struct Asked {
 /// `GET /fhir/Slot`
 pub(crate) async fn search(call: &Call) -> Result<Response<ResponseBody>, Problem> {
     let app = &call.app;
-    let asked = Asked::parse(app, call.query.as_deref())?;
-    let looked = asked.sessions(app).iter().map(|(_, session)| session.slots.len()).sum::<usize>();
-    if looked > SLOTS_MAX {
-        let detail =
-            format!("this looks at more than {SLOTS_MAX} slots: name fewer schedules or centres, or a shorter start");
-        return Err(Problem::new(Code::MalformedRequest, detail));
-    }
-    let query = asked.params.spelled();
-    let question = Question { query, is_small: looked <= SLOTS_INLINE, head: bundle::head, is_file: false };
-    kept::answer(call, question, move |app, now| asked.render(app, now)).await
+    let asked = Arc::new(Asked::parse(app, call.query.as_deref())?);
+    let question = Question::of_search(asked.params.spelled());
+    let is_small = |app: &App| match asked.looks(app) {
+        looks if looks > SLOTS_MAX => {
+            let detail = format!(
+                "this looks at more than {SLOTS_MAX} slots: name fewer schedules or centres, or a shorter start"
+            );
+            Err(Problem::new(Code::MalformedRequest, detail))
+        }
+        looks => Ok(looks <= SLOTS_INLINE),
+    };
+    let asked = Arc::clone(&asked);
+    kept::answer(call, question, is_small, move |app, now| asked.render(app, now)).await
 }
 
 impl Asked {
@@ -106,11 +109,21 @@ impl Asked {
             found.dedup_by_key(|(number, _)| *number);
             return found;
         }
-        // All that a centre ever had is of little use, and never ends.
-        let (calendar, now) = (app.campaign.programme.calendar(), app.campaign.engine.now());
+        self.named.sessions(app, &self.from(app))
+    }
+
+    /// All that a centre ever had is of little use, and never ends.
+    fn from(&self, app: &App) -> Span {
         let by_centre = self.named.sessions.is_none();
-        let span = if by_centre { from_today(self.span, calendar, now) } else { self.span };
-        self.named.sessions(app, &span, SLOTS_MAX)
+        let (calendar, now) = (app.campaign.programme.calendar(), app.campaign.engine.now());
+        if by_centre { from_today(self.span, calendar, now) } else { self.span }
+    }
+
+    /// How many slots there are to look at, and no more than it takes to pass the most.
+    fn looks(&self, app: &App) -> usize {
+        // At most fifty, each in a session of its own.
+        let alone = self.named.is_nothing().then(|| self.sessions(app).iter().map(|(_, s)| s.slots.len()).sum());
+        alone.unwrap_or_else(|| self.named.looks(app, &self.from(app), true, SLOTS_MAX))
     }
 
     fn render(&self, app: &App, now: TimestampMs) -> Rendered {

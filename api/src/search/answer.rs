@@ -73,6 +73,7 @@ pub(crate) fn make(
         digest: digest(app, asked, &found),
         next,
         says_modified: false,
+        vary: "accept-encoding",
     };
     Ok(told.answer(&app.search, encoding, last, || render::tail(app, asked, &found)))
 }
@@ -93,6 +94,8 @@ pub(crate) struct Told {
     pub(crate) next: Option<String>,
     /// Whether it has a `Last-Modified`.
     pub(crate) says_modified: bool,
+    /// By which headers of a request it differs.
+    pub(crate) vary: &'static str,
 }
 
 impl Told {
@@ -121,7 +124,7 @@ impl Told {
         let etag = value(&format!("W/\"{digest:032x}{}\"", encoding.name().map_or("", |name| &name[..1])));
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media.content_type()));
-        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+        headers.insert(VARY, HeaderValue::from_static(self.vary));
         headers.insert(ETAG, etag.clone());
         headers.insert(AS_OF, value(&as_of_text));
         if let Some(name) = encoding.name() {
@@ -241,7 +244,8 @@ impl Answer {
             None if staleness.is_zero() => true,
             None => {
                 let since = asked.get(IF_MODIFIED_SINCE).and_then(read_http_date);
-                since.zip(self.modified).is_none_or(|(since, modified)| modified > since)
+                // The very second that was said: what somebody has of another encoding may be of another run of the same words.
+                since.zip(self.modified).is_none_or(|(since, modified)| modified != since)
             }
         };
         let body = if modified { ResponseBody::whole(self.body.clone()) } else { ResponseBody::none() };

@@ -86,6 +86,11 @@ impl Search {
         Some(answer)
     }
 
+    /// Whether there is such an answer.
+    pub(crate) fn has(&self, encoding: Encoding, key: &str, arrived: Instant) -> bool {
+        self.cache.fresh(encoding, key, arrived).is_some()
+    }
+
     /// An answer as it is sent.
     pub(crate) fn given(&self, answer: &Answer, headers: &HeaderMap, now: Instant) -> Response<ResponseBody> {
         let (response, modified) = answer.respond(headers, now, self.config.staleness);
@@ -122,6 +127,11 @@ impl Search {
             }
             let mut following = match self.flights.join(encoding, &key) {
                 Joined::Full => return Err(could_not()),
+                // Somebody was done between the look and the joining.
+                Joined::Leading(leader) if self.has(encoding, &key, arrived) => {
+                    drop(leader);
+                    continue;
+                }
                 Joined::Leading(leader) if is_small => {
                     self.stats.miss();
                     let answer = self.render(&key, encoding, &*make)?;

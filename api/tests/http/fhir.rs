@@ -132,7 +132,9 @@ fn locations_are_found_by_place_and_name_in_pages() {
         }
         assert_eq!(pages, ids(&ask(&start.replace("_count=1", "_count=9"))), "{start}");
     }
-    for bad in ["?color=red", "?near=x", "?_count=0", "?_count=1001", "?_after=x", "?_after=1-2-3", "?name=a&name=b"] {
+    let none = ask("?_count=0");
+    assert_eq!((&none["total"], ids(&none).len(), none["link"].as_array().unwrap().len()), (&json!(3), 0, 1));
+    for bad in ["?color=red", "?near=x", "?_count=x", "?_count=1001", "?_after=x", "?_after=1-2-3", "?name=a&name=b"] {
         refused(&server.get(&format!("/fhir/Location{bad}")), 400, "invalid", "malformed_request");
     }
 }
@@ -182,6 +184,9 @@ fn a_session_is_a_schedule_and_is_found_by_centre_and_date() {
     }
     let empty = server.get("/fhir/Schedule?actor=c9").expect(200);
     assert!(empty.get("entry").is_none() && empty["total"] == 0, "FHIR has no empty lists: {empty}");
+    // A name that has no spelling, and is none, is not taken for another that has none.
+    let other = format!("identifier={}_", "y".repeat(63));
+    assert!(ids(&server.get(&format!("/fhir/Schedule?{other}")).expect(200)).is_empty());
     refused(&server.get("/fhir/Schedule"), 400, "invalid", "malformed_request");
     refused(&server.get("/fhir/Schedule?actor=Patient/c1"), 400, "invalid", "malformed_request");
     refused(&server.get("/fhir/Schedule/none"), 404, "not-found", "unknown_session");
@@ -248,6 +253,7 @@ fn json_is_json_under_whatever_name_it_is_asked_for() {
     };
     let fhir = (200, Some("application/fhir+json".to_owned()));
     let plain = (200, Some("application/json".to_owned()));
+    assert_eq!(server.get("/fhir/Location").header("vary"), Some("accept, accept-encoding"));
     for path in ["/fhir/Location", "/fhir/Location/c1", "/fhir/metadata"] {
         assert_eq!(kind(path, "*/*"), fhir);
         assert_eq!(kind(path, "application/fhir+json; fhirVersion=4.0"), fhir);
