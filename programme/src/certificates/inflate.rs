@@ -47,6 +47,17 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_too_many_is_noticed() {
+        let packed = |len| {
+            let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+            packed.write_all(&vec![b'x'; len]).unwrap();
+            packed.finish().unwrap()
+        };
+        assert_eq!(zlib(&packed(BYTES_MAX)).map(|out| out.len()), Some(BYTES_MAX));
+        assert_eq!(zlib(&packed(BYTES_MAX + 1)), None);
+    }
+
+    #[test]
     fn what_follows_is_noticed() {
         let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
         packed.write_all(b"certificate").unwrap();
