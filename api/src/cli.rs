@@ -430,9 +430,7 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
     let caught_up = people::catch_up(&opened.store, &engine);
     lottery::begin(&opened.lotteries, &caught_up)?;
     campaign.publisher.bound_by(Arc::clone(&opened.ledger));
-    if let Err(why) = opened.ledger.begin() {
-        tracing::error!(%why, "the books of stock cannot be made yet: they are once the store has come so far");
-    }
+    store::keep_books(&opened.ledger);
     if let Some(registration) = &registration {
         caught_up?;
         people::check(&registration.people)?;

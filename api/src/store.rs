@@ -20,6 +20,8 @@ use crate::problem::{Code, Problem};
 pub(crate) const DIR: &str = "store";
 /// How long a read waits for what was written before it.
 const WAIT: Duration = Duration::from_secs(5);
+/// How often it is tried to make the books of stock.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What was opened, and is to be [followed](follow).
 pub(crate) struct Opened {
@@ -57,6 +59,28 @@ pub(crate) fn open(data_dir: &Path, campaign: &Campaign, cell: CellId) -> Result
 /// In one sentence.
 pub(crate) fn follow(store: &Store, engine: &Arc<Engine>, projections: Vec<Arc<dyn Projection>>) -> Result<(), String> {
     store.follow(engine, projections, tell).map_err(|error| error.to_string())
+}
+
+/// Makes the books of stock: at once, or as soon as the store has come so far.
+pub(crate) fn keep_books(ledger: &Arc<Ledger>) {
+    let began = ledger.began();
+    if began.0 > 0 {
+        tracing::warn!(
+            entry = began.0,
+            "the ledger of supply does not have what was before this entry: batches, recalls and stock of then are to be written down again"
+        );
+    }
+    let Err(why) = ledger.begin() else { return };
+    tracing::error!(%why, "the books of stock cannot be made yet: they are once the store has come so far");
+    let later = Arc::downgrade(ledger);
+    let run = move || {
+        while later.upgrade().is_some_and(|ledger| ledger.begin().is_err()) {
+            std::thread::park_timeout(AGAIN);
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("berth-books".to_owned()).spawn(run) {
+        tracing::error!(%error, "the books of stock are made by who asks first of a batch");
+    }
 }
 
 fn tell(told: Told) {

@@ -1,7 +1,7 @@
 //! A note of a dose that is sealed, where people register.
 //!
 //! ```text
-//! u8  6                sealed
+//! u8  7                sealed
 //! u8  which            as the first byte of the note
 //! u64 key              the place of the person's key in the key table
 //! u48 booking          0 of a dose that was given: its entry names the booking
@@ -23,7 +23,7 @@ use berth_engine::{BookingNumber, PartyId, ProductId};
 use super::note::{BATCH_LEN_MAX, DoseNote, GIVEN, REVOKED};
 
 const SEALED_WHOLE: u8 = 5;
-const SEALED: u8 = 6;
+const SEALED: u8 = 7;
 const WHOLE_HEAD_BYTES: usize = 1 + 1 + 8 + 8;
 const KEY_BYTES: usize = 8;
 const BOOKING_BYTES: usize = 6;

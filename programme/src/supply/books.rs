@@ -9,7 +9,7 @@ use jiff::civil::Date;
 
 use super::entry::{BatchSpec, Said, Sending};
 use super::lot::{Effect, Held};
-use super::tables::Tables;
+use super::tables::{BatchRow, Tables};
 use crate::store::StoreError;
 
 /// What stands against a dose of a batch, the worst first.
@@ -57,6 +57,25 @@ pub(super) struct Known {
     pub(super) received: u64,
 }
 
+impl Known {
+    pub(super) fn of(row: BatchRow) -> Known {
+        let recalled = row.recall.as_ref().map(|recall| TimestampMs(recall.at));
+        Known { spec: row.spec, recalled, received: 0 }
+    }
+
+    /// What stands against a dose whatever is in stock.
+    pub(super) fn doubts(&self, product: ProductId, given_at: TimestampMs, day: Date) -> Vec<Doubt> {
+        let known = self.spec.quantity > 0;
+        let all = [
+            (Doubt::OtherProduct, known && self.spec.product() != product),
+            (Doubt::Recalled, self.recalled.is_some_and(|at| at <= given_at)),
+            (Doubt::Expired, self.spec.expires < day),
+            (Doubt::Unknown, !known),
+        ];
+        all.into_iter().filter_map(|(doubt, stands)| stands.then_some(doubt)).collect()
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Books {
     pub(super) batches: BTreeMap<Arc<str>, Known>,
@@ -73,8 +92,7 @@ impl Books {
         let mut books = Books::default();
         for row in tables.batches_from("") {
             let row = row?;
-            let recalled = row.recall.as_ref().map(|recall| TimestampMs(recall.at));
-            let known = Known { spec: row.spec, recalled, received: 0 };
+            let known = Known::of(row);
             books.batches.insert(Arc::from(known.spec.id.as_str()), known);
         }
         for row in tables.lots(None) {
@@ -113,8 +131,8 @@ impl Books {
     pub(super) fn take_in(&mut self, seq: Seq, now: TimestampMs, said: &Said) {
         match said {
             Said::Batch { batch } => {
-                // What came of it before it was known was received all the same.
-                let known = Known { spec: batch.clone(), recalled: None, received: 0 };
+                let recalled = self.batches.get(batch.id.as_str()).and_then(|known| known.recalled);
+                let known = Known { spec: batch.clone(), recalled, received: 0 };
                 self.batches.insert(Arc::from(batch.id.as_str()), known);
             }
             Said::Received { batch, quantity, .. } => {
@@ -145,16 +163,7 @@ impl Books {
     pub(super) fn doubts(&self, dose: &Asked<'_>) -> Vec<Doubt> {
         let Asked { centre, batch, product, given_at, day } = *dose;
         let Some(known) = self.batches.get(batch) else { return vec![Doubt::Unknown] };
-        let mut doubts = Vec::new();
-        if known.spec.product() != product {
-            doubts.push(Doubt::OtherProduct);
-        }
-        if known.recalled.is_some_and(|at| at <= given_at) {
-            doubts.push(Doubt::Recalled);
-        }
-        if known.spec.expires < day {
-            doubts.push(Doubt::Expired);
-        }
+        let mut doubts = known.doubts(product, given_at, day);
         if self.held(batch, centre).on_hand == 0 {
             doubts.push(Doubt::NoStock);
         }

@@ -4,7 +4,6 @@
 //! **A crash** loses nothing that was told to anybody: the books of the next start are made of the journal.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use berth_engine::{
     BookingNumber, Command, Engine, Failure, Idempotency, Refusal, Request, Seq, Submitted, TimestampMs,
@@ -25,9 +24,6 @@ use crate::store::{Projection, Store, StoreError};
 
 /// Of a maker's name and a note, in characters.
 const TEXT_LEN_MAX: usize = 80;
-
-/// How long who asks first waits for the store.
-const CATCH_UP: Duration = Duration::from_millis(500);
 
 /// Why it was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,7 +56,7 @@ pub enum SupplyError {
         wanted: u64,
     },
     /// More than was made.
-    #[error("batch {batch} has {quantity} doses, {received} were received, and {wanted} more cannot be")]
+    #[error("batch {batch} has {quantity} doses in all: with {wanted} more there would be more than that")]
     BeyondBatch {
         /// Of what.
         batch: String,
@@ -106,6 +102,8 @@ pub struct Ledger {
     pub(super) tables: Arc<Tables>,
     /// `None` until the store has seen what is in the log.
     books: Mutex<Option<Books>>,
+    /// The newest entry that the store must have seen before they are made. A leaf.
+    newest: Mutex<Seq>,
 }
 
 impl std::fmt::Debug for Ledger {
@@ -125,7 +123,8 @@ impl Ledger {
         let tables = Arc::new(Tables::open(Arc::clone(&engine), Arc::clone(&catalogue), calendar, store)?);
         let projection: Arc<dyn Projection> = Arc::<Tables>::clone(&tables);
         let store = Arc::clone(store);
-        Ok((Ledger { engine, catalogue, programme, store, tables, books: Mutex::new(None) }, projection))
+        let newest = Mutex::new(engine.appended());
+        Ok((Ledger { engine, catalogue, programme, store, tables, books: Mutex::new(None), newest }, projection))
     }
 
     /// Makes the books, if the store has seen all that is in the log: at a start, before anybody is served. Where it has not, who asks
@@ -141,18 +140,25 @@ impl Ledger {
     pub(super) fn books(&self) -> Result<MappedMutexGuard<'_, Books>, StoreError> {
         let mut books = self.books.lock();
         if books.is_none() {
-            let newest = self.engine.appended();
-            // Of those that move the books none is appended meanwhile; what else is the store catches up with.
-            self.store.wait(newest, CATCH_UP)?;
+            // Of those that move the books none is appended meanwhile.
+            let newest = *self.newest.lock();
+            if self.store.applied() < newest {
+                return Err(StoreError::Behind(newest));
+            }
             *books = Some(Books::load(&self.tables)?);
         }
         Ok(MutexGuard::map(books, |books| books.get_or_insert_default()))
     }
 
-    /// As [`Ledger::books`], of who goes on without them: nothing moves them while they are not there.
+    /// The books if they are there, locked, for who goes on without them and waits for nothing.
     pub(super) fn books_if_there(&self) -> MutexGuard<'_, Option<Books>> {
-        drop(self.books());
         self.books.lock()
+    }
+
+    /// An entry was appended without books that they are to have seen.
+    pub(super) fn appended_without(&self, seq: Seq) {
+        let mut newest = self.newest.lock();
+        *newest = newest.max(seq);
     }
 
     /// What the store has seen, for what waits until it is durable.
@@ -196,15 +202,17 @@ impl Ledger {
     /// It is wrong, or there is another of its number.
     pub fn make_batch(&self, spec: BatchSpec, key: Idempotency, now: TimestampMs) -> Result<Done, SupplyError> {
         let mut faults = Faults::default();
-        faults.when(!is_batch(&spec.id), "id", BATCH_RULE);
+        // Of dots alone a path is another.
+        let dots = spec.id.bytes().all(|byte| matches!(byte, b'.' | b'/'));
+        faults.when(!is_batch(&spec.id) || dots, "id", BATCH_RULE);
         faults.doses("quantity", spec.quantity, 1);
         let vial = spec.doses_per_vial.is_some_and(|doses| !(1..=1000).contains(&doses));
         faults.when(vial, "doses_per_vial", "must be from 1 to 1000");
         faults.text("manufacturer", &spec.manufacturer);
         faults.none()?;
         self.act(key, now, |books| match books.batches.get(spec.id.as_str()) {
-            Some(_) => Err(SupplyError::BatchThere(spec.id)),
-            None => Ok(Said::Batch { batch: spec }),
+            Some(known) if known.spec.quantity > 0 => Err(SupplyError::BatchThere(spec.id)),
+            _ => Ok(Said::Batch { batch: spec }),
         })
     }
 
@@ -222,7 +230,7 @@ impl Ledger {
     ) -> Result<Done, SupplyError> {
         let mut faults = Faults::default();
         faults.doses("quantity", quantity, 1);
-        faults.text("note", note);
+        faults.when(!note.is_empty() && !is_batch(note), "note", BATCH_RULE);
         self.place("centre", centre, &mut faults);
         faults.none()?;
         self.act(key, now, |books| {
@@ -491,7 +499,8 @@ impl Ledger {
 }
 
 fn known<'b>(books: &'b Books, batch: &str) -> Result<&'b super::books::Known, SupplyError> {
-    books.batches.get(batch).ok_or_else(|| SupplyError::UnknownBatch(batch.chars().take(80).collect()))
+    let known = books.batches.get(batch).filter(|known| known.spec.quantity > 0);
+    known.ok_or_else(|| SupplyError::UnknownBatch(batch.chars().take(80).collect()))
 }
 
 // rule: SUP-1 nothing leaves that is not there

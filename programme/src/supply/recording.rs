@@ -1,11 +1,12 @@
 //! Recording a dose against the books: judged, appended and taken off stock under one lock.
 
-use berth_engine::{BookingNumber, ProductId, Submitted, TimestampMs};
+use berth_engine::{BookingNumber, ProductId, State, Submitted, TimestampMs};
 
-use super::books::{Asked, Books, Doubt};
+use super::books::{Asked, Books, Doubt, Known};
 use super::ledger::Ledger;
 use super::lot::Effect;
 use super::tables::moves;
+use super::uses::Use;
 use crate::file::Enforce;
 use crate::store::StoreError;
 
@@ -59,28 +60,37 @@ impl Ledger {
     ) -> Result<Recorded, Unrecorded<E>> {
         let enforce = self.enforce();
         let mut books = self.books_if_there();
-        if repeated() {
-            return Ok(Recorded { submitted: submit().map_err(Unrecorded::Submit)?, doubts: Vec::new() });
-        }
-        let centre = self.centre_of(dose.booking);
-        let (Some(books), Some(centre)) = (books.as_mut(), centre) else {
-            // Without the books nobody knows what is in stock: who insists on it waits for them, and the others go on.
-            if enforce == Enforce::Refuse && !told {
-                return Err(Unrecorded::Store(StoreError::Behind(self.engine.appended())));
-            }
+        let Some(centre) = self.centre_of(dose.booking).filter(|_| !repeated()) else {
             return Ok(Recorded { submitted: submit().map_err(Unrecorded::Submit)?, doubts: Vec::new() });
         };
-        let doubts = self.doubts(books, &dose, &centre);
+        // What is not to be recorded for another reason is told that one.
+        let checked_in = self.engine.booking(dose.booking).is_some_and(|view| view.state == State::CheckedIn);
+        let doubts = match books.as_ref() {
+            _ if !checked_in => Vec::new(),
+            Some(books) => self.doubts(books, &dose, &centre),
+            // Without the books nobody knows what is in stock: who insists on that waits for them. What is certain is in the rows.
+            None if enforce == Enforce::Refuse && !told => {
+                return Err(Unrecorded::Store(StoreError::Behind(self.engine.appended())));
+            }
+            None => {
+                let row = self.tables.batch(dose.batch).map_err(Unrecorded::Store)?;
+                let day = self.programme.calendar().date(dose.given_at);
+                row.map(|row| Known::of(row).doubts(dose.product, dose.given_at, day)).unwrap_or_default()
+            }
+        };
         let stands = |doubt: &&Doubt| !told && (doubt.is_certain() || enforce == Enforce::Refuse);
         if let Some(doubt) = doubts.iter().find(stands) {
             return Err(Unrecorded::Doubt(*doubt, centre));
         }
         let submitted = submit().map_err(Unrecorded::Submit)?;
         if submitted.result.is_ok() && !submitted.replayed && !dose.batch.is_empty() {
-            books.apply(dose.batch, &centre, Effect::Given);
+            match books.as_mut() {
+                Some(books) => books.apply(dose.batch, &centre, Effect::Given),
+                None => self.appended_without(submitted.seq),
+            }
         }
         // Of an order that nobody gave nothing is told.
-        let tells = |doubt: &Doubt| told || doubt.is_certain() || enforce != Enforce::Off;
+        let tells = |doubt: &Doubt| doubt.is_certain() || enforce != Enforce::Off;
         Ok(Recorded { submitted, doubts: doubts.into_iter().filter(tells).collect() })
     }
 
@@ -101,11 +111,23 @@ impl Ledger {
         }
         let enforce = self.enforce();
         let mut books = self.books_if_there();
-        let found = self.tables.use_of(booking).map_err(Unrecorded::Store)?;
-        let (Some(books), Some(found), Some(centre)) = (books.as_mut(), found, self.centre_of(booking)) else {
-            return submit().map_err(Unrecorded::Submit);
-        };
+        // Before the row is read, which is then at least as new: what it may not know yet is kept.
         let applied = self.applied();
+        let found = self.tables.use_of(booking).map_err(Unrecorded::Store)?;
+        let (Some(books), Some(centre)) = (books.as_mut(), self.centre_of(booking)) else {
+            let submitted = submit().map_err(Unrecorded::Submit)?;
+            self.appended_without(submitted.seq);
+            return Ok(submitted);
+        };
+        let found = match found {
+            Some(found) => found,
+            // One from before the ledger.
+            None if self.began().0 > 0 => {
+                let facts = self.engine.claimed(booking).and_then(|(claim, _)| self.engine.slot_facts(claim.slot));
+                Use { batch: String::new(), product: facts.unwrap_or_default().product, valid: true }
+            }
+            None => return Err(Unrecorded::Store(StoreError::Behind(self.engine.appended()))),
+        };
         books.moved.retain(|_, (_, seq)| *seq > applied);
         let before = books.moved.get(&booking).map_or(found.batch, |(batch, _)| batch.clone());
         let (after, product) = (batch.unwrap_or(&before), product.unwrap_or(found.product));

@@ -30,6 +30,33 @@ pub struct BatchRow {
     pub recalls: u64,
 }
 
+impl BatchRow {
+    /// One of which nothing is known but its number.
+    fn unknown(batch: &str) -> BatchRow {
+        let spec = BatchSpec {
+            id: batch.to_owned(),
+            product: 0,
+            quantity: 0,
+            expires: jiff::civil::Date::MAX,
+            manufacturer: String::new(),
+            doses_per_vial: None,
+        };
+        BatchRow { spec, recall: None, recalls: 0 }
+    }
+
+    /// Whether it is known what it is.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.spec.quantity > 0
+    }
+}
+
+impl Transfer {
+    fn of(sending: Sending, at: TimestampMs) -> Transfer {
+        Transfer { sending, sent_at: at.0, state: TransferState::Sent, arrived: None, ended_at: None }
+    }
+}
+
 /// That a batch must not be given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recall {
@@ -247,7 +274,8 @@ impl Tables {
         let (claim, _) = self.engine.claimed(booking).ok_or_else(unknown)?;
         let place = self.catalogue.slot(claim.slot).ok_or_else(unknown)?;
         let day = Calendar::day_of(place.session.date).unwrap_or_default();
-        Ok(Place { party: claim.party, centre: Arc::clone(&place.session.centre), day })
+        let (centre, product) = (Arc::clone(&place.session.centre), place.session.product);
+        Ok(Place { party: claim.party, centre, day, product })
     }
 }
 
@@ -255,6 +283,7 @@ struct Place {
     party: PartyId,
     centre: Arc<str>,
     day: u16,
+    product: ProductId,
 }
 
 /// The rows that one entry moves, read once and written once.
@@ -328,11 +357,14 @@ impl Tables {
     fn apply_said(&self, change: &mut Change, seq: Seq, at: TimestampMs, said: &Said) -> Result<(), StoreError> {
         match said {
             Said::Batch { batch } => {
-                let row = BatchRow { spec: batch.clone(), recall: None, recalls: 0 };
+                let before = self.batch(&batch.id)?;
+                let (recall, recalls) = before.map_or((None, 0), |row| (row.recall, row.recalls));
+                let row = BatchRow { spec: batch.clone(), recall, recalls };
                 change.put(&self.batches, batch.id.as_bytes(), &json(&row));
             }
             Said::Recalled { batch, .. } | Said::Lifted { batch, .. } => {
-                let mut row = self.batch(batch)?.ok_or_else(damaged)?;
+                // Made known in what a store that began late has not seen: that it is recalled is kept all the same.
+                let mut row = self.batch(batch)?.unwrap_or_else(|| BatchRow::unknown(batch));
                 if let Said::Recalled { reason, .. } = said {
                     row.recall = Some(Recall { at: at.0, reason: reason.clone() });
                     row.recalls += 1;
@@ -342,14 +374,15 @@ impl Tables {
                 change.put(&self.batches, batch.as_bytes(), &json(&row));
             }
             Said::Sent { sending } => {
-                let (sending, state) = (sending.clone(), TransferState::Sent);
-                let row = Transfer { sending, sent_at: at.0, state, arrived: None, ended_at: None };
+                let row = Transfer::of(sending.clone(), at);
                 change.put(&self.transfers, &seq.0.to_be_bytes(), &json(&row));
                 change.put(&self.open, &seq.0.to_be_bytes(), &[]);
             }
             Said::Arrived { .. } | Said::Cancelled { .. } => {
                 let of = said.ends().ok_or_else(damaged)?;
-                let mut row = self.transfer(of)?.ok_or_else(damaged)?;
+                let (Said::Arrived { sending, .. } | Said::Cancelled { sending, .. }) = said else { return Ok(()) };
+                let late = || Transfer::of(sending.clone(), at);
+                let mut row = self.transfer(of)?.unwrap_or_else(late);
                 row.ended_at = Some(at.0);
                 row.state = TransferState::Cancelled;
                 if let Said::Arrived { arrived, .. } = said {
@@ -403,9 +436,10 @@ impl Tables {
         booking: BookingNumber,
         (batch, product): (Option<String>, Option<ProductId>),
     ) -> Result<(), StoreError> {
-        // One from before the ledger, of which nothing is kept here.
-        let Some(before) = self.use_of(booking)? else { return Ok(()) };
         let place = self.place(booking, seq)?;
+        // Of one from before the ledger nothing is kept but what is said of it now.
+        let of_slot = || Use { batch: String::new(), product: place.product, valid: true };
+        let before = self.use_of(booking)?.unwrap_or_else(of_slot);
         let after = Use {
             batch: batch.unwrap_or_else(|| before.batch.clone()),
             product: product.unwrap_or(before.product),

@@ -41,10 +41,10 @@ fn of_error(app: &App, error: &SupplyError) -> Problem {
         SupplyError::NoStock { batch, centre, on_hand, .. } => {
             problem(Code::NoStock).with("batch", batch.clone()).with("centre", centre.clone()).with("on_hand", *on_hand)
         }
-        SupplyError::BeyondBatch { batch, quantity, received, .. } => problem(Code::BeyondBatch)
-            .with("batch", batch.clone())
-            .with("quantity", *quantity)
-            .with("received", *received),
+        // What others received is nothing for an operator.
+        SupplyError::BeyondBatch { batch, quantity, .. } => {
+            problem(Code::BeyondBatch).with("batch", batch.clone()).with("quantity", *quantity)
+        }
         SupplyError::RecallState(_) => problem(Code::RecallState),
         SupplyError::Recalled(batch) => problem(Code::BatchRecalled).with("batch", batch.clone()),
         SupplyError::Refused(refusal) => problem::refused(refusal, &app.names()),
@@ -60,7 +60,13 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Problem> {
     let (ledger, owned) = (Arc::clone(ledger(app)?), Arc::clone(app));
     let done = tokio::task::spawn_blocking(move || work(&owned, &ledger)).await;
-    done.expect("what is done of supply does not panic, and nobody cancels it").map_err(|error| of_error(app, &error))
+    let error = match done.map_err(|_| store::unavailable())? {
+        Ok(done) => return Ok(done),
+        Err(error) => error,
+    };
+    // rule: IDM-2 a no may rest on what is not durable yet
+    safe(app, AckMode::Disk, app.campaign.engine.appended()).await?;
+    Err(of_error(app, &error))
 }
 
 /// Waits until what was done may be shown, and reads see it.
