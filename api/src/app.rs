@@ -19,6 +19,7 @@ use crate::access::{Access, Accounts, AccountsConfig};
 use crate::ack::AckMode;
 use crate::admission::{Admission, Settings as AdmissionSettings};
 use crate::audit::Audit;
+use crate::certificates::{Certificates, Signing};
 use crate::events::Events;
 use crate::fhir::FhirConfig;
 use crate::log::AccessLog;
@@ -143,6 +144,8 @@ pub(crate) struct App {
     pub(crate) ledger: Option<Arc<Ledger>>,
     /// People, if they are registered here.
     pub(crate) registration: Option<Registration>,
+    /// What was given, as proof.
+    pub(crate) certificates: Option<Arc<Certificates>>,
     /// Who waits for what is given back.
     pub(crate) waitlist: Option<Arc<Waitlist>>,
     document: OnceLock<Document>,
@@ -198,12 +201,18 @@ impl App {
             doses: None,
             lotteries: None,
             ledger: None,
+            certificates: None,
             registration: None,
             waitlist: None,
             document: OnceLock::new(),
             inflight: AtomicUsize::new(0),
             expiry_failed: Arc::new(AtomicBool::new(false)),
         }
+    }
+
+    /// What certificates are signed with, if they are.
+    pub(crate) fn signing(&self) -> Option<&Signing> {
+        self.certificates.as_ref()?.signing.as_ref()
     }
 
     pub(crate) fn phase(&self) -> Phase {

@@ -20,6 +20,7 @@ use crate::app::App;
 use crate::audit::Audit;
 use crate::audit::command::{self as audit_command, AuditArgs};
 use crate::certificate_command::{self, CertificateCommand};
+use crate::certificates::{self, Certificates, Signing};
 use crate::config::{ConfigFile, RedisEntry, Settings, effective, environment};
 use crate::events::Events;
 use crate::log::{self, LogFormat};
@@ -447,6 +448,11 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
     (app.store, app.doses) = (Some(opened.store), Some(opened.doses));
     (app.registration, app.waitlist) = (registration, Some(waitlist));
     (app.lotteries, app.ledger) = (Some(opened.lotteries), Some(opened.ledger));
+    let signing = settings.certificates.as_deref().map(Signing::open).transpose()?;
+    if let Some(signing) = &signing {
+        certificates::warn_of_unsigned(app.campaign.programme.get().file(), &signing.keys());
+    }
+    app.certificates = Some(Arc::new(Certificates::new(opened.register, signing)));
     app.data_dir.clone_from(&settings.engine.journal.dir);
     app.programme.sha256 = sha256;
     // The demo has none.

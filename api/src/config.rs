@@ -32,6 +32,7 @@ pub(crate) use self::tls::TlsEntry;
 
 mod access;
 mod audit;
+mod certificates;
 pub(crate) mod effective;
 pub(crate) mod environment;
 pub(crate) mod fhir;
@@ -72,6 +73,8 @@ pub(crate) struct ConfigFile {
     pub(crate) audit: Option<AuditEntry>,
     /// Registration of people. Default none: parties are numbers, and who they are is the platform's business.
     pub(crate) people: Option<people::PeopleEntry>,
+    /// Certificates. Default none are signed here.
+    pub(crate) certificates: Option<certificates::CertificatesEntry>,
     /// Which cell this is, 0 to 1023. Default 1. Part of every name on the wire: never change it.
     pub(crate) cell: Option<u16>,
     /// How safe an effect must be before its answer is shown, where a request's `Berth-Ack` does not say: `memory`,
@@ -197,6 +200,8 @@ pub(crate) struct Settings {
     pub(crate) audit: Option<AuditConfig>,
     /// Registration of people, if there is any.
     pub(crate) people: Option<crate::people::PeopleSettings>,
+    /// Where the keys of certificates lie, if any are signed here.
+    pub(crate) certificates: Option<PathBuf>,
     /// What the engine is opened with.
     pub(crate) engine: Config,
     /// Limits of the HTTP side.
@@ -253,6 +258,7 @@ impl ConfigFile {
         let accounts = faults.accounts(self.accounts);
         let audit = self.audit.map(|entry| faults.audit(entry));
         let people = self.people.map(|entry| faults.people(entry, data_dir.as_deref(), audit.is_some()));
+        let certificates = self.certificates.and_then(|entry| faults.certificates(entry));
         let segment_mib = faults.within("segment_mib", self.segment_mib, 64, 1, 4096);
         let buffer_mib = faults.within("buffer_mib", self.buffer_mib, 16, 1, 1024);
         if segment_mib <= buffer_mib as u64 {
@@ -296,6 +302,7 @@ impl ConfigFile {
                     accounts,
                     audit,
                     people,
+                    certificates,
                     engine: Config { cell, limits, journal, hold_grace: grace, lock_wait },
                     http,
                     tls,

@@ -42,6 +42,7 @@ mod ack;
 mod admission;
 mod audit;
 mod body;
+mod certificates;
 mod idempotency;
 mod log;
 mod lottery;

@@ -15,11 +15,11 @@ use crate::progress::doing;
 
 /// Rules that are about what a process does, or about Redis, and leave no trace in its files.
 const NOT_SHOWN: &str = "a data directory does not show it";
-const NOT_SHOWN_RULES: [&str; 43] = [
+const NOT_SHOWN_RULES: [&str; 44] = [
     "CAP-2", "PTY-2", "HLD-2", "HLD-3", "HLD-6", "IDM-2", "JNL-2", "JNL-3", "JNL-5", "FNC-2", "FNC-3", "FNC-4",
     "FNC-5", "FNC-6", "FNC-7", "FNC-8", "EVT-1", "ADM-1", "ADM-2", "ADM-3", "SCH-1", "ELG-1", "ELG-2", "ELG-3",
     "PPL-1", "PPL-2", "PPL-3", "PPL-4", "PPL-5", "PPL-6", "WTL-1", "WTL-2", "LOT-1", "LOT-2", "SUP-1", "SUP-2",
-    "SUP-3", "SUP-4", "CRT-1", "CRT-2", "CRT-3", "CRT-4", "CRT-5",
+    "SUP-3", "SUP-4", "CRT-1", "CRT-2", "CRT-3", "CRT-4", "CRT-5", "CRT-6",
 ];
 
 /// `berth export`

@@ -16,7 +16,7 @@ use crate::router::{Endpoint, TABLE};
 pub(crate) mod page;
 
 /// One file for each kind of thing asked: paths, and the schemas they alone use.
-const PIECES: [(&str, &str); 20] = [
+const PIECES: [(&str, &str); 21] = [
     ("search", include_str!("../openapi/search.json")),
     ("booking", include_str!("../openapi/booking.json")),
     ("sessions", include_str!("../openapi/sessions.json")),
@@ -32,6 +32,7 @@ const PIECES: [(&str, &str); 20] = [
     ("programme", include_str!("../openapi/invitations.json")),
     ("catalogue", include_str!("../openapi/catalogue.json")),
     ("lotteries", include_str!("../openapi/lotteries.json")),
+    ("certificates", include_str!("../openapi/certificates.json")),
     ("people", include_str!("../openapi/accounts.json")),
     ("people", include_str!("../openapi/people.json")),
     ("fhir", include_str!("../openapi/fhir.json")),

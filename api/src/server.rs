@@ -58,6 +58,7 @@ pub(crate) async fn serve(
         codes.sink.start();
     }
     crate::lottery::look_after(&app);
+    crate::certificates::follow(Arc::clone(&app))?;
     let graceful = GracefulShutdown::new();
     let connections = Arc::new(Semaphore::new(app.limits.connections_max));
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use berth_engine::{CellId, Engine, Seq};
 use berth_programme::Campaign;
+use berth_programme::certificates::register::Register;
 use berth_programme::doses::Doses;
 use berth_programme::lottery::Lotteries;
 use berth_programme::store::{Projection, Store, StoreError, Told};
@@ -30,6 +31,7 @@ pub(crate) struct Opened {
     pub(crate) waitlist: Arc<Waitlist>,
     pub(crate) lotteries: Arc<Lotteries>,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) register: Arc<Register>,
     pub(crate) projections: Vec<Arc<dyn Projection>>,
 }
 
@@ -46,9 +48,11 @@ pub(crate) fn open(data_dir: &Path, campaign: &Campaign, cell: CellId) -> Result
         let lotteries = Arc::new(lotteries);
         let (ledger, counted) = Ledger::open(campaign, &store)?;
         let ledger = Arc::new(ledger);
+        let register = Arc::new(Register::open(Arc::clone(&campaign.engine), Arc::clone(&doses), &store)?);
+        let certificates: Arc<dyn Projection> = Arc::<Register>::clone(&register);
         let projections: Vec<Arc<dyn Projection>> =
-            vec![Arc::<Doses>::clone(&doses), Arc::<Waitlist>::clone(&waitlist), drawn, counted];
-        Ok(Opened { store, doses, waitlist, lotteries, ledger, projections })
+            vec![Arc::<Doses>::clone(&doses), Arc::<Waitlist>::clone(&waitlist), drawn, counted, certificates];
+        Ok(Opened { store, doses, waitlist, lotteries, ledger, register, projections })
     };
     opened().map_err(|error| error.to_string())
 }

@@ -40,6 +40,8 @@ fn every_line_of_the_sample_configuration_is_understood() {
     openssl.args(["req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=berth", "-x509", "-days", "2", "-keyout"]);
     let made = openssl.arg(&cert_key).arg("-out").arg(&cert).output().expect("openssl is on the path");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let certificates = tempfile::tempdir().unwrap();
+    std::fs::write(certificates.path().join("keys.toml"), "").unwrap();
     let mut hash = 0u8;
     let whole: String = sample
         .lines()
@@ -59,6 +61,7 @@ fn every_line_of_the_sample_configuration_is_understood() {
                 Some(("cert", _)) => format!("cert_file = {cert:?}\n"),
                 Some(("key", _)) => format!("key_file = {cert_key:?}\n"),
                 Some((field, _)) => format!("{field}_file = {:?}\n", secret.path()),
+                None if line.starts_with("keys_dir") => format!("keys_dir = {:?}\n", certificates.path()),
                 None => format!("{line}\n"),
             }
         })

@@ -104,15 +104,9 @@ impl BookingCodes {
     #[must_use]
     pub fn encode(&self, number: BookingNumber) -> BookingCode {
         assert!(number.0 >> DOMAIN_BITS == 0, "booking number {number} has no code");
-        let mut value = self.permute(number.0);
-        while value >> DOMAIN_BITS != 0 {
-            value = self.permute(value);
-        }
-        let whole = u128::from(self.cell.0) << DOMAIN_BITS | u128::from(value);
         let mut symbols = [0; CODE_SYMBOLS];
-        for (index, symbol) in symbols[..CODE_SYMBOLS - 1].iter_mut().enumerate() {
-            *symbol = ALPHABET[((whole >> (5 * (CODE_SYMBOLS - 2 - index))) & 31) as usize];
-        }
+        let whole = self.whole(number);
+        symbols[..CODE_SYMBOLS - 1].copy_from_slice(&body(whole));
         symbols[CODE_SYMBOLS - 1] = CHECK_ALPHABET[(whole % 37) as usize];
         BookingCode(symbols)
     }
@@ -140,11 +134,46 @@ impl BookingCodes {
         if symbols.next().is_some() || check != CHECK_ALPHABET[(whole % 37) as usize] {
             return None;
         }
+        self.number(whole)
+    }
+
+    /// The code without its check symbol, which is not always a letter or a digit: for what has a check of its own.
+    ///
+    /// # Panics
+    /// As [`encode`](Self::encode).
+    #[must_use]
+    pub fn encode_unchecked(&self, number: BookingNumber) -> [u8; CODE_SYMBOLS - 1] {
+        assert!(number.0 >> DOMAIN_BITS == 0, "booking number {number} has no code");
+        body(self.whole(number))
+    }
+
+    /// The number behind 13 symbols as [`encode_unchecked`](Self::encode_unchecked) gives them, exactly. Any 13 of this cell are some number's.
+    #[must_use]
+    pub fn decode_unchecked(&self, code: &str) -> Option<BookingNumber> {
+        if code.len() != CODE_SYMBOLS - 1 {
+            return None;
+        }
+        let whole = code.bytes().try_fold(0u128, |whole, byte| {
+            Some(whole << 5 | ALPHABET.iter().position(|known| *known == byte)? as u128)
+        })?;
+        self.number(whole)
+    }
+
+    /// Cell and permuted number.
+    fn whole(&self, number: BookingNumber) -> u128 {
+        let mut value = self.permute(number.0);
+        while value >> DOMAIN_BITS != 0 {
+            value = self.permute(value);
+        }
+        u128::from(self.cell.0) << DOMAIN_BITS | u128::from(value)
+    }
+
+    /// Back again; `None` if it is of another cell.
+    fn number(&self, whole: u128) -> Option<BookingNumber> {
         if whole >> DOMAIN_BITS != u128::from(self.cell.0) {
             return None;
         }
-        let mut value = (whole & ((1 << DOMAIN_BITS) - 1)) as u64;
-        value = self.unpermute(value);
+        let mut value = self.unpermute((whole & ((1 << DOMAIN_BITS) - 1)) as u64);
         while value >> DOMAIN_BITS != 0 {
             value = self.unpermute(value);
         }
@@ -182,6 +211,11 @@ impl BookingCodes {
         hasher.write_u64(round << 32 | half);
         hasher.finish() & HALF_MASK
     }
+}
+
+/// All symbols of a code but the last.
+fn body(whole: u128) -> [u8; CODE_SYMBOLS - 1] {
+    std::array::from_fn(|index| ALPHABET[((whole >> (5 * (CODE_SYMBOLS - 2 - index))) & 31) as usize])
 }
 
 #[cfg(test)]

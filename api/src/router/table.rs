@@ -86,6 +86,20 @@ pub(crate) enum Route {
     WithdrawFromLottery,
     DrawLottery,
     LotteryResult,
+    PartyCertificates,
+    ReadCertificate,
+    CertificateSvg,
+    CertificatePng,
+    CertificatePdf,
+    RevokeCertificate,
+    ReleaseCertificate,
+    VerifyCertificate,
+    SmartHealthCardKeys,
+    SmartHealthCardRevocations,
+    CertificateKeys,
+    EuSigners,
+    DidDocuments,
+    RevokedCertificates,
     AskCode,
     OpenAccount,
     ReadAccount,
@@ -145,6 +159,9 @@ pub(crate) enum Media {
     Toml,
     Text,
     Html,
+    Svg,
+    Png,
+    Pdf,
 }
 
 impl Media {
@@ -158,6 +175,9 @@ impl Media {
             Media::Toml => "application/toml",
             Media::Text => "text/plain",
             Media::Html => "text/html",
+            Media::Svg => "image/svg+xml",
+            Media::Png => "image/png",
+            Media::Pdf => "application/pdf",
         }
     }
 
@@ -171,6 +191,9 @@ impl Media {
             Media::Toml => "application/toml",
             Media::Text => "text/plain; version=0.0.4; charset=utf-8",
             Media::Html => "text/html; charset=utf-8",
+            Media::Svg => "image/svg+xml",
+            Media::Png => "image/png",
+            Media::Pdf => "application/pdf",
         }
     }
 }
@@ -307,6 +330,20 @@ pub(crate) static TABLE: &[Endpoint] = &[
     post("/v1/doses/{dose}/adverse-events", DOSES, Route::AdverseEvent, Media::Json),
     stream("/v1/bulk/doses", DOOR, Route::UploadDoses, Media::Ndjson),
     list("/v1/centres/{centre}/days/{date}/bookings", DOOR, Route::DayBookings),
+    get("/v1/parties/{party}/certificates", POSTS, Route::PartyCertificates, Media::Json),
+    get("/v1/certificates/{certificate}", POSTS, Route::ReadCertificate, Media::Json),
+    get("/v1/certificates/{certificate}/qr.svg", POSTS, Route::CertificateSvg, Media::Svg),
+    get("/v1/certificates/{certificate}/qr.png", POSTS, Route::CertificatePng, Media::Png),
+    get("/v1/certificates/{certificate}/paper.pdf", POSTS, Route::CertificatePdf, Media::Pdf),
+    post("/v1/certificates/{certificate}/revoke", ADMIN, Route::RevokeCertificate, Media::Json),
+    post("/v1/certificates/{certificate}/release", ADMIN, Route::ReleaseCertificate, Media::Json),
+    post("/v1/certificates/verify", ANYBODY, Route::VerifyCertificate, Media::Json),
+    get("/.well-known/jwks.json", ANYBODY, Route::SmartHealthCardKeys, Media::Json),
+    get("/.well-known/crl/{file}", ANYBODY, Route::SmartHealthCardRevocations, Media::Json),
+    get("/.well-known/certificates/keys.json", ANYBODY, Route::CertificateKeys, Media::Json),
+    get("/.well-known/certificates/eu-signers.json", ANYBODY, Route::EuSigners, Media::Json),
+    get("/.well-known/certificates/did-documents.json", ANYBODY, Route::DidDocuments, Media::Json),
+    get("/.well-known/certificates/revoked.json", ANYBODY, Route::RevokedCertificates, Media::Json),
     get("/v1/parties/{party}/history", CLAIMS, Route::PartyHistory, Media::Json),
     post("/v1/waitlist", POSTS, Route::JoinWaitlist, Media::Json),
     get("/v1/waitlist/{entry}", POSTS, Route::ReadWaiting, Media::Json),

@@ -7,6 +7,7 @@ pub(crate) mod bulk;
 pub(crate) mod bulk_bookings;
 pub(crate) mod bulk_parties;
 pub(crate) mod catalogue;
+pub(crate) mod certificates;
 pub(crate) mod door;
 pub(crate) mod doses;
 pub(crate) mod export;

@@ -19,6 +19,9 @@ mod kind;
 mod outcome;
 pub mod paper;
 pub mod qr;
+pub mod record;
+pub mod register;
+pub mod sheet;
 pub mod words;
 
 mod der;

@@ -92,14 +92,22 @@ impl Doses {
         self.keys.get().map_or(Ok(party), |keys| keys.owner(party))
     }
 
+    /// A party and everybody whose record went to it.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) fn family(&self, party: PartyId) -> Result<Vec<PartyId>, StoreError> {
+        let had = self.keys.get().map(|keys| keys.had(party)).transpose()?.unwrap_or_default();
+        Ok(had.into_iter().chain([party]).collect())
+    }
+
     /// Every entry about doses of this party, and of those whose record went to it, in order, as far as the store has come: await [`Store::reached`] first.
     ///
     /// # Errors
     /// The store cannot be read, or keeps what nobody wrote.
     pub fn lines(&self, party: PartyId) -> Result<Vec<Line>, StoreError> {
-        let had = self.keys.get().map(|keys| keys.had(party)).transpose()?.unwrap_or_default();
         let mut lines = Vec::new();
-        for of in had.into_iter().chain([party]) {
+        for of in self.family(party)? {
             for row in self.table.scan(&of.0.to_be_bytes()) {
                 let (key, value) = row?;
                 lines.extend(self.line(of, party, &key, &value)?);
@@ -191,6 +199,24 @@ impl Doses {
         let unknown =
             || StoreError::Broken(format!("journal entry {seq} names booking {booking}, which has no record"));
         claimed.map(|(claim, _)| claim.party).ok_or_else(unknown)
+    }
+}
+
+/// What was done to a dose that was on record before, as it stands in the open.
+pub(crate) enum Told {
+    Corrected(BookingNumber),
+    Revoked(BookingNumber),
+}
+
+/// What a note says was done to a dose; `None` if it is of something else.
+pub(crate) fn told(note: &[u8]) -> Option<Told> {
+    if let Some(sealed) = Sealed::split(note) {
+        return sealed.told();
+    }
+    match DoseNote::decode(note).ok()?? {
+        DoseNote::Corrected { booking, .. } => Some(Told::Corrected(booking)),
+        DoseNote::Revoked { booking, .. } => Some(Told::Revoked(booking)),
+        DoseNote::Given { .. } | DoseNote::Adverse { .. } => None,
     }
 }
 

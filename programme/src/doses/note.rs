@@ -15,7 +15,7 @@ pub const STAFF_LEN_MAX: usize = 40;
 pub const AUTHOR_LEN_MAX: usize = 72;
 
 pub(super) const GIVEN: u8 = 1;
-const CORRECTED: u8 = 2;
+pub(super) const CORRECTED: u8 = 2;
 pub(super) const REVOKED: u8 = 3;
 const ADVERSE: u8 = 4;
 

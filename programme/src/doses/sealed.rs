@@ -20,7 +20,8 @@ use std::io;
 
 use berth_engine::{BookingNumber, PartyId, ProductId};
 
-use super::note::{BATCH_LEN_MAX, DoseNote, GIVEN, REVOKED};
+use super::Told;
+use super::note::{BATCH_LEN_MAX, CORRECTED, DoseNote, GIVEN, REVOKED};
 
 const SEALED_WHOLE: u8 = 5;
 const SEALED: u8 = 7;
@@ -141,6 +142,15 @@ impl<'a> Sealed<'a> {
     /// The product, where the note says one.
     pub(crate) fn product(&self) -> Option<ProductId> {
         self.product
+    }
+
+    /// What it says was done to a dose that was on record before.
+    pub(super) fn told(&self) -> Option<Told> {
+        match self.which {
+            CORRECTED => Some(Told::Corrected(self.booking)),
+            REVOKED => Some(Told::Revoked(self.booking)),
+            _ => None,
+        }
     }
 
     /// What is bound to it, of a party.

@@ -69,12 +69,22 @@ pub(super) enum What {
     Moved = 6,
     /// A record was of a person who has another: that one stays.
     Merged = 7,
+    /// As [`What::Kept`], and something changed of what certificates say of them.
+    Restated = 8,
 }
 
 impl What {
     fn of(byte: u8) -> Option<What> {
-        const ALL: [What; 7] =
-            [What::Opened, What::Kept, What::Erased, What::Closed, What::Offered, What::Moved, What::Merged];
+        const ALL: [What; 8] = [
+            What::Opened,
+            What::Kept,
+            What::Erased,
+            What::Closed,
+            What::Offered,
+            What::Moved,
+            What::Merged,
+            What::Restated,
+        ];
         ALL.into_iter().find(|what| *what as u8 == byte)
     }
 }
@@ -173,7 +183,31 @@ pub(crate) fn no_more(kind: u8, bytes: &[u8]) -> Option<PartyId> {
     match head.what {
         What::Erased => head.party,
         What::Merged => head.other,
-        What::Opened | What::Kept | What::Closed | What::Offered | What::Moved => None,
+        What::Opened | What::Kept | What::Closed | What::Offered | What::Moved | What::Restated => None,
+    }
+}
+
+/// What changes the certificates of a party.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Changed {
+    /// Something of what they say of the person.
+    Restated(PartyId),
+    /// Two records went together.
+    Merged {
+        /// Whose they are now.
+        stays: PartyId,
+        /// Whose some were.
+        goes: PartyId,
+    },
+}
+
+/// What a `Recorded` entry changes of certificates.
+pub(crate) fn changed(kind: u8, bytes: &[u8]) -> Option<Changed> {
+    let (head, _) = (kind == RECORDED_PEOPLE).then(|| Head::split(bytes))??;
+    match (head.what, head.party, head.other) {
+        (What::Restated, Some(party), _) => Some(Changed::Restated(party)),
+        (What::Merged, Some(stays), Some(goes)) => Some(Changed::Merged { stays, goes }),
+        _ => None,
     }
 }
 
@@ -202,7 +236,7 @@ mod tests {
         for len in 0..HEAD_BYTES {
             assert!(Head::split(&entry[..len]).is_none());
         }
-        for (at, byte) in [(0, 2), (1, 0), (1, 8)] {
+        for (at, byte) in [(0, 2), (1, 0), (1, 9)] {
             let mut changed = entry.clone();
             changed[at] = byte;
             assert!(Head::split(&changed).is_none(), "byte {at} is {byte}");

@@ -185,7 +185,8 @@ impl People {
             }
             self.correct_year(party, person.born.facts_year(), intent.facts, now)?;
             let phone = person.phone.as_ref().map(|phone| self.phone_print(phone));
-            let head = Head { what: What::Kept, party: Some(party), other: None, key: row.key };
+            let what = if person.is_certified_as(&record.person) { What::Kept } else { What::Restated };
+            let head = Head { what, party: Some(party), other: None, key: row.key };
             let record = PersonRecord { account: row.account, documents, phone, person };
             let done = self.append(&mut turn, &head.seal(&key, &record)?, Some(intent.record), now)?;
             return Ok(Done { what: party, ..at(done) });

@@ -37,6 +37,7 @@ use berth_engine::{
 pub use self::codes::{Address, CodeDesk, CodeLimit, CodeLimits, CodeRefusal, Sent};
 pub(crate) use self::entry::no_more;
 pub use self::entry::{Account, RECORDED_PEOPLE};
+pub(crate) use self::entry::{Changed, changed};
 pub use self::key_table::KeyTableError;
 use self::key_table::{KeyId, KeyTable};
 pub use self::master::{MasterError, MasterKey};

@@ -226,6 +226,12 @@ fn hidden(text: &str, last: usize) -> String {
 }
 
 impl Person {
+    /// Whether certificates say the same of both.
+    pub(super) fn is_certified_as(&self, other: &Person) -> bool {
+        let Person { name, born, sex, phone: _, document, language: _, region } = self;
+        (name, born, sex, document, region) == (&other.name, &other.born, &other.sex, &other.document, &other.region)
+    }
+
     /// A name by the first letter of each word.
     #[must_use]
     pub fn masked_name(&self) -> String {

@@ -401,7 +401,7 @@ impl Tables {
                 change.put(&self.accounts, &record.account.0, &row.bytes());
                 change.put(&self.phones, &record.print, &record.account.0);
             }
-            (What::Kept, Some(party), _) => {
+            (What::Kept | What::Restated, Some(party), _) => {
                 let record: PersonRecord = head.open(&key, sealed).ok_or_else(not_understood)?;
                 if let Some(before) = self.person(party)? {
                     self.unlink(change, party, &before);

@@ -1,0 +1,122 @@
+//! Certificates at the server: which there are, the keys that sign them, and the letters of their papers.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use berth_programme::certificates::fonts::Fonts;
+use berth_programme::certificates::register::Register;
+use berth_programme::certificates::{KeyRing, key_files};
+use berth_programme::file::ProgrammeFile;
+use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+
+use crate::app::App;
+
+/// How often the directory of keys is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// What the routes of certificates work with.
+pub(crate) struct Certificates {
+    /// Which there are.
+    pub(crate) register: Arc<Register>,
+    /// What they are signed with; `None`: this server issues none, and verifies none.
+    pub(crate) signing: Option<Signing>,
+    /// So many are made at once: each takes a thread for its time, and the rest wait for their turn.
+    pub(crate) permits: Semaphore,
+}
+
+/// What certificates are signed with, and set in.
+pub(crate) struct Signing {
+    dir: PathBuf,
+    keys: ArcSwap<KeyRing>,
+    pub(crate) fonts: Fonts,
+}
+
+impl Certificates {
+    pub(crate) fn new(register: Arc<Register>, signing: Option<Signing>) -> Certificates {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Certificates { register, signing, permits: Semaphore::new(threads) }
+    }
+}
+
+impl Signing {
+    /// With the keys of a directory.
+    ///
+    /// # Errors
+    /// In one sentence.
+    pub(crate) fn open(dir: &Path) -> Result<Signing, String> {
+        let keys = key_files::load(dir).map_err(|error| error.to_string())?;
+        Ok(Signing { dir: dir.to_owned(), keys: ArcSwap::from_pointee(keys), fonts: Fonts::new() })
+    }
+
+    /// The keys as they are now.
+    pub(crate) fn keys(&self) -> Arc<KeyRing> {
+        self.keys.load_full()
+    }
+
+    /// Takes the directory up again. What is wrong changes nothing.
+    fn reload(&self) {
+        let dir = self.dir.display();
+        match key_files::load(&self.dir) {
+            Ok(keys) => {
+                self.keys.store(Arc::new(keys));
+                tracing::info!(%dir, "took up the keys of certificates");
+            }
+            Err(error) => {
+                tracing::error!(%dir, %error, "the keys of certificates are wrong: those before go on");
+            }
+        }
+    }
+
+    fn stamp(&self) -> Option<SystemTime> {
+        std::fs::metadata(self.dir.join(key_files::INDEX)).and_then(|found| found.modified()).ok()
+    }
+}
+
+/// Tells the operator of each of a programme's kinds that no key signs now.
+pub(crate) fn warn_of_unsigned(file: &ProgrammeFile, keys: &KeyRing) {
+    let now = Timestamp::now();
+    for kind in file.certificate.iter().flat_map(|certificate| &certificate.kinds) {
+        if keys.active(*kind, now).is_none() {
+            tracing::warn!(%kind, "the programme issues certificates of a kind that no key in certificates.keys_dir signs now");
+        }
+    }
+}
+
+/// Follows the directory of keys until the server ends: when its list changes, and on SIGHUP.
+///
+/// # Errors
+/// The signal cannot be listened for.
+pub(crate) fn follow(app: Arc<App>) -> std::io::Result<()> {
+    if app.signing().is_none() {
+        return Ok(());
+    }
+    let mut hang_up = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        let mut seen = app.signing().and_then(Signing::stamp);
+        loop {
+            let asked = tokio::select! {
+                received = hang_up.recv() => received.is_some(),
+                () = tokio::time::sleep(LOOK_EVERY) => false,
+            };
+            let looking = Arc::clone(&app);
+            let look = move || {
+                let signing = looking.signing()?;
+                let found = signing.stamp();
+                if asked || found != seen {
+                    signing.reload();
+                }
+                found
+            };
+            match tokio::task::spawn_blocking(look).await {
+                Ok(found) => seen = found,
+                // The server is ending.
+                Err(_) => return,
+            }
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,302 @@
+//! Certificates over HTTP: they follow the record, in every format, and anybody can verify them.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use berth_programme::certificates::key_files::{self, NewKey};
+use berth_programme::certificates::{CertificateKind, PublicKey};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::client::Reply;
+use crate::doses::today_walk_in;
+use crate::people::{Citizen, OPERATOR, citizen, home_with, person};
+use crate::server::{ADMIN, Home, Server, programme_path};
+
+const KINDS: [&str; 3] = ["w3c", "eu_dcc", "smart_health_card"];
+
+fn make_key(dir: &Path, kind: CertificateKind, name: &str) -> PublicKey {
+    let (not_before, not_after) = (Timestamp::UNIX_EPOCH, "2090-01-01T00:00:00Z".parse().unwrap());
+    let new = NewKey {
+        kind,
+        name,
+        not_before,
+        not_after,
+        certified_until: not_after,
+        country: "IN",
+        issuer: "Ministry of Health",
+    };
+    key_files::make(dir, &new).unwrap()
+}
+
+/// A server that registers people and signs all kinds.
+fn home() -> Home {
+    let dir = tempfile::tempdir().unwrap().keep();
+    let keys = dir.join("keys");
+    for kind in CertificateKind::ALL {
+        make_key(&keys, kind, kind.name());
+    }
+    let programme = std::fs::read_to_string(programme_path()).unwrap();
+    let programme =
+        programme.replace("kinds = [\"w3c\", \"eu_dcc\"]", "kinds = [\"w3c\", \"eu_dcc\", \"smart_health_card\"]");
+    assert!(programme.contains("smart_health_card"));
+    let home = home_with("[certificates]\nkeys_dir = 'keys'");
+    std::fs::rename(&keys, home.path("keys")).unwrap();
+    std::fs::remove_dir(dir).unwrap();
+    let config = std::fs::read_to_string(home.path("berth.toml")).unwrap();
+    let config = config.replace("'keys'", &format!("{:?}", home.path("keys")));
+    let config = config.replace(programme_path().to_str().unwrap(), home.path("programme.toml").to_str().unwrap());
+    std::fs::write(home.path("programme.toml"), programme).unwrap();
+    std::fs::write(home.path("berth.toml"), config).unwrap();
+    home
+}
+
+/// A dose given at the door today; its number.
+fn give(server: &Server, party: &str, slot: &str, dose: u8) -> String {
+    let came = staff(server, OPERATOR, "POST", "/v1/walk-ins", &json!({"party": party, "slot": slot, "dose": dose}))
+        .expect(201);
+    let complete = format!("/v1/bookings/{}/complete", came["booking"].as_str().unwrap());
+    let done = staff(server, OPERATOR, "POST", &complete, &json!({"batch": "4120Z001"})).expect(200);
+    done["dose_record"].as_str().unwrap().to_owned()
+}
+
+/// Somebody whose token is of before this start.
+fn again<'s>(server: &'s Server, bearer: &str) -> Citizen<'s> {
+    Citizen { server, bearer: bearer.to_owned() }
+}
+
+/// As staff, with a reason; under keys that no restart gives again.
+fn staff(server: &Server, secret: &str, method: &str, path: &str, body: &Value) -> Reply {
+    static KEYS: AtomicU64 = AtomicU64::new(0);
+    let (bearer, key) = (format!("Bearer {secret}"), format!("staff-{}", KEYS.fetch_add(1, Ordering::Relaxed)));
+    let headers = [("authorization", bearer.as_str()), ("idempotency-key", &key), ("berth-reason", "test: by phone")];
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    server.send(method, path, &headers, body.as_bytes())
+}
+
+/// What stands of the party's only dose.
+fn standing(of: &Citizen<'_>, party: &str) -> Value {
+    let listed = of.ask("GET", &format!("/v1/parties/{party}/certificates"), &Value::Null).expect(200);
+    let rows = listed["certificates"].as_array().unwrap();
+    assert_eq!(rows.len(), 1, "{listed}");
+    rows[0].clone()
+}
+
+fn text(of: &Citizen<'_>, id: &str, kind: &str) -> String {
+    let read = of.ask("GET", &format!("/v1/certificates/{id}?kind={kind}"), &Value::Null).expect(200);
+    assert_eq!((&read["certificate"], &read["kind"]), (&json!(id), &json!(kind)));
+    read["text"].as_str().unwrap().to_owned()
+}
+
+fn verify(server: &Server, text: &str) -> Value {
+    let body = json!({"certificate": text}).to_string();
+    server.send("POST", "/v1/certificates/verify", &[], body.as_bytes()).expect(200)
+}
+
+fn id_of(standing: &Value) -> String {
+    standing["certificate"].as_str().unwrap_or_else(|| panic!("{standing}")).to_owned()
+}
+
+fn fetch(of: &Citizen<'_>, path: &str) -> Reply {
+    of.ask("GET", path, &Value::Null)
+}
+
+// rule: CRT-6
+#[test]
+fn a_certificate_follows_the_record_and_what_it_said_before_is_revoked() {
+    let mut server = home().start_with_flags(&["--power-cut-rehearsal"]);
+    server.add_places();
+    let slot = today_walk_in(&server);
+    let bearer = citizen(&server, "+919876543210").bearer;
+    let party = again(&server, &bearer).register(&person("Asha Rao", "Z1"));
+    let listed = fetch(&again(&server, &bearer), &format!("/v1/parties/{party}/certificates")).expect(200);
+    assert_eq!(listed, json!({"party": party, "kinds": KINDS, "certificates": []}));
+    let dose = give(&server, &party, &slot, 1);
+    let first = standing(&again(&server, &bearer), &party);
+    assert_eq!((&first["dose_record"], &first["version"], &first["state"]), (&json!(dose), &json!(1), &json!("valid")));
+    let first = id_of(&first);
+    let old: Vec<String> = KINDS.iter().map(|kind| text(&again(&server, &bearer), &first, kind)).collect();
+    for (kind, text) in KINDS.iter().zip(&old) {
+        let good = verify(&server, text);
+        assert_eq!(
+            (&good["valid"], &good["kind"], &good["certificate"]),
+            (&json!(true), &json!(kind), &json!(first)),
+            "{good}"
+        );
+        assert!(good["name"].as_str().unwrap().contains("Asha"), "{good}");
+    }
+    // A power cut later it is the same one.
+    server = server.kill().start_with_flags(&["--power-cut-rehearsal"]);
+    assert_eq!(id_of(&standing(&again(&server, &bearer), &party)), first);
+
+    let wrong = json!({"reason": "wrong_batch", "batch": "4120Z002"});
+    staff(&server, OPERATOR, "POST", &format!("/v1/doses/{dose}/correct"), &wrong).expect(200);
+    let second = standing(&again(&server, &bearer), &party);
+    assert_eq!((&second["version"], &second["state"]), (&json!(2), &json!("valid")));
+    let second = id_of(&second);
+    assert_ne!(first, second);
+    for text in &old {
+        assert_eq!(verify(&server, text)["reason"], "revoked");
+    }
+    let ended =
+        fetch(&again(&server, &bearer), &format!("/v1/certificates/{first}")).expect_problem(409, "certificate_ended");
+    assert_eq!(ended["certificate"], second, "who has the old one is told of the new one");
+    for kind in KINDS {
+        let now = text(&again(&server, &bearer), &second, kind);
+        assert_eq!(verify(&server, &now)["valid"], true);
+    }
+    assert!(text(&again(&server, &bearer), &second, "w3c").contains("4120Z002"));
+
+    // A name ends it; a telephone number, which no certificate says, does not.
+    let people = format!("/v1/people/{party}");
+    staff(&server, ADMIN, "PATCH", &people, &json!({"phone": "+447700900123"})).expect(200);
+    assert_eq!(id_of(&standing(&again(&server, &bearer), &party)), second);
+    staff(&server, ADMIN, "PATCH", &people, &json!({"name": "Asha Iyer"})).expect(200);
+    let third = id_of(&standing(&again(&server, &bearer), &party));
+    let now = text(&again(&server, &bearer), &third, "eu_dcc");
+    assert_eq!(verify(&server, &now)["name"].as_str().map(|name| name.contains("Iyer")), Some(true));
+
+    let revoked = |server: &Server, after: &str| {
+        let list = server.get(&format!("/.well-known/certificates/revoked.json?after={after}")).expect(200);
+        let rows = list["revoked"].as_array().unwrap().iter();
+        let rows: Vec<(String, String)> = rows
+            .map(|row| (row["certificate"].as_str().unwrap().to_owned(), row["reason"].as_str().unwrap().to_owned()))
+            .collect();
+        (list["count"].as_u64().unwrap(), rows, list["after"].as_str().unwrap().to_owned())
+    };
+    let (count, rows, after) = revoked(&server, "0");
+    let corrected = |id: &str, why: &str| (id.to_owned(), why.to_owned());
+    assert_eq!((count, rows), (2, vec![corrected(&first, "dose_corrected"), corrected(&second, "person_corrected")]));
+
+    // The administration ends one, first with a next, then without until it says so.
+    let end = |server: &Server, id: &str, body: &Value| {
+        staff(server, ADMIN, "POST", &format!("/v1/certificates/{id}/revoke"), body)
+    };
+    end(&server, &third, &json!({"reason": "whim"})).expect_problem(400, "malformed_request");
+    let fourth = id_of(&end(&server, &third, &json!({"reason": "lost"})).expect(200));
+    end(&server, &third, &json!({"reason": "lost"})).expect_problem(409, "certificate_ended");
+    let withheld = end(&server, &fourth, &json!({"reason": "fraud", "replace": false})).expect(200);
+    assert_eq!((&withheld["state"], &withheld["certificate"]), (&json!("withheld"), &Value::Null));
+    server = server.kill().start_with_flags(&["--power-cut-rehearsal"]);
+    fetch(&again(&server, &bearer), &format!("/v1/certificates/{fourth}")).expect_problem(409, "certificate_ended");
+    let release = |server: &Server, id: &str| {
+        staff(server, ADMIN, "POST", &format!("/v1/certificates/{id}/release"), &Value::Null)
+    };
+    let fifth = id_of(&release(&server, &fourth).expect(200));
+    release(&server, &fifth).expect_problem(409, "certificate_stands");
+    assert_eq!(verify(&server, &text(&again(&server, &bearer), &fifth, "w3c"))["valid"], true);
+    let (count, rows, _) = revoked(&server, &after);
+    assert_eq!((count, rows), (4, vec![corrected(&third, "lost"), corrected(&fourth, "fraud")]));
+
+    // A dose that was never given proves nothing.
+    staff(&server, OPERATOR, "POST", &format!("/v1/doses/{dose}/revoke"), &json!({"reason": "not_given"})).expect(200);
+    let gone = standing(&again(&server, &bearer), &party);
+    assert_eq!((&gone["state"], &gone["certificate"]), (&json!("dose_revoked"), &Value::Null));
+    let jwks = server.get("/.well-known/jwks.json").expect(200);
+    let kid = jwks["keys"][0]["kid"].as_str().unwrap();
+    let list = server.get(&format!("/.well-known/crl/{kid}.json")).expect(200);
+    assert_eq!((&list["kid"], &list["ctr"], &list["rids"][4]), (&json!(kid), &json!(5), &json!(fifth)));
+    server.get("/.well-known/crl/other.json").expect_problem(404, "not_found");
+}
+
+#[test]
+fn a_certificate_is_text_code_and_paper_and_nobody_elses_business() {
+    let server = home().start();
+    server.add_places();
+    let slot = today_walk_in(&server);
+    let asha = citizen(&server, "+919876543210");
+    let party = asha.register(&person("Asha Rao", "Z1"));
+    give(&server, &party, &slot, 1);
+    let id = id_of(&standing(&asha, &party));
+    let path = |rest: &str| format!("/v1/certificates/{id}{rest}");
+    for kind in KINDS {
+        let svg = fetch(&asha, &path(&format!("/qr.svg?kind={kind}")));
+        assert_eq!((svg.status, svg.header("content-type")), (200, Some("image/svg+xml")));
+        assert!(svg.text().starts_with("<svg "));
+        let png = fetch(&asha, &path(&format!("/qr.png?kind={kind}&scale=2")));
+        assert_eq!((png.status, png.header("content-type")), (200, Some("image/png")));
+        assert!(png.body.starts_with(b"\x89PNG"));
+        for language in ["en", "hi", "mr"] {
+            let pdf = fetch(&asha, &path(&format!("/paper.pdf?kind={kind}&language={language}")));
+            assert_eq!((pdf.status, pdf.header("content-type")), (200, Some("application/pdf")), "{kind} {language}");
+            assert_eq!(pdf.header("cache-control"), Some("private, no-store"));
+            assert!(pdf.body.starts_with(b"%PDF-"));
+        }
+    }
+    for bad in ["?kind=paper", "?kind=w3c&kind=w3c", "?colour=red", "/qr.png?scale=0", "/paper.pdf?language=xx"] {
+        fetch(&asha, &path(bad)).expect_problem(400, "malformed_request");
+    }
+    for none in ["0126YN8ZR4W7C01ABCDEF2", "x", &id[..21], &format!("{}0", &id[..21])] {
+        if none != id {
+            fetch(&asha, &format!("/v1/certificates/{none}")).expect_problem(404, "unknown_certificate");
+        }
+    }
+    let other = citizen(&server, "+919876543211");
+    for rest in ["", "/qr.svg", "/qr.png", "/paper.pdf"] {
+        fetch(&other, &path(rest)).expect_problem(404, "unknown_certificate");
+        server.get(&path(rest)).expect_problem(401, "unauthenticated");
+    }
+    fetch(&other, &format!("/v1/parties/{party}/certificates")).expect_problem(404, "unknown_party");
+    asha.ask("POST", &path("/revoke"), &json!({"reason": "lost"})).expect_problem(403, "forbidden");
+    staff(&server, OPERATOR, "GET", &path(""), &Value::Null).expect(200);
+
+    let text = text(&asha, &id, "eu_dcc");
+    let changed = format!("{}{}", &text[..text.len() - 1], if text.ends_with('0') { "1" } else { "0" });
+    let refused = verify(&server, &changed);
+    assert_eq!(refused["valid"], false);
+    assert!(["malformed", "bad_signature"].contains(&refused["reason"].as_str().unwrap()), "{refused}");
+    assert_eq!(verify(&server, "good morning")["reason"], "malformed");
+    // Another server's keys.
+    let stranger = home().start();
+    assert_eq!(verify(&stranger, &text)["reason"], "unknown_key");
+
+    // Who is forgotten has none.
+    asha.ask("DELETE", &format!("/v1/account/members/{party}"), &Value::Null).expect(200);
+    staff(&server, ADMIN, "GET", &path(""), &Value::Null).expect_problem(404, "nobody_on_record");
+}
+
+#[test]
+fn a_new_key_takes_over_while_serving_and_what_the_old_one_signed_verifies_on() {
+    let server = home().start();
+    server.add_places();
+    let slot = today_walk_in(&server);
+    let asha = citizen(&server, "+919876543210");
+    let party = asha.register(&person("Asha Rao", "Z1"));
+    give(&server, &party, &slot, 1);
+    let id = id_of(&standing(&asha, &party));
+    let old = text(&asha, &id, "w3c");
+    let dir = server.home.path("keys");
+    let (not_before, not_after) = ("2020-01-01T00:00:00Z".parse().unwrap(), "2090-01-01T00:00:00Z".parse().unwrap());
+    let new = NewKey {
+        kind: CertificateKind::W3c,
+        name: "next",
+        not_before,
+        not_after,
+        certified_until: not_after,
+        country: "IN",
+        issuer: "Ministry of Health",
+    };
+    let next = key_files::make(&dir, &new).unwrap().key_id;
+    server.signal("-HUP");
+    let path = format!("/v1/certificates/{id}?kind=w3c");
+    crate::redis::patiently("the new key signs", || {
+        (fetch(&asha, &path).expect(200)["key_id"] == json!(next)).then_some(())
+    });
+    assert_eq!(verify(&server, &old)["valid"], true);
+    assert_eq!(server.get("/.well-known/certificates/keys.json").expect(200)["keys"].as_array().unwrap().len(), 4);
+    // A list that is wrong changes nothing.
+    std::fs::write(dir.join("keys.toml"), "keys = 3").unwrap();
+    server.signal("-HUP");
+    crate::redis::patiently("it is told", || server.home.told().contains("those before go on").then_some(()));
+    assert_eq!(fetch(&asha, &path).expect(200)["key_id"], json!(next));
+}
+
+#[test]
+fn a_server_without_keys_issues_none_and_says_so() {
+    let server = crate::people::home().start();
+    let body = json!({"certificate": "HC1:X"}).to_string();
+    server.send("POST", "/v1/certificates/verify", &[], body.as_bytes()).expect_problem(404, "no_certificates");
+    server.get("/.well-known/jwks.json").expect_problem(404, "no_certificates");
+    let none = server.get("/.well-known/certificates/revoked.json").expect(200);
+    assert_eq!(none, json!({"count": 0, "revoked": [], "after": "0", "next": null}));
+}
