@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use berth_engine::{Dose, PoolId, ProductId};
+use berth_engine::{Dose, PoolId, ProductId, TimestampMs};
 
 use regex::Regex;
 use sha2::{Digest as _, Sha256};
@@ -147,6 +147,19 @@ impl Programme {
         others.filter_map(|(number, _)| spill(number)).collect()
     }
 
+    /// How many days ahead can be booked by the rules of now, whatever the file began with.
+    #[must_use]
+    pub fn booking_horizon_days(&self, now: TimestampMs) -> u16 {
+        self.compiled().era(now).horizon_days
+    }
+
+    /// Whether a pool's units can be booked by anybody of the right age: without an invitation, of no cohort, and not at the door alone.
+    #[must_use]
+    pub fn is_for_anybody(&self, number: PoolId) -> bool {
+        let open = |pool: &PoolFile| pool.cohorts.is_empty() && !pool.invitation && pool.walk_in != WalkIn::Only;
+        self.pool(number).is_some_and(open)
+    }
+
     /// Whether a pool's units are had at the door only.
     #[must_use]
     pub fn is_walk_in_only(&self, number: PoolId) -> bool {
@@ -183,5 +196,23 @@ mod tests {
         assert_eq!((india.pool_dose(PoolId(1)), india.pool_dose(PoolId(3))), (Dose(1), Dose(0)));
         assert_eq!((india.product_number("x"), india.pool_number("x")), (None, None));
         assert!(india.product(ProductId(0)).is_none() && india.pool(PoolId(200)).is_none());
+    }
+
+    #[test]
+    fn the_horizon_is_that_of_the_day_and_a_pool_for_a_few_is_not_for_anybody() {
+        let text = include_str!("../../programmes/india-2021.toml");
+        let few = "[[pools]]\nid = \"staff\"\nname = \"Staff\"\ncohorts = [\"health_worker\"]\n\n[[cohorts]]";
+        let text = text.replacen("[[cohorts]]", few, 1);
+        let change = "[[changes]]\nfrom = 2022-02-01\nbooking_horizon_days = 40";
+        let programme = Programme::from_toml(&format!("{text}\n{change}\n")).unwrap();
+        let day = |year, month| jiff::civil::date(year, month, 1);
+        let at = |year, month| programme.calendar().instant(day(year, month), jiff::civil::Time::midnight()).unwrap();
+        assert_eq!(
+            (programme.booking_horizon_days(at(2022, 1)), programme.booking_horizon_days(at(2022, 3))),
+            (28, 40)
+        );
+        let anybody = |pool: &str| programme.is_for_anybody(programme.pool_number(pool).unwrap());
+        assert_eq!((anybody("dose1"), anybody("open"), anybody("staff")), (true, true, false));
+        assert!(!programme.is_for_anybody(PoolId(99)), "no pool of the programme");
     }
 }

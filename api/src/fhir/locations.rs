@@ -112,8 +112,8 @@ impl Asked {
     /// Those that the catalogue finds by a list of its own; `None`: it would have to look at all.
     fn listed(&self, app: &App, districts: Option<&[String]>) -> Option<Vec<Numbered>> {
         let place = match (&self.ids, self.near, districts) {
-            (Some(ids), ..) => Place::Centres(ids),
-            (None, Some((point, radius_m)), _) => Place::Near(point, radius_m),
+            (_, Some((point, radius_m)), _) => Place::Near(point, radius_m),
+            (Some(ids), None, _) => Place::Centres(ids),
             (None, None, _) if !self.pincodes.is_empty() => Place::Pincodes(&self.pincodes),
             (None, None, Some(districts)) => Place::Districts(districts),
             (None, None, None) => return None,
@@ -143,7 +143,8 @@ impl Asked {
 
     fn matches(&self, centre: &Centre, districts: Option<&[String]>) -> bool {
         let name = || centre.name.to_lowercase();
-        districts.is_none_or(|districts| districts.iter().any(|d| **d == *centre.district))
+        self.ids.as_ref().is_none_or(|ids| ids.iter().any(|id| **id == *centre.id))
+            && districts.is_none_or(|districts| districts.iter().any(|d| **d == *centre.district))
             && (self.pincodes.is_empty() || self.pincodes.iter().any(|p| **p == *centre.pincode))
             && (self.names.is_empty() || self.names.iter().any(|asked| name().starts_with(asked)))
     }
@@ -176,7 +177,9 @@ impl Asked {
             }
             None => {
                 let first = self.after.map_or(0, |(_, number)| number.saturating_add(1));
-                let looked = app.campaign.catalogue.centres_from(first, LOOKS_MAX + 1);
+                // Where every one of them is told no more need be looked at.
+                let looks = if self.names.is_empty() { self.count } else { LOOKS_MAX };
+                let looked = app.campaign.catalogue.centres_from(first, looks + 1);
                 if self.names.is_empty() {
                     total = Some(app.campaign.catalogue.centre_count());
                 }

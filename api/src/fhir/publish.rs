@@ -72,7 +72,7 @@ impl Kind {
 fn dates(app: &App, now: TimestampMs) -> (Date, Date) {
     let rules = app.campaign.programme.get();
     let today = rules.calendar().date(now);
-    (today, today.saturating_add((i32::from(rules.file().booking_horizon_days) + 1).days()))
+    (today, today.saturating_add((i32::from(rules.booking_horizon_days(now)) + 1).days()))
 }
 
 fn sessions(centres: &[Arc<Centre>], (first, end): (Date, Date)) -> impl Iterator<Item = &Arc<Session>> {

@@ -254,15 +254,15 @@ fn bounds(text: &str, calendar: &Calendar) -> Option<(TimestampMs, TimestampMs)>
     match text.len() {
         4 if digits(text) => {
             let first = Date::new(text.parse().ok()?, 1, 1).ok()?;
-            of_dates(first, first.checked_add(1.years()).ok()?)
+            of_dates(first, first.saturating_add(1.years()))
         }
         7 if digits(text) => {
             let first: Date = format!("{text}-01").parse().ok()?;
-            of_dates(first, first.checked_add(1.months()).ok()?)
+            of_dates(first, first.saturating_add(1.months()))
         }
         10 if digits(text) => {
             let date: Date = text.parse().ok()?;
-            of_dates(date, date.checked_add(1.days()).ok()?)
+            of_dates(date, date.saturating_add(1.days()))
         }
         16.. => {
             // A plus sign that was not encoded is a blank.
@@ -354,6 +354,7 @@ mod tests {
         assert_eq!(span("start=ge2026"), Ok((Some(at("2026-01-01T00:00+05:30")), None)));
         assert_eq!(span("start=ge1900&start=lt2999"), Ok((Some(TimestampMs(0)), Some(FAR))));
         assert_eq!(span("start=gt1900-01-01T00:00:00Z"), Ok((Some(TimestampMs(1000)), None)));
+        assert_eq!(span("start=le9999-12-31&start=le9999"), Ok((None, Some(FAR))));
         let nine = at("2026-11-24T09:00+05:30");
         for same in
             ["2026-11-24T09:00:00%2B05:30", "2026-11-24T09:00:00+05:30", "2026-11-24T03:30:00Z", "2026-11-24T09:00:00"]

@@ -288,10 +288,7 @@ impl<'a> Teller<'a> {
         let pool = self.rules.pool(slot.pool);
         let (status, units) = match audience {
             Audience::Asking => (slot_status(counts, in_time), counts.free_to_all().get()),
-            Audience::Copying => {
-                let for_anybody = !self.rules.is_walk_in_only(slot.pool) && !pool.is_some_and(|pool| pool.invitation);
-                status::published(counts, in_time, for_anybody)
-            }
+            Audience::Copying => status::published(counts, in_time, self.rules.is_for_anybody(slot.pool)),
         };
         let units = if status == "free" { units } else { counts.capacity().get() };
         let id = names.slot(slot.slot);

@@ -110,6 +110,8 @@ fn locations_are_found_by_place_and_name_in_pages() {
         ("?name=clinic", "..n2"),
         ("?near=19.04%7C73%7C3%7Ckm", ".phc.u2"),
         ("?near=19.04%7C73%7C3%7Ckm&address-state=goa", ""),
+        ("?near=0%7C0%7C3%7Ckm&_id=c1", ""),
+        ("?near=19%7C73%7C3%7Ckm&_id=c1", "c1"),
     ] {
         assert_eq!(ids(&ask(query)).join(" "), expected, "{query}");
     }
