@@ -43,6 +43,20 @@ def card(*question):
     return run("node", os.path.join(HERE, "card.cjs"), *question, cwd=NODE_FOLDER).split("\n")[-1]
 
 
+def image(*question):
+    ended = subprocess.run((BERTH,) + question, capture_output=True, timeout=60)
+    if ended.returncode != 0:
+        sys.exit(f"{' '.join(question)}: {ended.stderr.decode()}")
+    return ended.stdout
+
+
+def image_of(path):
+    read = subprocess.run(("zbarimg", "--quiet", "--raw", "--oneshot", "-Sbinary", path), capture_output=True, timeout=60)
+    if read.returncode != 0:
+        sys.exit(f"zbar reads no code: {read.stderr.decode()}")
+    return read.stdout
+
+
 def ours(path, keys, status, code, *more):
     told = json.loads(run(BERTH, "certificate", "verify", path, "--keys", keys, "--json", *more, status=status))
     holds(f"berth certificate verify {os.path.basename(path)}", told.get("code", "valid"), code)
@@ -159,6 +173,24 @@ def main(folder):
     others["keys"][0]["kid"] = kid
     Served.keys = json.dumps(others)
     holds("a card of a wrong key", card("verify", good), "refused")
+
+    # QR images, and the one on the paper, as a scanner reads them.
+    for kind in ("w3c", "eu_dcc", "smart_health_card"):
+        issued_as = lambda *more: image("certificate", "issue", at("claims.json"), "--kind", kind, "--programme", programme, "--keys", at("keys"), *more)
+        written("claims.json", json.dumps(claims()))
+        pictures = {"png": issued_as("--as", "png")}
+        with open(at("paper.pdf"), "wb") as file:
+            file.write(issued_as("--as", "pdf", "--language", "hi"))
+        run("pdftoppm", "-r", "200", "-png", "-singlefile", at("paper.pdf"), at("paper"))
+        pictures["paper"] = open(at("paper.png"), "rb").read()
+        for name, picture in pictures.items():
+            with open(at("picture.png"), "wb") as file:
+                file.write(picture)
+            scanned = image_of(at("picture.png"))
+            with open(at("scanned"), "wb") as file:
+                file.write(scanned)
+            ours(at("scanned"), trusted, 0, "valid")
+            holds(f"the {name} of {kind}", b"TESTCERTIFICATE" in scanned or kind != "w3c" or scanned[:2] == b"PK", True)
 
     # And what we say of the same.
     others = written("others.json", public("others", "jwks"))

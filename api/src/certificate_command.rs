@@ -5,9 +5,12 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use berth_programme::certificates::fonts::Fonts;
 use berth_programme::certificates::key_files::{self, NewKey};
+use berth_programme::certificates::qr::{Payload, Qr};
 use berth_programme::certificates::{
-    CertificateId, CertificateKind, ClaimsFile, Issued, KeyRing, PublicKeys, Refused, Verified, issue, verify,
+    CertificateId, CertificateKind, Claims, ClaimsFile, Issued, KeyRing, PublicKeys, Refused, Verified, issue, sheet,
+    verify,
 };
 use berth_programme::file::ProgrammeFile;
 use clap::{Args, Subcommand, ValueEnum};
@@ -91,7 +94,8 @@ pub(crate) struct VerifyArgs {
     /// Whom to trust: a JSON key set, or a directory with keys.toml.
     #[arg(long, value_name = "DIR|FILE")]
     keys: PathBuf,
-    /// Certificates that were revoked: an id in each line; what begins with # is passed over.
+    /// Certificates that were revoked: `revoked.json` or `crl/KID.json` as a server publishes them; or an id in each line, where what begins
+    /// with # is passed over.
     #[arg(long, value_name = "FILE")]
     revoked: Option<PathBuf>,
     /// As of when. Default: now.
@@ -116,11 +120,29 @@ pub(crate) struct IssueArgs {
     #[arg(long, value_name = "DIR")]
     keys: PathBuf,
     /// Each line has the claims of one certificate, and becomes one line.
-    #[arg(long, conflicts_with = "qr")]
+    #[arg(long, conflicts_with = "shape")]
     lines: bool,
-    /// Print what the QR image holds, which for w3c is a ZIP archive.
-    #[arg(long)]
-    qr: bool,
+    /// What is printed. All but text and svg is for a file or a pipe.
+    #[arg(long = "as", value_enum, default_value_t)]
+    shape: Shape,
+    /// The language of a paper: one of the programme's. Default: its first.
+    #[arg(long, value_name = "TAG")]
+    language: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shape {
+    /// The certificate itself.
+    #[default]
+    Text,
+    /// What its QR image holds, which for w3c is a ZIP archive.
+    Payload,
+    /// Its QR image as SVG.
+    Svg,
+    /// Its QR image as PNG, eight pixels a module.
+    Png,
+    /// Its paper, one page of PDF/A.
+    Pdf,
 }
 
 #[derive(Debug, Args)]
@@ -198,10 +220,31 @@ fn verified(args: &VerifyArgs) -> Result<ExitCode, String> {
 
 fn revocations(path: &Path) -> Result<HashSet<CertificateId>, String> {
     let text = read(path)?;
+    if text.trim_start().starts_with('{') {
+        return published(&text).ok_or_else(|| {
+            format!(
+                "{}: is neither revoked.json nor a list of revoked cards as a server publishes them",
+                path.display()
+            )
+        });
+    }
     let lines = text.lines().map(str::trim).enumerate();
     let ids = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     // One that was passed over would be one that is taken.
     ids.map(|(at, line)| line.parse().map_err(|error| format!("{} line {}: {error}", path.display(), at + 1))).collect()
+}
+
+/// A list as it stands at `/.well-known/certificates/revoked.json`, or at `/.well-known/crl/{kid}.json`. A page that is not the last is no list: what is
+/// missing would be taken.
+fn published(text: &str) -> Option<HashSet<CertificateId>> {
+    let list: serde_json::Value = serde_json::from_str(text).ok()?;
+    if list.get("next").is_some_and(|next| !next.is_null()) {
+        return None;
+    }
+    if let Some(ids) = list.get("rids") {
+        return ids.as_array()?.iter().map(|id| id.as_str()?.parse().ok()).collect();
+    }
+    list.get("revoked")?.as_array()?.iter().map(|row| row.get("certificate")?.as_str()?.parse().ok()).collect()
 }
 
 fn words(verified: &Verified, asked: bool) -> String {
@@ -233,12 +276,16 @@ fn issued(args: &IssueArgs) -> Result<ExitCode, String> {
     let text = String::from_utf8(input(&args.claims, u64::MAX)?)
         .map_err(|_| format!("{}: is no text", args.claims.display()))?;
     let now = Timestamp::now();
+    let kinds = programme.file().certificate.as_ref().map_or(&[][..], |certificate| &certificate.kinds);
+    if !kinds.contains(&args.kind) {
+        return Err(format!("{}: certificate.kinds has no {}", args.programme.display(), args.kind));
+    }
     let one = |text: &str| certificate(text, args.kind, programme.file(), &keys, now);
     if args.lines {
         let (mut out, mut faults) = (String::new(), Vec::new());
         for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             match one(line) {
-                Ok(issued) => {
+                Ok((_, issued)) => {
                     out.push_str(&issued.text);
                     out.push('\n');
                 }
@@ -251,14 +298,47 @@ fn issued(args: &IssueArgs) -> Result<ExitCode, String> {
         }
         say(out.trim_end()).map(|()| ExitCode::SUCCESS)
     } else {
-        let issued = one(&text).map_err(|why| format!("{}: {why}", args.claims.display()))?;
-        if args.qr {
-            let mut stdout = std::io::stdout().lock();
-            stdout.write_all(&issued.qr_payload()).and_then(|()| stdout.flush()).map_err(|error| error.to_string())?;
-            return Ok(ExitCode::SUCCESS);
+        let (claims, issued) = one(&text).map_err(|why| format!("{}: {why}", args.claims.display()))?;
+        if args.shape == Shape::Text {
+            return say(&issued.text).map(|()| ExitCode::SUCCESS);
         }
-        say(&issued.text).map(|()| ExitCode::SUCCESS)
+        let bytes = shaped(args, programme.file(), &claims, &issued)?;
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(&bytes).and_then(|()| stdout.flush()).map_err(|error| error.to_string())?;
+        Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The bytes of a certificate in another shape than text.
+fn shaped(args: &IssueArgs, file: &ProgrammeFile, claims: &Claims, issued: &Issued) -> Result<Vec<u8>, String> {
+    let payload = issued.qr_payload();
+    if args.shape == Shape::Payload {
+        return Ok(payload);
+    }
+    let qr = Qr::of(match issued.kind {
+        CertificateKind::EuDcc => Payload::EuDcc(&issued.text),
+        CertificateKind::SmartHealthCard => Payload::SmartHealthCard(&issued.text),
+        CertificateKind::W3c => Payload::Bytes(&payload),
+    });
+    let qr = qr.map_err(|error| error.to_string())?;
+    Ok(match args.shape {
+        Shape::Text | Shape::Payload => payload,
+        Shape::Svg => qr.svg().into_bytes(),
+        Shape::Png => qr.png(8),
+        Shape::Pdf => {
+            let languages = sheet::languages(file);
+            let language = match &args.language {
+                None => languages.first().copied().unwrap_or("en"),
+                Some(asked) => languages
+                    .iter()
+                    .find(|language| *language == asked)
+                    .copied()
+                    .ok_or_else(|| format!("--language: papers can be had in {}", languages.join(", ")))?,
+            };
+            let paper = sheet::pdf(&Fonts::new(), file, claims, issued.kind, &qr, language);
+            paper.map_err(|error| format!("the paper: {error}"))?
+        }
+    })
 }
 
 fn certificate(
@@ -267,7 +347,7 @@ fn certificate(
     programme: &ProgrammeFile,
     keys: &KeyRing,
     now: Timestamp,
-) -> Result<Issued, String> {
+) -> Result<(Claims, Issued), String> {
     let claims: ClaimsFile = serde_json::from_str(text).map_err(|error| {
         // A message about a value would repeat it, and it may be a name.
         let (at, told) = (format!("line {}, column {}", error.line(), error.column()), error.to_string());
@@ -276,7 +356,8 @@ fn certificate(
         if of_a_key { told } else { format!("{at}: is no JSON, or a value of another type") }
     })?;
     let claims = claims.claims(programme, now).map_err(|fault| fault.to_string())?;
-    issue(kind, &claims, keys).map_err(|error| error.to_string())
+    let issued = issue(kind, &claims, keys).map_err(|error| error.to_string())?;
+    Ok((claims, issued))
 }
 
 fn made(args: &KeygenArgs) -> Result<ExitCode, String> {

@@ -5,7 +5,10 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
+use berth_programme::certificates::fonts::Fonts;
 use berth_programme::certificates::key_files::{self, NewKey};
+use berth_programme::certificates::qr::{Payload, Qr};
+use berth_programme::certificates::sheet;
 use berth_programme::certificates::{
     CertificateId, CertificateKind, Claims, ClaimsFile, Issued, KeyRing, issue, verify,
 };
@@ -31,6 +34,8 @@ const CLAIMS: &str = r#"{
 struct Desk {
     keys: KeyRing,
     claims: Claims,
+    programme: ProgrammeFile,
+    fonts: Fonts,
 }
 
 fn at(text: &str) -> Timestamp {
@@ -50,7 +55,7 @@ fn desk() -> Desk {
     let programme = ProgrammeFile::parse(PROGRAMME).expect("it is shipped");
     let claims: ClaimsFile = serde_json::from_str(CLAIMS).expect("it is right");
     let claims = claims.claims(&programme, not_before).expect("it is right");
-    Desk { keys: key_files::load(dir.path()).expect("it was made"), claims }
+    Desk { keys: key_files::load(dir.path()).expect("it was made"), claims, programme, fonts: Fonts::new() }
 }
 
 impl Desk {
@@ -60,6 +65,21 @@ impl Desk {
         bytes[4..].copy_from_slice(&number.to_be_bytes());
         let claims = Claims { id: CertificateId::from_bytes(bytes), ..self.claims.clone() };
         issue(kind, &claims, &self.keys).expect("nothing is missing")
+    }
+
+    /// The same, signed, drawn and set as PDF.
+    #[must_use]
+    fn paper(&self, kind: CertificateKind, number: u64, language: &str) -> usize {
+        let issued = self.issue(kind, number);
+        let bytes = issued.qr_payload();
+        let payload = match kind {
+            CertificateKind::W3c => Payload::Bytes(&bytes),
+            CertificateKind::EuDcc => Payload::EuDcc(&issued.text),
+            CertificateKind::SmartHealthCard => Payload::SmartHealthCard(&issued.text),
+        };
+        let qr = Qr::of(payload).expect("it fits");
+        let pdf = sheet::pdf(&self.fonts, &self.programme, &self.claims, kind, &qr, language);
+        pdf.expect("it has letters").len()
     }
 
     fn verify(&self, certificate: &Issued) {
@@ -107,6 +127,22 @@ fn main() {
                 rate(1, time, &verify),
                 rate(cores, time, &verify),
                 one.text.len()
+            );
+            told.expect("standard output takes it");
+        }
+    }
+    if std::env::args().any(|arg| arg == "--bench") {
+        for (kind, language) in CertificateKind::ALL.into_iter().flat_map(|kind| [(kind, "en"), (kind, "hi")]) {
+            let paper = |number| {
+                std::hint::black_box(desk.paper(kind, number, language));
+            };
+            let time = Duration::from_secs(5);
+            let told = writeln!(
+                std::io::stdout(),
+                "{kind} as PDF in {language}, signed and drawn: {:.0}/s on one thread, {:.0}/s on {cores}; {} bytes",
+                rate(1, time, &paper),
+                rate(cores, time, &paper),
+                desk.paper(kind, 0, language)
             );
             told.expect("standard output takes it");
         }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::redis;
 use crate::schemathesis::may_skip;
 use crate::shell::{Show, cargo, done, on_path, root, run, target_dir, typed};
 use crate::tally::Tally;
@@ -35,6 +36,9 @@ pub(crate) fn gate() -> Result<Tally, Stop> {
 
 /// The verifiers; they are installed when they are not there in these versions.
 fn tools() -> Result<Tools, String> {
+    // What reads QR images, and makes a picture of a paper; the first brings libzbar0, which covidpylib loads.
+    redis::ensure_one("zbarimg", "zbar-tools", "zbarimg of zbar 0.23")?;
+    redis::ensure_one("pdftoppm", "poppler-utils", "pdftoppm of poppler")?;
     let home = target_dir().join("certificates");
     let wanted = |name: &str| {
         let path = root().join("api/certificates").join(name);

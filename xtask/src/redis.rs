@@ -19,7 +19,7 @@ pub(crate) fn ensure() -> Result<String, String> {
     found.map(|found| found.join("; "))
 }
 
-fn ensure_one(program: &str, package: &str, what: &str) -> Result<String, String> {
+pub(crate) fn ensure_one(program: &str, package: &str, what: &str) -> Result<String, String> {
     if let Some(found) = on_path(program) {
         return Ok(version(&found));
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::client::Reply;
 use crate::doses::today_walk_in;
 use crate::people::{Citizen, OPERATOR, citizen, home_with, person};
-use crate::server::{ADMIN, Home, Server, programme_path};
+use crate::server::{ADMIN, Home, Server, lines, programme_path};
 
 const KINDS: [&str; 3] = ["w3c", "eu_dcc", "smart_health_card"];
 
@@ -146,6 +146,19 @@ fn a_certificate_follows_the_record_and_what_it_said_before_is_revoked() {
         assert_eq!(verify(&server, &now)["valid"], true);
     }
     assert!(text(&again(&server, &bearer), &second, "w3c").contains("4120Z002"));
+
+    // The batch that was given is recalled: they are whom to call. Of the one that was written down by mistake nobody is.
+    for batch in ["4120Z001", "4120Z002"] {
+        let made = json!({"id": batch, "product": "covishield", "quantity": 100, "expires": "2099-12-31"});
+        staff(&server, ADMIN, "POST", "/v1/batches", &made).expect(201);
+        let recall = format!("/v1/batches/{batch}/recall");
+        staff(&server, ADMIN, "POST", &recall, &json!({"reason": "quality_defect"})).expect(200);
+        let list = staff(&server, ADMIN, "GET", &format!("/v1/batches/{batch}/recall-list"), &Value::Null);
+        assert_eq!(list.status, 200);
+        let called = lines(list.text());
+        let called: Vec<_> = called.iter().filter_map(|line| line["person"]["name"].as_str()).collect();
+        assert_eq!(called, if batch == "4120Z002" { vec!["Asha Rao"] } else { vec![] }, "{batch}");
+    }
 
     // A name ends it; a telephone number, which no certificate says, does not.
     let people = format!("/v1/people/{party}");

@@ -1,6 +1,7 @@
 //! Proof without fragile paper: what was given to whom, signed, so that anybody can verify it without asking us.
 //!
-//! Pure functions: no HTTP, no store, no clock. Which certificate exists and which was revoked is told to them.
+//! The formats are pure functions: no HTTP, no store, no clock; which certificate exists and which was revoked is told to them. [`register`] knows that, and
+//! [`record`] what one says; [`sheet`] sets it on paper.
 //!
 //! - [`Claims`] are what a certificate says, in words of no format; [`CertificateId`] is what it is known and revoked by.
 //!   [`ClaimsFile`] is how a platform writes them down.

@@ -64,11 +64,11 @@ impl Known {
     }
 
     /// What stands against a dose whatever is in stock.
-    pub(super) fn doubts(&self, product: ProductId, given_at: TimestampMs, day: Date) -> Vec<Doubt> {
+    pub(super) fn doubts(&self, product: ProductId, by: TimestampMs, day: Date) -> Vec<Doubt> {
         let known = self.spec.quantity > 0;
         let all = [
             (Doubt::OtherProduct, known && self.spec.product() != product),
-            (Doubt::Recalled, self.recalled.is_some_and(|at| at <= given_at)),
+            (Doubt::Recalled, self.recalled.is_some_and(|at| at <= by)),
             (Doubt::Expired, self.spec.expires < day),
             (Doubt::Unknown, !known),
         ];
@@ -161,9 +161,9 @@ impl Books {
     /// What stands against a dose, the worst first.
     // rule: SUP-3 a batch that is recalled, expired or of another product is not given
     pub(super) fn doubts(&self, dose: &Asked<'_>) -> Vec<Doubt> {
-        let Asked { centre, batch, product, given_at, day } = *dose;
+        let Asked { centre, batch, product, by, day } = *dose;
         let Some(known) = self.batches.get(batch) else { return vec![Doubt::Unknown] };
-        let mut doubts = known.doubts(product, given_at, day);
+        let mut doubts = known.doubts(product, by, day);
         if self.held(batch, centre).on_hand == 0 {
             doubts.push(Doubt::NoStock);
         }
@@ -178,6 +178,7 @@ pub(super) struct Asked<'a> {
     /// Empty: nobody says.
     pub(super) batch: &'a str,
     pub(super) product: ProductId,
-    pub(super) given_at: TimestampMs,
+    /// A recall from before then stands against it.
+    pub(super) by: TimestampMs,
     pub(super) day: Date,
 }

@@ -64,10 +64,12 @@ impl Ledger {
             return Ok(Recorded { submitted: submit().map_err(Unrecorded::Submit)?, doubts: Vec::new() });
         };
         // What is not to be recorded for another reason is told that one.
+        // At the door a recalled batch is refused whenever the dose is said to have been given; what a centre tells is judged by that.
+        let by = if told { dose.given_at } else { dose.given_at.max(self.engine.now()) };
         let checked_in = self.engine.booking(dose.booking).is_some_and(|view| view.state == State::CheckedIn);
         let doubts = match books.as_ref() {
             _ if !checked_in => Vec::new(),
-            Some(books) => self.doubts(books, &dose, &centre),
+            Some(books) => self.doubts(books, &dose, by, &centre),
             // Without the books nobody knows what is in stock: who insists on that waits for them. What is certain is in the rows.
             None if enforce == Enforce::Refuse && !told => {
                 return Err(Unrecorded::Store(StoreError::Behind(self.engine.appended())));
@@ -75,7 +77,7 @@ impl Ledger {
             None => {
                 let row = self.tables.batch(dose.batch).map_err(Unrecorded::Store)?;
                 let day = self.programme.calendar().date(dose.given_at);
-                row.map(|row| Known::of(row).doubts(dose.product, dose.given_at, day)).unwrap_or_default()
+                row.map(|row| Known::of(row).doubts(dose.product, by, day)).unwrap_or_default()
             }
         };
         let stands = |doubt: &&Doubt| !told && (doubt.is_certain() || enforce == Enforce::Refuse);
@@ -153,10 +155,10 @@ impl Ledger {
         Ok(submitted)
     }
 
-    fn doubts(&self, books: &Books, dose: &Dose<'_>, centre: &str) -> Vec<Doubt> {
+    fn doubts(&self, books: &Books, dose: &Dose<'_>, by: TimestampMs, centre: &str) -> Vec<Doubt> {
         let Dose { batch, product, given_at, .. } = *dose;
         let day = self.programme.calendar().date(given_at);
-        books.doubts(&Asked { centre, batch, product, given_at, day })
+        books.doubts(&Asked { centre, batch, product, by, day })
     }
 
     fn centre_of(&self, booking: BookingNumber) -> Option<String> {
