@@ -223,7 +223,7 @@ fn revocations(path: &Path) -> Result<HashSet<CertificateId>, String> {
     if text.trim_start().starts_with('{') {
         return published(&text).ok_or_else(|| {
             format!(
-                "{}: is neither revoked.json nor a list of revoked cards as a server publishes them",
+                "{}: is no whole list as a server publishes it: crl/KID.json, or revoked.json whose rows are as many as its count says",
                 path.display()
             )
         });
@@ -241,10 +241,12 @@ fn published(text: &str) -> Option<HashSet<CertificateId>> {
     if list.get("next").is_some_and(|next| !next.is_null()) {
         return None;
     }
-    if let Some(ids) = list.get("rids") {
+    let counted = |of: &str, rows: usize| list.get(of).and_then(serde_json::Value::as_u64) == Some(rows as u64);
+    if let Some(ids) = list.get("rids").filter(|ids| ids.as_array().is_some_and(|ids| counted("ctr", ids.len()))) {
         return ids.as_array()?.iter().map(|id| id.as_str()?.parse().ok()).collect();
     }
-    list.get("revoked")?.as_array()?.iter().map(|row| row.get("certificate")?.as_str()?.parse().ok()).collect()
+    let rows = list.get("revoked")?.as_array().filter(|rows| counted("count", rows.len()))?;
+    rows.iter().map(|row| row.get("certificate")?.as_str()?.parse().ok()).collect()
 }
 
 fn words(verified: &Verified, asked: bool) -> String {

@@ -1,15 +1,20 @@
 //! Certificates at the server: which there are, the keys that sign them, and the letters of their papers.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use berth_engine::Seq;
 use berth_programme::certificates::fonts::Fonts;
 use berth_programme::certificates::register::Register;
-use berth_programme::certificates::{KeyRing, key_files};
+use berth_programme::certificates::{KeyRing, key_files, revoked_cards};
 use berth_programme::file::ProgrammeFile;
+use berth_programme::store::StoreError;
+use bytes::Bytes;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
@@ -25,7 +30,11 @@ pub(crate) struct Certificates {
     /// What they are signed with; `None`: this server issues none, and verifies none.
     pub(crate) signing: Option<Signing>,
     /// So many are made at once: each takes a thread for its time, and the rest wait for their turn.
-    pub(crate) permits: Semaphore,
+    pub(crate) permits: Arc<Semaphore>,
+    /// The same of what is public: whoever asks for lists keeps nobody from their certificate.
+    pub(crate) public: Arc<Semaphore>,
+    /// The list of revoked cards of a key, as long as no more have ended.
+    cards: Mutex<HashMap<String, (u64, Bytes)>>,
 }
 
 /// What certificates are signed with, and set in.
@@ -38,7 +47,26 @@ pub(crate) struct Signing {
 impl Certificates {
     pub(crate) fn new(register: Arc<Register>, signing: Option<Signing>) -> Certificates {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Certificates { register, signing, permits: Semaphore::new(threads) }
+        let permits = || Arc::new(Semaphore::new(threads));
+        Certificates { register, signing, permits: permits(), public: permits(), cards: Mutex::default() }
+    }
+}
+
+impl Certificates {
+    /// The list of revoked cards of one of our keys, made anew only where more have ended since.
+    pub(crate) fn revoked_cards(&self, key_id: &str) -> Result<Bytes, StoreError> {
+        let count = self.register.ended_count()?;
+        let mut cards = self.cards.lock();
+        if let Some((of, list)) = cards.get(key_id)
+            && *of == count
+        {
+            return Ok(list.clone());
+        }
+        let ended = self.register.ended_after(Seq(0)).map(|row| Ok(row?.id)).collect::<Result<Vec<_>, StoreError>>()?;
+        // It says by which state of the list a verifier has it: it only grows.
+        let list = Bytes::from(revoked_cards(key_id, ended.len() as u64, &ended));
+        cards.insert(key_id.to_owned(), (ended.len() as u64, list.clone()));
+        Ok(list)
     }
 }
 
@@ -58,15 +86,17 @@ impl Signing {
     }
 
     /// Takes the directory up again. What is wrong changes nothing.
-    fn reload(&self) {
+    fn reload(&self) -> bool {
         let dir = self.dir.display();
         match key_files::load(&self.dir) {
             Ok(keys) => {
                 self.keys.store(Arc::new(keys));
                 tracing::info!(%dir, "took up the keys of certificates");
+                true
             }
             Err(error) => {
                 tracing::error!(%dir, %error, "the keys of certificates are wrong: those before go on");
+                false
             }
         }
     }
@@ -106,8 +136,12 @@ pub(crate) fn follow(app: Arc<App>) -> std::io::Result<()> {
             let look = move || {
                 let signing = looking.signing()?;
                 let found = signing.stamp();
-                if asked || found != seen {
-                    signing.reload();
+                // What cannot be taken up yet is tried again: a list may be there before its keys.
+                if (asked || found != seen) && !signing.reload() {
+                    return seen;
+                }
+                if found != seen {
+                    warn_of_unsigned(looking.campaign.programme.get().file(), &signing.keys());
                 }
                 found
             };

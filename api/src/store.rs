@@ -48,7 +48,7 @@ pub(crate) fn open(data_dir: &Path, campaign: &Campaign, cell: CellId) -> Result
         let lotteries = Arc::new(lotteries);
         let (ledger, counted) = Ledger::open(campaign, &store)?;
         let ledger = Arc::new(ledger);
-        let register = Arc::new(Register::open(Arc::clone(&campaign.engine), Arc::clone(&doses), &store)?);
+        let register = Arc::new(Register::open(campaign, Arc::clone(&doses), &store)?);
         let certificates: Arc<dyn Projection> = Arc::<Register>::clone(&register);
         let projections: Vec<Arc<dyn Projection>> =
             vec![Arc::<Doses>::clone(&doses), Arc::<Waitlist>::clone(&waitlist), drawn, counted, certificates];

@@ -96,6 +96,17 @@ impl Whom {
                         whom.booking(app, number);
                     }
                 }
+                "certificate" => {
+                    let dose = text.parse().ok().zip(app.certificates.as_ref());
+                    if let Some((number, _)) = dose.and_then(|(id, desk)| desk.register.dose(&id)) {
+                        whom.booking(app, number);
+                    }
+                }
+                "dose" => {
+                    if let Ok(number) = names.parse_dose(text) {
+                        whom.booking(app, number);
+                    }
+                }
                 "reference" => {
                     if let Ok(number) = names.parse_reference(text) {
                         whom.booking(app, number);

@@ -232,6 +232,7 @@ impl Endpoint {
     /// Whether it is of people's records: every request is audited, whoever asks, and may say why.
     pub(crate) fn is_of_people(&self) -> bool {
         self.template.starts_with("/v1/people")
+            || self.template.starts_with("/v1/certificates/{certificate}")
             || matches!(self.template, "/v1/bulk/people" | "/v1/batches/{batch}/recall-list")
     }
 

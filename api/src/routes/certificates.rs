@@ -10,19 +10,22 @@ use berth_programme::certificates::qr::{Payload, Qr};
 use berth_programme::certificates::record::{NoClaims, Record};
 use berth_programme::certificates::register::{NotDone, Reason, Registered, Standing, Verdict};
 use berth_programme::certificates::{
-    CertificateId, CertificateKind, Claims, IssueError, Issued, KeyRing, Refused, issue, revoked_cards, sheet, verify,
+    CertificateId, CertificateKind, Claims, IssueError, Issued, KeyRing, Refused, SigningKey, issue, sheet, verify,
 };
 use berth_programme::file::ProgrammeFile;
+use bytes::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_DISPOSITION, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::{fingerprint, key, mark_replayed, parse, read_body, read_json, read_nothing, safe};
-use crate::access::Scope;
+use crate::access::{Role, Scope};
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::certificates::{Certificates, Signing};
+use crate::gate::reason_needed;
 use crate::problem::{self, Code, Problem};
 use crate::router::{Call, Media, respond};
 use crate::store;
@@ -76,12 +79,31 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&App, &Certificates) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     let desk = Arc::clone(certificates(app)?);
-    let app = Arc::clone(app);
-    // Nobody closes it.
-    let _permit = desk.permits.acquire().await.map_err(|_| store::unavailable())?;
-    let working = Arc::clone(&desk);
-    let done = tokio::task::spawn_blocking(move || work(&app, &working)).await;
-    done.map_err(|_| store::unavailable())?
+    in_turn(app, &desk.permits, work).await
+}
+
+/// As [`blocking`], of what everybody may ask for.
+async fn in_public<T: Send + 'static>(
+    app: &Arc<App>,
+    work: impl FnOnce(&App, &Certificates) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let desk = Arc::clone(certificates(app)?);
+    in_turn(app, &desk.public, work).await
+}
+
+async fn in_turn<T: Send + 'static>(
+    app: &Arc<App>,
+    permits: &Arc<Semaphore>,
+    work: impl FnOnce(&App, &Certificates) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let (desk, app) = (Arc::clone(certificates(app)?), Arc::clone(app));
+    // Nobody closes them. The permit goes with the work, which goes on when whoever asked is gone.
+    let permit = Arc::clone(permits).acquire_owned().await.map_err(|_| store::unavailable())?;
+    let work = move || {
+        let _permit = permit;
+        work(&app, &desk)
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|_| store::unavailable())?
 }
 
 /// Waits until reads see all that is on record of a party.
@@ -225,8 +247,13 @@ fn make(app: &App, desk: &Certificates, id: &CertificateId, asked: &Asked) -> Re
     let people = &app.registration.as_ref().ok_or_else(nobody_registers)?.people;
     let campaign: &Campaign = &app.campaign;
     let record = Record { campaign, doses, people, register: &desk.register, cell: app.cell };
-    let claims = record.claims(&found, campaign.engine.now()).map_err(|error| no_claims(app, id, &error))?;
-    let issued = sign(kind, &claims, &signing.keys())?;
+    let mut claims = record.claims(&found, campaign.engine.now()).map_err(|error| no_claims(app, id, &error))?;
+    let keys = signing.keys();
+    if let Some(end) = keys.active(kind, claims.issued_at).and_then(SigningKey::certified_until) {
+        // No verifier takes it for longer, so neither answer nor paper says so.
+        claims.expires_at = claims.expires_at.min(end);
+    }
+    let issued = sign(kind, &claims, &keys)?;
     Ok(Made { claims, issued })
 }
 
@@ -272,7 +299,11 @@ fn private(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     response
 }
 
+/// What a certificate says is shown to who acts for the person; to who helps them, with a reason that stands in the audit log.
 async fn ready(call: &Call) -> Result<(CertificateId, Asked), Problem> {
+    if call.caller().role != Role::Citizen {
+        reason_needed(&call.headers)?;
+    }
     let asked = Asked::parse(call.query.as_deref())?;
     let (id, booking) = reached(call)?;
     let party = call.app.campaign.engine.claimed(booking).map(|(claim, _)| claim.party);
@@ -398,6 +429,10 @@ async fn judged(
     safe(&call.app, call.ack, done.seq).await?;
     store::reached(&call.app, done.seq).await?;
     let stands = blocking(&call.app, move |app, desk| {
+        if !desk.register.did(&done).map_err(|error| store::failed(&error))? {
+            let detail = format!("the record behind certificate {id} changed meanwhile: look at what stands now");
+            return Err(Problem::new(Code::CertificateEnded, detail));
+        }
         let found = desk.register.of_dose(done.booking).map_err(|error| store::failed(&error))?;
         found.map(|one| told(app, &one)).ok_or_else(|| unknown(id.as_str()))
     })
@@ -415,7 +450,7 @@ async fn seen_all(call: &Call) -> Result<(), Problem> {
 }
 
 /// `POST /v1/certificates/verify`
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct VerifyRequest {
     certificate: Value,
@@ -430,7 +465,9 @@ pub(crate) async fn check(mut call: Call) -> Result<Response<ResponseBody>, Prob
         object @ Value::Object(_) => object.to_string(),
         _ => return Err(malformed("certificate: must be a text, or the object of a Verifiable Credential")),
     };
-    let answer = blocking(&call.app, move |app, desk| {
+    // What was ended by then is known by then.
+    seen_all(&call).await?;
+    let answer = in_public(&call.app, move |app, desk| {
         let signing = desk.signing.as_ref().ok_or_else(none_here)?;
         let now = at(app.campaign.engine.now());
         Ok(match verify(text.as_bytes(), signing.keys().public(), &*desk.register, now) {
@@ -465,8 +502,8 @@ fn at(now: TimestampMs) -> jiff::Timestamp {
 }
 
 /// What everybody may have, from wherever they look: keys, and what was ended.
-fn public(body: String) -> Response<ResponseBody> {
-    let mut response = respond(StatusCode::OK, Media::Json, body);
+fn public(body: impl Into<Bytes>) -> Response<ResponseBody> {
+    let mut response = respond(StatusCode::OK, Media::Json, body.into());
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
     headers.insert("access-control-allow-origin", HeaderValue::from_static("*"));
@@ -481,7 +518,7 @@ fn signing(app: &App) -> Result<&Signing, Problem> {
 pub(crate) async fn jwks(call: Call) -> Result<Response<ResponseBody>, Problem> {
     signing(&call.app)?;
     seen_all(&call).await?;
-    let keys = blocking(&call.app, |app, desk| {
+    let keys = in_public(&call.app, |app, desk| {
         let count = desk.register.ended_count().map_err(|error| store::failed(&error))?;
         Ok(signing(app)?.keys().public().smart_health_card_jwks(Some(count)))
     })
@@ -515,7 +552,7 @@ pub(crate) async fn revoked(call: Call) -> Result<Response<ResponseBody>, Proble
         after = Seq(number.ok_or_else(|| malformed("there is one parameter, after, the number of an entry"))?);
     }
     seen_all(&call).await?;
-    let answer = blocking(&call.app, move |app, desk| {
+    let answer = in_public(&call.app, move |app, desk| {
         let names = app.names();
         let (mut rows, mut last, mut more) = (Vec::new(), after, false);
         for row in desk.register.ended_after(after) {
@@ -530,7 +567,8 @@ pub(crate) async fn revoked(call: Call) -> Result<Response<ResponseBody>, Proble
         }
         let count = desk.register.ended_count().map_err(|error| store::failed(&error))?;
         let next = more.then(|| last.0.to_string());
-        Ok(json!({"count": count, "revoked": rows, "after": last.0.to_string(), "next": next}))
+        let complete = app.store.as_ref().is_some_and(|store| store.began().0 == 0);
+        Ok(json!({"count": count, "complete": complete, "revoked": rows, "after": last.0.to_string(), "next": next}))
     })
     .await?;
     Ok(public(answer.to_string()))
@@ -546,14 +584,7 @@ pub(crate) async fn crl(call: Call) -> Result<Response<ResponseBody>, Problem> {
         return Err(missing());
     }
     seen_all(&call).await?;
-    let answer = blocking(&call.app, move |_, desk| {
-        let mut ids = Vec::new();
-        for row in desk.register.ended_after(Seq(0)) {
-            ids.push(row.map_err(|error| store::failed(&error))?.id);
-        }
-        // It says by which state of the list a verifier has it: it only grows.
-        Ok(revoked_cards(&key_id, ids.len() as u64, &ids))
-    })
-    .await?;
-    Ok(public(answer))
+    let list =
+        in_public(&call.app, move |_, desk| desk.revoked_cards(&key_id).map_err(|error| store::failed(&error))).await?;
+    Ok(public(list))
 }

@@ -252,6 +252,13 @@ fn a_certificate_is_text_code_and_paper_and_nobody_elses_business() {
     fetch(&other, &format!("/v1/parties/{party}/certificates")).expect_problem(404, "unknown_party");
     asha.ask("POST", &path("/revoke"), &json!({"reason": "lost"})).expect_problem(403, "forbidden");
     staff(&server, OPERATOR, "GET", &path(""), &Value::Null).expect(200);
+    // Who helps says why, and it is written down whose it was.
+    let bearer = format!("Bearer {OPERATOR}");
+    server.send("GET", &path(""), &[("authorization", &bearer)], b"").expect_problem(400, "reason_missing");
+    let audited = std::fs::read_to_string(server.home.path("audit.ndjson")).unwrap();
+    let read = |line: &Value| line["route"] == "/v1/certificates/{certificate}" && line["role"] == "operator";
+    let read = lines(&audited).into_iter().find(read).expect("a line");
+    assert_eq!((&read["party"], &read["reason"]), (&json!(party), &json!("test: by phone")));
 
     let text = text(&asha, &id, "eu_dcc");
     let changed = format!("{}{}", &text[..text.len() - 1], if text.ends_with('0') { "1" } else { "0" });
@@ -311,5 +318,5 @@ fn a_server_without_keys_issues_none_and_says_so() {
     server.send("POST", "/v1/certificates/verify", &[], body.as_bytes()).expect_problem(404, "no_certificates");
     server.get("/.well-known/jwks.json").expect_problem(404, "no_certificates");
     let none = server.get("/.well-known/certificates/revoked.json").expect(200);
-    assert_eq!(none, json!({"count": 0, "revoked": [], "after": "0", "next": null}));
+    assert_eq!(none, json!({"count": 0, "complete": true, "revoked": [], "after": "0", "next": null}));
 }

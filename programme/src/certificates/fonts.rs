@@ -113,6 +113,19 @@ impl Fonts {
         Ok(runs)
     }
 
+    /// A text in the parts that are drawn as one: a letter with its marks.
+    pub(super) fn clusters<'a>(&self, text: &'a str, weight: Weight) -> Result<Vec<&'a str>, NoLetter> {
+        let mut parts = Vec::new();
+        for run in self.runs(text, weight)? {
+            let mut starts: Vec<usize> = run.glyphs.iter().map(|glyph| glyph.text_range.start).collect();
+            starts.sort_unstable();
+            starts.dedup();
+            let ends = starts.iter().skip(1).copied().chain([run.text.len()]);
+            parts.extend(starts.iter().zip(ends).filter_map(|(start, end)| run.text.get(*start..end)));
+        }
+        Ok(parts)
+    }
+
     /// How wide a text is, in ems.
     pub(super) fn width(&self, text: &str, weight: Weight) -> Result<f32, NoLetter> {
         Ok(self.runs(text, weight)?.iter().map(|run| run.width).sum())

@@ -78,7 +78,8 @@ impl SigningKey {
         self.not_after.into_iter().chain(self.certified_until).min()
     }
 
-    pub(super) fn certified_until(&self) -> Option<Timestamp> {
+    #[must_use]
+    pub fn certified_until(&self) -> Option<Timestamp> {
         self.certified_until
     }
 

@@ -1,7 +1,7 @@
 //! The paper of a certificate: one page of A4 as PDF/A, with the fonts within it, tagged so that it can be read aloud.
 //!
-//! It is set in one language, with English beneath each label, for who checks it abroad. It says nothing that the code beside it does not
-//! prove, but for the names of things; what is checked is the code.
+//! It is set in one language, with English beneath each label, for who checks it abroad. What is proved is what the code says: an EU
+//! certificate's has the last dose alone, and the rest stands here for people.
 
 use std::num::NonZeroU16;
 
@@ -305,7 +305,7 @@ impl Pen<'_, '_> {
         })
     }
 
-    /// Broken between words; a word that is wider than a line, between letters that stand alone.
+    /// Broken between words; a word that is wider than a line, between what is drawn as one.
     fn lines(&self, text: &str, weight: Weight, width: f32) -> Result<Vec<String>, NoPaper> {
         let mut lines = Vec::new();
         let mut line = String::new();
@@ -318,7 +318,7 @@ impl Pen<'_, '_> {
             if !line.is_empty() {
                 lines.push(std::mem::take(&mut line));
             }
-            for piece in word.split_inclusive(|letter: char| !letter.is_alphabetic() || letter.is_ascii_alphabetic()) {
+            for piece in self.fonts.clusters(word, weight)? {
                 let longer = format!("{line}{piece}");
                 if !line.is_empty() && self.fonts.width(&longer, weight)? > width {
                     lines.push(std::mem::take(&mut line));

@@ -7,7 +7,7 @@ use super::register::{Register, Registered, Standing};
 use super::{Claims, Disease, DoseClaim, Facility, Holder, Issuer, ProductClaim};
 use crate::campaign::Campaign;
 use crate::catalogue::RegionKind;
-use crate::doses::{DoseRecord, Doses, history};
+use crate::doses::{DoseRecord, Doses};
 use crate::file::{CertificateFile, ProgrammeFile};
 use crate::people::{People, PeopleError, Person};
 use crate::store::StoreError;
@@ -116,7 +116,6 @@ impl Record<'_> {
         certificate: &CertificateFile,
     ) -> Result<Vec<DoseClaim>, NoClaims> {
         let records = self.doses.records(party)?;
-        let facts = self.campaign.engine.party_bookings(party).ok_or(NoClaims::Nobody(party))?.facts;
         let (rules, calendar) = (self.campaign.programme.get(), self.campaign.programme.calendar());
         let mut standing: Vec<&DoseRecord> = records.iter().filter(|record| record.valid).collect();
         standing.sort_by_key(|record| (calendar.day(record.details.given_at), record.seq));
@@ -125,14 +124,13 @@ impl Record<'_> {
         let up_to = standing.get(..=last).unwrap_or_default();
         up_to
             .iter()
-            .map(|record| {
+            .zip(1u8..)
+            .map(|(record, rank)| {
                 let (claim, _) =
                     self.campaign.engine.claimed(record.booking).ok_or(NoClaims::Gap("the booking of a dose"))?;
-                // Where two records went together their doses are counted in the order in which they were given.
-                let number = match merged {
-                    true => history::ordinal(&facts, &records, record.booking, calendar),
-                    false => claim.dose.0,
-                };
+                // Where two records went together their doses are counted in the order in which they were given, by the record alone: what the engine
+                // knows may be ahead of it.
+                let number = if merged { rank.max(claim.dose.0) } else { claim.dose.0 };
                 let product = rules.product(record.details.product).ok_or(NoClaims::Gap("the product of a dose"))?;
                 Ok(DoseClaim {
                     number,

@@ -16,6 +16,8 @@ use berth_engine::{
 use ring::hmac;
 
 use super::{CertificateId, Revocations};
+use crate::calendar::Calendar;
+use crate::campaign::Campaign;
 use crate::doses::{Doses, Told};
 use crate::people::{Changed, changed};
 use crate::store::{Change, Projection, Store, StoreError, Table};
@@ -173,6 +175,7 @@ pub enum NotDone {
 pub struct Register {
     engine: Arc<Engine>,
     doses: Arc<Doses>,
+    calendar: Calendar,
     key: hmac::Key,
     /// Party and booking: the entry of the dose, version, standing, since when.
     live: Table,
@@ -187,12 +190,14 @@ impl Register {
     ///
     /// # Errors
     /// The database cannot make them.
-    pub fn open(engine: Arc<Engine>, doses: Arc<Doses>, store: &Store) -> Result<Register, StoreError> {
+    pub fn open(campaign: &Campaign, doses: Arc<Doses>, store: &Store) -> Result<Register, StoreError> {
+        let engine = Arc::clone(&campaign.engine);
         let secret = hmac::Key::new(hmac::HMAC_SHA256, &engine.codes().secret());
         let own = hmac::sign(&secret, b"berth certificate ids");
         Ok(Register {
             engine,
             doses,
+            calendar: campaign.programme.calendar().clone(),
             key: hmac::Key::new(hmac::HMAC_SHA256, own.as_ref()),
             live: store.table("certificates.live")?,
             ended: store.table("certificates.ended")?,
@@ -250,14 +255,31 @@ impl Register {
         Ok(all)
     }
 
-    /// Whether a certificate was ended; `None` if this cell never gave it.
+    /// Whether a certificate was ended; `None` if this cell never gave it. Of one that it gave, and that a store which began late knows nothing of, nothing
+    /// is believed.
     ///
     /// # Errors
     /// The store cannot be read.
     pub fn has_ended(&self, id: &CertificateId) -> Result<Option<bool>, StoreError> {
         let Some((booking, version)) = self.dose(id) else { return Ok(None) };
-        let registered = self.of_dose(booking)?.filter(|one| version <= one.version);
-        Ok(registered.map(|one| version < one.version || one.standing != Standing::Valid))
+        let stands = |one: &Registered| one.version == version && one.standing == Standing::Valid;
+        Ok(Some(!self.of_dose(booking)?.is_some_and(|one| stands(&one))))
+    }
+
+    /// Whether the administration's word did what it says, once the store has seen its entry: the record may have changed meanwhile.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn did(&self, judged: &Judged) -> Result<bool, StoreError> {
+        match judged.verdict {
+            Verdict::Replaced | Verdict::Withheld => {
+                self.ended.has(&listed(judged.seq, judged.booking, judged.version))
+            }
+            Verdict::Released => {
+                let found = self.of_dose(judged.booking)?;
+                Ok(found.is_some_and(|one| one.version > judged.version && one.standing == Standing::Valid))
+            }
+        }
     }
 
     /// How many have ended so far.
@@ -325,7 +347,7 @@ impl Register {
         let Submitted { result, seq, replayed } =
             self.engine.submit(&Request { command, idempotency: Some(idempotency) }, now)?;
         result?;
-        Ok(Judged { booking, seq, replayed })
+        Ok(Judged { booking, version, verdict, seq, replayed })
     }
 
     /// Ends these, each for its reason, and says what is to be of the next.
@@ -338,14 +360,17 @@ impl Register {
     ) -> Result<(), StoreError> {
         let mut ended = 0;
         for (one, reason, then) in these {
+            if one.standing == Standing::Withheld && then == Standing::NoDose {
+                self.set(change, Registered { standing: then, since: at, ..one });
+            }
             if one.standing != Standing::Valid {
                 continue;
             }
-            let mut listed = Vec::with_capacity(18);
-            listed.extend(seq.0.to_be_bytes());
-            listed.extend(one.booking.0.to_be_bytes());
-            listed.extend(one.version.to_be_bytes());
-            change.put(&self.ended, &listed, &[&at.0.to_be_bytes()[..], &[reason as u8]].concat());
+            change.put(
+                &self.ended,
+                &listed(seq, one.booking, one.version),
+                &[&at.0.to_be_bytes()[..], &[reason as u8]].concat(),
+            );
             // A dose that has had as many as there can be has none any more: two symbols hold no more versions.
             let then = if one.version >= VERSION_MAX { Standing::NoDose } else { then };
             self.set(change, Registered { version: one.version + 1, standing: then, since: at, ..one });
@@ -391,6 +416,10 @@ impl Register {
 pub struct Judged {
     /// The booking of the dose.
     pub booking: BookingNumber,
+    /// Of which of its certificates it was said.
+    pub version: u16,
+    /// What was said.
+    pub verdict: Verdict,
     /// The entry.
     pub seq: Seq,
     /// The answer to an earlier request with the same key.
@@ -401,7 +430,7 @@ impl Projection for Register {
     fn apply(&self, change: &mut Change, seq: Seq, entry: &Entry) -> Result<(), StoreError> {
         let when = (seq, entry.at);
         match &entry.event {
-            Event::Completed { booking, .. } | Event::CompletedNoted { booking, .. } => {
+            Event::Completed { booking, given } | Event::CompletedNoted { booking, given, .. } => {
                 let unknown = || StoreError::Broken(format!("journal entry {seq} names a booking without a record"));
                 let (claim, _) = self.engine.claimed(*booking).ok_or_else(unknown)?;
                 let one = Registered {
@@ -412,8 +441,14 @@ impl Projection for Register {
                     standing: Standing::Valid,
                     since: entry.at,
                 };
-                change.put(&self.live, &key(one.of, one.booking), &row(&one));
-                Ok(())
+                self.set(change, one);
+                // One that is written down late may come before others, which then count behind it.
+                if given.day >= self.calendar.day(entry.at) {
+                    return Ok(());
+                }
+                let others =
+                    self.of_party(self.doses.owner(one.of)?)?.into_iter().filter(|other| other.booking != *booking);
+                self.end(change, when, others.map(|other| (other, Reason::DoseCorrected, Standing::Valid)))
             }
             Event::FactsChanged { note, .. } => {
                 let (booking, reason, then) = match crate::doses::told(note) {
@@ -422,17 +457,13 @@ impl Projection for Register {
                     None => return Ok(()),
                 };
                 let Some(dose) = self.of_dose(booking)? else { return Ok(()) };
-                if dose.standing == Standing::Withheld && then == Standing::NoDose {
-                    self.set(change, Registered { standing: then, since: entry.at, ..dose });
-                    return Ok(());
-                }
-                // Those after it say it, too.
-                let all = self.of_party(self.doses.owner(dose.of)?)?.into_iter();
-                let later = all.filter(|one| one.given >= dose.given).map(|one| match one.booking == booking {
-                    true => (one, reason, then),
-                    false => (one, reason, Standing::Valid),
-                });
-                self.end(change, when, later)
+                // The others say it, too, or count behind it: which of them does not is not worth being wrong about.
+                let all =
+                    self.of_party(self.doses.owner(dose.of)?)?.into_iter().map(|one| match one.booking == booking {
+                        true => (one, reason, then),
+                        false => (one, reason, Standing::Valid),
+                    });
+                self.end(change, when, all)
             }
             Event::Recorded { kind: RECORDED_CERTIFICATES, bytes } => self.said(change, when, bytes),
             Event::Recorded { kind, bytes } => match changed(*kind, bytes) {
@@ -459,6 +490,7 @@ impl Projection for Register {
 /// Where reads fail nothing is taken for good.
 impl Revocations for Register {
     fn is_revoked(&self, id: &CertificateId) -> bool {
+        // One that the command line issued is on no list of ours.
         self.has_ended(id).unwrap_or(Some(true)).unwrap_or(false)
     }
 }
@@ -468,6 +500,11 @@ fn key(party: PartyId, booking: BookingNumber) -> [u8; 12] {
     key[..4].copy_from_slice(&party.0.to_be_bytes());
     key[4..].copy_from_slice(&booking.0.to_be_bytes());
     key
+}
+
+/// A place in the list of those that ended.
+fn listed(seq: Seq, booking: BookingNumber, version: u16) -> Vec<u8> {
+    [&seq.0.to_be_bytes()[..], &booking.0.to_be_bytes(), &version.to_be_bytes()].concat()
 }
 
 fn row(one: &Registered) -> [u8; LIVE_BYTES] {

@@ -49,8 +49,9 @@ pub fn pdf(
     let issuer = file.certificate.as_ref().and_then(|file| in_language(&file.names, language));
     fields.push(field(|words| words.issuer, issuer.unwrap_or(&claims.issuer.name).to_owned()));
     fields.push(field(|words| words.number, claims.id.to_string()));
-    // Days as UTC has them, as within the code.
-    let day = |at: jiff::Timestamp| at.to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
+    // Days as the clocks there have them, as those of the doses.
+    let zone = jiff::tz::TimeZone::get(&file.time_zone).unwrap_or(jiff::tz::TimeZone::UTC);
+    let day = |at: jiff::Timestamp| at.to_zoned_datetime(zone.clone()).date();
     let issued = day(claims.issued_at);
     fields.push(field(|words| words.issued, issued.to_string()));
     fields.push(field(|words| words.valid_until, day(claims.expires_at).to_string()));

@@ -335,7 +335,10 @@ pub(super) fn open(text: &[u8]) -> Result<Opened, Refused> {
         && proof.verification_method.split('#').next() == Some(&credential.issuer)
         // Or what is said of the one would be said of the other.
         && credential.subject.id != evidence.id;
-    if !as_ours {
+    // What stands between angle brackets in a statement ends nowhere else (RFC 3987).
+    let plain = |iri: &String| !iri.chars().any(|c| c.is_whitespace() || c.is_control() || "<>\"{}|^`\\".contains(c));
+    let plain = [&credential.issuer, &credential.subject.id, &evidence.id].into_iter().all(plain);
+    if !as_ours || !plain {
         return Err(of_another_shape);
     }
     let time = |text: &str| text.parse::<Timestamp>().map_err(|_| of_another_shape.clone());

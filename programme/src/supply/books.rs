@@ -17,7 +17,7 @@ use crate::store::StoreError;
 pub enum Doubt {
     /// The batch is of another product.
     OtherProduct,
-    /// The batch was recalled before the dose was given.
+    /// The batch is recalled; of what a centre tells, was before the dose was given.
     Recalled,
     /// The batch had expired by the day on which the dose was given.
     Expired,
