@@ -8,7 +8,7 @@ use std::num::NonZeroU16;
 use krilla::color::rgb;
 use krilla::configure::{Accessibility, Archival, ConfigurationBuilder};
 use krilla::destination::XyzDestination;
-use krilla::geom::{PathBuilder, Point, Rect};
+use krilla::geom::{PathBuilder, Point, Rect, Transform};
 use krilla::metadata::{DateTime, Metadata};
 use krilla::outline::{Outline, OutlineNode};
 use krilla::page::PageSettings;
@@ -349,15 +349,18 @@ impl Pen<'_, '_> {
         let count = |number: usize| f32::from(u16::try_from(number).unwrap_or(u16::MAX));
         let module = side / (count(qr.width()) + 8.0);
         let mut path = PathBuilder::new();
+        // In modules, which are whole numbers: a third of the bytes, and of the time that they take to be packed.
         for (row, from, len) in qr.runs() {
-            let (x, y) = (x + module * (count(from) + 4.0), y + module * (count(row) + 4.0));
-            path.push_rect(Rect::from_xywh(x, y, module * count(len), module).ok_or(NoPaper::TooMuch)?);
+            path.push_rect(Rect::from_xywh(count(from), count(row), count(len), 1.0).ok_or(NoPaper::TooMuch)?);
         }
         self.fill([0, 0, 0]);
         let id = self.surface.start_tagged(ContentTag::Other);
+        let quiet = 4.0 * module;
+        self.surface.push_transform(&Transform::from_row(module, 0.0, 0.0, module, x + quiet, y + quiet));
         if let Some(path) = path.finish() {
             self.surface.draw_path(&path);
         }
+        self.surface.pop();
         self.surface.end_tagged();
         let tag = Tag::Figure(Some(kind.to_owned()));
         self.tags.push(TagGroup::with_children(tag, vec![id.into()]).into());
