@@ -35,6 +35,10 @@ fn batch(number: u64) -> String {
 }
 
 fn main() {
+    // Of tests there is none to be listed.
+    if std::env::args().any(|argument| argument == "--list") {
+        return;
+    }
     let tiny = !std::env::args().any(|argument| argument == "--bench");
     let asked = std::env::var("BERTH_BENCH_DOSES").ok().and_then(|text| text.parse().ok());
     let doses: u64 = if tiny { 20_000 } else { asked.unwrap_or(DOSES) };
