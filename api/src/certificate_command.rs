@@ -7,7 +7,6 @@ use std::process::ExitCode;
 
 use berth_programme::certificates::fonts::Fonts;
 use berth_programme::certificates::key_files::{self, NewKey};
-use berth_programme::certificates::qr::{Payload, Qr};
 use berth_programme::certificates::{
     CertificateId, CertificateKind, Claims, ClaimsFile, Issued, KeyRing, PublicKeys, Refused, Verified, issue, sheet,
     verify,
@@ -313,20 +312,12 @@ fn issued(args: &IssueArgs) -> Result<ExitCode, String> {
 
 /// The bytes of a certificate in another shape than text.
 fn shaped(args: &IssueArgs, file: &ProgrammeFile, claims: &Claims, issued: &Issued) -> Result<Vec<u8>, String> {
-    let payload = issued.qr_payload();
-    if args.shape == Shape::Payload {
-        return Ok(payload);
-    }
-    let qr = Qr::of(match issued.kind {
-        CertificateKind::EuDcc => Payload::EuDcc(&issued.text),
-        CertificateKind::SmartHealthCard => Payload::SmartHealthCard(&issued.text),
-        CertificateKind::W3c => Payload::Bytes(&payload),
-    });
-    let qr = qr.map_err(|error| error.to_string())?;
+    let qr = || issued.qr().map_err(|error| error.to_string());
     Ok(match args.shape {
-        Shape::Text | Shape::Payload => payload,
-        Shape::Svg => qr.svg().into_bytes(),
-        Shape::Png => qr.png(8),
+        Shape::Text => issued.text.clone().into_bytes(),
+        Shape::Payload => issued.qr_payload(),
+        Shape::Svg => qr()?.svg().into_bytes(),
+        Shape::Png => qr()?.png(8),
         Shape::Pdf => {
             let languages = sheet::languages(file);
             let language = match &args.language {
@@ -337,7 +328,7 @@ fn shaped(args: &IssueArgs, file: &ProgrammeFile, claims: &Claims, issued: &Issu
                     .copied()
                     .ok_or_else(|| format!("--language: papers can be had in {}", languages.join(", ")))?,
             };
-            let paper = sheet::pdf(&Fonts::new(), file, claims, issued.kind, &qr, language);
+            let paper = sheet::pdf(&Fonts::new(), file, claims, issued.kind, &qr()?, language);
             paper.map_err(|error| format!("the paper: {error}"))?
         }
     })

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use berth_programme::certificates::fonts::Fonts;
 use berth_programme::certificates::key_files::{self, NewKey};
-use berth_programme::certificates::qr::{Payload, Qr};
 use berth_programme::certificates::sheet;
 use berth_programme::certificates::{
     CertificateId, CertificateKind, Claims, ClaimsFile, Issued, KeyRing, issue, verify,
@@ -71,13 +70,7 @@ impl Desk {
     #[must_use]
     fn paper(&self, kind: CertificateKind, number: u64, language: &str) -> usize {
         let issued = self.issue(kind, number);
-        let bytes = issued.qr_payload();
-        let payload = match kind {
-            CertificateKind::W3c => Payload::Bytes(&bytes),
-            CertificateKind::EuDcc => Payload::EuDcc(&issued.text),
-            CertificateKind::SmartHealthCard => Payload::SmartHealthCard(&issued.text),
-        };
-        let qr = Qr::of(payload).expect("it fits");
+        let qr = issued.qr().expect("it fits");
         let pdf = sheet::pdf(&self.fonts, &self.programme, &self.claims, kind, &qr, language);
         pdf.expect("it has letters").len()
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use berth_engine::{BookingNumber, PartyId, Seq, TimestampMs};
 use berth_programme::Campaign;
-use berth_programme::certificates::qr::{Payload, Qr};
+use berth_programme::certificates::qr::Qr;
 use berth_programme::certificates::record::{NoClaims, Record};
 use berth_programme::certificates::register::{NotDone, Reason, Registered, Standing, Verdict};
 use berth_programme::certificates::{
@@ -283,14 +283,8 @@ fn sign(kind: CertificateKind, claims: &Claims, keys: &KeyRing) -> Result<Issued
     })
 }
 
-fn payload(issued: &Issued) -> Result<Qr, Problem> {
-    let bytes = issued.qr_payload();
-    let qr = match issued.kind {
-        CertificateKind::EuDcc => Qr::of(Payload::EuDcc(&issued.text)),
-        CertificateKind::SmartHealthCard => Qr::of(Payload::SmartHealthCard(&issued.text)),
-        CertificateKind::W3c => Qr::of(Payload::Bytes(&bytes)),
-    };
-    qr.map_err(|error| Problem::new(Code::NotCertifiable, error.to_string()))
+fn drawn(issued: &Issued) -> Result<Qr, Problem> {
+    issued.qr().map_err(|error| Problem::new(Code::NotCertifiable, error.to_string()))
 }
 
 /// Nothing of a person is kept on the way.
@@ -333,8 +327,7 @@ pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> 
 /// `GET /v1/certificates/{certificate}/qr.svg`
 pub(crate) async fn svg(call: Call) -> Result<Response<ResponseBody>, Problem> {
     let (id, asked) = ready(&call).await?;
-    let picture =
-        blocking(&call.app, move |app, desk| Ok(payload(&make(app, desk, &id, &asked)?.issued)?.svg())).await?;
+    let picture = blocking(&call.app, move |app, desk| Ok(drawn(&make(app, desk, &id, &asked)?.issued)?.svg())).await?;
     Ok(private(respond(StatusCode::OK, Media::Svg, picture)))
 }
 
@@ -343,7 +336,7 @@ pub(crate) async fn png(call: Call) -> Result<Response<ResponseBody>, Problem> {
     let (id, asked) = ready(&call).await?;
     let scale = asked.scale.unwrap_or(SCALE);
     let picture =
-        blocking(&call.app, move |app, desk| Ok(payload(&make(app, desk, &id, &asked)?.issued)?.png(scale))).await?;
+        blocking(&call.app, move |app, desk| Ok(drawn(&make(app, desk, &id, &asked)?.issued)?.png(scale))).await?;
     Ok(private(respond(StatusCode::OK, Media::Png, picture)))
 }
 
@@ -356,7 +349,7 @@ pub(crate) async fn pdf(call: Call) -> Result<Response<ResponseBody>, Problem> {
         let language = asked.language_of(rules.file())?;
         let Made { claims, issued } = make(app, desk, &id, &asked)?;
         let fonts = &desk.signing.as_ref().ok_or_else(none_here)?.fonts;
-        let qr = payload(&issued)?;
+        let qr = drawn(&issued)?;
         sheet::pdf(fonts, rules.file(), &claims, issued.kind, &qr, language)
             .map_err(|error| Problem::new(Code::NotCertifiable, format!("the paper: {error}")))
     })

@@ -1,6 +1,7 @@
 //! A certificate made from what it is to say.
 
 use super::claims::{Claims, DoseClaim};
+use super::qr::{Payload, Qr, TooLong};
 use super::{CertificateKind, IssueError, Issued, KeyRing, dcc, shc, vc, zip};
 
 /// Makes a certificate of this kind, signed by the key that is active when it is issued.
@@ -25,6 +26,18 @@ impl Issued {
     #[must_use]
     pub fn qr_payload(&self) -> Vec<u8> {
         qr_payload(self.kind, &self.text)
+    }
+
+    /// Its QR image, in the segments and at the level that readers of its kind expect.
+    ///
+    /// # Errors
+    /// It does not fit one.
+    pub fn qr(&self) -> Result<Qr, TooLong> {
+        match self.kind {
+            CertificateKind::EuDcc => Qr::of(Payload::EuDcc(&self.text)),
+            CertificateKind::SmartHealthCard => Qr::of(Payload::SmartHealthCard(&self.text)),
+            CertificateKind::W3c => Qr::of(Payload::Bytes(&self.qr_payload())),
+        }
     }
 }
 
