@@ -56,4 +56,6 @@ pub use public::{KeyListError, PublicKey, PublicKeys, revoked_cards};
 pub use verify::verify;
 
 #[cfg(test)]
+mod register_tests;
+#[cfg(test)]
 mod tests;

@@ -120,17 +120,15 @@ impl Record<'_> {
         let mut standing: Vec<&DoseRecord> = records.iter().filter(|record| record.valid).collect();
         standing.sort_by_key(|record| (calendar.day(record.details.given_at), record.seq));
         let last = standing.iter().position(|record| record.booking == booking).ok_or(NoClaims::NoDose)?;
-        let merged = records.iter().any(|record| record.of != party);
+        let claims = standing.iter().map(|record| self.campaign.engine.claimed(record.booking).map(|(claim, _)| claim));
+        let claims = claims.collect::<Option<Vec<_>>>().ok_or(NoClaims::Gap("the booking of a dose"))?;
+        let numbers = numbers(claims.iter().map(|claim| claim.dose.0).collect());
         let up_to = standing.get(..=last).unwrap_or_default();
         up_to
             .iter()
-            .zip(1u8..)
-            .map(|(record, rank)| {
-                let (claim, _) =
-                    self.campaign.engine.claimed(record.booking).ok_or(NoClaims::Gap("the booking of a dose"))?;
-                // Where two records went together their doses are counted in the order in which they were given, by the record alone: what the engine
-                // knows may be ahead of it.
-                let number = if merged { rank.max(claim.dose.0) } else { claim.dose.0 };
+            .zip(claims)
+            .zip(numbers)
+            .map(|((record, claim), number)| {
                 let product = rules.product(record.details.product).ok_or(NoClaims::Gap("the product of a dose"))?;
                 Ok(DoseClaim {
                     number,
@@ -164,8 +162,43 @@ impl Record<'_> {
     }
 }
 
+/// Which dose of the course each is, where these are the numbers under which they were booked, in the order in which they were given: those numbers in their
+/// own order, and none twice, for two records that went together may both have a first dose. Of the record alone: what the engine knows may be ahead of it.
+fn numbers(mut booked: Vec<u8>) -> Vec<u8> {
+    booked.sort_unstable();
+    let mut before = 0u8;
+    for number in &mut booked {
+        *number = before.saturating_add(1).max(*number);
+        before = *number;
+    }
+    booked
+}
+
 /// Formats know whole seconds.
 fn whole_second(at: TimestampMs) -> Result<Timestamp, NoClaims> {
     let seconds = i64::try_from(at.0 / 1000).map_err(|_| NoClaims::Gap("the time"))?;
     Timestamp::from_second(seconds).map_err(|_| NoClaims::Gap("the time"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::numbers;
+
+    #[test]
+    fn doses_are_numbered_as_they_were_given_and_none_twice() {
+        for (booked, numbered) in [
+            (vec![1, 2], vec![1, 2]),
+            // Written down in another order than they were given.
+            (vec![2, 1], vec![1, 2]),
+            // The first was given elsewhere.
+            (vec![2], vec![2]),
+            // Of two records.
+            (vec![1, 1], vec![1, 2]),
+            (vec![2, 1, 1], vec![1, 2, 3]),
+            (vec![3, 1, 3], vec![1, 3, 4]),
+            (vec![], vec![]),
+        ] {
+            assert_eq!(numbers(booked.clone()), numbered, "{booked:?}");
+        }
+    }
 }

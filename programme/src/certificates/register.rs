@@ -442,13 +442,17 @@ impl Projection for Register {
                     since: entry.at,
                 };
                 self.set(change, one);
-                // One that is written down late may come before others, which then count behind it.
-                if given.day >= self.calendar.day(entry.at) {
+                let mut others = self.of_party(self.doses.owner(one.of)?)?;
+                others.retain(|other| other.booking != *booking);
+                // One that is written down late may come before others, which then count behind it; and so may one that was booked as no later a
+                // dose than they were.
+                let number = |one: &Registered| self.engine.claimed(one.booking).map(|(claim, _)| claim.dose);
+                let last = others.iter().filter_map(number).max();
+                if given.day >= self.calendar.day(entry.at) && last < Some(claim.dose) {
                     return Ok(());
                 }
-                let others =
-                    self.of_party(self.doses.owner(one.of)?)?.into_iter().filter(|other| other.booking != *booking);
-                self.end(change, when, others.map(|other| (other, Reason::DoseCorrected, Standing::Valid)))
+                let others = others.into_iter().map(|other| (other, Reason::DoseCorrected, Standing::Valid));
+                self.end(change, when, others)
             }
             Event::FactsChanged { note, .. } => {
                 let (booking, reason, then) = match crate::doses::told(note) {
