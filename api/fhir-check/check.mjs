@@ -4,6 +4,7 @@
 // The lists below are of the specifications, not of the code: HL7 FHIR 4.0.1 and
 // https://github.com/smart-on-fhir/smart-scheduling-links/blob/master/specification.md
 
+import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 
 const require = createRequire(`${process.env.FHIR_TOOLS}/`);
@@ -122,7 +123,27 @@ async function seed() {
     dose = (await post(`/v1/bookings/${come.booking}/complete`, said, 200)).dose_record;
   }
   await post(`/v1/doses/${dose}/revoke`, { reason: 'wrong_person' }, 200, admin);
-  return [10, 11, 12, 13, 14, 15, 16, 17, 18].map(party);
+  await miss(claims, 19);
+  return [10, 11, 12, 13, 14, 15, 16, 17, 18, 19].map(party);
+}
+
+/** Somebody who does not come: booked for tomorrow, moved to a window that opened at midnight, and without any grace. */
+async function miss(claims, n) {
+  const send = (path, type, body) =>
+    ask(path, { method: 'POST', headers: { ...admin, 'content-type': type, 'idempotency-key': `fhir-${process.pid}-${posted++}` }, body });
+  const programme = await readFile(process.env.BERTH_PROGRAMME, 'utf8');
+  await send('/v1/admin/programme', 'application/toml', programme.replace(/^no_show_grace_minutes = \d+/m, 'no_show_grace_minutes = 0'));
+  // India's date, whose clocks never change.
+  const date = (days) => new Date(Date.now() + days * 86_400_000 + 5.5 * 3_600_000).toISOString().slice(0, 10);
+  const session = (id, day, start, end) =>
+    JSON.stringify({ id, centre: 'c395-01', date: date(day), product: 'covishield', windows: [{ start, end, pools: { dose1: 10 } }] });
+  const lines = [session('fhir-next', 1, '09:00', '10:00'), session('fhir-missed', 0, '00:00', '23:59')];
+  await send('/v1/sessions', 'application/x-ndjson', lines.join('\n'));
+  const { slots } = JSON.parse((await ask('/v1/sessions/fhir-next')).text);
+  await post('/v1/bookings', claims(n, slots[0].slot), 201);
+  await send('/v1/sessions/fhir-next/move-bookings', 'application/json', JSON.stringify({ to: 'fhir-missed', windows: 'any' }));
+  const { bookings } = JSON.parse((await ask(`/v1/parties/p1.${n}/bookings`, { headers: platform })).text);
+  await post(`/v1/bookings/${bookings[0].booking}/no-show`, undefined, 200);
 }
 
 async function resources(parties) {
@@ -154,7 +175,7 @@ async function resources(parties) {
       await resource(`/fhir/Immunization/${one.id}`, 'Immunization', { headers: platform });
     }
   }
-  for (const status of ['pending', 'booked', 'cancelled', 'checked-in', 'fulfilled', 'a dose with details', 'a dose completed', 'a dose entered-in-error']) {
+  for (const status of ['pending', 'booked', 'cancelled', 'checked-in', 'fulfilled', 'noshow', 'a dose with details', 'a dose completed', 'a dose entered-in-error']) {
     check(`status ${status}`, statuses.has(status) ? undefined : 'was not met');
   }
   const refused = [['/fhir/Patient/1', 404], ['/fhir/Slot?color=red', 400], ['/fhir/Location/none', 404], ['/fhir/Appointment?patient=p1.1', 401]];

@@ -29,7 +29,7 @@ use crate::people::Registration;
 use crate::rates::{Rates, RatesConfig};
 use crate::reload_programme::ProgrammeSource;
 use crate::routes::programme::ProgrammePage;
-use crate::search::{Search, SearchConfig};
+use crate::search::{Renderers, Search, SearchConfig};
 use crate::snapshots::SnapshotPolicy;
 use crate::tls::Tls;
 use crate::trace::Traces;
@@ -112,6 +112,8 @@ pub(crate) struct App {
     pub(crate) published: Arc<Search>,
     /// Their manifest, which looks through everything: nobody who reads a file waits for that.
     pub(crate) manifest: Arc<Search>,
+    /// Centres that the last manifest left out, for they lack what a published one must have.
+    pub(crate) unpublished_centres: AtomicUsize,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) access_log: AccessLog,
@@ -166,6 +168,8 @@ impl App {
         snapshots: SnapshotPolicy,
     ) -> App {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let renderers = Renderers::new(cores);
+        let of_fhir = SearchConfig { staleness: limits.search.staleness, ..limits.fhir.kept };
         App {
             campaign,
             access,
@@ -177,11 +181,13 @@ impl App {
             admission: Admission::new(limits.admission.clone()),
             access_log: AccessLog::new(limits.access_one_in),
             traces: Traces::new(),
-            search: Search::new(limits.search, cores),
-            fhir: Search::new(SearchConfig { staleness: limits.search.staleness, ..limits.fhir.kept }, cores),
+            // Of the renderers that searches have: who asks in FHIR takes no more of the machine, and leaves half to who books.
+            fhir: Search::new(of_fhir, renderers.at_most(cores.div_ceil(2))),
+            search: Search::new(limits.search, renderers),
             // One at a time: who copies everything waits, so that searches and bookings do not.
-            published: Search::new(limits.fhir.kept, 1),
-            manifest: Search::new(limits.fhir.kept, 1),
+            published: Search::new(limits.fhir.kept, Renderers::new(1)),
+            manifest: Search::new(limits.fhir.kept, Renderers::new(1)),
+            unpublished_centres: AtomicUsize::new(0),
             limits,
             snapshots,
             metrics: Metrics::new(),

@@ -246,6 +246,11 @@ pub(crate) fn page(app: &App, looked: &Looked) -> String {
     certificate(&mut page, app.tls.as_ref());
     search::search(&mut page, &app.search);
     search::fhir(&mut page, &[("search", &app.fhir), ("file", &app.published), ("manifest", &app.manifest)]);
+    page.gauge(
+        "berth_fhir_unpublished_centres",
+        "Centres that the last manifest left out: without phone and url, or without a state.",
+        app.unpublished_centres.load(Relaxed) as u64,
+    );
     if let Some(kept) = &app.store {
         store(&mut page, kept, app.campaign.engine.durable().0);
     }

@@ -1,5 +1,6 @@
 //! The comparison over HTTP runs, and what it compares is answered by both sides.
 
+use berth_benches::http::copy;
 use berth_benches::http::run::{Plan, run};
 
 #[test]
@@ -39,4 +40,14 @@ fn a_day_at_the_centre_runs_tiny() {
     // Five are checked in before the first dose; how fast, no test can say.
     assert_eq!((calls(&figures.paced), calls(&figures.flat_out)), (vec![20, 15, 15], vec![40; 3]), "{told}");
     assert!(figures.share.is_finite() && figures.bare_share.is_finite() && told.contains("a bare one"), "{told}");
+}
+
+#[test]
+fn copies_of_everything_run_tiny() {
+    let mut told = Vec::new();
+    let figures = copy::run(&copy::Plan::tiny(), &mut told).expect("it is all copied");
+    let told = String::from_utf8(told).expect("it is text");
+    // 80 centres: a file of locations, one of schedules, three of slots.
+    assert_eq!((figures.files, figures.slots), (5, 80 * 2 * 4), "{told}");
+    assert!(figures.bookings.iter().all(|&bookings| bookings > 0), "{told}");
 }

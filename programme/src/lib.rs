@@ -54,7 +54,7 @@ pub use availability::{
 pub use calendar::Calendar;
 pub use campaign::{Campaign, CampaignError, open_read_only};
 pub use catalogue::{
-    Ages, Catalogue, Centre, KeptProgramme, Numbered, Region, RegionKind, Session, SlotPlace, SlotRef, Window,
+    Ages, Catalogue, Centre, KeptProgramme, Numbered, Offered, Region, RegionKind, Session, SlotPlace, SlotRef, Window,
 };
 pub use explain::{Explanation, Passed, Question};
 pub use faults::{FAULTS_LISTED_MAX, Faults, LineFault};

@@ -63,7 +63,7 @@ fn check(tools: &PathBuf) -> Result<(), String> {
     let mut command = Command::new("node");
     command.arg(root().join(CHECKS).join("check.mjs"));
     command.env("FHIR_TOOLS", tools).env("BERTH_URL", &demo.url).env("BERTH_PLATFORM_KEY", &demo.platform);
-    command.env("BERTH_ADMIN_KEY", &demo.admin);
+    command.env("BERTH_ADMIN_KEY", &demo.admin).env("BERTH_PROGRAMME", root().join("programmes/india-2021.toml"));
     done(&mut command)
 }
 

@@ -107,7 +107,7 @@ pub(crate) fn warnings(config: &FhirConfig) -> Vec<String> {
         Some(_) => warnings.extend(loopback(config)),
     }
     if config.phone.is_none() && config.url.is_none() {
-        let told = "fhir.phone, fhir.url: neither is set, so a centre without either has no telecom, which SMART Scheduling Links asks for";
+        let told = "fhir.phone, fhir.url: neither is set, so a centre without either is not published: SMART Scheduling Links asks for a telecom";
         warnings.push(told.to_owned());
     }
     if config.booking_link.is_none() {

@@ -4,13 +4,14 @@ use berth_engine::{BookingView, Refusal, State};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::bundle::{self, Bundle};
-use super::query::{PARTY, PATIENT, Params};
+use super::bundle::Bundle;
+use super::by_patient::{ByPatient, bad_cursor};
+use super::query::{PARTY, Params};
 use super::resources::{VACCINE_DOSE, services};
 use super::{ids, status};
 use crate::app::App;
 use crate::body::ResponseBody;
-use crate::problem::{self, Code, Problem};
+use crate::problem::{self, Problem};
 use crate::router::{Call, respond};
 use crate::routes::bookings::{json, place};
 use crate::routes::safe;
@@ -35,43 +36,27 @@ pub(crate) async fn read(call: &Call) -> Result<Response<ResponseBody>, Problem>
 /// `GET /fhir/Appointment`
 pub(crate) async fn search(call: &Call) -> Result<Response<ResponseBody>, Problem> {
     let (app, names) = (&call.app, call.app.names());
-    let mut params = Params::read(call.query.as_deref(), &[PATIENT[0], PATIENT[1], "status", "date"]);
-    let party = super::patient(call.endpoint, call.query.as_deref());
-    let one = PATIENT.into_iter().filter_map(|name| params.one(name)).count() == 1;
-    if !one {
-        params.fault("patient: give one, as Patient/p1.17");
-    }
-    let statuses = params.list("status");
-    if statuses.iter().any(|status| !STATUSES.contains(&status.as_str())) {
-        params.fault(format!("status: must be of {}", STATUSES.join(" ")));
-    }
-    let span = params.span("date", app.campaign.programme.calendar());
-    params.checked()?;
-    let party = names.parse_party(party.as_deref().unwrap_or_default())?;
+    let asked = ByPatient::parse(call, &STATUSES)?;
+    let party = names.parse_party(&asked.party)?;
     call.caller().may_act_for(party, &names)?;
-    let bad_cursor = || Problem::new(Code::MalformedRequest, "_after: is none that an answer gave");
-    let after = params.after.as_deref().map(|id| ids::booking(&names, id).map_err(|_| bad_cursor())).transpose()?;
-    let page =
-        app.campaign.engine.party_history(party, after, params.count.max(1)).map_err(|refusal| match refusal {
-            Refusal::UnknownBooking { .. } => bad_cursor(),
-            refusal => problem::refused(&refusal, &names),
-        })?;
+    let after = asked.after(|id| ids::booking(&names, id))?;
+    let count = asked.params.count;
+    let page = app.campaign.engine.party_history(party, after, count.max(1)).map_err(|refusal| match refusal {
+        Refusal::UnknownBooking { .. } => bad_cursor(),
+        refusal => problem::refused(&refusal, &names),
+    })?;
     safe(app, call.ack, page.seq).await?;
     let mut bundle = Bundle::new(app.limits.fhir.base(), PATH);
-    for view in page.bookings.iter().take(params.count) {
-        let wanted = statuses.is_empty() || statuses.iter().any(|s| s == status::appointment(view.state));
-        if wanted && span.has(place(app, view.claim.slot).await?.start) {
+    for view in page.bookings.iter().take(count) {
+        if asked.wants(status::appointment(view.state)) && asked.span.has(place(app, view.claim.slot).await?.start) {
             let resource = appointment(app, view).await?;
             bundle.push(&ids::of_code(&names.booking(view.number)), "", |out| out.extend_from_slice(&json(&resource)));
         }
     }
-    let next =
-        page.next.filter(|_| params.count > 0).map(|next| params.after(Some(&ids::of_code(&names.booking(next)))));
     // Of a long list it is not known how much of it matches before the end is seen.
-    let total = (page.next.is_none() && after.is_none() && params.count > 0).then_some(bundle.len);
-    let mut body = bundle::head(&names.time(app.campaign.engine.now()));
-    body.extend(bundle.finish(total, &params.spelled(), next.as_deref()));
-    Ok(respond(StatusCode::OK, call.gives, body))
+    let total = (page.next.is_none() && after.is_none() && count > 0).then_some(bundle.len);
+    let next = page.next.filter(|_| count > 0).map(|next| ids::of_code(&names.booking(next)));
+    Ok(asked.answer(call, bundle, total, next))
 }
 
 /// Whom something is of: a party is known here by its number alone.

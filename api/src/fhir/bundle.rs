@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::kept::Rendered;
+use super::query::Params;
 use super::resources::write;
 
 /// A page in the making.
@@ -37,6 +39,27 @@ impl<'a> Bundle<'a> {
         out.extend_from_slice(b"\"resource\":");
         resource(out);
         out.extend_from_slice(format!(",\"search\":{{{search}\"mode\":\"match\"}}}}").as_bytes());
+    }
+
+    /// Tells of so many as a page has; `tell` says behind what the next page begins. The query of that page, if there is more.
+    pub(super) fn fill<T>(
+        &mut self,
+        params: &Params,
+        found: &mut impl Iterator<Item = T>,
+        mut tell: impl FnMut(&mut Self, T) -> String,
+    ) -> Option<String> {
+        let mut last = None;
+        for one in found.by_ref().take(params.count) {
+            last = Some(tell(self, one));
+        }
+        // Of a page of none there is no next one.
+        last.filter(|_| found.next().is_some()).map(|last| params.after(Some(&last)))
+    }
+
+    /// The page as it is kept.
+    pub(super) fn rendered(self, params: &Params, total: Option<usize>, next: Option<String>) -> Rendered {
+        let link = next.as_deref().map(|next| self.address(next));
+        Rendered { tail: self.finish(total, &params.spelled(), next.as_deref()), next: link }
     }
 
     /// Where the page behind this one is.

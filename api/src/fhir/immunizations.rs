@@ -6,13 +6,14 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::appointments::patient;
-use super::bundle::{self, Bundle};
-use super::query::{PATIENT, Params};
+use super::bundle::Bundle;
+use super::by_patient::{ByPatient, bad_cursor};
+use super::query::Params;
 use super::resources::Teller;
 use super::{ids, status};
 use crate::app::App;
 use crate::body::ResponseBody;
-use crate::problem::{self, Code, Problem};
+use crate::problem::{self, Problem};
 use crate::router::{Call, respond};
 use crate::routes::bookings::{json, place};
 use crate::routes::doses::{self, may_read, owner, records};
@@ -41,26 +42,13 @@ pub(crate) async fn read(call: &Call) -> Result<Response<ResponseBody>, Problem>
 /// `GET /fhir/Immunization`
 pub(crate) async fn search(call: &Call) -> Result<Response<ResponseBody>, Problem> {
     let (app, names) = (&call.app, call.app.names());
-    let mut params = Params::read(call.query.as_deref(), &[PATIENT[0], PATIENT[1], "status", "date"]);
-    let party = super::patient(call.endpoint, call.query.as_deref());
-    let one = PATIENT.into_iter().filter_map(|name| params.one(name)).count() == 1;
-    if !one {
-        params.fault("patient: give one, as Patient/p1.17");
-    }
-    let statuses = params.list("status");
-    if statuses.iter().any(|status| !STATUSES.contains(&status.as_str())) {
-        params.fault(format!("status: must be of {}", STATUSES.join(" ")));
-    }
-    let span = params.span("date", app.campaign.programme.calendar());
-    params.checked()?;
-    let bad_cursor = || Problem::new(Code::MalformedRequest, "_after: is none that an answer gave");
-    let after = params.after.as_deref().map(|id| ids::dose(&names, id).map_err(|_| bad_cursor())).transpose()?;
-    let party = owner(app, names.parse_party(party.as_deref().unwrap_or_default())?)?;
+    let asked = ByPatient::parse(call, &STATUSES)?;
+    let after = asked.after(|id| ids::dose(&names, id))?;
+    let party = owner(app, names.parse_party(&asked.party)?)?;
     may_read(call, party)?;
     let (_, records) = records(app, call.ack, party).await?;
     let wanted = |record: &&DoseRecord| {
-        let is = status::immunization(record.valid);
-        (statuses.is_empty() || statuses.iter().any(|status| status == is)) && span.has(record.details.given_at)
+        asked.wants(status::immunization(record.valid)) && asked.span.has(record.details.given_at)
     };
     // Behind the last that was told, whatever has become of it: records are never taken away.
     let first = match after {
@@ -71,7 +59,7 @@ pub(crate) async fn search(call: &Call) -> Result<Response<ResponseBody>, Proble
     let mut rest = records.iter().skip(first).filter(wanted).peekable();
     let mut last = None;
     let mut bundle = Bundle::new(app.limits.fhir.base(), PATH);
-    while bundle.len < params.count
+    while bundle.len < asked.params.count
         && let Some(record) = rest.next()
     {
         let resource = immunization(app, party, record).await?;
@@ -79,10 +67,8 @@ pub(crate) async fn search(call: &Call) -> Result<Response<ResponseBody>, Proble
         bundle.push(&id, "", |out| out.extend_from_slice(&json(&resource)));
         last = Some(id);
     }
-    let next = last.filter(|_| rest.peek().is_some()).map(|last| params.after(Some(&last)));
-    let mut body = bundle::head(&names.time(app.campaign.engine.now()));
-    body.extend(bundle.finish(Some(total), &params.spelled(), next.as_deref()));
-    Ok(respond(StatusCode::OK, call.gives, body))
+    let next = last.filter(|_| rest.peek().is_some());
+    Ok(asked.answer(call, bundle, Some(total), next))
 }
 
 async fn immunization(app: &App, party: PartyId, record: &DoseRecord) -> Result<Value, Problem> {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use berth_engine::TimestampMs;
 use hyper::Response;
+use sha2::{Digest, Sha256};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::bundle;
@@ -15,6 +16,9 @@ use crate::fhir;
 use crate::problem::Problem;
 use crate::router::Call;
 use crate::search::{Asking, Told, as_media, encoding_for};
+
+/// A longer query is known by its digest.
+const QUERY_BYTES_KEPT: usize = 1024;
 
 /// What is to be told.
 pub(super) struct Question {
@@ -71,9 +75,9 @@ pub(super) async fn answer(
         Some(answer) => answer,
         None => {
             let Question { query, head, says_modified, is_always_new } = question;
-            // Also where there is no question mark in what came.
-            let key = format!("{path}?{query}");
+            let key = key(&path, &query);
             let is_small = kept.has(encoding, &key, arrived) || is_small(&call.app)?;
+            let of_key = key.clone();
             let asking = Asking { spelling: &spelling, key, encoding, arrived, is_small };
             let (app, of, media) = (Arc::clone(&call.app), Arc::clone(kept), call.endpoint.gives);
             let make = move |last| {
@@ -81,9 +85,10 @@ pub(super) async fn answer(
                 let Rendered { tail, next } = render(&app, now);
                 let as_of_text = app.names().time(now);
                 let digest = digest(&tail, if is_always_new { &as_of_text } else { "" });
+                let modified = says_modified.then(|| of.since.second(&of_key, digest, now));
                 // Types differ by what is accepted, too.
                 let vary = "accept, accept-encoding";
-                let told = Told { made, as_of: now, as_of_text, media, head, digest, next, says_modified, vary };
+                let told = Told { made, as_of_text, media, head, digest, next, modified, vary };
                 Ok(told.answer(&of, encoding, last, || tail))
             };
             kept.made(asking, make).await?
@@ -92,10 +97,34 @@ pub(super) async fn answer(
     Ok(as_media(kept.given(&answer, &call.headers, Instant::now()), call.endpoint, call.gives))
 }
 
+/// Under what an answer is kept, also where there is no question mark in what came. Of a long query that is its digest: fifty names of
+/// sixty-four letters are more than a cache keeps as they stand.
+fn key(path: &str, query: &str) -> String {
+    if query.len() <= QUERY_BYTES_KEPT {
+        return format!("{path}?{query}");
+    }
+    let digest: String = Sha256::digest(query).iter().map(|byte| format!("{byte:02x}")).collect();
+    // A hash sign is in no query.
+    format!("{path}?#{digest}")
+}
+
 /// Not secret: who can change the inventory can change the answer as well.
 fn digest(tail: &[u8], instant: &str) -> u128 {
     let mut hasher = SipHasher13::new();
     hasher.write(tail);
     hasher.write(instant.as_bytes());
     hasher.finish128().as_u128()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_query_has_a_short_key_of_its_own() {
+        let long = |last: &str| key("/fhir/Slot", &format!("schedule={}{last}", "x".repeat(3000)));
+        assert_eq!(key("/fhir/Slot", "schedule=x"), "/fhir/Slot?schedule=x");
+        assert!(long("a").starts_with("/fhir/Slot?#") && long("a").len() < 100);
+        assert!(long("a") == long("a") && long("a") != long("b"));
+    }
 }

@@ -158,7 +158,8 @@ impl Asked {
         let key = |n: &Numbered| (n.distance_m.unwrap_or(0), n.number);
         let is_behind = |n: &Numbered| self.after.is_none_or(|after| key(n) > after);
         // Where the next page begins: behind the last that was told or looked at.
-        let (mut last, mut more, mut total) = (None, false, None);
+        let cursor = |n: &Numbered| format!("{}-{}", n.distance_m.unwrap_or(0), n.number);
+        let (mut next, mut total) = (None, None);
         let mut tell = |found: &Numbered, bundle: &mut Bundle<'_>| {
             let search = found.distance_m.map(distance).unwrap_or_default();
             let id = ids::of_centre(&app.campaign.catalogue, &found.centre.id);
@@ -169,11 +170,10 @@ impl Asked {
                 let matching: Vec<_> = listed.iter().filter(|n| self.matches(&n.centre, districts)).collect();
                 total = Some(matching.len());
                 let mut rest = matching.into_iter().filter(|n| is_behind(n));
-                for found in rest.by_ref().take(self.count) {
-                    tell(found, &mut bundle);
-                    last = Some(key(found));
-                }
-                more = rest.next().is_some();
+                next = bundle.fill(&self.params, &mut rest, |bundle, found| {
+                    tell(found, bundle);
+                    cursor(found)
+                });
             }
             None => {
                 let first = self.after.map_or(0, |(_, number)| number.saturating_add(1));
@@ -183,22 +183,20 @@ impl Asked {
                 if self.names.is_empty() {
                     total = Some(app.campaign.catalogue.centre_count());
                 }
+                let mut last = None;
                 for (looks, found) in looked.iter().enumerate() {
                     if looks == LOOKS_MAX || bundle.len >= self.count {
-                        more = true;
+                        next = last.map(|last| self.params.after(Some(&cursor(last))));
                         break;
                     }
-                    last = Some(key(found));
+                    last = Some(found);
                     if self.matches(&found.centre, districts) {
                         tell(found, &mut bundle);
                     }
                 }
             }
         }
-        let next =
-            last.filter(|_| more).map(|(distance, number)| self.params.after(Some(&format!("{distance}-{number}"))));
-        let link = next.as_deref().map(|next| bundle.address(next));
-        Rendered { tail: bundle.finish(total, &self.params.spelled(), next.as_deref()), next: link }
+        bundle.rendered(&self.params, total, next)
     }
 }
 

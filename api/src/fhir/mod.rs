@@ -17,6 +17,7 @@ pub(crate) mod schedules;
 pub(crate) mod slots;
 
 mod bundle;
+mod by_patient;
 mod kept;
 mod query;
 mod resources;
@@ -93,7 +94,7 @@ impl FhirConfig {
 
 /// Whether what answers there speaks FHIR, when it refuses, too.
 pub(crate) fn speaks(path: &str) -> bool {
-    path == "/fhir" || path.starts_with("/fhir/")
+    path == "/fhir" || path.starts_with("/fhir/") || path.starts_with("/smart/")
 }
 
 /// Where answers of it are kept, if they are.

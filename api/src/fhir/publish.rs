@@ -2,12 +2,18 @@
 //!
 //! A file is of one state and one kind, and of so many of the state's centres in the order of publishing, which never changes: so a
 //! file keeps its address, and no file grows with the nation. Where what such centres have is very much there is a file for each
-//! day. Files are rendered one at a time, apart from what books, and kept while they are fresh.
+//! day, and where that is too much still, one for each centre of the day. Files are rendered one at a time, apart from what books,
+//! and kept while they are fresh.
+//!
+//! Nothing is published that lacks what SMART Scheduling Links asks for: a centre that nobody can ring up and that has no page is left
+//! out, and all it offers with it, for that would lead nowhere.
 
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use berth_engine::TimestampMs;
-use berth_programme::{Centre, RegionKind, Session};
+use berth_programme::{Centre, Offered, RegionKind};
 use hyper::Response;
 use jiff::ToSpan;
 use jiff::civil::Date;
@@ -16,7 +22,7 @@ use serde::Serialize;
 use super::ids;
 use super::kept::{self, Question, Rendered};
 use super::query::Params;
-use super::resources::{Audience, Teller, write};
+use super::resources::{Audience, Teller, has_telecom, write};
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::problem::{Code, Problem};
@@ -26,12 +32,12 @@ use crate::router::{Call, Route};
 const LOCATIONS: usize = 1024;
 const SCHEDULES: usize = 128;
 const SLOTS: usize = 32;
-/// A file that would have more slots is one for each day instead: some 10 MB. A quarter of the smallest cache keeps one.
+/// A file that would have more slots is several instead: some 10 MB.
 const SLOTS_MAX: usize = 20_000;
 /// The same of schedules.
 const SCHEDULES_MAX: usize = 10_000;
-/// What a line takes, about.
-const LINE_BYTES: usize = 540;
+/// What a line of a slot takes, about, beside the link it may have.
+const LINE_BYTES: usize = 480;
 
 /// A kind of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,23 +81,78 @@ fn dates(app: &App, now: TimestampMs) -> (Date, Date) {
     (today, today.saturating_add((i32::from(rules.booking_horizon_days(now)) + 1).days()))
 }
 
-fn sessions(centres: &[Arc<Centre>], (first, end): (Date, Date)) -> impl Iterator<Item = &Arc<Session>> {
-    centres.iter().flat_map(move |centre| centre.sessions_between(first, end))
+/// What a line of a slot takes.
+fn line_bytes(app: &App) -> usize {
+    LINE_BYTES + app.limits.fhir.booking_link.as_ref().map_or(0, String::len)
 }
 
-/// Whether so many lines are too many for one file; found out with no more looks than that takes.
-fn is_too_large(kind: Kind, centres: &[Arc<Centre>], dates: (Date, Date)) -> bool {
+/// Lines of a file: what would be larger than a cache keeps is cut, too.
+fn lines_max(app: &App, kind: Kind) -> usize {
     match kind {
-        Kind::Location => false,
-        Kind::Schedule => sessions(centres, dates).nth(SCHEDULES_MAX).is_some(),
-        Kind::Slot => {
-            let mut slots = 0;
-            sessions(centres, dates).any(|session| {
-                slots += session.slots.len();
-                slots > SLOTS_MAX
-            })
-        }
+        Kind::Location => LOCATIONS,
+        Kind::Schedule => SCHEDULES_MAX,
+        Kind::Slot => SLOTS_MAX.min(app.published.largest_kept() / line_bytes(app)),
     }
+}
+
+/// A run of centres by number, of which those that can be published are held one at a time.
+fn published(app: &App, numbers: &[u32]) -> impl Iterator<Item = (u32, Arc<Centre>)> {
+    let centres =
+        numbers.iter().filter_map(|number| Some((*number, app.campaign.catalogue.centre_of_number(*number)?)));
+    centres.filter(|(_, centre)| has_telecom(&app.limits.fhir, centre))
+}
+
+/// What a file has of the centres of its run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    run: usize,
+    /// This day alone.
+    day: Option<Date>,
+    /// This centre alone, by its place in the run.
+    place: Option<usize>,
+}
+
+/// As it stands in the file's name.
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.run)?;
+        self.day.map_or(Ok(()), |day| write!(f, ".{day}"))?;
+        self.place.map_or(Ok(()), |place| write!(f, ".{place}"))
+    }
+}
+
+/// The files of a run, in order. No session is looked at.
+fn parts(app: &App, kind: Kind, run: usize, numbers: &[u32], (first, end): (Date, Date)) -> Vec<Part> {
+    let whole = Part { run, day: None, place: None };
+    let (most, lines) = (lines_max(app, kind), |offered: Offered| match kind {
+        Kind::Schedule => offered.sessions,
+        _ => offered.slots,
+    });
+    let (mut centres, mut all) = (0, Offered::default());
+    for (_, centre) in published(app, numbers) {
+        centres += 1;
+        all += centre.offered(first, end);
+    }
+    match kind {
+        Kind::Location => return if centres > 0 { vec![whole] } else { Vec::new() },
+        _ if lines(all) == 0 => return Vec::new(),
+        _ if lines(all) <= most => return vec![whole],
+        _ => {}
+    }
+    let mut by_day: Vec<(Date, usize, usize)> = Vec::new();
+    for (number, centre) in published(app, numbers) {
+        let place = numbers.binary_search(&number).unwrap_or_default();
+        by_day.extend(centre.offered_by_date(first, end).map(|(day, offered)| (day, place, lines(offered))));
+    }
+    by_day.sort_unstable();
+    let of_day = |day: &[(Date, usize, usize)]| {
+        let whole = Part { day: day.first().map(|(day, ..)| *day), ..whole };
+        match day.iter().map(|(.., lines)| lines).sum::<usize>() > most {
+            true => day.iter().map(|(_, place, _)| Part { place: Some(*place), ..whole }).collect(),
+            false => vec![whole],
+        }
+    };
+    by_day.chunk_by(|(day, ..), (next, ..)| day == next).flat_map(of_day).collect()
 }
 
 #[derive(Serialize)]
@@ -111,14 +172,19 @@ struct OfState<'a> {
 pub(crate) async fn manifest(call: &Call) -> Result<Response<ResponseBody>, Problem> {
     // Servers are free to pass `_since` over, and clients to ask with it.
     Params::read(call.query.as_deref(), &["_since", "_outputFormat"]).checked()?;
-    if call.app.limits.fhir.public_url.is_none() {
-        let detail = "nothing is published: the server's configuration has no public_url, which stands in every address of the manifest";
-        return Err(Problem::new(Code::NotFound, detail));
-    }
+    something_is_published(&call.app)?;
     let head = |as_of: &str| format!("{{\"transactionTime\":\"{as_of}\"").into_bytes();
     // Who has this one has not what the files tell since.
     let question = Question { query: String::new(), head, says_modified: true, is_always_new: true };
     kept::answer(call, question, |_| Ok(false), render_manifest).await
+}
+
+fn something_is_published(app: &App) -> Result<(), Problem> {
+    if app.limits.fhir.public_url.is_some() {
+        return Ok(());
+    }
+    let detail = "nothing is published: the server's configuration has no public_url, which stands in every address of the manifest";
+    Err(Problem::new(Code::NotFound, detail))
 }
 
 fn render_manifest(app: &App, now: TimestampMs) -> Rendered {
@@ -128,47 +194,50 @@ fn render_manifest(app: &App, now: TimestampMs) -> Rendered {
     tail.extend_from_slice(b",\"request\":");
     write(&mut tail, &format!("{base}/smart/$bulk-publish"));
     tail.extend_from_slice(b",\"output\":[");
-    let mut first = true;
+    let (mut first, mut told) = (true, 0);
     let regions = app.campaign.catalogue.regions();
     for (number, state) in (0..).zip(&regions).filter(|(_, region)| region.kind == RegionKind::State) {
         let centres = app.campaign.catalogue.centres_of_state(&state.id);
         let folder = ids::of(&state.id, || number);
-        let mut tell = |kind: Kind, part: String| {
-            let (kind, name) = kind.names();
-            let url = format!("{base}/smart/{name}/{folder}/{part}.ndjson");
-            tail.extend_from_slice(if std::mem::take(&mut first) { b"" } else { b"," });
-            write(&mut tail, &Output { kind, url, extension: OfState { state: [&state.name] } });
-        };
+        told += published(app, &centres).count();
         for kind in [Kind::Location, Kind::Schedule, Kind::Slot] {
-            for (part, centres) in centres.chunks(kind.centres()).enumerate() {
-                if kind != Kind::Location && sessions(centres, dates).next().is_none() {
-                    continue;
-                }
-                if !is_too_large(kind, centres, dates) {
-                    tell(kind, part.to_string());
-                    continue;
-                }
-                let mut days: Vec<Date> = sessions(centres, dates).map(|session| session.date).collect();
-                days.sort_unstable();
-                days.dedup();
-                days.into_iter().for_each(|day| tell(kind, format!("{part}.{day}")));
+            let runs = centres.chunks(kind.centres()).enumerate();
+            for part in runs.flat_map(|(run, centres)| parts(app, kind, run, centres, dates)) {
+                let (kind, name) = kind.names();
+                let url = format!("{base}/smart/{name}/{folder}/{part}.ndjson");
+                tail.extend_from_slice(if std::mem::take(&mut first) { b"" } else { b"," });
+                write(&mut tail, &Output { kind, url, extension: OfState { state: [&state.name] } });
             }
         }
     }
+    left_out(app, app.campaign.catalogue.centre_count().saturating_sub(told));
     tail.extend_from_slice(b"],\"error\":[]}");
     Rendered { tail, next: None }
+}
+
+/// Says of how many centres nothing is published, whenever that has changed.
+fn left_out(app: &App, centres: usize) {
+    // Relaxed: a count, nothing is published by it.
+    if app.unpublished_centres.swap(centres, Relaxed) != centres {
+        tracing::warn!(
+            centres,
+            "so many centres are not in what is published: each must have a phone or url, or fhir.phone or fhir.url be set, and a district of a state"
+        );
+    }
 }
 
 /// Which file.
 struct Asked {
     kind: Kind,
-    centres: Vec<Arc<Centre>>,
+    /// By number: what is asked for waits for its turn, and must not keep others from changing what it is of.
+    centres: Vec<u32>,
     day: Option<Date>,
 }
 
 /// `GET /smart/slots/{state}/{part}`, and the same of schedules and locations
 pub(crate) async fn file(call: &Call) -> Result<Response<ResponseBody>, Problem> {
     Params::read(call.query.as_deref(), &[]).checked()?;
+    something_is_published(&call.app)?;
     let asked = Asked::parse(call).ok_or_else(|| {
         Problem::new(
             Code::NotFound,
@@ -180,50 +249,45 @@ pub(crate) async fn file(call: &Call) -> Result<Response<ResponseBody>, Problem>
 }
 
 impl Asked {
+    /// A file is there if the manifest names it, and for no other reason.
     fn parse(call: &Call) -> Option<Asked> {
         let (app, kind) = (&call.app, Kind::of(call.endpoint.route));
+        let name = call.parameter2.strip_suffix(".ndjson")?;
+        let run: usize = name.split('.').next()?.parse().ok()?;
         let regions = app.campaign.catalogue.regions();
         let mut states = (0..).zip(&regions).filter(|(_, region)| region.kind == RegionKind::State);
         let (_, state) = states.find(|(number, state)| ids::of(&state.id, || *number) == call.parameter)?;
-        let part = call.parameter2.strip_suffix(".ndjson")?;
-        let (part, day) = match part.split_once('.') {
-            Some((part, day)) => (part, Some(day.parse::<Date>().ok().filter(|date| date.to_string() == day)?)),
-            None => (part, None),
-        };
-        let number: usize = part.parse().ok().filter(|number: &usize| number.to_string() == part)?;
         let centres = app.campaign.catalogue.centres_of_state(&state.id);
-        let centres = centres.chunks(kind.centres()).nth(number)?.to_vec();
-        let dates = dates(app, app.campaign.engine.now());
-        let is_of_days = is_too_large(kind, &centres, dates);
-        let there = day.map_or(!is_of_days, |day| is_of_days && (dates.0..dates.1).contains(&day));
-        there.then_some(Asked { kind, centres, day })
+        let centres = centres.chunks(kind.centres()).nth(run)?;
+        let parts = parts(app, kind, run, centres, dates(app, app.campaign.engine.now()));
+        let part = parts.into_iter().find(|part| part.to_string() == name)?;
+        let centres = part.place.map_or(Some(centres), |place| centres.get(place..=place))?.to_vec();
+        Some(Asked { kind, centres, day: part.day })
     }
 
     fn render(&self, app: &App, now: TimestampMs) -> Rendered {
-        let dates = match self.day {
+        let (first, end) = match self.day {
             Some(day) => (day, day.saturating_add(1.days())),
             None => dates(app, now),
         };
         let mut teller = Teller::new(app, now);
         let mut tail = Vec::new();
-        match self.kind {
-            Kind::Location => {
-                for centre in &self.centres {
-                    teller.location(centre, &mut tail);
+        for (_, centre) in published(app, &self.centres) {
+            let sessions = centre.sessions_between(first, end);
+            match self.kind {
+                Kind::Location => {
+                    teller.location(&centre, &mut tail);
                     tail.push(b'\n');
                 }
-            }
-            Kind::Schedule => {
-                for session in sessions(&self.centres, dates) {
-                    teller.schedule(session, &mut tail);
-                    tail.push(b'\n');
+                Kind::Schedule => {
+                    for session in sessions {
+                        teller.schedule(session, &mut tail);
+                        tail.push(b'\n');
+                    }
                 }
-            }
-            Kind::Slot => {
-                let slots: usize = sessions(&self.centres, dates).map(|session| session.slots.len()).sum();
-                tail.reserve(slots * LINE_BYTES);
-                for session in sessions(&self.centres, dates) {
-                    for window in &session.windows {
+                Kind::Slot => {
+                    tail.reserve(centre.offered(first, end).slots * line_bytes(app));
+                    for (session, window) in sessions.iter().flat_map(|s| s.windows.iter().map(move |w| (s, w))) {
                         for slot in session.slots_of(window) {
                             let Some(counts) = app.campaign.engine.counts(slot.slot) else { continue };
                             teller.slot((session, window), *slot, counts, Audience::Copying, &mut tail);

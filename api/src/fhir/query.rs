@@ -274,17 +274,29 @@ fn bounds(text: &str, calendar: &Calendar) -> Option<(TimestampMs, TimestampMs)>
                 8 => 1000,
                 _ => 1,
             };
-            let at = if clock.len() == time.len() {
-                let civil: DateTime = text.parse().ok()?;
-                calendar.instant(civil.date(), civil.time())?
-            } else {
-                let at: Timestamp = text.parse().ok()?;
-                TimestampMs(u64::try_from(at.as_millisecond()).unwrap_or(0))
+            let offset = time.get(clock.len()..).unwrap_or_default();
+            let civil: DateTime = text.get(..text.len() - offset.len())?.parse().ok()?;
+            let at = match (offset, Calendar::day_of(civil.date())) {
+                ("", Some(_)) => calendar.instant(civil.date(), civil.time())?,
+                ("", None) => beyond(civil.date()),
+                _ => match text.parse::<Timestamp>() {
+                    Ok(at) => TimestampMs(u64::try_from(at.as_millisecond()).unwrap_or(0)),
+                    // The last day of all, as who wants no end says it, is behind the last instant there is.
+                    Err(_) if civil.year() == 9999 && is_offset(offset) => FAR,
+                    Err(_) => return None,
+                },
             };
             Some((at, TimestampMs(at.0.checked_add(wide)?)))
         }
         _ => None,
     }
+}
+
+/// `Z`, or as `+05:30`.
+fn is_offset(text: &str) -> bool {
+    let clock = text.strip_prefix(['+', '-']).and_then(|clock| clock.split_once(':'));
+    let two = |digits: &str, most: u8| digits.len() == 2 && digits.parse::<u8>().is_ok_and(|number| number <= most);
+    text == "Z" || clock.is_some_and(|(hours, minutes)| two(hours, 14) && two(minutes, 59))
 }
 
 #[cfg(test)]
@@ -345,6 +357,7 @@ mod tests {
             let span = params.span("start", &calendar);
             params.checked().map(|()| (span.from, span.until)).map_err(|problem| problem.detail().to_owned())
         };
+        let far = at("2900-01-01T00:00Z");
         let (day, next) = (at("2026-11-24T00:00+05:30"), at("2026-11-25T00:00+05:30"));
         assert_eq!(span("start=2026-11-24"), Ok((Some(day), Some(next))));
         assert_eq!(span("start=ge2026-11-24&start=lt2026-11-25"), Ok((Some(day), Some(next))));
@@ -355,6 +368,12 @@ mod tests {
         assert_eq!(span("start=ge1900&start=lt2999"), Ok((Some(TimestampMs(0)), Some(FAR))));
         assert_eq!(span("start=gt1900-01-01T00:00:00Z"), Ok((Some(TimestampMs(1000)), None)));
         assert_eq!(span("start=le9999-12-31&start=le9999"), Ok((None, Some(FAR))));
+        for end in ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59%2B05:30", "9999-12-31T23:59:59", "2999-01-01T00:00"] {
+            assert!(
+                span(&format!("start=le{end}")).is_ok_and(|(from, until)| from.is_none() && until > Some(far)),
+                "{end}"
+            );
+        }
         let nine = at("2026-11-24T09:00+05:30");
         for same in
             ["2026-11-24T09:00:00%2B05:30", "2026-11-24T09:00:00+05:30", "2026-11-24T03:30:00Z", "2026-11-24T09:00:00"]
@@ -373,6 +392,9 @@ mod tests {
             "2026-11-24T25:00:00Z",
             "ge2026-11-24T09",
             "é2026",
+            "le9999-12-31T23:59:59X",
+            "le9999-12-31T23:59:59+25:00",
+            "le9999-12-32T23:59:59Z",
         ] {
             assert!(span(&format!("start={bad}")).is_err(), "{bad}");
         }

@@ -191,12 +191,7 @@ impl<'a> Teller<'a> {
     pub(super) fn location(&mut self, centre: &Centre, out: &mut Vec<u8>) {
         let config = self.config;
         let catalogue = &self.app.campaign.catalogue;
-        // Its own, or else whoever answers for all of them.
-        let own = centre.phone.is_some() || centre.url.is_some();
-        let (phone, url) = match own {
-            true => (centre.phone.as_deref(), centre.url.as_deref()),
-            false => (config.phone.as_deref(), config.url.as_deref()),
-        };
+        let (phone, url) = telecom(config, centre);
         let phone = phone.map(|value| Telecom { system: "phone", value });
         let url = url.map(|value| Telecom { system: "url", value });
         let (district, state) = self.place(&centre.district);
@@ -314,6 +309,19 @@ impl<'a> Teller<'a> {
             },
         );
     }
+}
+
+/// Phone and page: a centre's own, or else of whoever answers for all of them.
+fn telecom<'a>(config: &'a FhirConfig, centre: &'a Centre) -> (Option<&'a str>, Option<&'a str>) {
+    match centre.phone.is_some() || centre.url.is_some() {
+        true => (centre.phone.as_deref(), centre.url.as_deref()),
+        false => (config.phone.as_deref(), config.url.as_deref()),
+    }
+}
+
+/// Whether anybody can be asked about a centre, without which it is not published.
+pub(super) fn has_telecom(config: &FhirConfig, centre: &Centre) -> bool {
+    telecom(config, centre) != (None, None)
 }
 
 /// What is offered, in one concept.

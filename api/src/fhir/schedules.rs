@@ -50,9 +50,9 @@ impl Named {
         self.sessions.is_none() && self.centres.is_none()
     }
 
-    /// How many sessions there are to look at, or with `slots` how many slots, and no more than it takes to pass `enough`: what it will
-    /// cost, found out without looking at one.
-    pub(super) fn looks(&self, app: &App, span: &Span, slots: bool, enough: usize) -> usize {
+    /// How many sessions there are to look at, or with `slots` how many slots: what it will cost, found out without looking at those of
+    /// centres.
+    pub(super) fn looks(&self, app: &App, span: &Span, slots: bool) -> usize {
         let (Some(centres), None) = (&self.centres, &self.sessions) else {
             let named = self.sessions.iter().flatten().filter_map(|id| ids::session(&app.campaign.catalogue, id));
             return if slots { named.map(|session| session.slots.len()).sum() } else { named.count() };
@@ -60,16 +60,8 @@ impl Named {
         let (first, end) = span.dates(app.campaign.programme.calendar());
         let mut looks = 0;
         for centre in centres.iter().filter_map(|id| ids::centre(&app.campaign.catalogue, id)) {
-            let sessions = centre.sessions_between(first, end);
-            if !slots {
-                looks += sessions.len();
-            }
-            for session in sessions.iter().take_while(|_| slots) {
-                looks += session.slots.len();
-                if looks > enough {
-                    return looks;
-                }
-            }
+            let offered = centre.offered(first, end);
+            looks += if slots { offered.slots } else { offered.sessions };
         }
         looks
     }
@@ -95,8 +87,7 @@ impl Named {
             (None, None) => Vec::new(),
         };
         found.retain(|session| overlaps(session, span));
-        let number = |session: &Session| catalogue.session_number(&session.id).unwrap_or(u32::MAX);
-        let mut numbered: Vec<_> = found.into_iter().map(|session| (number(&session), session)).collect();
+        let mut numbered = catalogue.with_numbers(found);
         numbered.sort_by_key(|(number, _)| *number);
         numbered.dedup_by_key(|(number, _)| *number);
         numbered
@@ -128,7 +119,7 @@ pub(crate) async fn search(call: &Call) -> Result<Response<ResponseBody>, Proble
     let app = &call.app;
     let asked = Arc::new(Asked::parse(app, call.query.as_deref())?);
     let question = Question::of_search(asked.params.spelled());
-    let looks = |app: &App| asked.named.looks(app, &asked.span, false, SESSIONS_MAX);
+    let looks = |app: &App| asked.named.looks(app, &asked.span, false);
     let is_small = |app: &App| match looks(app) {
         looks if looks > SESSIONS_MAX => {
             let detail =
@@ -181,16 +172,12 @@ impl Asked {
         }
         let total = found.len();
         let mut rest = found.iter().filter(|(number, _)| self.after.is_none_or(|after| *number > after));
-        let mut last = None;
-        for (number, session) in rest.by_ref().take(self.params.count) {
+        let next = bundle.fill(&self.params, &mut rest, |bundle, (number, session)| {
             let id = ids::of_session(&app.campaign.catalogue, &session.id);
             bundle.push(&id, "", |out| teller.schedule(session, out));
-            last = Some(*number);
-        }
-        let more = rest.next().is_some();
-        let next = last.filter(|_| more).map(|last| self.params.after(Some(&last.to_string())));
-        let link = next.as_deref().map(|next| bundle.address(next));
-        Rendered { tail: bundle.finish(Some(total), &self.params.spelled(), next.as_deref()), next: link }
+            number.to_string()
+        });
+        bundle.rendered(&self.params, Some(total), next)
     }
 }
 

@@ -103,8 +103,7 @@ impl Asked {
         if let (Some(slots), true) = (&self.slots, self.named.is_nothing()) {
             let catalogue = &app.campaign.catalogue;
             let sessions = slots.iter().filter_map(|slot| catalogue.slot(berth_engine::SlotId(*slot)));
-            let number = |session: &Session| catalogue.session_number(&session.id).unwrap_or(u32::MAX);
-            let mut found: Vec<_> = sessions.map(|place| (number(&place.session), place.session)).collect();
+            let mut found = catalogue.with_numbers(sessions.map(|place| place.session).collect());
             found.sort_by_key(|(number, _)| *number);
             found.dedup_by_key(|(number, _)| *number);
             return found;
@@ -119,46 +118,56 @@ impl Asked {
         if by_centre { from_today(self.span, calendar, now) } else { self.span }
     }
 
-    /// How many slots there are to look at, and no more than it takes to pass the most.
+    /// How many slots there are to look at.
     fn looks(&self, app: &App) -> usize {
         // At most fifty, each in a session of its own.
         let alone = self.named.is_nothing().then(|| self.sessions(app).iter().map(|(_, s)| s.slots.len()).sum());
-        alone.unwrap_or_else(|| self.named.looks(app, &self.from(app), true, SLOTS_MAX))
+        alone.unwrap_or_else(|| self.named.looks(app, &self.from(app), true))
     }
 
     fn render(&self, app: &App, now: TimestampMs) -> Rendered {
         let mut teller = Teller::new(app, now);
         let mut bundle = Bundle::new(app.limits.fhir.base(), PATH);
-        let engine = &app.campaign.engine;
         let sessions = self.sessions(app);
-        let mut found = Vec::new();
+        let (mut all, mut found) = (0, Vec::new());
         for (_, session) in &sessions {
             for window in session.windows.iter().filter(|window| self.span.has(window.start)) {
-                let in_time = app.campaign.programme.in_time(window.start, now).is_ok();
-                for slot in session.slots_of(window) {
-                    if self.slots.as_ref().is_some_and(|only| only.binary_search(&slot.slot.0).is_err()) {
-                        continue;
-                    }
-                    let Some(counts) = engine.counts(slot.slot) else { continue };
-                    if self.statuses.is_empty() || self.statuses.iter().any(|s| s == slot_status(counts, in_time)) {
-                        found.push((*slot, window, session, counts));
+                let of_window = session.slots_of(window).iter().copied();
+                let asked = of_window
+                    .filter(|slot| self.slots.as_ref().is_none_or(|only| only.binary_search(&slot.slot.0).is_ok()));
+                for slot in asked {
+                    all += 1;
+                    // What earlier pages told is not looked at again.
+                    if self.after.is_none_or(|after| slot.slot.0 > after) {
+                        found.push((slot, window, session));
                     }
                 }
             }
         }
         // By number, which never changes: so pages repeat nothing and miss nothing that is there all the while.
-        found.sort_by_key(|(slot, ..)| slot.slot.0);
-        let total = found.len();
-        let mut rest = found.into_iter().filter(|(slot, ..)| self.after.is_none_or(|after| slot.slot.0 > after));
+        found.sort_unstable_by_key(|(slot, ..)| slot.slot.0);
+        // Windows are mostly asked for again and again.
         let mut last = None;
-        for (slot, window, session, counts) in rest.by_ref().take(self.params.count) {
+        let mut in_time = |start| match last {
+            Some((of, is)) if of == start => is,
+            _ => last.insert((start, app.campaign.programme.in_time(start, now).is_ok())).1,
+        };
+        let mut matching = found.into_iter().filter_map(|(slot, window, session)| {
+            let counts = app.campaign.engine.counts(slot.slot)?;
+            let is_wanted = |status| self.statuses.is_empty() || self.statuses.iter().any(|s| s == status);
+            is_wanted(slot_status(counts, in_time(window.start))).then_some((slot, window, session, counts))
+        });
+        let next = bundle.fill(&self.params, &mut matching, |bundle, (slot, window, session, counts)| {
             let id = app.names().slot(slot.slot);
             bundle.push(&id, "", |out| teller.slot((session, window), slot, counts, Audience::Asking, out));
-            last = Some(slot.slot.0);
-        }
-        let more = rest.next().is_some();
-        let next = last.filter(|_| more).map(|last| self.params.after(Some(&last.to_string())));
-        let link = next.as_deref().map(|next| bundle.address(next));
-        Rendered { tail: bundle.finish(Some(total), &self.params.spelled(), next.as_deref()), next: link }
+            slot.slot.0.to_string()
+        });
+        // How many have a status is counted for the first page; the others end where they are full.
+        let total = match (self.statuses.is_empty(), self.after) {
+            (true, _) => Some(all),
+            (false, None) => Some(bundle.len + usize::from(next.is_some()) + matching.count()),
+            (false, Some(_)) => None,
+        };
+        bundle.rendered(&self.params, total, next)
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use berth_engine::TimestampMs;
 use berth_programme::{Availability, SlotRef};
 use bytes::Bytes;
 use hyper::header::{
@@ -66,13 +65,12 @@ pub(crate) fn make(
     let next = found.next().map(|next| format!("/v1/availability?{}", asked.next(next)));
     let told = Told {
         made,
-        as_of,
         as_of_text: app.names().time(as_of),
         media: Media::Json,
         head: |as_of| render::head(as_of),
         digest: digest(app, asked, &found),
         next,
-        says_modified: false,
+        modified: None,
         vary: "accept-encoding",
     };
     Ok(told.answer(&app.search, encoding, last, || render::tail(app, asked, &found)))
@@ -82,8 +80,7 @@ pub(crate) fn make(
 pub(crate) struct Told {
     /// The instant before what it tells was read.
     pub(crate) made: Instant,
-    /// The same on the wall clock, and as it is written.
-    pub(crate) as_of: TimestampMs,
+    /// The same on the wall clock, as it is written.
     pub(crate) as_of_text: String,
     pub(crate) media: Media,
     /// The first part, of the instant: all that may differ in answers that tell the same.
@@ -92,8 +89,8 @@ pub(crate) struct Told {
     pub(crate) digest: u128,
     /// Where what comes behind it is.
     pub(crate) next: Option<String>,
-    /// Whether it has a `Last-Modified`.
-    pub(crate) says_modified: bool,
+    /// The second since which it tells what it tells, of what says so.
+    pub(crate) modified: Option<i64>,
     /// By which headers of a request it differs.
     pub(crate) vary: &'static str,
 }
@@ -108,19 +105,13 @@ impl Told {
         last: Option<Arc<Answer>>,
         tail: impl FnOnce() -> Vec<u8>,
     ) -> Arc<Answer> {
-        let Told { made, as_of, as_of_text, media, digest, next, .. } = self;
+        let Told { made, as_of_text, media, digest, next, modified, .. } = self;
         let head = (self.head)(&as_of_text);
-        let before = last.as_ref().and_then(|last| last.modified);
         let last = last.filter(|last| last.digest == digest);
         let (body, tail) = match &last {
             Some(last) => encoding::with_head(encoding, &head, &last.body, &last.tail),
             None => encoding::encode(&search.presses, encoding, &head, &tail()),
         };
-        let modified = self.says_modified.then(|| match (&last, before) {
-            (Some(_), Some(before)) => before,
-            // Never the second of what told something else: a client compares seconds.
-            (_, before) => seconds(as_of).max(before.map_or(i64::MIN, |before| before + 1)),
-        });
         let etag = value(&format!("W/\"{digest:032x}{}\"", encoding.name().map_or("", |name| &name[..1])));
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media.content_type()));
@@ -155,10 +146,6 @@ impl Told {
             _charge: charge,
         })
     }
-}
-
-fn seconds(at: TimestampMs) -> i64 {
-    i64::try_from(at.0 / 1000).unwrap_or(i64::MAX)
 }
 
 /// As RFC 9110 writes an instant.
@@ -244,7 +231,7 @@ impl Answer {
             None if staleness.is_zero() => true,
             None => {
                 let since = asked.get(IF_MODIFIED_SINCE).and_then(read_http_date);
-                // The very second that was said: what somebody has of another encoding may be of another run of the same words.
+                // The very second that was said: what a client has that tells of another may be of another server.
                 since.zip(self.modified).is_none_or(|(since, modified)| modified != since)
             }
         };

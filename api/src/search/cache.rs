@@ -136,9 +136,14 @@ impl Cache {
         Some(Arc::clone(&entry.answer))
     }
 
+    /// Bytes of the largest answer that is kept.
+    pub(crate) fn largest_kept(&self) -> usize {
+        self.bytes_max / LARGEST_PART
+    }
+
     /// Keeps an answer under a spelling of its query.
     pub(crate) fn insert(&self, encoding: Encoding, query: &str, answer: &Arc<Answer>) {
-        if answer.bytes() > self.bytes_max / LARGEST_PART || query.len() > SPELLING_BYTES_MAX {
+        if answer.bytes() > self.largest_kept() || query.len() > SPELLING_BYTES_MAX {
             return;
         }
         let entry = Entry::new(&self.bytes, query, answer);

@@ -11,6 +11,7 @@ use super::answer::Answer;
 use super::cache::{Cache, Charge};
 use super::encoding::{Encoding, Presses};
 use super::flight::{Flights, Joined};
+use super::since::Since;
 use super::stats::SearchStats;
 use crate::body::ResponseBody;
 use crate::problem::{Code, Problem};
@@ -35,9 +36,29 @@ pub(crate) struct Search {
     cache: Cache,
     flights: Flights,
     pub(super) presses: Presses,
-    /// Who renders large answers; the others wait.
-    renderers: Arc<Semaphore>,
+    renderers: Renderers,
+    /// Since when what is said to have been modified tells what it tells.
+    pub(crate) since: Since,
     pub(crate) stats: SearchStats,
+}
+
+/// Who renders large answers at once; the others wait.
+#[derive(Clone)]
+pub(crate) struct Renderers {
+    own: Arc<Semaphore>,
+    /// Those that others render with, too.
+    shared: Option<Arc<Semaphore>>,
+}
+
+impl Renderers {
+    pub(crate) fn new(count: usize) -> Renderers {
+        Renderers { own: Arc::new(Semaphore::new(count)), shared: None }
+    }
+
+    /// At most so many of these, who go on rendering for whom they were made: together they never use more of the machine.
+    pub(crate) fn at_most(&self, count: usize) -> Renderers {
+        Renderers { own: Arc::new(Semaphore::new(count)), shared: Some(Arc::clone(&self.own)) }
+    }
 }
 
 /// A question, as it came and in its one spelling.
@@ -52,14 +73,14 @@ pub(crate) struct Asking<'a> {
 }
 
 impl Search {
-    /// `renderers`: so many large answers are rendered at once.
-    pub(crate) fn new(config: SearchConfig, renderers: usize) -> Arc<Search> {
+    pub(crate) fn new(config: SearchConfig, renderers: Renderers) -> Arc<Search> {
         Arc::new(Search {
             config,
             cache: Cache::new(config.cache_bytes),
             flights: Flights::default(),
             presses: Presses::default(),
-            renderers: Arc::new(Semaphore::new(renderers)),
+            renderers,
+            since: Since::default(),
             stats: SearchStats::default(),
         })
     }
@@ -67,6 +88,11 @@ impl Search {
     /// Bytes of the answers that are kept.
     pub(crate) fn cache_bytes(&self) -> usize {
         self.cache.bytes()
+    }
+
+    /// Bytes of the largest answer that is kept.
+    pub(crate) fn largest_kept(&self) -> usize {
+        self.cache.largest_kept()
     }
 
     /// Answers and spellings that were dropped to make room.
@@ -108,9 +134,12 @@ impl Search {
         make: impl Fn(Option<Arc<Answer>>) -> Result<Arc<Answer>, Problem> + Send + Sync + 'static,
     ) -> Result<Arc<Answer>, Problem> {
         let Asking { spelling, key, encoding, arrived, is_small } = asking;
-        // Who does not take answers keeps them in memory; the limits of time end that, and this bounds it until then.
-        if self.cache.sent_bytes() > self.config.cache_bytes.max(SENT_BYTES_MIN) {
-            return Err(could_not());
+        // Who does not take answers keeps them in memory; the limits of time end that, and this bounds it until then. A few who take
+        // them as they are weigh as much as a hundred others: half of the room is not for them.
+        let most = self.config.cache_bytes.max(SENT_BYTES_MIN);
+        let sent = self.cache.sent_bytes();
+        if sent > most || (encoding == Encoding::Identity && sent > most / 2) {
+            return Err(too_much_is_sent(encoding));
         }
         let make = Arc::new(make);
         if self.config.staleness.is_zero() {
@@ -187,11 +216,19 @@ impl Search {
 
     /// Runs in a thread that may take its time, once there is room among the renderers.
     async fn in_pool<T: Send + 'static>(&self, render: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-        let turn = tokio::time::timeout(TURN_TIME, Arc::clone(&self.renderers).acquire_owned());
-        let permit = turn.await.map_err(|_| could_not())?;
+        let Renderers { own, shared } = self.renderers.clone();
+        let turn = tokio::time::timeout(TURN_TIME, async move {
+            let own = own.acquire_owned().await;
+            let shared = match shared {
+                Some(shared) => Some(shared.acquire_owned().await),
+                None => None,
+            };
+            (own, shared)
+        });
+        let permits = turn.await.map_err(|_| could_not())?;
         let rendering = tokio::task::spawn_blocking(move || {
             let answer = render();
-            drop(permit);
+            drop(permits);
             answer
         });
         rendering.await.map_err(|_| could_not())
@@ -199,6 +236,16 @@ impl Search {
 }
 
 /// Too many large answers are asked for at once.
+fn too_much_is_sent(encoding: Encoding) -> Problem {
+    let detail = match encoding {
+        Encoding::Identity => {
+            "too many answers wait for their clients to take them: ask again, with Accept-Encoding: zstd, gzip, which is far less"
+        }
+        _ => "too many answers wait for their clients to take them: ask again",
+    };
+    Problem::new(Code::Overloaded, detail)
+}
+
 fn could_not() -> Problem {
     Problem::new(Code::Overloaded, "too many searches are being answered: ask again")
 }

@@ -20,6 +20,7 @@ mod encoding;
 mod flight;
 mod kept;
 mod render;
+mod since;
 mod stats;
 
 use std::sync::Arc;
@@ -32,7 +33,7 @@ pub(crate) use self::answer::{Told, etag_is_listed};
 use self::asked::Asked;
 pub(crate) use self::encoding::Encoding;
 use self::encoding::asked as encoding_asked;
-pub(crate) use self::kept::{Asking, Search, SearchConfig};
+pub(crate) use self::kept::{Asking, Renderers, Search, SearchConfig};
 pub(crate) use self::stats::SearchCounts;
 use crate::admission::Class;
 use crate::app::{App, Phase};

@@ -1,6 +1,6 @@
 //! At the door of a centre: check in by code, served, did not come, came without a booking.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::ToSpan;
 use serde_json::{Value, json};
@@ -22,6 +22,14 @@ pub(crate) fn server_under(programme: &Path) -> Server {
     server.add_places();
     server.add_parties(10);
     server
+}
+
+/// The programme, in this directory, where who is not there as a window opens has not come.
+pub(crate) fn without_grace(dir: &Path) -> PathBuf {
+    let programme = dir.join("programme.toml");
+    let india = std::fs::read_to_string(programme_path()).unwrap();
+    std::fs::write(&programme, india.replace("no_show_grace_minutes = 30", "no_show_grace_minutes = 0")).unwrap();
+    programme
 }
 
 pub(crate) fn at_the_door(server: &Server, centre: &str, key: &str, path: &str, body: &Value) -> Reply {
@@ -134,10 +142,7 @@ fn wrong_codes_are_counted_and_then_none_is_taken() {
 fn who_did_not_come_gives_the_unit_to_a_walk_in() {
     // Without a grace: in the first minutes of a day its windows have only just opened.
     let dir = tempfile::tempdir().unwrap();
-    let programme = dir.path().join("programme.toml");
-    let india = std::fs::read_to_string(programme_path()).unwrap();
-    std::fs::write(&programme, india.replace("no_show_grace_minutes = 30", "no_show_grace_minutes = 0")).unwrap();
-    let server = server_under(&programme);
+    let server = server_under(&without_grace(dir.path()));
     let booked = booked_today(&server, &["p1.0", "p1.1"]);
     let slot = text(&booked[0], "slot").to_owned();
     let path = format!("/v1/bookings/{}/no-show", text(&booked[0], "booking"));

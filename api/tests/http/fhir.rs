@@ -55,7 +55,7 @@ fn ids(bundle: &Value) -> Vec<String> {
     found(bundle).iter().map(|resource| resource["id"].as_str().unwrap().to_owned()).collect()
 }
 
-fn refused(reply: &Reply, status: u16, issue: &str, code: &str) {
+pub(crate) fn refused(reply: &Reply, status: u16, issue: &str, code: &str) {
     let outcome = reply.expect(status);
     assert_eq!(reply.header("content-type"), Some("application/fhir+json"));
     assert_eq!(outcome["resourceType"], "OperationOutcome");
@@ -284,6 +284,59 @@ fn json_is_json_under_whatever_name_it_is_asked_for() {
     assert_eq!(kinds, ["Location", "Schedule", "Slot", "Appointment", "Immunization"]);
 }
 
+/// Page by page, each once, whatever is asked for; how many have a status is told once.
+#[test]
+fn slots_and_schedules_are_told_in_pages() {
+    let server = server("");
+    server.post("/v1/bookings", &claims(&[claim("p1.0", "s1.2")])).expect(201);
+    for (path, start, total, once) in [
+        ("/fhir/Slot", "?schedule.actor=c1,.phc.u2,..n2&_count=2", 9, false),
+        ("/fhir/Slot", "?schedule.actor=c1,.phc.u2,..n2&status=free&_count=3", 8, true),
+        ("/fhir/Slot", "?schedule.actor=c1,.phc.u2&status=free,busy&_count=1", 6, true),
+        ("/fhir/Schedule", "?actor=c1,.phc.u2,..n2&_count=1", 3, false),
+    ] {
+        let (mut next, mut told, mut first) = (Some(start.to_owned()), Vec::new(), true);
+        while let Some(query) = next.take() {
+            let reply = server.get(&format!("{path}{query}"));
+            let page = reply.expect(200);
+            told.extend(ids(&page));
+            let expected = if first || !once { json!(total) } else { Value::Null };
+            assert_eq!(page["total"], expected, "{path}{query}");
+            first = false;
+            let link = page["link"].as_array().unwrap().iter().find(|link| link["relation"] == "next");
+            next = link
+                .map(|link| link["url"].as_str().unwrap().strip_prefix(&format!("{URL}{path}")).unwrap().to_owned());
+            let header = next.as_ref().map(|next| format!("<{URL}{path}{next}>; rel=\"next\""));
+            assert_eq!(reply.header("link").map(str::to_owned), header);
+        }
+        let (all, _) = start.split_once("&_count").unwrap();
+        let whole = ids(&server.get(&format!("{path}{all}")).expect(200));
+        assert_eq!((whole.len(), told), (total, whole), "{path}{start}");
+        let none = server.get(&format!("{path}{all}&_count=0")).expect(200);
+        assert_eq!((&none["total"], ids(&none).len(), none["link"].as_array().unwrap().len()), (&json!(total), 0, 1));
+    }
+}
+
+/// Fifty names of sixty-four letters are more than is kept as it stands, but their answer is kept.
+#[test]
+fn the_answer_to_a_long_query_is_kept_too() {
+    let server = server("[search]\nstaleness_ms = 60000\n");
+    let names: Vec<_> = (10..60).map(|n| format!("{}{n}", "s".repeat(62))).collect();
+    let query =
+        |last: &str| format!("/fhir/Slot?schedule={},{last}&schedule.actor={}", names[1..].join(","), names.join(","));
+    for last in ["s-1", "s-1", "s3"] {
+        let path = query(last);
+        assert!(path.len() > 6000);
+        server.get(&path).expect(200);
+    }
+    let page = server.get("/metrics");
+    let answered = |source: &str| {
+        let name = format!("berth_fhir_answers_total{{kind=\"search\",source=\"{source}\"}} ");
+        page.text().lines().find_map(|line| line.strip_prefix(&name)).expect("the metric is there").to_owned()
+    };
+    assert_eq!((answered("rendered"), answered("cache")), ("2".to_owned(), "1".to_owned()));
+}
+
 /// Without an address of its own a server says none, and nothing is made up from what a client sent.
 #[test]
 fn without_a_public_address_links_are_paths() {
@@ -292,8 +345,11 @@ fn without_a_public_address_links_are_paths() {
     let bundle = server.send("GET", "/fhir/Location", &[("host", "evil.example")], b"").expect(200);
     assert_eq!(bundle["link"][0]["url"], "/fhir/Location");
     assert!(bundle["entry"][0].get("fullUrl").is_none() && !bundle.to_string().contains("evil"));
-    let nothing = server.get("/smart/$bulk-publish").expect_problem(404, "not_found");
-    assert!(nothing["detail"].as_str().unwrap().contains("public_url"), "{nothing}");
+    for path in ["/smart/$bulk-publish", "/smart/locations/27/0.ndjson", "/smart/slots/27/0.ndjson"] {
+        let nothing = server.get(path);
+        refused(&nothing, 404, "not-supported", "not_found");
+        assert!(nothing.text().contains("public_url"), "{path}: {}", nothing.text());
+    }
     let metadata = server.get("/fhir/metadata").expect(200);
     assert!(metadata["implementation"].get("url").is_none());
 }

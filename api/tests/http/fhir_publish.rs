@@ -5,7 +5,7 @@ use std::io::Read;
 use serde_json::{Value, json};
 
 use crate::client::Reply;
-use crate::fhir::{ndjson, server};
+use crate::fhir::{ndjson, refused, server};
 use crate::server::{Server, claim, claims, lines, tomorrow};
 
 const URL: &str = "https://book.example.org/in";
@@ -117,11 +117,14 @@ fn a_file_that_is_not_named_is_not_there() {
         "/smart/slots/28/0.ndjson",
         "/smart/slots/a_b/0.ndjson",
         "/smart/slots/27/0.2026-11-27.ndjson",
+        "/smart/slots/27/0.2026-11-27.0.ndjson",
+        "/smart/slots/27/0..ndjson",
         "/smart/locations/27/x.ndjson",
+        "/smart/locations/27/1.ndjson",
     ] {
-        server.get(path).expect_problem(404, "not_found");
+        refused(&server.get(path), 404, "not-supported", "not_found");
     }
-    server.get("/smart/slots/27/0.ndjson?state=27").expect_problem(400, "malformed_request");
+    refused(&server.get("/smart/slots/27/0.ndjson?state=27"), 400, "invalid", "malformed_request");
 }
 
 #[test]
@@ -243,5 +246,60 @@ fn where_slots_are_very_many_each_day_has_its_file() {
     assert_eq!(slots[0], format!("/smart/slots/27/0.{}.ndjson", tomorrow()));
     let count = |path: &str| lines(server.get(path).text()).len();
     assert_eq!((count(&slots[0]), count(&slots[19])), (17 * 40 * 3 + 6, 17 * 40 * 3));
-    server.get("/smart/slots/27/0.ndjson").expect_problem(404, "not_found");
+    refused(&server.get("/smart/slots/27/0.ndjson"), 404, "not-supported", "not_found");
+    refused(&server.get(&slots[0].replace(".ndjson", ".0.ndjson")), 404, "not-supported", "not_found");
+}
+
+/// So many on one day that this, too, would be too large: one for each centre.
+#[test]
+fn where_a_day_has_very_many_slots_each_centre_has_its_file() {
+    let server = server(&format!("{CONFIG}staleness_seconds = 0\n"));
+    let clock = |n: u32| format!("{:02}:{:02}", 8 + n / 12, n % 12 * 5);
+    let pools = json!({"dose1": 1, "dose2": 1, "open": 1});
+    let windows: Vec<_> = (0..96).map(|n| json!({"start": clock(n), "end": clock(n + 1), "pools": pools})).collect();
+    let day = tomorrow().tomorrow().unwrap();
+    for centre in ["c1", "phc_2"] {
+        let session = |n: u32| json!({"id": format!("d-{centre}-{n}"), "centre": centre, "date": day.to_string(), "product": "covaxin", "windows": windows});
+        server.publish("/v1/sessions", &ndjson(&(0..36).map(session).collect::<Vec<_>>())).expect(200);
+    }
+    let manifest = server.get("/smart/$bulk-publish").expect(200);
+    let of = |kind: &str| {
+        let files = manifest["output"].as_array().unwrap().iter();
+        let files = files.filter(|f| f["type"] == kind && f["extension"]["state"][0] == "Maharashtra");
+        files.map(|f| path(&f["url"])).collect::<Vec<_>>()
+    };
+    let file = |part: String| format!("/smart/slots/27/0.{part}.ndjson");
+    let expected = [file(tomorrow().to_string()), file(format!("{day}.0")), file(format!("{day}.1"))];
+    assert_eq!((of("Slot"), of("Schedule").len()), (expected.to_vec(), 1));
+    for (path, lines_of, centre) in [(&expected[1], 10_368, "c1"), (&expected[2], 10_368, "phc.u2")] {
+        let lines = lines(server.get(path).text());
+        let all = lines.iter().all(|line| line["schedule"]["reference"].as_str().unwrap().contains(centre));
+        assert!(lines.len() == lines_of && all, "{path}: {}", lines.len());
+    }
+    for part in [day.to_string(), format!("{day}.2"), format!("{}.0", tomorrow())] {
+        refused(&server.get(&file(part)), 404, "not-supported", "not_found");
+    }
+}
+
+/// What lacks a field that a published one must have is not published, nor what leads to it; and somebody is told.
+#[test]
+fn a_centre_that_nobody_can_reach_is_not_published() {
+    let server = server("[fhir]\nstaleness_seconds = 0\n");
+    let all = files(&server);
+    let told: Vec<_> = all.iter().map(|(kind, path, lines)| (kind.as_str(), path.as_str(), lines.len())).collect();
+    let expected = [
+        ("Location", "/smart/locations/27/0.ndjson", 1),
+        ("Schedule", "/smart/schedules/27/0.ndjson", 1),
+        ("Slot", "/smart/slots/27/0.ndjson", 3),
+    ];
+    assert_eq!(told, expected);
+    assert!(all.iter().flat_map(|(.., lines)| lines).all(|line| !line.to_string().contains("phc")));
+    refused(&server.get("/smart/locations/.a.ub/0.ndjson"), 404, "not-supported", "not_found");
+    // Who asks for it is told of it all the same.
+    assert!(server.get("/fhir/Location/.phc.u2").expect(200).get("telecom").is_none());
+    assert!(server.get("/metrics").text().contains("\nberth_fhir_unpublished_centres 2\n"));
+    server.terminate();
+    let (_, home) = server.ended();
+    let told = home.told();
+    assert!(told.contains("not in what is published") && told.contains("centres=2"), "{told}");
 }

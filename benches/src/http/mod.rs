@@ -4,6 +4,7 @@
 //! booked on the server's process (`utime` + `stime`), so neither the client nor the other side weighs in.
 
 pub mod client;
+pub mod copy;
 pub mod inventory;
 pub mod process;
 pub mod run;

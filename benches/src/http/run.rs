@@ -153,7 +153,13 @@ pub fn run(plan: &Plan, out: &mut dyn Write) -> io::Result<Vec<Figure>> {
         }
     }
     if plan.wants("published") {
-        let server = process::berth(&berth, home, &format!("{CONFIG}[fhir]\nstaleness_seconds = 0\n"))?;
+        let server = process::berth(
+            &berth,
+            home,
+            &format!(
+                "public_url = 'https://book.example.org'\n{CONFIG}[fhir]\nphone = '1075'\nstaleness_seconds = 0\n"
+            ),
+        )?;
         measure.published("zstd", &server)?;
     }
     Ok(measure.figures)
@@ -332,7 +338,7 @@ fn bare_beside(server: &Server, request: &[u8], (echo, home): (&Path, &Path)) ->
 }
 
 /// A request as a browser would send it that takes this encoding best.
-fn get(path: &str, encoding: &str) -> Vec<u8> {
+pub(super) fn get(path: &str, encoding: &str) -> Vec<u8> {
     let takes = if encoding == "zstd" { "gzip, deflate, br, zstd" } else { encoding };
     format!(
         "GET {path} HTTP/1.1\r\nhost: bench\r\naccept: */*\r\naccept-encoding: {takes}\r\nuser-agent: bench\r\n\r\n"
@@ -416,7 +422,7 @@ impl Asker for Districts {
 }
 
 /// Bookings in one step, each for somebody else, anywhere.
-struct Bookings {
+pub(super) struct Bookings {
     parties: Arc<AtomicU32>,
     slots: u32,
     random: Random,
@@ -424,7 +430,7 @@ struct Bookings {
 }
 
 impl Bookings {
-    fn new(parties: Arc<AtomicU32>, size: &Size, seed: u64) -> Bookings {
+    pub(super) fn new(parties: Arc<AtomicU32>, size: &Size, seed: u64) -> Bookings {
         let slots = size.districts * size.slots_per_district();
         Bookings { parties, slots, random: Random(seed.wrapping_mul(0xD134_2543_DE82_EF95) | 1), body: String::new() }
     }

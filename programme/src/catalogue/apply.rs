@@ -130,7 +130,8 @@ impl Index {
                 self.grid.add(position, index);
             }
             let (phone, url) = (line.phone.map(String::into_boxed_str), line.url.map(String::into_boxed_str));
-            let centre = Centre { id, name, district, pincode, address, position, phone, url, sessions: Vec::new() };
+            let (sessions, days) = (Vec::new(), Vec::new());
+            let centre = Centre { id, name, district, pincode, address, position, phone, url, sessions, days };
             self.centres.push(Arc::new(centre));
         }
     }
@@ -156,10 +157,7 @@ impl Index {
                 continue;
             };
             // In place unless a search holds the centre at this moment; that search keeps the old one.
-            let centre = Arc::make_mut(centre);
-            centre.sessions.extend(sessions);
-            // Stable, so sessions of one date stay in the order of publishing.
-            centre.sessions.sort_by_key(|s| s.date);
+            Arc::make_mut(centre).add(sessions);
         }
     }
 }

@@ -20,7 +20,7 @@ use parking_lot::RwLock;
 
 pub use apply::ApplyError;
 pub(crate) use types::CentreIndex;
-pub use types::{Ages, Centre, Region, RegionKind, Session, SlotPlace, SlotRef, Window};
+pub use types::{Ages, Centre, Offered, Region, RegionKind, Session, SlotPlace, SlotRef, Window};
 pub use walk::Numbered;
 
 use crate::note::{NoteError, Numbering, ProgrammeNote};

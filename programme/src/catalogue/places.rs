@@ -37,7 +37,7 @@ impl Catalogue {
         let end = from.saturating_add(i32::from(days).days());
         let mut slots = 0;
         for candidate in self.candidates(place)? {
-            slots += candidate.centre.sessions_between(from, end).iter().map(|s| s.slots.len()).sum::<usize>();
+            slots += candidate.centre.offered(from, end).slots;
             if slots > enough {
                 break;
             }
