@@ -264,6 +264,7 @@ async fn dispatch(mut call: Call, gated: Gated<'_, '_>, seen: Option<Seen>) -> R
         Route::MakeBatch => routes::supply::batches::make(call).await,
         Route::ListBatches => routes::supply::batches::list(call).await,
         Route::ReadBatch => routes::supply::batches::read(call).await,
+        Route::CorrectBatch => routes::supply::batches::correct(call).await,
         Route::RecallBatch | Route::LiftRecall => routes::supply::batches::recall(call).await,
         Route::Receive => routes::supply::stock::receive(call).await,
         Route::SendDoses => routes::supply::stock::send(call).await,

@@ -273,6 +273,9 @@ pub enum Command<'a> {
         kind: u8,
         /// At most [`RECORD_BYTES_MAX`].
         bytes: &'a [u8],
+        /// A warning that must not wait for room: where the disk has none for the next segment it goes into what is left, as what settles
+        /// a claim does. For what is small and rare.
+        urgent: bool,
     },
     /// Nobody came: the unit goes back, for a walk-in.
     NoShow {

@@ -109,6 +109,8 @@ pub(crate) struct Inventory {
     pub(crate) next_booking: AtomicU64,
     /// The administrative lock: publishing slots, adding parties, changing slots.
     pub(crate) blocks: Mutex<Blocks>,
+    /// Who writes down what the engine keeps nothing of but the key.
+    pub(crate) records: Mutex<()>,
     pub(crate) slots_max: u32,
 }
 
@@ -172,6 +174,7 @@ impl Inventory {
             wheel: Wheel::new(),
             next_booking: AtomicU64::new(0),
             blocks: Mutex::new(Blocks::default()),
+            records: Mutex::new(()),
             slots_max: limits.slots_max,
         }
     }

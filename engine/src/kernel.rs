@@ -145,13 +145,13 @@ fn own_bytes(command: &Command<'_>) -> Option<(&'static str, usize, usize)> {
 }
 
 /// Whether a command is refused while the disk has no room for the next segment: what would take units or memory. What
-/// ends or settles a claim goes on, in the room that is left.
+/// ends or settles a claim, and a warning, goes on, in the room that is left.
 fn takes_more(command: &Command<'_>) -> bool {
     match command {
         Command::AddParties { .. }
         | Command::Publish { .. }
         | Command::Note { .. }
-        | Command::Record { .. }
+        | Command::Record { urgent: false, .. }
         | Command::Hold { .. }
         | Command::Offer { .. }
         | Command::Book { .. }
@@ -167,6 +167,7 @@ fn takes_more(command: &Command<'_>) -> bool {
         | Command::Complete { .. }
         | Command::CompleteNoted { .. }
         | Command::ChangeFacts { .. }
+        | Command::Record { urgent: true, .. }
         | Command::NoShow { .. }
         | Command::Resize { .. }
         | Command::Open { .. }
@@ -245,7 +246,7 @@ impl Engine {
             Command::ChangeFacts { party, facts, expected, note } => {
                 self.change_facts(party, facts, expected, note, context)
             }
-            Command::Record { kind, bytes } => Ok(self.record(kind, bytes, context)),
+            Command::Record { kind, bytes, .. } => Ok(self.record(kind, bytes, context)),
             Command::NoShow { booking } => self.no_show(booking, context),
             Command::WalkIn { claim } => self.walk_in(claim, context.now, context),
             Command::WalkInLate { claim, came_at } => self.walk_in(claim, came_at.min(context.now), context),

@@ -147,7 +147,8 @@ impl Engine {
         if s0 == snapshots.first().copied().unwrap_or_default() {
             return Ok(None);
         }
-        // Who holds the administrative lock has appended; once we have had it, all such up to S0 are through.
+        // Who holds one of these locks has appended; once we have had it, all such up to S0 are through.
+        drop(self.inventory.records.lock());
         let parties = {
             let _admin = self.inventory.blocks.lock();
             self.inventory.parties.count()

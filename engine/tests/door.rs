@@ -101,7 +101,7 @@ fn every_outcome_at_the_door_is_told_again_after_a_restart() {
             expected: Some(&nothing),
             note: b"",
         },
-        Command::Record { kind: 2, bytes: b"sealed" },
+        Command::Record { kind: 2, bytes: b"sealed", urgent: false },
         Command::WalkIn { claim: claim(9, slot) },
         Command::Cancel { booking: off, by },
     ];
@@ -234,9 +234,12 @@ fn what_is_noted_of_a_dose_and_corrected_is_in_the_log_and_in_the_facts() {
     let corrected = PartyFacts { product: ProductId(3), ..given };
     change(0, corrected, Some(&given), later).unwrap();
     assert_eq!(change(9, corrected, None, later), Err(Refusal::UnknownParty { party: PartyId(9) }));
-    submit(&engine, Command::Record { kind: 4, bytes: &[1; RECORD_BYTES_MAX] }, later).unwrap();
+    submit(&engine, Command::Record { kind: 4, bytes: &[1; RECORD_BYTES_MAX], urgent: false }, later).unwrap();
     let long = Refusal::TooMany { what: "bytes of a record", found: 65_537, max: 65_536 };
-    assert_eq!(submit(&engine, Command::Record { kind: 4, bytes: &[1; RECORD_BYTES_MAX + 1] }, later), Err(long));
+    assert_eq!(
+        submit(&engine, Command::Record { kind: 4, bytes: &[1; RECORD_BYTES_MAX + 1], urgent: true }, later),
+        Err(long)
+    );
     engine.ticket(engine.appended()).wait().unwrap();
 
     let mut seen = Vec::new();

@@ -517,6 +517,11 @@ fn without_a_next_segment_holds_are_refused_until_there_is_one() {
     assert!(refused);
     let claim = [Claim { party: PartyId(1), slot, dose: Dose(1) }];
     assert_eq!(tell(Command::Book { claims: &claim }).result, Err(Refusal::JournalFull));
+    let record = |urgent| tell(Command::Record { kind: 1, bytes: b"recalled", urgent });
+    assert_eq!(record(false).result, Err(Refusal::JournalFull));
+    let warned = record(true);
+    assert!(warned.result.is_ok(), "a warning goes into what is left: {warned:?}");
+    engine.ticket(warned.seq).wait().unwrap();
     let again = keyed(1);
     assert_eq!((again.result, again.seq, again.replayed), (first.result, first.seq, true));
     assert_eq!(keyed(2).result, Err(Refusal::JournalFull), "another request under that key is no repeat");

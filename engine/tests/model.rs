@@ -224,7 +224,7 @@ proptest! {
                     let (party, expected) = (PartyId(party), expected.as_ref());
                     Command::ChangeFacts { party, facts, expected, note: &bytes }
                 }
-                Step::Record(_) => Command::Record { kind: 3, bytes: &bytes },
+                Step::Record(_) => Command::Record { kind: 3, bytes: &bytes, urgent: false },
                 Step::NoShow(booking) => Command::NoShow { booking: BookingNumber(booking) },
                 Step::WalkIn(party, at, dose) => {
                     Command::WalkIn { claim: Claim { party: PartyId(party), slot: slot(at), dose: Dose(dose) } }

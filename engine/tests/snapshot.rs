@@ -156,7 +156,11 @@ fn a_snapshot_taken_in_a_race_leads_to_where_the_whole_log_leads() {
                                 drop(tell(Command::ChangeFacts { party: PartyId(party), facts, expected, note }));
                             }
                         }
-                        7 => drop(keyed(&engine, key | 1 << 100, Command::Record { kind: 1, bytes: &[8; 300] })),
+                        7 => drop(keyed(
+                            &engine,
+                            key | 1 << 100,
+                            Command::Record { kind: 1, bytes: &[8; 300], urgent: false },
+                        )),
                         0 => drop(tell(Command::Release { hold })),
                         1 => {
                             drop(tell(Command::Confirm { hold }));

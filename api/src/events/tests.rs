@@ -478,7 +478,7 @@ fn story(dir: &Path) -> Vec<Value> {
     run(&campaign, Command::NoShow { booking: late }, morning);
     run(&campaign, Command::WalkIn { claim: claim(25, 1) }, morning);
     let note = b"nobody's business";
-    run(&campaign, Command::Record { kind: 1, bytes: note }, morning);
+    run(&campaign, Command::Record { kind: 1, bytes: note, urgent: false }, morning);
     let (booking, given_at, product) = (berth_engine::BookingNumber(11), morning, None);
     let command = Command::CompleteNoted { booking, given_at, product, note };
     run(&campaign, command, morning);

@@ -204,7 +204,7 @@ fn an_operator_acts_for_its_own_centres_and_a_platform_for_none() {
         server.post(path, body).expect_problem(403, "forbidden");
     }
     let made = json!({"id": "C", "product": "covishield", "quantity": 1, "expires": "2099-12-31"});
-    for path in ["/v1/batches", "/v1/batches/B/recall", "/v1/batches/B/lift-recall"] {
+    for path in ["/v1/batches", "/v1/batches/B/correct", "/v1/batches/B/recall", "/v1/batches/B/lift-recall"] {
         operator(&server, "c1", path, &made).expect_problem(403, "forbidden");
     }
     operator_reads(&server, "c2", "/v1/centres/c1/stock").expect_problem(403, "forbidden");
@@ -294,6 +294,13 @@ fn a_dose_is_held_against_the_books_and_what_was_given_is_on_record() {
         Value::Null,
     ];
     assert_eq!(told, expected, "{}", upload.text());
+    // The file again: each line is on record, and counted once.
+    let before = admin_reads(&server, "/v1/batches/BACK").expect(200);
+    let again = server.send("POST", "/v1/bulk/doses", &headers, body.as_bytes());
+    let states: Vec<_> =
+        lines(again.text()).iter().map(|line| (line["status"].clone(), line["already"].clone())).collect();
+    assert_eq!(states[..4], vec![(json!(200), json!(true)); 4], "{}", again.text());
+    assert_eq!(admin_reads(&server, "/v1/batches/BACK").expect(200), before);
     let told = admin_reads(&server, "/v1/batches/BACK").expect(200);
     assert_eq!((&told["given"], &told["on_hand"], &told["state"]), (&json!(1), &json!(4), &json!("recalled")));
     assert_eq!(admin_reads(&server, "/v1/batches/NONE").expect(200)["state"], "unknown");

@@ -133,6 +133,17 @@ fn from_a_batch_to_whom_to_call_and_nobody_is_named_who_was_forgotten() {
     assert_eq!(told[0]["dose_record"], numbers[0].as_str());
     let (told, _) = recall_list(&server, "admin-key", "/v1/batches/L2/recall-list", Some("a question"));
     assert_eq!(told[0]["person"]["name"], "Mira Nair");
+    // Merged: the dose is hers whose the record is now.
+    let ravi = citizen(&server, "+919876543211");
+    let other = ravi.register(&person("Mira Nayar", "Z5"));
+    let merge = json!({"merge": parties[2]}).to_string();
+    let headers =
+        [("authorization", "Bearer admin-key"), ("idempotency-key", "merge"), ("berth-reason", "twice registered")];
+    server.send("POST", &format!("/v1/people/{other}/merge"), &headers, merge.as_bytes()).expect(200);
+    let (told, end) = recall_list(&server, "admin-key", "/v1/batches/L2/recall-list", Some("a question"));
+    assert_eq!((text(&told[0], "party"), &told[0]["person"]["name"]), (other.as_str(), &json!("Mira Nayar")));
+    assert_eq!((&told[0]["dose_record"], &end["people"]), (&json!(numbers[2]), &json!(1)));
+    assert_eq!(admin_reads(&server, "/v1/batches/L2/doses").expect(200)["doses"][0]["party"], other.as_str());
     let sums = admin_reads(&server, "/v1/batches/L1").expect(200);
     assert_eq!((&sums["given"], &sums["revoked"], &sums["on_hand"]), (&json!(1), &json!(1), &json!(8)));
     // The dose of who was erased finds its batch, and nothing else is left of it.

@@ -35,10 +35,11 @@ impl Engine {
         Ok((seq, Outcome::FactsChanged { party }))
     }
 
-    /// Under the administrative lock, which whoever takes a snapshot has had since: the key of what is durable by then is kept by then.
+    /// Under the lock of records, which whoever takes a snapshot has had since: the key of what is durable by then is kept by then. Not under
+    /// the administrative one: a bulk publish has that for as long as it takes, and a recall does not wait for it.
     // rule: SNP-1
     pub(super) fn record(&self, kind: u8, bytes: &[u8], context: Context<'_>) -> (Seq, Outcome) {
-        let _admin = self.inventory.blocks.lock();
+        let _records = self.inventory.records.lock();
         let appended = context.append(Event::Recorded { kind, bytes: bytes.to_vec() });
         let seq = appended.seq;
         appended.keep(Remembered::Recorded);

@@ -131,7 +131,7 @@ fn files() -> (Vec<u8>, Vec<u8>) {
     let facts = PartyFacts { birth_year: 1990, ..PartyFacts::default() };
     run(Command::ChangeFacts { party: PartyId(7), facts, expected: None, note: b"why" });
     run(Command::Offer { claim: claim(8, 0), ttl, note: b"for" });
-    run(Command::Record { kind: 1, bytes: b"sealed" });
+    run(Command::Record { kind: 1, bytes: b"sealed", urgent: false });
     run(Command::WalkIn { claim: claim(7, 1) });
     run(Command::CompleteNoted { booking: BookingNumber(10), given_at: engine.now(), product: None, note: b"batch" });
     run(Command::Resize { slot: SlotId(0), capacity: Units::new(5).expect("small") });

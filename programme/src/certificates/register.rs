@@ -343,7 +343,7 @@ impl Register {
         bytes.extend(booking.0.to_le_bytes());
         bytes.extend(version.to_le_bytes());
         bytes.push(reason as u8);
-        let command = Command::Record { kind: RECORDED_CERTIFICATES, bytes: &bytes };
+        let command = Command::Record { kind: RECORDED_CERTIFICATES, bytes: &bytes, urgent: false };
         let Submitted { result, seq, replayed } =
             self.engine.submit(&Request { command, idempotency: Some(idempotency) }, now)?;
         result?;

@@ -121,6 +121,11 @@ impl<'a> Sealed<'a> {
         }
     }
 
+    /// Whether it was sealed before there was a ledger, and may say a batch: nobody finds the dose by it.
+    pub(crate) fn hides_batch(&self) -> bool {
+        self.head.first() == Some(&SEALED_WHOLE) && matches!(self.which, GIVEN | CORRECTED)
+    }
+
     pub(crate) fn is_given(&self) -> bool {
         self.which == GIVEN
     }

@@ -410,7 +410,7 @@ impl Lotteries {
     /// Writes an entry down; waits while the journal's buffer is full.
     fn submit(&self, said: &Said, idempotency: Option<Idempotency>, now: TimestampMs) -> Result<Done, LotteryError> {
         let bytes = said.bytes();
-        let command = Command::Record { kind: RECORDED_LOTTERIES, bytes: &bytes };
+        let command = Command::Record { kind: RECORDED_LOTTERIES, bytes: &bytes, urgent: false };
         let Submitted { result, seq, replayed } = self.engine.submit(&Request { command, idempotency }, now)?;
         result?;
         Ok(Done { seq, replayed })

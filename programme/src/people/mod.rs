@@ -418,7 +418,8 @@ impl People {
         idempotency: Option<Idempotency>,
         now: TimestampMs,
     ) -> Result<Done<()>, PeopleError> {
-        let submitted = self.submit(Command::Record { kind: RECORDED_PEOPLE, bytes }, idempotency, now)?;
+        let submitted =
+            self.submit(Command::Record { kind: RECORDED_PEOPLE, bytes, urgent: false }, idempotency, now)?;
         submitted.result?;
         turn.appended(submitted.seq);
         Ok(Done { what: (), seq: submitted.seq, replayed: submitted.replayed })

@@ -126,6 +126,7 @@ impl Follower {
     fn persist(&mut self) -> Result<(), StoreError> {
         self.open.persist(&self.meta, self.at)?;
         self.durable = self.at;
+        self.shared.persist(self.at);
         self.let_go(self.at.place.seq);
         Ok(())
     }

@@ -203,6 +203,11 @@ impl Store {
         self.shared.at().applied
     }
 
+    /// The newest entry that reads see, whatever becomes of the database: one that is opened anew goes back as far as this.
+    pub(crate) fn persisted(&self) -> Seq {
+        self.shared.persisted()
+    }
+
     /// Behind the last frame that was applied whole: what a log must have to be followed on.
     #[must_use]
     pub fn place(&self) -> LogPlace {

@@ -20,6 +20,8 @@ pub(super) struct Shared {
 
 struct State {
     at: At,
+    /// What is on the disk: reads never go back behind it.
+    persisted: Seq,
     waiting: BTreeMap<(Seq, u64), Waker>,
     tickets: u64,
     /// Sleeps while nobody waits.
@@ -34,6 +36,7 @@ impl Shared {
     pub(super) fn new(at: At) -> Shared {
         let state = State {
             at,
+            persisted: at.applied,
             waiting: BTreeMap::new(),
             tickets: 0,
             follower: None,
@@ -46,6 +49,15 @@ impl Shared {
 
     pub(super) fn at(&self) -> At {
         self.state.lock().at
+    }
+
+    pub(super) fn persisted(&self) -> Seq {
+        self.state.lock().persisted
+    }
+
+    /// What was applied up to here is on the disk.
+    pub(super) fn persist(&self, at: At) {
+        self.state.lock().persisted = at.applied;
     }
 
     /// Reads see everything up to here: whoever waits for it goes on.

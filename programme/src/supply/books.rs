@@ -9,7 +9,9 @@ use jiff::civil::Date;
 
 use super::entry::{BatchSpec, Said, Sending};
 use super::lot::{Effect, Held};
-use super::tables::{BatchRow, Tables};
+use super::shapes::BatchRow;
+use super::tables::Tables;
+use super::uses::Use;
 use crate::store::StoreError;
 
 /// What stands against a dose of a batch, the worst first.
@@ -63,9 +65,19 @@ impl Known {
         Known { spec: row.spec, recalled, received: 0 }
     }
 
+    /// One of which only its number is known: it was recalled, or lies somewhere, and what made it known is lost.
+    fn unknown(batch: &str) -> Known {
+        Known::of(BatchRow::unknown(batch))
+    }
+
+    /// Whether anybody has made it known.
+    pub(super) fn is_known(&self) -> bool {
+        self.spec.quantity > 0
+    }
+
     /// What stands against a dose whatever is in stock.
     pub(super) fn doubts(&self, product: ProductId, by: TimestampMs, day: Date) -> Vec<Doubt> {
-        let known = self.spec.quantity > 0;
+        let known = self.is_known();
         let all = [
             (Doubt::OtherProduct, known && self.spec.product() != product),
             (Doubt::Recalled, self.recalled.is_some_and(|at| at <= by)),
@@ -83,8 +95,10 @@ pub(super) struct Books {
     held: HashMap<Arc<str>, HashMap<Arc<str>, Held>>,
     /// On the way.
     pub(super) transfers: BTreeMap<Seq, Sending>,
-    /// Doses that were moved to another batch, until the store knows of it.
-    pub(super) moved: HashMap<BookingNumber, (String, Seq)>,
+    /// What doses are of that were corrected, until the store knows of it for good.
+    moved: HashMap<BookingNumber, (Use, Seq)>,
+    /// Corrections up to this entry are forgotten here: the store has them.
+    pub(super) forgotten: Seq,
 }
 
 impl Books {
@@ -97,9 +111,7 @@ impl Books {
         }
         for row in tables.lots(None) {
             let (batch, centre, lot) = row?;
-            if let Some(known) = books.batches.get_mut(batch.as_str()) {
-                known.received += lot.received;
-            }
+            books.known_mut(&batch).received += lot.received;
             *books.held_mut(&batch, &centre) = lot.held;
         }
         for (seq, transfer) in tables.open_transfers()? {
@@ -110,6 +122,22 @@ impl Books {
 
     pub(super) fn held(&self, batch: &str, centre: &str) -> Held {
         self.held.get(batch).and_then(|centres| centres.get(centre)).copied().unwrap_or_default()
+    }
+
+    fn known_mut(&mut self, batch: &str) -> &mut Known {
+        self.batches.entry(Arc::from(batch)).or_insert_with(|| Known::unknown(batch))
+    }
+
+    /// What a dose is of, as of the newest entry appended, where `found` is what the store said no longer ago than [forgotten](Books::forgotten).
+    pub(super) fn corrected(&self, booking: BookingNumber) -> Option<&Use> {
+        self.moved.get(&booking).map(|(of, _)| of)
+    }
+
+    /// A dose was corrected; what the store has for good by now is forgotten.
+    pub(super) fn correct(&mut self, booking: BookingNumber, of: Use, seq: Seq, persisted: Seq) {
+        self.moved.retain(|_, (_, seq)| *seq > persisted);
+        self.forgotten = self.forgotten.max(persisted);
+        self.moved.insert(booking, (of, seq));
     }
 
     fn held_mut(&mut self, batch: &str, centre: &str) -> &mut Held {
@@ -130,20 +158,11 @@ impl Books {
     /// What the journal has taken.
     pub(super) fn take_in(&mut self, seq: Seq, now: TimestampMs, said: &Said) {
         match said {
-            Said::Batch { batch } => {
-                let recalled = self.batches.get(batch.id.as_str()).and_then(|known| known.recalled);
-                let known = Known { spec: batch.clone(), recalled, received: 0 };
-                self.batches.insert(Arc::from(batch.id.as_str()), known);
-            }
-            Said::Received { batch, quantity, .. } => {
-                if let Some(known) = self.batches.get_mut(batch.as_str()) {
-                    known.received += quantity;
-                }
-            }
+            // Its recall stands, and what was received of it.
+            Said::Batch { batch } | Said::Amended { batch, .. } => self.known_mut(&batch.id).spec.clone_from(batch),
+            Said::Received { batch, quantity, .. } => self.known_mut(batch).received += quantity,
             Said::Recalled { batch, .. } | Said::Lifted { batch, .. } => {
-                if let Some(known) = self.batches.get_mut(batch.as_str()) {
-                    known.recalled = matches!(said, Said::Recalled { .. }).then_some(now);
-                }
+                self.known_mut(batch).recalled = matches!(said, Said::Recalled { .. }).then_some(now);
             }
             Said::Sent { sending } => {
                 self.transfers.insert(seq, sending.clone());
@@ -164,7 +183,8 @@ impl Books {
         let Asked { centre, batch, product, by, day } = *dose;
         let Some(known) = self.batches.get(batch) else { return vec![Doubt::Unknown] };
         let mut doubts = known.doubts(product, by, day);
-        if self.held(batch, centre).on_hand == 0 {
+        // Of what nobody knows nobody says that there is none.
+        if known.is_known() && self.held(batch, centre).on_hand == 0 {
             doubts.push(Doubt::NoStock);
         }
         doubts

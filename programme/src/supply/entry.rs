@@ -44,6 +44,36 @@ impl BatchSpec {
     }
 }
 
+/// What is put right of a batch: what is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Amendment {
+    /// What it is of.
+    pub product: Option<ProductId>,
+    /// Doses.
+    pub quantity: Option<u64>,
+    /// The last day on which it may be given.
+    pub expires: Option<Date>,
+    /// Who made it; empty: nobody says.
+    pub manufacturer: Option<String>,
+    /// Doses of a vial.
+    pub doses_per_vial: Option<u16>,
+}
+
+impl Amendment {
+    /// The batch as it is with it.
+    pub(super) fn of(self, before: BatchSpec) -> BatchSpec {
+        let Amendment { product, quantity, expires, manufacturer, doses_per_vial } = self;
+        BatchSpec {
+            id: before.id,
+            product: product.map_or(before.product, |product| product.0),
+            quantity: quantity.unwrap_or(before.quantity),
+            expires: expires.unwrap_or(before.expires),
+            manufacturer: manufacturer.unwrap_or(before.manufacturer),
+            doses_per_vial: doses_per_vial.or(before.doses_per_vial),
+        }
+    }
+}
+
 /// Why doses are wasted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -114,15 +144,54 @@ pub struct Sending {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub(super) enum Said {
-    Batch { batch: BatchSpec },
-    Received { batch: String, centre: String, quantity: u64, note: String },
-    Sent { sending: Sending },
-    Arrived { transfer: u64, sending: Sending, arrived: u64 },
-    Cancelled { transfer: u64, sending: Sending },
-    Wasted { batch: String, centre: String, quantity: u64, reason: Waste },
-    Counted { batch: String, centre: String, before: u64, uncovered: u64, counted: u64, reason: String },
-    Recalled { batch: String, reason: String },
-    Lifted { batch: String, reason: String },
+    Batch {
+        batch: BatchSpec,
+    },
+    /// As it is from now on.
+    Amended {
+        batch: BatchSpec,
+        reason: String,
+    },
+    Received {
+        batch: String,
+        centre: String,
+        quantity: u64,
+        note: String,
+    },
+    Sent {
+        sending: Sending,
+    },
+    Arrived {
+        transfer: u64,
+        sending: Sending,
+        arrived: u64,
+    },
+    Cancelled {
+        transfer: u64,
+        sending: Sending,
+    },
+    Wasted {
+        batch: String,
+        centre: String,
+        quantity: u64,
+        reason: Waste,
+    },
+    Counted {
+        batch: String,
+        centre: String,
+        before: u64,
+        uncovered: u64,
+        counted: u64,
+        reason: String,
+    },
+    Recalled {
+        batch: String,
+        reason: String,
+    },
+    Lifted {
+        batch: String,
+        reason: String,
+    },
 }
 
 impl Said {
@@ -141,7 +210,7 @@ impl Said {
     /// What it changes of which stock: batch, centre, and what.
     pub(super) fn effects(&self) -> Vec<(&str, &str, Effect)> {
         match self {
-            Said::Batch { .. } | Said::Recalled { .. } | Said::Lifted { .. } => Vec::new(),
+            Said::Batch { .. } | Said::Amended { .. } | Said::Recalled { .. } | Said::Lifted { .. } => Vec::new(),
             Said::Received { batch, centre, quantity, .. } => vec![(batch, centre, Effect::Received(*quantity))],
             Said::Sent { sending: Sending { batch, from, quantity, .. } } => {
                 vec![(batch, from, Effect::Sent(*quantity))]
@@ -172,6 +241,11 @@ impl Said {
         }
     }
 
+    /// Whether it goes into the journal also where the disk has no room: a recall stops doses that are given on.
+    pub(super) fn is_urgent(&self) -> bool {
+        matches!(self, Said::Recalled { .. })
+    }
+
     /// The transfer that it ends.
     pub(super) fn ends(&self) -> Option<Seq> {
         match self {
@@ -197,7 +271,8 @@ mod tests {
         };
         let sending = Sending { batch: "B".to_owned(), from: "c1".to_owned(), to: "c2".to_owned(), quantity: 10 };
         let arrived = Said::Arrived { transfer: 7, sending: sending.clone(), arrived: 8 };
-        for said in [Said::Batch { batch }, Said::Sent { sending }, arrived.clone()] {
+        let amended = Said::Amended { batch: batch.clone(), reason: "typo".to_owned() };
+        for said in [Said::Batch { batch }, amended, Said::Sent { sending }, arrived.clone()] {
             let mut bytes = said.bytes();
             assert_eq!(Said::read(&bytes), Some(said));
             bytes[0] = VERSION + 1;

@@ -5,16 +5,12 @@
 
 use std::sync::Arc;
 
-use berth_engine::{
-    BookingNumber, Command, Engine, Failure, Idempotency, Refusal, Request, Seq, Submitted, TimestampMs,
-};
+use berth_engine::{Command, Engine, Failure, Idempotency, Refusal, Request, Seq, Submitted, TimestampMs};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::books::Books;
-use super::entry::{BatchSpec, DOSES_MAX, RECORDED_SUPPLY, Said, Sending, Waste};
-use super::lot::{Day, Lot};
-use super::tables::{BatchRow, Tables, Transfer};
-use super::uses::{self, Traced, Use};
+use super::entry::{Amendment, BatchSpec, DOSES_MAX, RECORDED_SUPPLY, Said, Sending, Waste};
+use super::tables::Tables;
 use crate::campaign::Campaign;
 use crate::catalogue::Catalogue;
 use crate::doses::note::{BATCH_RULE, WORD_RULE, is_batch, is_word};
@@ -67,6 +63,16 @@ pub enum SupplyError {
         /// Doses that are to be.
         wanted: u64,
     },
+    /// So many were received of it that it cannot have been made of so few.
+    #[error("{received} doses of batch {batch} were received: it has more than {wanted}")]
+    BelowReceived {
+        /// Of what.
+        batch: String,
+        /// Doses that were received.
+        received: u64,
+        /// What it was to have.
+        wanted: u64,
+    },
     /// It is recalled already, or is not.
     #[error("{0}")]
     RecallState(&'static str),
@@ -98,7 +104,7 @@ pub struct Ledger {
     pub(super) engine: Arc<Engine>,
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) programme: Arc<InForce>,
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     pub(super) tables: Arc<Tables>,
     /// `None` until the store has seen what is in the log.
     books: Mutex<Option<Books>>,
@@ -161,11 +167,6 @@ impl Ledger {
         *newest = newest.max(seq);
     }
 
-    /// What the store has seen, for what waits until it is durable.
-    pub(super) fn applied(&self) -> Seq {
-        self.store.applied()
-    }
-
     /// What the programme says of doses without stock.
     #[must_use]
     pub fn enforce(&self) -> Enforce {
@@ -179,14 +180,20 @@ impl Ledger {
         now: TimestampMs,
         said: impl FnOnce(&Books) -> Result<Said, SupplyError>,
     ) -> Result<Done, SupplyError> {
+        // A repeat needs no books.
+        if let Some(done) = self.repeat(idempotency) {
+            return done;
+        }
         let mut books = self.books()?;
-        if let Some(Submitted { result, seq, .. }) = self.engine.repeat_of(idempotency) {
-            result?;
-            return Ok(Done { seq, replayed: true });
+        // And under the lock, for the first of two.
+        if let Some(done) = self.repeat(idempotency) {
+            return done;
         }
         let said = said(&books)?;
         let bytes = said.bytes();
-        let command = Command::Record { kind: RECORDED_SUPPLY, bytes: &bytes };
+        // Days and recalls are in the order of the entries: who waited for the books comes later than it was asked.
+        let now = now.max(self.engine.now());
+        let command = Command::Record { kind: RECORDED_SUPPLY, bytes: &bytes, urgent: said.is_urgent() };
         let request = Request { command, idempotency: Some(idempotency) };
         let Submitted { result, seq, replayed } = self.engine.submit(&request, now)?;
         result?;
@@ -196,23 +203,60 @@ impl Ledger {
         Ok(Done { seq, replayed })
     }
 
+    fn repeat(&self, idempotency: Idempotency) -> Option<Result<Done, SupplyError>> {
+        let Submitted { result, seq, .. } = self.engine.repeat_of(idempotency)?;
+        Some(result.map(|_| Done { seq, replayed: true }).map_err(SupplyError::Refused))
+    }
+
     /// Makes a batch known.
     ///
     /// # Errors
     /// It is wrong, or there is another of its number.
     pub fn make_batch(&self, spec: BatchSpec, key: Idempotency, now: TimestampMs) -> Result<Done, SupplyError> {
         let mut faults = Faults::default();
-        // Of dots alone a path is another.
-        let dots = spec.id.bytes().all(|byte| matches!(byte, b'.' | b'/'));
-        faults.when(!is_batch(&spec.id) || dots, "id", BATCH_RULE);
-        faults.doses("quantity", spec.quantity, 1);
-        let vial = spec.doses_per_vial.is_some_and(|doses| !(1..=1000).contains(&doses));
-        faults.when(vial, "doses_per_vial", "must be from 1 to 1000");
-        faults.text("manufacturer", &spec.manufacturer);
+        // A path with a part of dots, or of nothing, is another to who passes it on.
+        let lost = spec.id.split('/').any(|part| part.bytes().all(|byte| byte == b'.'));
+        faults.when(!is_batch(&spec.id), "id", BATCH_RULE);
+        faults.when(
+            lost && is_batch(&spec.id),
+            "id",
+            "must have something but dots before, between and behind its slashes",
+        );
+        faults.spec(&spec);
         faults.none()?;
         self.act(key, now, |books| match books.batches.get(spec.id.as_str()) {
-            Some(known) if known.spec.quantity > 0 => Err(SupplyError::BatchThere(spec.id)),
+            Some(known) if known.is_known() => Err(SupplyError::BatchThere(spec.id)),
             _ => Ok(Said::Batch { batch: spec }),
+        })
+    }
+
+    /// Puts right what a batch was said to be. Its recall stands, and so does what was received, given and wasted of it.
+    ///
+    /// # Errors
+    /// There is no such batch, what it is to be is wrong, or more was received of it.
+    pub fn amend_batch(
+        &self,
+        batch: &str,
+        change: Amendment,
+        reason: &str,
+        key: Idempotency,
+        now: TimestampMs,
+    ) -> Result<Done, SupplyError> {
+        let mut faults = Faults::default();
+        faults.when(!is_word(reason), "reason", WORD_RULE);
+        faults.when(change == Amendment::default(), "batch", "nothing is said that is to be put right");
+        faults.none()?;
+        self.act(key, now, |books| {
+            let known = known(books, batch)?;
+            let spec = change.of(known.spec.clone());
+            let mut faults = Faults::default();
+            faults.spec(&spec);
+            faults.none()?;
+            if spec.quantity < known.received {
+                let (batch, received, wanted) = (spec.id, known.received, spec.quantity);
+                return Err(SupplyError::BelowReceived { batch, received, wanted });
+            }
+            Ok(Said::Amended { batch: spec, reason: reason.to_owned() })
         })
     }
 
@@ -393,113 +437,10 @@ impl Ledger {
     fn place(&self, key: &str, centre: &str, faults: &mut Faults) {
         faults.when(self.catalogue.centre(centre).is_none(), key, "there is no such centre");
     }
-
-    /// What reads go by: await [`Store::reached`] first.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub fn batch(&self, id: &str) -> Result<Option<BatchRow>, StoreError> {
-        self.tables.batch(id)
-    }
-
-    /// Batches in the order of their numbers, from this one on.
-    ///
-    /// # Errors
-    /// As [`Ledger::batch`].
-    pub fn batches_from(&self, id: &str) -> impl Iterator<Item = Result<BatchRow, StoreError>> + use<> {
-        self.tables.batches_from(id)
-    }
-
-    /// What each centre has, or has had, of a batch.
-    ///
-    /// # Errors
-    /// As [`Ledger::batch`].
-    pub fn lots_of(&self, batch: &str) -> Result<Vec<(String, Lot)>, StoreError> {
-        self.tables.lots(Some(batch)).map(|row| row.map(|(_, centre, lot)| (centre, lot))).collect()
-    }
-
-    /// What a centre has, or has had, of each batch.
-    ///
-    /// # Errors
-    /// As [`Ledger::batch`].
-    pub fn stock(&self, centre: &str) -> Result<Vec<(String, Lot)>, StoreError> {
-        let lot = |batch: String| self.tables.lot(&batch, centre).map(|lot| (batch, lot));
-        self.tables.batches_at(centre)?.into_iter().map(lot).collect()
-    }
-
-    /// A transfer.
-    ///
-    /// # Errors
-    /// As [`Ledger::batch`].
-    pub fn transfer(&self, transfer: Seq) -> Result<Option<Transfer>, StoreError> {
-        self.tables.transfer(transfer)
-    }
-
-    /// Transfers on the way from or to a centre.
-    ///
-    /// # Errors
-    /// As [`Ledger::batch`].
-    pub fn transfers_at(&self, centre: &str) -> Result<Vec<(Seq, Transfer)>, StoreError> {
-        let mut open = self.tables.open_transfers()?;
-        open.retain(|(_, transfer)| transfer.sending.from == centre || transfer.sending.to == centre);
-        Ok(open)
-    }
-
-    /// The days of a centre on which something was counted, up to `last`.
-    ///
-    /// # Errors
-    /// As [`Ledger::batch`].
-    pub fn days(&self, centre: &str, last: u16) -> impl Iterator<Item = Result<(u16, Day), StoreError>> + use<> {
-        self.tables.days(centre, last)
-    }
-
-    /// What a dose was of; `None`: there is none, or it is from before the ledger.
-    ///
-    /// # Errors
-    /// As [`Ledger::batch`].
-    pub fn use_of(&self, booking: BookingNumber) -> Result<Option<Use>, StoreError> {
-        self.tables.use_of(booking)
-    }
-
-    /// The doses of a batch, at one centre or at all, behind a place in the list.
-    ///
-    /// # Errors
-    /// As [`Ledger::batch`].
-    pub fn doses_of(
-        &self,
-        batch: &str,
-        centre: Option<&str>,
-        after: Option<(&str, BookingNumber)>,
-    ) -> impl Iterator<Item = Result<Traced, StoreError>> + use<> {
-        uses::of_batch(self.tables.doses_table(), batch, centre, after)
-    }
-
-    /// As [`Ledger::doses_of`], at several centres, in the order of their ids; `None`: at all.
-    pub fn doses_at<'a>(
-        &'a self,
-        batch: &'a str,
-        centres: Option<&'a [String]>,
-        after: Option<(&'a str, BookingNumber)>,
-    ) -> Box<dyn Iterator<Item = Result<Traced, StoreError>> + 'a> {
-        let Some(centres) = centres else { return Box::new(self.doses_of(batch, None, after)) };
-        let begun = after.map(|(centre, _)| centre);
-        let left = centres.iter().map(String::as_str).filter(move |centre| begun.is_none_or(|begun| *centre >= begun));
-        Box::new(
-            left.flat_map(move |centre| {
-                self.doses_of(batch, Some(centre), after.filter(|(begun, _)| *begun == centre))
-            }),
-        )
-    }
-
-    /// Doses up to this entry may not be found by their batch; 0: all are.
-    #[must_use]
-    pub fn began(&self) -> Seq {
-        self.tables.began().max(self.store.began())
-    }
 }
 
 fn known<'b>(books: &'b Books, batch: &str) -> Result<&'b super::books::Known, SupplyError> {
-    let known = books.batches.get(batch).filter(|known| known.spec.quantity > 0);
+    let known = books.batches.get(batch).filter(|known| known.is_known());
     known.ok_or_else(|| SupplyError::UnknownBatch(batch.chars().take(80).collect()))
 }
 
@@ -529,6 +470,13 @@ impl Faults {
     fn text(&mut self, key: &str, text: &str) {
         let wrong = text.chars().count() > TEXT_LEN_MAX || text.chars().any(char::is_control);
         self.when(wrong, key, &format!("must be at most {TEXT_LEN_MAX} characters of one line"));
+    }
+
+    fn spec(&mut self, spec: &BatchSpec) {
+        self.doses("quantity", spec.quantity, 1);
+        let vial = spec.doses_per_vial.is_some_and(|doses| !(1..=1000).contains(&doses));
+        self.when(vial, "doses_per_vial", "must be from 1 to 1000");
+        self.text("manufacturer", &spec.manufacturer);
     }
 
     fn none(self) -> Result<(), SupplyError> {

@@ -14,18 +14,20 @@ mod ledger;
 mod lot;
 mod offer;
 pub mod plan;
+mod reading;
 mod recording;
 pub mod rows;
+mod shapes;
 mod tables;
 mod uses;
 
 pub use books::Doubt;
-pub use entry::{BatchSpec, DOSES_MAX, RECORDED_SUPPLY, Sending, Waste};
+pub use entry::{Amendment, BatchSpec, DOSES_MAX, RECORDED_SUPPLY, Sending, Waste};
 pub use ledger::{Done, Ledger, SupplyError};
 pub use lot::{Day, Held, Lot};
 pub use offer::Beyond;
 pub use recording::{Dose, Recorded, Unrecorded};
-pub use tables::{BatchRow, Recall, Transfer, TransferState};
+pub use shapes::{AMENDED_KEPT, Amended, BatchRow, Recall, Transfer, TransferState};
 pub use uses::{Traced, Use};
 
 #[cfg(test)]

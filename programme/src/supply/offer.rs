@@ -131,8 +131,10 @@ impl Ledger {
 impl Books {
     /// Doses of a product at a centre that can be given on this day or later, and those on the way to it.
     fn usable(&self, centre: &str, product: ProductId, day: Date) -> (u64, u64) {
-        let usable =
-            |known: &Known| known.spec.product() == product && known.spec.expires >= day && known.recalled.is_none();
+        let usable = |known: &Known| {
+            let good = known.spec.expires >= day && known.recalled.is_none();
+            known.is_known() && known.spec.product() == product && good
+        };
         let of = self.batches.iter().filter(|(_, known)| usable(known));
         let here = of.map(|(batch, _)| self.held(batch, centre).on_hand).sum();
         let coming = self.transfers.values().filter(|sending| sending.to == centre);

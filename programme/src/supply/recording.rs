@@ -1,6 +1,7 @@
 //! Recording a dose against the books: judged, appended and taken off stock under one lock.
 
 use berth_engine::{BookingNumber, ProductId, State, Submitted, TimestampMs};
+use parking_lot::MutexGuard;
 
 use super::books::{Asked, Books, Doubt, Known};
 use super::ledger::Ledger;
@@ -112,17 +113,14 @@ impl Ledger {
             return submit().map_err(Unrecorded::Submit);
         }
         let enforce = self.enforce();
-        let mut books = self.books_if_there();
-        // Before the row is read, which is then at least as new: what it may not know yet is kept.
-        let applied = self.applied();
-        let found = self.tables.use_of(booking).map_err(Unrecorded::Store)?;
+        let (mut books, found) = self.books_and_use(booking).map_err(Unrecorded::Store)?;
         let (Some(books), Some(centre)) = (books.as_mut(), self.centre_of(booking)) else {
             let submitted = submit().map_err(Unrecorded::Submit)?;
             self.appended_without(submitted.seq);
             return Ok(submitted);
         };
-        let found = match found {
-            Some(found) => found,
+        let before = match books.corrected(booking).cloned().or(found) {
+            Some(before) => before,
             // One from before the ledger.
             None if self.began().0 > 0 => {
                 let facts = self.engine.claimed(booking).and_then(|(claim, _)| self.engine.slot_facts(claim.slot));
@@ -130,11 +128,13 @@ impl Ledger {
             }
             None => return Err(Unrecorded::Store(StoreError::Behind(self.engine.appended()))),
         };
-        books.moved.retain(|_, (_, seq)| *seq > applied);
-        let before = books.moved.get(&booking).map_or(found.batch, |(batch, _)| batch.clone());
-        let (after, product) = (batch.unwrap_or(&before), product.unwrap_or(found.product));
-        match books.batches.get(after) {
-            Some(known) if known.spec.product() != product => {
+        let after = Use {
+            batch: batch.map_or_else(|| before.batch.clone(), str::to_owned),
+            product: product.unwrap_or(before.product),
+            valid: before.valid,
+        };
+        match books.batches.get(after.batch.as_str()).filter(|known| known.is_known()) {
+            Some(known) if known.spec.product() != after.product => {
                 return Err(Unrecorded::Doubt(Doubt::OtherProduct, centre));
             }
             None if enforce == Enforce::Refuse && batch.is_some() => {
@@ -143,16 +143,35 @@ impl Ledger {
             _ => {}
         }
         let submitted = submit().map_err(Unrecorded::Submit)?;
-        if submitted.result.is_ok() && !submitted.replayed && after != before {
-            let (off, on) = moves(found.valid);
-            for (batch, effect) in [(before.as_str(), off), (after, on)] {
-                if !batch.is_empty() {
-                    books.apply(batch, &centre, effect);
+        if submitted.result.is_ok() && !submitted.replayed {
+            if after.batch != before.batch {
+                let (off, on) = moves(before.valid);
+                for (batch, effect) in [(before.batch.as_str(), off), (after.batch.as_str(), on)] {
+                    if !batch.is_empty() {
+                        books.apply(batch, &centre, effect);
+                    }
                 }
             }
-            books.moved.insert(booking, (after.to_owned(), submitted.seq));
+            books.correct(booking, after, submitted.seq, self.store.persisted());
         }
         Ok(submitted)
+    }
+
+    /// The books, locked, and what the store says a dose was of: read before the lock is had, for a disk may be asked, and anew where what
+    /// has been corrected since is neither in it nor in the books any more.
+    fn books_and_use(
+        &self,
+        booking: BookingNumber,
+    ) -> Result<(MutexGuard<'_, Option<Books>>, Option<Use>), StoreError> {
+        loop {
+            // Before the row is read, which is then at least as new.
+            let seen = self.store.applied();
+            let found = self.tables.use_of(booking)?;
+            let books = self.books_if_there();
+            if books.as_ref().is_none_or(|books| books.forgotten <= seen) {
+                return Ok((books, found));
+            }
+        }
     }
 
     fn doubts(&self, books: &Books, dose: &Dose<'_>, by: TimestampMs, centre: &str) -> Vec<Doubt> {

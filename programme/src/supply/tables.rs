@@ -3,109 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use berth_engine::journal::entry::{Entry, Event};
 use berth_engine::{BookingNumber, Engine, PartyId, ProductId, Seq, TimestampMs};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use super::entry::{BatchSpec, RECORDED_SUPPLY, Said, Sending};
-use super::lot::{Day, Effect, Lot};
+use super::entry::{RECORDED_SUPPLY, Said};
+use super::lot::{Day, Effect, Held, Lot};
 use super::rows::LOTS;
+use super::shapes::{AMENDED_KEPT, Amended, BatchRow, Recall, Transfer, TransferState};
 use super::uses::{self, Use};
 use crate::calendar::Calendar;
 use crate::catalogue::Catalogue;
 use crate::store::{Change, Projection, Store, StoreError, Table};
-
-/// A batch, and whether it may be given.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BatchRow {
-    /// As it was made.
-    pub spec: BatchSpec,
-    /// The recall that stands.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub recall: Option<Recall>,
-    /// How often it was recalled.
-    #[serde(default)]
-    pub recalls: u64,
-}
-
-impl BatchRow {
-    /// One of which nothing is known but its number.
-    fn unknown(batch: &str) -> BatchRow {
-        let spec = BatchSpec {
-            id: batch.to_owned(),
-            product: 0,
-            quantity: 0,
-            expires: jiff::civil::Date::MAX,
-            manufacturer: String::new(),
-            doses_per_vial: None,
-        };
-        BatchRow { spec, recall: None, recalls: 0 }
-    }
-
-    /// Whether it is known what it is.
-    #[must_use]
-    pub fn is_known(&self) -> bool {
-        self.spec.quantity > 0
-    }
-}
-
-impl Transfer {
-    fn of(sending: Sending, at: TimestampMs) -> Transfer {
-        Transfer { sending, sent_at: at.0, state: TransferState::Sent, arrived: None, ended_at: None }
-    }
-}
-
-/// That a batch must not be given.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recall {
-    /// Since when, in milliseconds.
-    pub at: u64,
-    /// Why, in a word.
-    pub reason: String,
-}
-
-/// What became of a transfer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TransferState {
-    /// On the way.
-    Sent,
-    /// There, or what of it is.
-    Arrived,
-    /// It did not go.
-    Cancelled,
-}
-
-impl TransferState {
-    /// The name on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            TransferState::Sent => "sent",
-            TransferState::Arrived => "arrived",
-            TransferState::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// A transfer, from its sending on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Transfer {
-    /// What was sent.
-    pub sending: Sending,
-    /// When, in milliseconds.
-    pub sent_at: u64,
-    /// What became of it.
-    pub state: TransferState,
-    /// How many arrived.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub arrived: Option<u64>,
-    /// When it arrived or was cancelled.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ended_at: Option<u64>,
-}
 
 /// The tables.
 pub(super) struct Tables {
@@ -115,7 +27,7 @@ pub(super) struct Tables {
     batches: Table,
     /// Batch and centre: its [`Lot`].
     lots: Table,
-    /// Centre and batch: that there is a lot.
+    /// Centre and batch: 1 if there is something of it, there or on the way from there, 0 if there was.
     places: Table,
     /// Centre: doses on hand, of all batches.
     on_hand: Table,
@@ -124,12 +36,15 @@ pub(super) struct Tables {
     transfers: Table,
     /// Transfers on the way.
     open: Table,
+    /// Centre and transfer on the way, from there or to it.
+    open_at: Table,
     /// Batch, centre and booking: a dose.
     doses: Table,
     /// Booking: its batch.
     uses: Table,
-    /// The newest entry before which doses were recorded that are not in these tables.
-    began: Seq,
+    meta: Table,
+    /// The newest entry up to which doses were recorded whose batch is not in these tables.
+    began: AtomicU64,
 }
 
 pub(super) fn damaged() -> StoreError {
@@ -153,6 +68,16 @@ fn read<T: DeserializeOwned>(row: &[u8]) -> Result<T, StoreError> {
 pub(super) fn split(key: &[u8]) -> Option<(&str, &[u8])> {
     let at = key.iter().position(|byte| *byte == 0)?;
     Some((std::str::from_utf8(key.get(..at)?).ok()?, key.get(at + 1..)?))
+}
+
+/// The rows of a table with this prefix, from this key on.
+pub(super) fn within(
+    table: &Table,
+    prefix: Vec<u8>,
+    start: &[u8],
+) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), StoreError>> + use<> {
+    let rows = table.from(if start < prefix.as_slice() { &prefix } else { start });
+    rows.take_while(move |row| row.as_ref().map_or(true, |(key, _)| key.starts_with(&prefix)))
 }
 
 fn number(bytes: &[u8]) -> Result<u64, StoreError> {
@@ -189,14 +114,23 @@ impl Tables {
             days: store.table("supply.days")?,
             transfers: store.table("supply.transfers")?,
             open: store.table("supply.open")?,
+            open_at: store.table("supply.open_at")?,
             doses: store.table(uses::DOSES)?,
             uses: store.table(uses::USES)?,
-            began,
+            meta,
+            began: AtomicU64::new(began.0),
         })
     }
 
     pub(super) fn began(&self) -> Seq {
-        self.began
+        // Relaxed: it says nothing about anything else.
+        Seq(self.began.load(Ordering::Relaxed))
+    }
+
+    /// A dose of before the ledger: what it was of is sealed, and nothing of it can be found by its batch.
+    fn of_before(&self, change: &mut Change, seq: Seq) {
+        self.began.fetch_max(seq.0, Ordering::Relaxed);
+        change.put(&self.meta, BEGAN, &self.began().0.to_be_bytes());
     }
 
     pub(super) fn batch(&self, id: &str) -> Result<Option<BatchRow>, StoreError> {
@@ -227,14 +161,24 @@ impl Tables {
         })
     }
 
-    /// The batches that a centre has, or has had.
-    pub(super) fn batches_at(&self, centre: &str) -> Result<Vec<String>, StoreError> {
-        let batch = |row: Result<(Vec<u8>, Vec<u8>), StoreError>| {
-            let (key, _) = row?;
+    /// The batches that a centre has, or has had, behind this one in the order of their numbers; and whether there is something of it.
+    pub(super) fn batches_at(
+        &self,
+        centre: &str,
+        after: &str,
+    ) -> impl Iterator<Item = Result<(String, bool), StoreError>> + use<> {
+        let prefix = below(centre, b"");
+        let start = if after.is_empty() { prefix.clone() } else { [&prefix, after.as_bytes(), &[0]].concat() };
+        within(&self.places, prefix, &start).map(|row| {
+            let (key, row) = row?;
             let (_, batch) = split(&key).ok_or_else(damaged)?;
-            String::from_utf8(batch.to_vec()).map_err(|_| damaged())
-        };
-        self.places.scan(&below(centre, b"")).map(batch).collect()
+            Ok((String::from_utf8(batch.to_vec()).map_err(|_| damaged())?, row != [0]))
+        })
+    }
+
+    /// Doses on hand at a centre, of all batches.
+    pub(super) fn on_hand(&self, centre: &str) -> Result<u64, StoreError> {
+        self.on_hand.get(centre.as_bytes())?.map_or(Ok(0), |row| number(&row))
     }
 
     pub(super) fn transfer(&self, transfer: Seq) -> Result<Option<Transfer>, StoreError> {
@@ -248,6 +192,22 @@ impl Tables {
             Ok((seq, self.transfer(seq)?.ok_or_else(damaged)?))
         };
         self.open.scan(b"").map(one).collect()
+    }
+
+    /// Those on the way from a centre or to it, behind one, in the order in which they were sent.
+    pub(super) fn open_at(
+        &self,
+        centre: &str,
+        after: Seq,
+    ) -> impl Iterator<Item = Result<(Seq, Option<Transfer>), StoreError>> + use<> {
+        let prefix = below(centre, b"");
+        let transfers = self.transfers.clone();
+        within(&self.open_at, prefix, &below(centre, &(after.0 + 1).to_be_bytes())).map(move |row| {
+            let (key, _) = row?;
+            let (_, seq) = split(&key).ok_or_else(damaged)?;
+            let row = transfers.get(seq)?.map(|row| read(&row)).transpose()?;
+            Ok((Seq(number(seq)?), row))
+        })
     }
 
     /// The days of a centre on which something was counted, up to `last`, in order.
@@ -268,11 +228,17 @@ impl Tables {
         uses::of(&self.uses, booking)
     }
 
-    /// Whose, where and on which day a booking was for; written before any entry that names it.
+    /// Whose, where and on which day a booking was for; written before any entry that names it. Of a slot that is in no catalogue the
+    /// centre is empty.
     fn place(&self, booking: BookingNumber, seq: Seq) -> Result<Place, StoreError> {
         let unknown = || StoreError::Broken(format!("journal entry {seq} names booking {booking}, which has no place"));
         let (claim, _) = self.engine.claimed(booking).ok_or_else(unknown)?;
-        let place = self.catalogue.slot(claim.slot).ok_or_else(unknown)?;
+        let Some(place) = self.catalogue.slot(claim.slot) else {
+            // Slots of an embedder who publishes no centres: there is no stock to count, and doses are found all the same.
+            let facts = self.engine.slot_facts(claim.slot).unwrap_or_default();
+            let day = self.calendar.day(facts.starts_at);
+            return Ok(Place { party: claim.party, centre: Arc::from(""), day, product: facts.product });
+        };
         let day = Calendar::day_of(place.session.date).unwrap_or_default();
         let (centre, product) = (Arc::clone(&place.session.centre), place.session.product);
         Ok(Place { party: claim.party, centre, day, product })
@@ -302,6 +268,7 @@ impl<'a> Moved<'a> {
         Moved { tables, lots, days, on_hand, today: tables.calendar.day(at) }
     }
 
+    /// The row of a day; of no centre nothing is [written](Moved::write).
     fn day(&mut self, centre: &str, day: u16) -> Result<&mut Day, StoreError> {
         let key = (centre.to_owned(), day);
         if !self.days.contains_key(&key) {
@@ -324,10 +291,7 @@ impl<'a> Moved<'a> {
         let after = lot.held.on_hand;
         let there = match self.on_hand.get(centre) {
             Some(there) => *there,
-            None => {
-                let row = self.tables.on_hand.get(centre.as_bytes())?;
-                row.map_or(Ok(0), |row| number(&row))?
-            }
+            None => self.tables.on_hand(centre)?,
         };
         let there = (there + after).saturating_sub(before);
         self.on_hand.insert(centre.to_owned(), there);
@@ -339,10 +303,14 @@ impl<'a> Moved<'a> {
     }
 
     fn write(self, change: &mut Change) {
-        let Moved { tables, lots, days, on_hand, .. } = self;
+        let Moved { tables, mut lots, mut days, mut on_hand, .. } = self;
+        lots.retain(|(_, centre), _| !centre.is_empty());
+        days.retain(|(centre, _), _| !centre.is_empty());
+        on_hand.retain(|centre, _| !centre.is_empty());
         for ((batch, centre), lot) in lots {
             change.put(&tables.lots, &below(&batch, centre.as_bytes()), &lot.bytes());
-            change.put(&tables.places, &below(&centre, batch.as_bytes()), &[]);
+            let there = lot.held != Held::default() || lot.on_the_way > 0;
+            change.put(&tables.places, &below(&centre, batch.as_bytes()), &[u8::from(there)]);
         }
         for ((centre, day), row) in days {
             change.put(&tables.days, &below(&centre, &day.to_be_bytes()), &row.bytes());
@@ -357,9 +325,15 @@ impl Tables {
     fn apply_said(&self, change: &mut Change, seq: Seq, at: TimestampMs, said: &Said) -> Result<(), StoreError> {
         match said {
             Said::Batch { batch } => {
-                let before = self.batch(&batch.id)?;
-                let (recall, recalls) = before.map_or((None, 0), |row| (row.recall, row.recalls));
-                let row = BatchRow { spec: batch.clone(), recall, recalls };
+                let mut row = self.batch(&batch.id)?.unwrap_or_else(|| BatchRow::unknown(&batch.id));
+                row.spec.clone_from(batch);
+                change.put(&self.batches, batch.id.as_bytes(), &json(&row));
+            }
+            Said::Amended { batch, reason } => {
+                let mut row = self.batch(&batch.id)?.unwrap_or_else(|| BatchRow::unknown(&batch.id));
+                let before = std::mem::replace(&mut row.spec, batch.clone());
+                row.amended.push(Amended { at: at.0, reason: reason.clone(), before });
+                row.amended.drain(..row.amended.len().saturating_sub(AMENDED_KEPT));
                 change.put(&self.batches, batch.id.as_bytes(), &json(&row));
             }
             Said::Recalled { batch, .. } | Said::Lifted { batch, .. } => {
@@ -377,6 +351,9 @@ impl Tables {
                 let row = Transfer::of(sending.clone(), at);
                 change.put(&self.transfers, &seq.0.to_be_bytes(), &json(&row));
                 change.put(&self.open, &seq.0.to_be_bytes(), &[]);
+                for centre in [&sending.from, &sending.to] {
+                    change.put(&self.open_at, &below(centre, &seq.0.to_be_bytes()), &[]);
+                }
             }
             Said::Arrived { .. } | Said::Cancelled { .. } => {
                 let of = said.ends().ok_or_else(damaged)?;
@@ -390,6 +367,9 @@ impl Tables {
                 }
                 change.put(&self.transfers, &of.0.to_be_bytes(), &json(&row));
                 change.remove(&self.open, &of.0.to_be_bytes());
+                for centre in [&sending.from, &sending.to] {
+                    change.remove(&self.open_at, &below(centre, &of.0.to_be_bytes()));
+                }
             }
             Said::Received { .. } | Said::Wasted { .. } | Said::Counted { .. } => {}
         }
@@ -499,6 +479,9 @@ impl Projection for Tables {
             }
             Event::Completed { booking, given } => self.given(change, when, *booking, ("", given.product)),
             Event::CompletedNoted { booking, given, note } => {
+                if uses::is_of_before(note) {
+                    self.of_before(change, seq);
+                }
                 let (batch, product) = uses::given(note);
                 self.given(change, when, *booking, (&batch, product.unwrap_or(given.product)))
             }
@@ -507,6 +490,10 @@ impl Projection for Tables {
                     self.corrected(change, when, booking, (batch, product))
                 }
                 Some(uses::Later::Revoked { booking }) => self.revoked(change, when, booking),
+                None if uses::is_of_before(note) => {
+                    self.of_before(change, seq);
+                    Ok(())
+                }
                 None => Ok(()),
             },
             Event::NoShow { booking } => {

@@ -18,7 +18,12 @@ use crate::campaign::Campaign;
 use crate::doses::{Correction, Details, DoseNote};
 use crate::programme::Programme;
 use crate::publish::BulkKind;
-use crate::store::Store;
+use crate::store::{Store, Told};
+
+mod amended;
+mod late;
+mod races;
+mod twice;
 
 const REGIONS: &str = r#"{"id":"27","kind":"state","name":"Maharashtra"}
 {"id":"395","kind":"district","name":"Mumbai","parent":"27"}"#;
@@ -36,15 +41,25 @@ pub(super) struct Cell {
 
 impl Cell {
     pub(super) fn open(dir: &Path, enforce: &str) -> Cell {
+        let cell = Cell::without_books(dir, enforce);
+        cell.store.wait(cell.campaign.engine.durable(), WAIT).unwrap();
+        cell.ledger.begin().unwrap();
+        cell
+    }
+
+    /// As a server is whose store has not come so far at its start.
+    fn without_books(dir: &Path, enforce: &str) -> Cell {
         let text = include_str!("../../../programmes/india-2021.toml");
         let text = format!("{text}\n[supply]\nenforce = \"{enforce}\"\n");
         let programme = Programme::from_toml(&text).unwrap();
-        let campaign = Campaign::open(Config::new(dir), programme).unwrap().0;
+        let mut config = Config::new(dir);
+        config.journal.segment_bytes = 1 << 20;
+        config.journal.buffer_bytes = 1 << 18;
+        let campaign = Campaign::open(config, programme).unwrap().0;
         let store = Arc::new(Store::open(&dir.join("store")).unwrap());
         let (ledger, projection) = Ledger::open(&campaign, &store).unwrap();
-        store.follow(&campaign.engine, vec![projection], |told| panic!("{told:?}")).unwrap();
-        store.wait(campaign.engine.durable(), WAIT).unwrap();
-        ledger.begin().unwrap();
+        let tell = |told| assert!(matches!(told, Told::BeganLate(_)), "{told:?}");
+        store.follow(&campaign.engine, vec![projection], tell).unwrap();
         let keys = std::sync::atomic::AtomicU64::new(campaign.engine.appended().0 * 1000);
         Cell { campaign, store, ledger, keys }
     }
@@ -132,13 +147,7 @@ impl Cell {
     }
 
     fn give(&self, booking: BookingNumber, batch: &str, told: bool) -> Result<Vec<Doubt>, Doubt> {
-        let (given_at, product) = (self.visit(), self.product());
-        let details = Details { given_at, product, batch: batch.to_owned(), ..Details::default() };
-        let note = DoseNote::Given { details, author: String::new() }.encode();
-        let command = Command::CompleteNoted { booking, given_at, product: Some(product), note: &note };
-        let dose = Dose { booking, batch, product, given_at };
-        let submit = || Ok::<_, Refusal>(self.submit(command, given_at));
-        match self.ledger.give(dose, told, || false, submit) {
+        match self.give_under(None, booking, batch, told) {
             Ok(Recorded { submitted, doubts }) => {
                 submitted.result.unwrap();
                 Ok(doubts)
@@ -148,19 +157,53 @@ impl Cell {
         }
     }
 
+    /// As the routes do it: under the client's key.
+    fn give_under(
+        &self,
+        idempotency: Option<Idempotency>,
+        booking: BookingNumber,
+        batch: &str,
+        told: bool,
+    ) -> Result<Recorded, Unrecorded<Refusal>> {
+        let (given_at, product) = (self.visit(), self.product());
+        let details = Details { given_at, product, batch: batch.to_owned(), ..Details::default() };
+        let note = DoseNote::Given { details, author: String::new() }.encode();
+        let command = Command::CompleteNoted { booking, given_at, product: Some(product), note: &note };
+        let dose = Dose { booking, batch, product, given_at };
+        let engine = &self.campaign.engine;
+        let submit = || Ok::<_, Refusal>(engine.submit(&Request { command, idempotency }, given_at).unwrap());
+        let repeated = || idempotency.is_some_and(|key| engine.repeat_of(key).is_some());
+        self.ledger.give(dose, told, repeated, submit)
+    }
+
     fn note(&self, party: PartyId, note: &DoseNote) -> Submitted {
+        self.note_under(None, party, note)
+    }
+
+    fn note_under(&self, idempotency: Option<Idempotency>, party: PartyId, note: &DoseNote) -> Submitted {
         let facts = self.campaign.engine.party_bookings(party).unwrap().facts;
         let note = note.encode();
-        self.submit(Command::ChangeFacts { party, facts, expected: None, note: &note }, self.visit())
+        let command = Command::ChangeFacts { party, facts, expected: None, note: &note };
+        self.campaign.engine.submit(&Request { command, idempotency }, self.visit()).unwrap()
     }
 
     fn correct(&self, party: PartyId, booking: BookingNumber, batch: &str) -> Result<(), Doubt> {
+        self.correct_under(None, party, booking, batch).map(|submitted| assert!(submitted.result.is_ok()))
+    }
+
+    fn correct_under(
+        &self,
+        idempotency: Option<Idempotency>,
+        party: PartyId,
+        booking: BookingNumber,
+        batch: &str,
+    ) -> Result<Submitted, Doubt> {
         let correction = Correction { batch: Some(batch.to_owned()), ..Correction::default() };
         let (reason, author) = ("typo".to_owned(), String::new());
         let note = DoseNote::Corrected { booking, correction, reason, author };
-        let submit = || Ok::<_, Refusal>(self.note(party, &note));
+        let submit = || Ok::<_, Refusal>(self.note_under(idempotency, party, &note));
         match self.ledger.correct(booking, (Some(batch), None), submit) {
-            Ok(_) => Ok(()),
+            Ok(submitted) => Ok(submitted),
             Err(Unrecorded::Doubt(doubt, _)) => Err(doubt),
             Err(other) => panic!("{other:?}"),
         }
@@ -191,6 +234,7 @@ enum Op {
     Give { who: usize, batch: usize },
     Correct { who: usize, batch: usize },
     Revoke { who: usize },
+    Recall { batch: usize },
     Restart,
 }
 
@@ -206,6 +250,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         8 => (who(), 0usize..3).prop_map(|(who, batch)| Op::Give { who, batch }),
         3 => (who(), 0usize..3).prop_map(|(who, batch)| Op::Correct { who, batch }),
         2 => who().prop_map(|who| Op::Revoke { who }),
+        1 => batch().prop_map(|batch| Op::Recall { batch }),
         1 => Just(Op::Restart),
     ];
     prop::collection::vec(op, 1..40)
@@ -220,6 +265,7 @@ struct Plain {
     /// By person: the batch, and whether the dose stands.
     doses: BTreeMap<usize, (usize, bool)>,
     lost: u64,
+    recalled: BTreeSet<usize>,
 }
 
 impl Plain {
@@ -244,7 +290,8 @@ fn run(cell: &Cell, plain: &mut Plain, bookings: &[BookingNumber], op: &Op) {
             let (id, to) = (BATCHES[batch].to_owned(), CENTRES[1 - from].to_owned());
             let sending = Sending { batch: id, from: CENTRES[from].to_owned(), to, quantity: doses };
             let sent = ledger.send(sending, key, now);
-            assert_eq!(sent.is_ok(), plain.has(batch, from) >= doses, "{sent:?}");
+            let goes = !plain.recalled.contains(&batch) && plain.has(batch, from) >= doses;
+            assert_eq!(sent.is_ok(), goes, "{sent:?}");
             if let Ok(done) = sent {
                 *plain.there(batch, from) -= i64::try_from(doses).unwrap();
                 plain.transfers.push((done.seq, batch, from, doses, true));
@@ -290,15 +337,15 @@ fn run(cell: &Cell, plain: &mut Plain, bookings: &[BookingNumber], op: &Op) {
                 return;
             }
             let there = plain.has(batch, who % 2);
-            let doubts = cell.give(bookings[who], BATCHES[batch], false).unwrap();
-            let expected = if batch == 2 {
-                vec![Doubt::Unknown]
-            } else if there == 0 {
-                vec![Doubt::NoStock]
-            } else {
-                vec![]
-            };
-            assert_eq!(doubts, expected);
+            let recalled = plain.recalled.contains(&batch);
+            let mut expected = if batch == 2 { vec![Doubt::Unknown] } else { vec![] };
+            expected.extend(recalled.then_some(Doubt::Recalled));
+            expected.extend((batch != 2 && there == 0).then_some(Doubt::NoStock));
+            // At the door it is not given; what was given all the same is told.
+            if recalled {
+                assert_eq!(cell.give(bookings[who], BATCHES[batch], false), Err(Doubt::Recalled));
+            }
+            assert_eq!(cell.give(bookings[who], BATCHES[batch], recalled), Ok(expected));
             *plain.there(batch, who % 2) -= 1;
             plain.doses.insert(who, (batch, true));
         }
@@ -328,6 +375,15 @@ fn run(cell: &Cell, plain: &mut Plain, bookings: &[BookingNumber], op: &Op) {
                 *valid = false;
             }
         }
+        Op::Recall { batch } => {
+            let id = BATCHES[batch];
+            if plain.recalled.remove(&batch) {
+                ledger.lift_recall(id, "tested", key, now).unwrap();
+            } else {
+                ledger.recall(id, "quality", key, now).unwrap();
+                plain.recalled.insert(batch);
+            }
+        }
         Op::Restart => {}
     }
 }
@@ -339,6 +395,8 @@ fn agrees(cell: &Cell, plain: &mut Plain, bookings: &[BookingNumber]) {
         let mut sum = Lot::default();
         for (at, centre) in CENTRES.iter().enumerate() {
             let balance = *plain.there(batch, at);
+            let recall = cell.ledger.batch(id).unwrap().and_then(|row| row.recall);
+            assert_eq!(recall.is_some(), plain.recalled.contains(&batch), "{id}");
             let held =
                 Held { on_hand: u64::try_from(balance).unwrap_or(0), uncovered: u64::try_from(-balance).unwrap_or(0) };
             let lot = cell.lot(id, centre);
@@ -512,40 +570,4 @@ fn spec(cell: &Cell) -> BatchSpec {
         manufacturer: String::new(),
         doses_per_vial: None,
     }
-}
-
-#[test]
-fn what_is_said_twice_is_done_once_and_what_is_wrong_is_named() {
-    let dir = tempfile::tempdir().unwrap();
-    let (cell, _) = Cell::seeded(dir.path(), "off");
-    let (now, key) = (cell.now(), cell.key());
-    let made = BatchSpec { id: "A".to_owned(), ..spec(&cell) };
-    let first = cell.ledger.make_batch(made.clone(), key, now).unwrap();
-    let again = cell.ledger.make_batch(made.clone(), key, now).unwrap();
-    assert_eq!((first.replayed, again), (false, Done { seq: first.seq, replayed: true }));
-    let there = cell.ledger.make_batch(made.clone(), cell.key(), now);
-    assert_eq!(there, Err(SupplyError::BatchThere("A".to_owned())));
-    let key = cell.key();
-    for replayed in [false, true] {
-        let done = cell.ledger.receive(("A", "c1"), 60, "", key, now).unwrap();
-        assert_eq!(done.replayed, replayed);
-    }
-    let beyond = cell.ledger.receive(("A", "c2"), 41, "", cell.key(), now);
-    assert!(
-        matches!(beyond, Err(SupplyError::BeyondBatch { quantity: 100, received: 60, wanted: 41, .. })),
-        "{beyond:?}"
-    );
-    for (id, quantity, manufacturer) in [("a b", 1, ""), ("B", 0, ""), ("B", 1, "two\nlines"), ("B", DOSES_MAX + 1, "")]
-    {
-        let manufacturer = manufacturer.to_owned();
-        let spec = BatchSpec { id: id.to_owned(), quantity, manufacturer, ..spec(&cell) };
-        let wrong = cell.ledger.make_batch(spec, cell.key(), now);
-        assert!(matches!(&wrong, Err(SupplyError::Faults(faults)) if faults.len() == 1), "{wrong:?}");
-    }
-    let unknown = cell.ledger.receive(("B", "c1"), 1, "", cell.key(), now);
-    assert_eq!(unknown, Err(SupplyError::UnknownBatch("B".to_owned())));
-    let nowhere = cell.ledger.receive(("A", "c9"), 1, "", cell.key(), now);
-    assert!(matches!(nowhere, Err(SupplyError::Faults(_))), "{nowhere:?}");
-    assert_eq!(cell.held("A", "c1"), Held { on_hand: 60, uncovered: 0 });
-    cell.close();
 }

@@ -7,7 +7,7 @@
 
 use berth_engine::{BookingNumber, PartyId, ProductId};
 
-use super::tables::{below, damaged, split};
+use super::tables::{below, damaged, split, within};
 use crate::doses::DoseNote;
 use crate::doses::sealed::Sealed;
 use crate::store::{StoreError, Table};
@@ -97,11 +97,7 @@ pub(super) fn of_batch(
         Some((centre, booking)) => [key(batch, centre, booking), vec![0]].concat(),
         None => prefix.clone(),
     };
-    let rows = doses.from(&start.max(prefix.clone()));
-    let inside = move |row: &Result<(Vec<u8>, Vec<u8>), StoreError>| {
-        row.as_ref().map_or(true, |(key, _)| key.starts_with(&prefix))
-    };
-    rows.take_while(inside).map(|row| {
+    within(doses, prefix, &start).map(|row| {
         let (key, row) = row?;
         traced(&key, &row).ok_or_else(damaged)
     })
@@ -116,6 +112,11 @@ pub(super) fn given(note: &[u8]) -> (String, Option<ProductId>) {
         Ok(Some(DoseNote::Given { details, .. })) => (details.batch, Some(details.product)),
         _ => (String::new(), None),
     }
+}
+
+/// Whether a note that says what a dose was of was sealed whole, before there was a ledger.
+pub(super) fn is_of_before(note: &[u8]) -> bool {
+    Sealed::split(note).is_some_and(|sealed| sealed.hides_batch())
 }
 
 /// What comes after a dose and is of supply.

@@ -256,7 +256,7 @@ impl Waitlist {
 
     fn end(&self, core: &mut Core, entry: Seq, why: Why, now: TimestampMs) -> Result<(), NotNow> {
         let bytes = Said::Ended { entry, why }.bytes();
-        let command = Command::Record { kind: RECORDED_WAITLIST, bytes: &bytes };
+        let command = Command::Record { kind: RECORDED_WAITLIST, bytes: &bytes, urgent: false };
         match self.engine.submit(&Request { command, idempotency: None }, now) {
             Ok(submitted) if submitted.result.is_ok() => {
                 core.end(entry, why, now, submitted.seq);

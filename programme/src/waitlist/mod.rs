@@ -348,7 +348,7 @@ impl Waitlist {
             }
         }
         let bytes = Said::Joined(wish.clone()).bytes();
-        let command = Command::Record { kind: RECORDED_WAITLIST, bytes: &bytes };
+        let command = Command::Record { kind: RECORDED_WAITLIST, bytes: &bytes, urgent: false };
         let submitted = self.engine.submit(&Request { command, idempotency }, now)?;
         submitted.result.map_err(JoinError::Refused)?;
         if !submitted.replayed {
@@ -369,7 +369,7 @@ impl Waitlist {
         let mut core = self.core.lock();
         let Some(waiter) = core.queues.waiter(entry).cloned() else { return Ok(entry) };
         let bytes = Said::Ended { entry, why: Why::Left }.bytes();
-        let command = Command::Record { kind: RECORDED_WAITLIST, bytes: &bytes };
+        let command = Command::Record { kind: RECORDED_WAITLIST, bytes: &bytes, urgent: false };
         let submitted = self.engine.submit(&Request { command, idempotency }, now)?;
         submitted.result.map_err(JoinError::Refused)?;
         let mut seq = submitted.seq;

@@ -284,7 +284,7 @@ fn an_entry_ends_after_so_many_offers_or_days_and_with_any_booking() {
     // Erased: what people note of it in the open.
     let erased = world.join(3, Scope::Centre(Arc::from("b")));
     let head = [&[1, 3][..], &3u32.to_le_bytes(), &u32::MAX.to_le_bytes(), &0u64.to_le_bytes()].concat();
-    world.ask(Command::Record { kind: crate::people::RECORDED_PEOPLE, bytes: &head }).unwrap();
+    world.ask(Command::Record { kind: crate::people::RECORDED_PEOPLE, bytes: &head, urgent: false }).unwrap();
     world.settle();
     assert_eq!(world.why(erased), Some(Why::Gone));
     let own = world.join(2, centre_a());

@@ -1,23 +1,17 @@
 //! Batches: made known, shown with where they lie, recalled, and let go again.
 
 use berth_engine::ProductId;
-use berth_programme::supply::{BatchRow, BatchSpec, Lot, Waste};
+use berth_programme::supply::{Amended, Amendment, BatchRow, BatchSpec, Lot, Waste};
 use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::super::{key, parse, read_json};
-use super::{answer, batch_of, blocking, current, date, ledger, print, product_name, shown};
+use super::{Page, answer, batch_of, blocking, current, date, ledger, print, product_name, shown};
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::problem::{Code, Problem};
 use crate::router::{Call, Route};
-use crate::store;
-
-/// Centres of one answer. A batch that lies at more tells of the first, and its sums are of all.
-const CENTRES_SHOWN_MAX: usize = 1000;
-const LIMIT_DEFAULT: usize = 100;
-const LIMIT_MAX: usize = 1000;
 
 /// `POST /v1/batches`
 #[derive(Debug, Deserialize)]
@@ -45,10 +39,7 @@ pub(crate) async fn make(mut call: Call) -> Result<Response<ResponseBody>, Probl
     let body = read_json(&mut call).await?;
     let asked: BatchRequest = parse(&body)?;
     let app = &call.app;
-    let product = app.campaign.programme.get().product_number(&asked.product);
-    let product = product
-        .ok_or_else(|| Problem::new(Code::MalformedRequest, "product: is none of the programme's"))
-        .map(|ProductId(number)| number)?;
+    let ProductId(product) = product_of(app, &asked.product)?;
     let spec = BatchSpec {
         id: asked.id.clone(),
         product,
@@ -62,6 +53,54 @@ pub(crate) async fn make(mut call: Call) -> Result<Response<ResponseBody>, Probl
     let done = blocking(app, move |_, ledger| ledger.make_batch(spec, idempotency, now)).await?;
     shown(&call, done).await?;
     Ok(answer(StatusCode::CREATED, &made, done.replayed))
+}
+
+/// `POST /v1/batches/{batch}/correct`: what is said is so from now on, and what is not said stays.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CorrectionRequest {
+    reason: String,
+    #[serde(default)]
+    product: Option<String>,
+    #[serde(default)]
+    quantity: Option<u64>,
+    #[serde(default)]
+    expires: Option<String>,
+    #[serde(default)]
+    manufacturer: Option<String>,
+    #[serde(default)]
+    doses_per_vial: Option<u16>,
+}
+
+/// `POST /v1/batches/{batch}/correct`
+pub(crate) async fn correct(mut call: Call) -> Result<Response<ResponseBody>, Problem> {
+    let key = key(&call)?;
+    let body = read_json(&mut call).await?;
+    let CorrectionRequest { reason, product, quantity, expires, manufacturer, doses_per_vial } = parse(&body)?;
+    let (app, batch) = (&call.app, batch_of(&call)?);
+    let told = json!({"batch": batch, "reason": reason, "product": product, "quantity": quantity, "expires": expires,
+        "manufacturer": manufacturer, "doses_per_vial": doses_per_vial});
+    let change = Amendment {
+        product: product.map(|product| product_of(app, &product)).transpose()?,
+        quantity,
+        expires: expires.map(|expires| date("expires", &expires)).transpose()?,
+        manufacturer,
+        doses_per_vial,
+    };
+    let (idempotency, now) = (print(&call, &body).under(key), app.campaign.engine.now());
+    let done = blocking(app, move |_, ledger| ledger.amend_batch(&batch, change, &reason, idempotency, now)).await?;
+    shown(&call, done).await?;
+    // What was not said is not told.
+    let told = match told {
+        Value::Object(told) => told.into_iter().filter(|(_, said)| !said.is_null()).collect(),
+        told => told,
+    };
+    Ok(answer(StatusCode::OK, &told, done.replayed))
+}
+
+fn product_of(app: &App, name: &str) -> Result<ProductId, Problem> {
+    let product = app.campaign.programme.get().product_number(name);
+    product.ok_or_else(|| Problem::new(Code::MalformedRequest, "product: is none of the programme's"))
 }
 
 /// `POST /v1/batches/{batch}/recall` and `/lift-recall`
@@ -87,26 +126,14 @@ pub(crate) async fn recall(mut call: Call) -> Result<Response<ResponseBody>, Pro
 
 /// `GET /v1/batches`: in the order of their numbers.
 pub(crate) async fn list(call: Call) -> Result<Response<ResponseBody>, Problem> {
-    let (mut after, mut limit) = (String::new(), LIMIT_DEFAULT);
-    for (name, value) in form_urlencoded::parse(call.query.as_deref().unwrap_or("").as_bytes()) {
-        let malformed = |detail: String| Problem::new(Code::MalformedRequest, detail);
-        match &*name {
-            "after" => after = value.into_owned(),
-            "limit" => {
-                let found = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-                limit = found.ok_or_else(|| malformed(format!("limit: must be from 1 to {LIMIT_MAX}")))?;
-            }
-            other => return Err(malformed(format!("{other:?} is not a parameter of this list"))),
-        }
-    }
+    let page = Page::of(&call, |_, _| Ok(false))?;
     current(&call.app).await?;
-    let rows = blocking(&call.app, move |_, ledger| {
-        let rows = ledger.batches_from(&after).filter(|row| row.as_ref().map_or(true, |row| row.spec.id != after));
-        Ok(rows.take(limit + 1).collect::<Result<Vec<_>, _>>()?)
-    });
-    let mut rows = rows.await?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
+    let (rows, more) = blocking(&call.app, move |_, ledger| {
+        let rows = ledger.batches_from(&page.after);
+        let behind = rows.filter(|row| row.as_ref().map_or(true, |row| row.spec.id != page.after));
+        Ok(page.cut(behind.take(page.limit + 1).collect::<Result<Vec<_>, _>>()?))
+    })
+    .await?;
     let mut told = json!({"batches": rows.iter().map(|row| facts(&call.app, row)).collect::<Vec<_>>()});
     if let Some(last) = rows.last().filter(|_| more) {
         told["next"] = json!(last.spec.id);
@@ -117,6 +144,8 @@ pub(crate) async fn list(call: Call) -> Result<Response<ResponseBody>, Problem> 
 /// `GET /v1/batches/{batch}`
 pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> {
     let id = batch_of(&call)?;
+    // Its sums are of all centres, whatever page of them is shown.
+    let page = Page::of(&call, |_, _| Ok(false))?;
     current(&call.app).await?;
     let asked = id.clone();
     let (row, lots) =
@@ -125,7 +154,7 @@ pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> 
     let caller = call.caller();
     let lots: Vec<_> = lots.into_iter().filter(|(centre, _)| caller.may_work_at(centre, catalogue).is_ok()).collect();
     let mut told = match &row {
-        Some(row) => facts(&call.app, row),
+        Some(row) => with_corrections(&call.app, row),
         // Doses name it, and nobody has made it known.
         None if !lots.is_empty() => json!({"id": id, "state": "unknown"}),
         None => return Err(Problem::new(Code::UnknownBatch, format!("there is no batch {id}"))),
@@ -133,32 +162,47 @@ pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> 
     let mut sum = Lot::default();
     lots.iter().for_each(|(_, lot)| sum.add(lot));
     merge(&mut told, counters(&sum));
-    let shown = lots.iter().take(CENTRES_SHOWN_MAX).map(|(centre, lot)| {
+    told["centres_in_all"] = json!(lots.len());
+    let behind = lots.into_iter().filter(|(centre, _)| *centre > page.after || page.after.is_empty());
+    let (lots, more) = page.cut(behind.take(page.limit + 1).collect());
+    let shown = lots.iter().map(|(centre, lot)| {
         let mut told = json!({"centre": centre});
         merge(&mut told, counters(lot));
         told
     });
     told["centres"] = shown.collect();
-    told["centres_in_all"] = json!(lots.len());
+    if let Some((last, _)) = lots.last().filter(|_| more) {
+        told["next"] = json!(last);
+    }
     told["complete"] = json!(ledger(&call.app)?.began().0 == 0);
     Ok(answer(StatusCode::OK, &told, false))
 }
 
-/// What a batch is.
-pub(super) fn facts(app: &App, row: &BatchRow) -> Value {
-    let BatchRow { spec, recall, .. } = row;
-    let today = app.campaign.programme.calendar().date(app.campaign.engine.now());
-    let state = match recall {
-        Some(_) => "recalled",
-        None if spec.expires < today => "expired",
-        None => "usable",
+/// What was put right of it, too.
+fn with_corrections(app: &App, row: &BatchRow) -> Value {
+    let mut told = facts(app, row);
+    let one = |Amended { at, reason, before }: &Amended| {
+        let mut was = spec_told(app, before);
+        if let Value::Object(was) = &mut was {
+            was.remove("id");
+        }
+        let at = app.names().time(berth_engine::TimestampMs(*at));
+        // Made known again in a store that had not seen it before.
+        let was = if before.quantity > 0 { was } else { Value::Null };
+        json!({"at": at, "reason": reason, "before": was})
     };
+    if !row.amended.is_empty() {
+        told["corrections"] = row.amended.iter().map(one).collect();
+    }
+    told
+}
+
+fn spec_told(app: &App, spec: &BatchSpec) -> Value {
     let mut told = json!({
         "id": spec.id,
         "product": product_name(app, spec.product()),
         "quantity": spec.quantity,
         "expires": spec.expires.to_string(),
-        "state": state,
     });
     if !spec.manufacturer.is_empty() {
         told["manufacturer"] = json!(spec.manufacturer);
@@ -166,6 +210,21 @@ pub(super) fn facts(app: &App, row: &BatchRow) -> Value {
     if let Some(doses) = spec.doses_per_vial {
         told["doses_per_vial"] = json!(doses);
     }
+    told
+}
+
+/// What a batch is. Of one that was recalled, and of which what made it known is lost, that alone.
+pub(super) fn facts(app: &App, row: &BatchRow) -> Value {
+    let BatchRow { spec, recall, .. } = row;
+    let today = app.campaign.programme.calendar().date(app.campaign.engine.now());
+    let state = match recall {
+        Some(_) => "recalled",
+        None if !row.is_known() => "unknown",
+        None if spec.expires < today => "expired",
+        None => "usable",
+    };
+    let mut told = if row.is_known() { spec_told(app, spec) } else { json!({"id": spec.id}) };
+    told["state"] = json!(state);
     if let Some(recall) = recall {
         let at = app.names().time(berth_engine::TimestampMs(recall.at));
         told["recall"] = json!({"at": at, "reason": recall.reason});
@@ -200,9 +259,4 @@ pub(super) fn merge(into: &mut Value, from: Value) {
     if let (Value::Object(into), Value::Object(from)) = (into, from) {
         into.extend(from);
     }
-}
-
-/// There is no such batch, nor a dose of it.
-pub(super) fn known(app: &App, batch: &str) -> Result<Option<BatchRow>, Problem> {
-    ledger(app)?.batch(batch).map_err(|error| store::failed(&error))
 }

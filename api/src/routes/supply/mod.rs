@@ -29,6 +29,42 @@ fn ledger(app: &App) -> Result<&Arc<Ledger>, Problem> {
     app.ledger.as_ref().ok_or_else(store::unavailable)
 }
 
+/// A page of a list: where it begins, and how much is shown.
+struct Page {
+    after: String,
+    limit: usize,
+}
+
+const LIMIT_DEFAULT: usize = 100;
+const LIMIT_MAX: usize = 1000;
+
+impl Page {
+    /// What a call asks for; `other` takes what it knows of the other parameters.
+    fn of(call: &Call, mut other: impl FnMut(&str, &str) -> Result<bool, Problem>) -> Result<Page, Problem> {
+        let mut page = Page { after: String::new(), limit: LIMIT_DEFAULT };
+        let malformed = |detail: String| Problem::new(Code::MalformedRequest, detail);
+        for (name, value) in form_urlencoded::parse(call.query.as_deref().unwrap_or("").as_bytes()) {
+            match &*name {
+                "after" => page.after = value.into_owned(),
+                "limit" => {
+                    let found = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+                    page.limit = found.ok_or_else(|| malformed(format!("limit: must be from 1 to {LIMIT_MAX}")))?;
+                }
+                name if other(name, &value)? => {}
+                other => return Err(malformed(format!("{other:?} is not a parameter of this list"))),
+            }
+        }
+        Ok(page)
+    }
+
+    /// Of one more than is shown: those that are, and the last of them if there are more.
+    fn cut<T>(&self, mut rows: Vec<T>) -> (Vec<T>, bool) {
+        let more = rows.len() > self.limit;
+        rows.truncate(self.limit);
+        (rows, more)
+    }
+}
+
 /// What goes wrong with supply, as a problem.
 fn of_error(app: &App, error: &SupplyError) -> Problem {
     let problem = |code| Problem::new(code, error.to_string());
@@ -44,6 +80,9 @@ fn of_error(app: &App, error: &SupplyError) -> Problem {
         // What others received is nothing for an operator.
         SupplyError::BeyondBatch { batch, quantity, .. } => {
             problem(Code::BeyondBatch).with("batch", batch.clone()).with("quantity", *quantity)
+        }
+        SupplyError::BelowReceived { batch, received, .. } => {
+            problem(Code::BeyondBatch).with("batch", batch.clone()).with("received", *received)
         }
         SupplyError::RecallState(_) => problem(Code::RecallState),
         SupplyError::Recalled(batch) => problem(Code::BatchRecalled).with("batch", batch.clone()),

@@ -1,5 +1,6 @@
 //! What moves between stocks: received, sent, arrived, wasted, counted; and what a centre has.
 
+use berth_engine::Seq;
 use berth_programme::supply::{Sending, Transfer, Waste};
 use hyper::{Response, StatusCode};
 use serde::Deserialize;
@@ -7,14 +8,15 @@ use serde_json::{Value, json};
 
 use super::super::catalogue::unknown_centre;
 use super::super::{key, parse, read_json, read_nothing};
-use super::batches::{counters, facts, known, merge};
-use super::{answer, blocking, current, ledger, print, shown, transfer_name, transfer_of};
+use super::batches::{counters, facts, merge};
+use super::{Page, answer, blocking, current, ledger, print, shown, transfer_name, transfer_of};
 use crate::access::Caller;
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::problem::{Code, Problem};
 use crate::router::Call;
 use crate::store;
+use crate::wire::numbered;
 
 /// `POST /v1/receipts`
 #[derive(Debug, Deserialize)]
@@ -140,7 +142,7 @@ pub(crate) async fn send(mut call: Call) -> Result<Response<ResponseBody>, Probl
 }
 
 /// The transfer of a path, of a caller who works where it comes from or goes to.
-async fn transfer(call: &Call) -> Result<(berth_engine::Seq, Transfer), Problem> {
+async fn transfer(call: &Call) -> Result<(Seq, Transfer), Problem> {
     let seq = transfer_of(call)?;
     current(&call.app).await?;
     let found = ledger(&call.app)?.transfer(seq).map_err(|error| store::failed(&error))?;
@@ -156,7 +158,7 @@ async fn transfer(call: &Call) -> Result<(berth_engine::Seq, Transfer), Problem>
     }
 }
 
-fn told(app: &App, seq: berth_engine::Seq, transfer: &Transfer) -> Value {
+fn told(app: &App, seq: Seq, transfer: &Transfer) -> Value {
     let time = |at: u64| app.names().time(berth_engine::TimestampMs(at));
     let Transfer { sending: Sending { batch, from, to, quantity }, sent_at, state, arrived, ended_at } = transfer;
     let mut told = json!({
@@ -206,36 +208,58 @@ pub(crate) async fn cancel(mut call: Call) -> Result<Response<ResponseBody>, Pro
     ended(&call, seq, done).await
 }
 
-async fn ended(
-    call: &Call,
-    seq: berth_engine::Seq,
-    done: berth_programme::supply::Done,
-) -> Result<Response<ResponseBody>, Problem> {
+async fn ended(call: &Call, seq: Seq, done: berth_programme::supply::Done) -> Result<Response<ResponseBody>, Problem> {
     shown(call, done).await?;
     // Once it has ended nothing of it changes, so a repeat is told the same.
     let (_, transfer) = transfer(call).await?;
     Ok(answer(StatusCode::OK, &told(&call.app, seq, &transfer), done.replayed))
 }
 
-/// `GET /v1/centres/{centre}/stock`
+/// `GET /v1/centres/{centre}/stock`: what is there, by batch; and what is on the way from there and to it, by when it was sent. Each a page at a
+/// time.
 pub(crate) async fn read(call: Call) -> Result<Response<ResponseBody>, Problem> {
     let app = &call.app;
     works_at(app, call.caller(), &call.parameter)?;
+    let (mut all, mut transfers_after) = (false, Seq(0));
+    let page = Page::of(&call, |name, value| {
+        let malformed = |detail: &str| Problem::new(Code::MalformedRequest, detail);
+        match name {
+            "all" => all = value.parse().map_err(|_| malformed("all: must be true or false"))?,
+            "transfers_after" => {
+                let found = numbered(value, 't').filter(|(cell, _)| *cell == app.cell);
+                transfers_after = Seq(found.ok_or_else(|| malformed("transfers_after: is no transfer"))?.1);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
     current(app).await?;
     let centre = call.parameter.clone();
-    let (stock, open) =
-        blocking(app, move |_, ledger| Ok((ledger.stock(&centre)?, ledger.transfers_at(&centre)?))).await?;
-    let mut batches = Vec::with_capacity(stock.len());
-    for (batch, lot) in &stock {
-        let mut row = match known(app, batch)? {
-            Some(row) => facts(app, &row),
-            None => json!({"id": batch, "state": "unknown"}),
-        };
-        merge(&mut row, counters(lot));
-        batches.push(row);
-    }
-    let on_hand: u64 = stock.iter().map(|(_, lot)| lot.held.on_hand).sum();
-    let transfers: Vec<_> = open.iter().map(|(seq, transfer)| told(app, *seq, transfer)).collect();
-    let answered = json!({"centre": call.parameter, "on_hand": on_hand, "batches": batches, "transfers": transfers});
-    Ok(answer(StatusCode::OK, &answered, false))
+    let told = blocking(app, move |app, ledger| {
+        let stock = ledger.stock(&centre, &page.after, all).take(page.limit + 1);
+        let (stock, more) = page.cut(stock.collect::<Result<Vec<_>, _>>()?);
+        let open = ledger.transfers_at(&centre, transfers_after).take(page.limit + 1);
+        let (open, more_open) = page.cut(open.collect::<Result<Vec<_>, _>>()?);
+        let mut batches = Vec::with_capacity(stock.len());
+        for (batch, lot) in &stock {
+            let mut row = match ledger.batch(batch)? {
+                Some(row) => facts(app, &row),
+                None => json!({"id": batch, "state": "unknown"}),
+            };
+            merge(&mut row, counters(lot));
+            batches.push(row);
+        }
+        let transfers: Vec<_> = open.iter().map(|(seq, transfer)| told(app, *seq, transfer)).collect();
+        let complete = ledger.began() == Seq(0);
+        let mut told = json!({"centre": centre, "on_hand": ledger.on_hand(&centre)?, "batches": batches,
+            "transfers": transfers, "complete": complete});
+        if let Some((batch, _)) = stock.last().filter(|_| more) {
+            told["next"] = json!(batch);
+        }
+        if let Some((seq, _)) = open.last().filter(|_| more_open) {
+            told["next_transfer"] = json!(transfer_name(&app.names(), *seq));
+        }
+        Ok(told)
+    });
+    Ok(answer(StatusCode::OK, &told.await?, false))
 }

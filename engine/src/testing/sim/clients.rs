@@ -162,7 +162,7 @@ fn prepare(engine: &Engine, deed: Deed, idempotency: Option<Idempotency>) -> Ask
         | Deed::Offer(.., note)
         | Deed::CompleteNoted(.., note)
         | Deed::ChangeFacts(.., note)
-        | Deed::Record(_, note) => Entry::bytes_max(0, note.len()),
+        | Deed::Record(_, note, _) => Entry::bytes_max(0, note.len()),
         _ => SMALL_ENTRY_BYTES_MAX,
     };
     let no_room = engine.buffer.reserve(bytes).is_none();

@@ -31,7 +31,8 @@ pub(super) enum Deed {
     Complete(BookingNumber),
     CompleteNoted(BookingNumber, TimestampMs, Option<ProductId>, Vec<u8>),
     ChangeFacts(PartyId, PartyFacts, Option<PartyFacts>, Vec<u8>),
-    Record(u8, Vec<u8>),
+    /// The last: whether it is urgent.
+    Record(u8, Vec<u8>, bool),
     NoShow(BookingNumber),
     WalkIn(Claim),
     WalkInLate(Claim, TimestampMs),
@@ -65,7 +66,7 @@ impl Deed {
                 Command::ChangeFacts { party: *party, facts: *facts, expected: expected.as_ref(), note }
             }
             Deed::Offer(claim, ttl, note) => Command::Offer { claim: *claim, ttl: *ttl, note },
-            Deed::Record(kind, bytes) => Command::Record { kind: *kind, bytes },
+            Deed::Record(kind, bytes, urgent) => Command::Record { kind: *kind, bytes, urgent: *urgent },
             Deed::NoShow(booking) => Command::NoShow { booking: *booking },
             Deed::WalkInLate(claim, came_at) => Command::WalkInLate { claim: *claim, came_at: *came_at },
             Deed::WalkIn(claim) => Command::WalkIn { claim: *claim },
@@ -83,7 +84,7 @@ impl Deed {
             Deed::AddParties(..)
                 | Deed::Publish(..)
                 | Deed::Note(_)
-                | Deed::Record(..)
+                | Deed::Record(.., false)
                 | Deed::Hold(..)
                 | Deed::Offer(..)
                 | Deed::Book(_)

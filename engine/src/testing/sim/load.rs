@@ -89,7 +89,12 @@ fn fresh(random: &mut Random, history: &History, now: TimestampMs) -> Deed {
         86..88 => Deed::Open(slot),
         // What fills segments.
         88..94 => Deed::Note(vec![random.next().to_le_bytes()[0]; 200 + index(random, 2500)]),
-        94..96 => Deed::Record(1 + u8::from(random.chance(50)), vec![9; 200 + index(random, 2500)]),
+        94..96 => {
+            let urgent = random.chance(20);
+            // What is urgent is small.
+            let length = if urgent { 20 + index(random, 200) } else { 200 + index(random, 2500) };
+            Deed::Record(1 + u8::from(random.chance(50)), vec![9; length], urgent)
+        }
         96..98 => change_facts(random, history),
         _ => Deed::Note(Vec::new()),
     }
