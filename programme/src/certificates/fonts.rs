@@ -3,9 +3,11 @@
 //! Latin, Greek and Cyrillic, and nine scripts of India. All of them are read from left to right; what none of them has is refused, never
 //! printed as an empty box.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use krilla::Data;
 use krilla::text::{Font, GlyphId, KrillaGlyph};
-use rustybuzz::{Face, UnicodeBuffer};
+use rustybuzz::{Direction, Face, Script, ShapePlan, UnicodeBuffer};
 
 /// Bytes of fonts that may be had bold, then of those that are regular alone: the first that has a letter draws it.
 const BOTH: [(&[u8], &[u8]); 2] = [
@@ -50,10 +52,14 @@ impl std::fmt::Debug for Fonts {
     }
 }
 
+type Plan = (Script, Arc<ShapePlan>);
+
 #[derive(Clone)]
 struct Loaded {
     shaper: Face<'static>,
     font: Font,
+    /// What the font does with each script that was met: to find it takes longer than to shape a line.
+    plans: Arc<RwLock<Vec<Plan>>>,
 }
 
 /// A part of a text that one font draws.
@@ -77,7 +83,8 @@ impl Fonts {
     pub fn new() -> Fonts {
         let load = |bytes: &'static [u8]| {
             let shaper = Face::from_slice(bytes, 0).expect("a font of this repository");
-            Loaded { shaper, font: Font::new(Data::from(bytes), 0).expect("a font of this repository") }
+            let font = Font::new(Data::from(bytes), 0).expect("a font of this repository");
+            Loaded { shaper, font, plans: Arc::default() }
         };
         let alone: Vec<Loaded> = REGULAR.into_iter().map(load).collect();
         let with = |both: Vec<Loaded>| both.into_iter().chain(alone.iter().cloned()).collect();
@@ -133,11 +140,26 @@ impl Fonts {
 }
 
 impl Loaded {
+    fn plan(&self, script: Script) -> Arc<ShapePlan> {
+        let known = |plans: &[Plan]| plans.iter().find(|(known, _)| *known == script).map(|(_, plan)| Arc::clone(plan));
+        let read = self.plans.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = known(&read) {
+            return plan;
+        }
+        drop(read);
+        let named = (script != rustybuzz::script::UNKNOWN).then_some(script);
+        let plan = Arc::new(ShapePlan::new(&self.shaper, Direction::LeftToRight, named, None, &[]));
+        self.plans.write().unwrap_or_else(PoisonError::into_inner).push((script, Arc::clone(&plan)));
+        plan
+    }
+
     fn shape<'a>(&self, text: &'a str) -> Run<'a> {
         let mut buffer = UnicodeBuffer::new();
         buffer.push_str(text);
         buffer.guess_segment_properties();
-        let shaped = rustybuzz::shape(&self.shaper, &[], buffer);
+        buffer.set_direction(Direction::LeftToRight);
+        let plan = self.plan(buffer.script());
+        let shaped = rustybuzz::shape_with_plan(&self.shaper, &plan, buffer);
         let em = self.font.units_per_em();
         let ems = |units: i32| f32::from(i16::try_from(units).unwrap_or(i16::MAX)) / em;
         let infos = shaped.glyph_infos();

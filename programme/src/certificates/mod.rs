@@ -17,6 +17,7 @@ mod claims_file;
 pub mod fonts;
 mod id;
 mod kind;
+mod modules;
 mod outcome;
 pub mod paper;
 pub mod qr;

@@ -12,7 +12,7 @@ use krilla::geom::{PathBuilder, Point, Rect, Transform};
 use krilla::metadata::{DateTime, Metadata};
 use krilla::outline::{Outline, OutlineNode};
 use krilla::page::PageSettings;
-use krilla::paint::Fill;
+use krilla::paint::{Fill, Stroke};
 use krilla::surface::Surface;
 use krilla::tagging::{Artifact, ArtifactType, ContentTag, Node, SpanTag, Tag, TagGroup, TagTree};
 use krilla::{Document, SerializeSettings};
@@ -308,23 +308,32 @@ impl Pen<'_, '_> {
     /// Broken between words; a word that is wider than a line, between what is drawn as one.
     fn lines(&self, text: &str, weight: Weight, width: f32) -> Result<Vec<String>, NoPaper> {
         let mut lines = Vec::new();
-        let mut line = String::new();
+        // The last line, and how wide it is.
+        let (mut line, mut taken) = (String::new(), 0.0);
+        let space = self.fonts.width(" ", weight)?;
         for word in text.split_whitespace() {
-            let longer = if line.is_empty() { word.to_owned() } else { format!("{line} {word}") };
-            if self.fonts.width(&longer, weight)? <= width {
-                line = longer;
+            let need = self.fonts.width(word, weight)?;
+            if !line.is_empty() && taken + space + need <= width {
+                line.push(' ');
+                line.push_str(word);
+                taken += space + need;
                 continue;
             }
             if !line.is_empty() {
                 lines.push(std::mem::take(&mut line));
             }
+            if need <= width {
+                (line, taken) = (word.to_owned(), need);
+                continue;
+            }
             for piece in self.fonts.clusters(word, weight)? {
                 let longer = format!("{line}{piece}");
-                if !line.is_empty() && self.fonts.width(&longer, weight)? > width {
-                    lines.push(std::mem::take(&mut line));
-                    piece.clone_into(&mut line);
+                let need = self.fonts.width(&longer, weight)?;
+                if !line.is_empty() && need > width {
+                    lines.push(std::mem::replace(&mut line, piece.to_owned()));
+                    taken = self.fonts.width(piece, weight)?;
                 } else {
-                    line = longer;
+                    (line, taken) = (longer, need);
                 }
             }
         }
@@ -349,17 +358,27 @@ impl Pen<'_, '_> {
         let count = |number: usize| f32::from(u16::try_from(number).unwrap_or(u16::MAX));
         let module = side / (count(qr.width()) + 8.0);
         let mut path = PathBuilder::new();
-        // In modules, which are whole numbers: a third of the bytes, and of the time that they take to be packed.
+        // A stroke for each run, in modules, which are whole numbers: it takes a third of the bytes of rectangles in points, and of the time
+        // in which they are packed.
         for (row, from, len) in qr.runs() {
-            path.push_rect(Rect::from_xywh(count(from), count(row), count(len), 1.0).ok_or(NoPaper::TooMuch)?);
+            path.move_to(count(from), count(row));
+            path.line_to(count(from + len), count(row));
         }
-        self.fill([0, 0, 0]);
         let id = self.surface.start_tagged(ContentTag::Other);
         let quiet = 4.0 * module;
-        self.surface.push_transform(&Transform::from_row(module, 0.0, 0.0, module, x + quiet, y + quiet));
+        // The middle of the first row lies half a module below its edge.
+        let origin = Transform::from_row(module, 0.0, 0.0, module, x + quiet, y + quiet + module / 2.0);
+        self.surface.push_transform(&origin);
+        self.surface.set_fill(None);
+        self.surface.set_stroke(Some(Stroke {
+            paint: rgb::Color::new(0, 0, 0).into(),
+            width: 1.0,
+            ..Stroke::default()
+        }));
         if let Some(path) = path.finish() {
             self.surface.draw_path(&path);
         }
+        self.surface.set_stroke(None);
         self.surface.pop();
         self.surface.end_tagged();
         let tag = Tag::Figure(Some(kind.to_owned()));

@@ -4,10 +4,13 @@
 //! bytes and then digits; a verifiable credential is the bytes of its ZIP. What does not fit the level is drawn at the next lower one.
 
 use std::fmt::Write;
+use std::sync::OnceLock;
 
 use qrcode::bits::{Bits, encode_auto};
 use qrcode::canvas::{Canvas, MaskPattern};
 use qrcode::{Color, EcLevel, Version, ec};
+
+use super::modules::Modules;
 
 /// Light modules around the symbol, as ISO 18004 asks.
 const QUIET: usize = 4;
@@ -31,8 +34,7 @@ pub struct TooLong;
 /// A symbol: dark and light modules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Qr {
-    dark: Vec<bool>,
-    width: usize,
+    modules: Modules,
 }
 
 impl Qr {
@@ -58,69 +60,26 @@ impl Qr {
         let mut canvas = Canvas::new(version, level);
         canvas.draw_all_functional_patterns();
         canvas.draw_data(&data, &check);
-        let masked = MASKS.into_iter().map(|mask| {
-            let mut canvas = canvas.clone();
-            canvas.apply_mask(mask);
-            let dark: Vec<bool> = canvas.into_colors().into_iter().map(|color| color == Color::Dark).collect();
-            let width = dark.len().isqrt();
-            Qr { dark, width }
-        });
-        masked.min_by_key(Qr::penalty)
-    }
-
-    /// What ISO 18004 counts against a mask: long runs, blocks of four, what looks like a corner, more of one colour. (The crate's own count
-    /// takes a tenth of the time that a whole paper does.)
-    fn penalty(&self) -> usize {
-        let at = |x: usize, y: usize| self.dark.get(y * self.width + x).copied().unwrap_or_default();
-        let line = |across: bool| {
-            let mut points = 0;
-            for y in 0..self.width {
-                let (mut run, mut last, mut seen) = (0, None, 0u16);
-                for x in 0..self.width {
-                    let dark = if across { at(x, y) } else { at(y, x) };
-                    run = if last == Some(dark) { run + 1 } else { 1 };
-                    last = Some(dark);
-                    points += match run {
-                        5 => 3,
-                        6.. => 1,
-                        _ => 0,
-                    };
-                    seen = (seen << 1 | u16::from(dark)) & 0x7ff;
-                    if x >= 10 && (seen == 0b101_1101_0000 || seen == 0b000_0101_1101) {
-                        points += 40;
-                    }
-                }
-            }
-            points
-        };
-        let mut blocks = 0;
-        for y in 1..self.width {
-            for x in 1..self.width {
-                let dark = at(x, y);
-                if at(x - 1, y) == dark && at(x, y - 1) == dark && at(x - 1, y - 1) == dark {
-                    blocks += 3;
-                }
-            }
-        }
-        let dark = self.dark.iter().filter(|dark| **dark).count();
-        let balance = (200 * dark).abs_diff(100 * self.dark.len()) / self.dark.len().max(1) / 10 * 10;
-        line(true) + line(false) + blocks + balance
+        let plain = modules(canvas.clone());
+        let masked = masks(&canvas, &plain, version, level).iter().map(|mask| plain.differing(mask));
+        masked.min_by_key(Modules::penalty).map(|modules| Qr { modules })
     }
 
     /// Modules on a side, without the quiet zone.
     #[must_use]
     pub fn width(&self) -> usize {
-        self.width
+        self.modules.width()
     }
 
     /// Each row of dark modules as runs: row, first column, length.
     pub fn runs(&self) -> impl Iterator<Item = (usize, usize, usize)> + '_ {
-        self.dark.chunks(self.width).enumerate().flat_map(|(y, row)| {
+        self.modules.rows().iter().enumerate().flat_map(move |(y, row)| {
             let mut x = 0;
-            row.chunk_by(|a, b| a == b).filter_map(move |run| {
-                let (from, dark) = (x, run.first() == Some(&true));
-                x += run.len();
-                dark.then_some((y, from, run.len()))
+            std::iter::from_fn(move || {
+                let from = (x..self.width()).find(|x| row.has(*x))?;
+                let end = (from..self.width()).find(|x| !row.has(*x)).unwrap_or(self.width());
+                x = end;
+                Some((y, from, end - from))
             })
         })
     }
@@ -128,7 +87,7 @@ impl Qr {
     /// As SVG, one path, for screen and print of any size.
     #[must_use]
     pub fn svg(&self) -> String {
-        let side = self.width + 2 * QUIET;
+        let side = self.width() + 2 * QUIET;
         let mut out = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {side} {side}\" shape-rendering=\"crispEdges\" role=\"img\">\
              <title>QR</title><rect width=\"{side}\" height=\"{side}\" fill=\"#fff\"/><path fill=\"#000\" d=\""
@@ -145,7 +104,7 @@ impl Qr {
     #[must_use]
     pub fn png(&self, scale: u8) -> Vec<u8> {
         let scale = usize::from(scale.max(1));
-        let side = (self.width + 2 * QUIET) * scale;
+        let side = (self.width() + 2 * QUIET) * scale;
         let mut pixels = vec![0xff_u8; side.div_ceil(8) * side];
         for (y, x, len) in self.runs() {
             let (top, left) = ((y + QUIET) * scale, (x + QUIET) * scale);
@@ -180,6 +139,28 @@ const MASKS: [MaskPattern; 8] = [
     MaskPattern::Diamonds,
     MaskPattern::Meadow,
 ];
+
+fn modules(canvas: Canvas) -> Modules {
+    Modules::of(canvas.into_colors().into_iter().map(|color| color == Color::Dark))
+}
+
+/// What each mask changes of a symbol of this size and level: the same whatever it says, so it is found once. (The crate's own way to the
+/// best mask takes a tenth of the time that a whole paper does.)
+fn masks(canvas: &Canvas, plain: &Modules, version: Version, level: EcLevel) -> &'static [Modules] {
+    static FOUND: [[OnceLock<Vec<Modules>>; 4]; 40] = [const { [const { OnceLock::new() }; 4] }; 40];
+    let size = match version {
+        Version::Normal(size) | Version::Micro(size) => usize::from(size.unsigned_abs()),
+    };
+    let found = &FOUND[(size.clamp(1, 40)) - 1][level as usize];
+    found.get_or_init(|| {
+        let masked = MASKS.into_iter().map(|mask| {
+            let mut canvas = canvas.clone();
+            canvas.apply_mask(mask);
+            modules(canvas).differing(plain)
+        });
+        masked.collect()
+    })
+}
 
 fn plain(bytes: &[u8], level: EcLevel) -> Option<Qr> {
     Qr::drawn(encode_auto(bytes, level).ok()?, level)
@@ -217,11 +198,12 @@ mod tests {
         let dark = |x: usize, y: usize| pixels[y * row + x / 8] >> (7 - x % 8) & 1 == 0;
         for (y, x) in (0..side).flat_map(|y| (0..side).map(move |x| (y, x))) {
             let inside = (4..side - 4).contains(&y) && (4..side - 4).contains(&x);
-            let module = inside && qr.dark[(y - 4) * qr.width() + x - 4];
+            let module = inside && qr.modules.rows()[y - 4].has(x - 4);
             assert_eq!(dark(3 * x + 1, 3 * y + 1), module, "module {x}, {y}");
         }
         let drawn: usize = qr.runs().map(|(.., len)| len).sum();
-        assert_eq!(drawn, qr.dark.iter().filter(|dark| **dark).count());
+        let dark = |row: &super::super::modules::Line| (0..qr.width()).filter(|x| row.has(*x)).count();
+        assert_eq!(drawn, qr.modules.rows().iter().map(dark).sum::<usize>());
         assert_eq!(qr.svg().matches('M').count(), qr.runs().count());
     }
 
@@ -230,11 +212,10 @@ mod tests {
         for text in ["HC1:6BF+70790T9WJWG", "HC1:0", &format!("HC1:{}", "A7 $%*+-./:".repeat(40))] {
             let ours = Qr::of(Payload::EuDcc(text)).expect("it fits");
             let theirs = qrcode::QrCode::with_error_correction_level(text, EcLevel::Q).expect("it fits");
-            let width = theirs.width();
-            let dark = theirs.into_colors().into_iter().map(|color| color == Color::Dark).collect();
-            let theirs = Qr { dark, width };
-            assert_eq!(ours.width, theirs.width);
-            assert!(ours.penalty() <= theirs.penalty(), "{} {}", ours.penalty(), theirs.penalty());
+            let theirs = Modules::of(theirs.into_colors().into_iter().map(|color| color == Color::Dark));
+            assert_eq!(ours.width(), theirs.width());
+            let (ours, theirs) = (ours.modules.penalty(), theirs.penalty());
+            assert!(ours <= theirs, "{ours} {theirs}");
         }
     }
 
