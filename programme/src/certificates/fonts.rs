@@ -3,6 +3,8 @@
 //! Latin, Greek and Cyrillic, and nine scripts of India. All of them are read from left to right; what none of them has is refused, never
 //! printed as an empty box.
 
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use krilla::Data;
@@ -29,7 +31,7 @@ const REGULAR: [&[u8]; 8] = [
 ];
 
 /// How heavy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Weight {
     Regular,
     Bold,
@@ -44,7 +46,14 @@ pub struct NoLetter(pub char);
 pub struct Fonts {
     regular: Vec<Loaded>,
     bold: Vec<Loaded>,
+    fixed: RwLock<HashMap<Fixed, Arc<[Line]>>>,
 }
+
+/// A text, how heavy it is, and the bits of the width of its lines.
+type Fixed = (String, Weight, u32);
+
+/// Texts that stand on every paper: some 30 for a language of a programme.
+const FIXED_MAX: usize = 2048;
 
 impl std::fmt::Debug for Fonts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -62,9 +71,18 @@ struct Loaded {
     plans: Arc<RwLock<Vec<Plan>>>,
 }
 
-/// A part of a text that one font draws.
-pub(super) struct Run<'a> {
-    pub(super) text: &'a str,
+/// A text in one line, shaped.
+pub(super) struct Line {
+    pub(super) text: String,
+    pub(super) runs: Vec<Run>,
+    /// In ems.
+    pub(super) width: f32,
+}
+
+/// A part of a line that one font draws.
+pub(super) struct Run {
+    /// Bytes of the line's text.
+    pub(super) text: Range<usize>,
     pub(super) font: Font,
     pub(super) glyphs: Vec<KrillaGlyph>,
     /// In ems.
@@ -91,11 +109,12 @@ impl Fonts {
         Fonts {
             regular: with(BOTH.into_iter().map(|(regular, _)| load(regular)).collect()),
             bold: with(BOTH.into_iter().map(|(_, bold)| load(bold)).collect()),
+            fixed: RwLock::default(),
         }
     }
 
-    /// A text as runs of glyphs, in the order in which they are read.
-    pub(super) fn runs<'a>(&self, text: &'a str, weight: Weight) -> Result<Vec<Run<'a>>, NoLetter> {
+    /// A text as glyphs, in the order in which they are read.
+    pub(super) fn line(&self, text: &str, weight: Weight) -> Result<Line, NoLetter> {
         let fonts = match weight {
             Weight::Regular => &self.regular,
             Weight::Bold => &self.bold,
@@ -111,31 +130,87 @@ impl Fonts {
             if let Some(before) = current
                 && !std::ptr::eq(before, found)
             {
-                runs.push(before.shape(&text[start..at]));
+                runs.push(before.shape(text, start..at));
                 start = at;
             }
             current = Some(found);
         }
-        runs.extend(current.map(|font| font.shape(&text[start..])));
-        Ok(runs)
+        runs.extend(current.map(|font| font.shape(text, start..text.len())));
+        let width = runs.iter().map(|run| run.width).sum();
+        Ok(Line { text: text.to_owned(), runs, width })
     }
 
-    /// A text in the parts that are drawn as one: a letter with its marks.
-    pub(super) fn clusters<'a>(&self, text: &'a str, weight: Weight) -> Result<Vec<&'a str>, NoLetter> {
+    /// A text that stands on every paper of a programme, in lines of this width: shaped once.
+    pub(super) fn fixed(&self, text: &str, weight: Weight, width: f32) -> Result<Arc<[Line]>, NoLetter> {
+        let key = (text.to_owned(), weight, width.to_bits());
+        if let Some(lines) = self.fixed.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(Arc::clone(lines));
+        }
+        let lines: Arc<[Line]> = self.lines(text, weight, width)?.into();
+        let mut fixed = self.fixed.write().unwrap_or_else(PoisonError::into_inner);
+        // Programmes that were replaced leave their names behind.
+        if fixed.len() >= FIXED_MAX {
+            fixed.clear();
+        }
+        fixed.insert(key, Arc::clone(&lines));
+        Ok(lines)
+    }
+
+    /// A text in lines of this width in ems: broken between words; a word that is wider than a line, between what is drawn as one.
+    pub(super) fn lines(&self, text: &str, weight: Weight, width: f32) -> Result<Vec<Line>, NoLetter> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let whole = self.line(&words.join(" "), weight)?;
+        if whole.width <= width {
+            return Ok(if words.is_empty() { Vec::new() } else { vec![whole] });
+        }
+        let mut lines = Vec::new();
+        // The last line, and how wide it is.
+        let (mut line, mut taken) = (String::new(), 0.0);
+        let space = self.line(" ", weight)?.width;
+        for word in words {
+            let shaped = self.line(word, weight)?;
+            if !line.is_empty() && taken + space + shaped.width <= width {
+                line.push(' ');
+                line.push_str(word);
+                taken += space + shaped.width;
+                continue;
+            }
+            if !line.is_empty() {
+                lines.push(std::mem::take(&mut line));
+            }
+            if shaped.width <= width {
+                (line, taken) = (word.to_owned(), shaped.width);
+                continue;
+            }
+            for piece in shaped.clusters() {
+                let longer = format!("{line}{piece}");
+                taken = self.line(&longer, weight)?.width;
+                if line.is_empty() || taken <= width {
+                    line = longer;
+                } else {
+                    lines.push(std::mem::replace(&mut line, piece.to_owned()));
+                    taken = self.line(piece, weight)?.width;
+                }
+            }
+        }
+        lines.push(line);
+        lines.iter().map(|line| self.line(line, weight)).collect()
+    }
+}
+
+impl Line {
+    /// The parts that are drawn as one: a letter with its marks.
+    fn clusters(&self) -> Vec<&str> {
         let mut parts = Vec::new();
-        for run in self.runs(text, weight)? {
-            let mut starts: Vec<usize> = run.glyphs.iter().map(|glyph| glyph.text_range.start).collect();
+        for run in &self.runs {
+            let mut starts: Vec<usize> =
+                run.glyphs.iter().map(|glyph| run.text.start + glyph.text_range.start).collect();
             starts.sort_unstable();
             starts.dedup();
-            let ends = starts.iter().skip(1).copied().chain([run.text.len()]);
-            parts.extend(starts.iter().zip(ends).filter_map(|(start, end)| run.text.get(*start..end)));
+            let ends = starts.iter().skip(1).copied().chain([run.text.end]);
+            parts.extend(starts.iter().zip(ends).filter_map(|(start, end)| self.text.get(*start..end)));
         }
-        Ok(parts)
-    }
-
-    /// How wide a text is, in ems.
-    pub(super) fn width(&self, text: &str, weight: Weight) -> Result<f32, NoLetter> {
-        Ok(self.runs(text, weight)?.iter().map(|run| run.width).sum())
+        parts
     }
 }
 
@@ -153,7 +228,8 @@ impl Loaded {
         plan
     }
 
-    fn shape<'a>(&self, text: &'a str) -> Run<'a> {
+    fn shape(&self, text: &str, range: Range<usize>) -> Run {
+        let text = text.get(range.clone()).unwrap_or_default();
         let mut buffer = UnicodeBuffer::new();
         buffer.push_str(text);
         buffer.guess_segment_properties();
@@ -172,6 +248,6 @@ impl Loaded {
             glyphs.push(KrillaGlyph::new(GlyphId::new(info.glyph_id), dx, x, y, dy, from..next, None));
         }
         let width = shaped.glyph_positions().iter().map(|place| ems(place.x_advance)).sum();
-        Run { text, font: self.font.clone(), glyphs, width }
+        Run { text: range, font: self.font.clone(), glyphs, width }
     }
 }

@@ -17,7 +17,7 @@ use krilla::surface::Surface;
 use krilla::tagging::{Artifact, ArtifactType, ContentTag, Node, SpanTag, Tag, TagGroup, TagTree};
 use krilla::{Document, SerializeSettings};
 
-use super::fonts::{Fonts, NoLetter, Weight};
+use super::fonts::{Fonts, Line, NoLetter, Weight};
 use super::qr::Qr;
 
 const WIDTH: f32 = 595.28;
@@ -135,16 +135,13 @@ impl Paper<'_> {
     fn draw(&self, pen: &mut Pen<'_, '_>) -> Result<(), NoPaper> {
         pen.rectangle(0.0, 0.0, WIDTH, BAND, BAND_COLOR)?;
         let width = WIDTH - 2.0 * MARGIN;
-        let heading = pen.fitting(self.programme, Weight::Bold, width, 20.0)?;
+        let programme = pen.fonts.fixed(self.programme, Weight::Bold, f32::INFINITY)?;
         pen.tagged(Tag::Hn(NonZeroU16::MIN, Some(self.programme.to_owned())), |pen| {
-            pen.line(MARGIN, 44.0, self.programme, Weight::Bold, heading, WHITE)
-        })?;
-        let title = match self.title.english {
-            Some(english) => format!("{} · {english}", self.title.value),
-            None => self.title.value.clone(),
-        };
-        let size = pen.fitting(&title, Weight::Regular, width, 14.0)?;
-        pen.tagged(Tag::P, |pen| pen.line(MARGIN, 70.0, &title, Weight::Regular, size, WHITE))?;
+            pen.fitted(MARGIN, 44.0, &programme, width, 20.0, WHITE);
+        });
+        let title =
+            pen.fonts.fixed(&both(self.title.value.as_str(), self.title.english), Weight::Regular, f32::INFINITY)?;
+        pen.tagged(Tag::P, |pen| pen.fitted(MARGIN, 70.0, &title, width, 14.0, WHITE));
 
         let left = MARGIN;
         let column = width - CODE - GAP;
@@ -155,10 +152,12 @@ impl Paper<'_> {
         let code_left = WIDTH - MARGIN - CODE;
         let code_top = BAND + 24.0;
         pen.code(code_left, code_top, CODE, self.qr, self.kind)?;
-        let under = pen.paragraph(code_left, code_top + CODE + 14.0, CODE, self.kind, Weight::Bold, 9.5, INK)?;
-        let under = pen.paragraph(code_left, under + 2.0, CODE, &self.check.value, Weight::Regular, 8.5, FAINT)?;
+        let kind = Style { weight: Weight::Bold, size: 9.5, color: INK };
+        let check = Style { weight: Weight::Regular, size: 8.5, color: FAINT };
+        let under = pen.fixed(code_left, code_top + CODE + 14.0, CODE, self.kind, kind)?;
+        let under = pen.fixed(code_left, under + 2.0, CODE, &self.check.value, check)?;
         let under = match self.check.english {
-            Some(english) => pen.paragraph(code_left, under + 2.0, CODE, english, Weight::Regular, 7.5, FAINT)?,
+            Some(english) => pen.fixed(code_left, under + 2.0, CODE, english, Style { size: 7.5, ..check })?,
             None => under,
         };
 
@@ -169,17 +168,16 @@ impl Paper<'_> {
     }
 
     fn table(&self, pen: &mut Pen<'_, '_>, top: f32, width: f32) -> Result<f32, NoPaper> {
-        let title = match self.doses_title.english {
-            Some(english) => format!("{} · {english}", self.doses_title.value),
-            None => self.doses_title.value.clone(),
-        };
-        let mut y = pen.paragraph(MARGIN, top, width, &title, Weight::Bold, 11.5, INK)? + 8.0;
+        let title = both(&self.doses_title.value, self.doses_title.english);
+        let heading = Style { weight: Weight::Bold, size: 11.5, color: INK };
+        let mut y = pen.fixed(MARGIN, top, width, &title, heading)? + 8.0;
         let lefts = self.column_lefts(pen.fonts, width)?;
         let mut bottom = y;
+        let label = Style { weight: Weight::Bold, size: LABEL, color: FAINT };
         for (column, (x, share)) in self.columns.iter().zip(&lefts) {
-            let mut at = pen.paragraph(*x, y, *share, column.label, Weight::Bold, LABEL, FAINT)?;
+            let mut at = pen.fixed(*x, y, *share, column.label, label)?;
             if let Some(english) = column.english {
-                at = pen.paragraph(*x, at, *share, english, Weight::Regular, 7.0, FAINT)?;
+                at = pen.fixed(*x, at, *share, english, Style { weight: Weight::Regular, size: 7.0, ..label })?;
             }
             bottom = bottom.max(at);
         }
@@ -188,7 +186,8 @@ impl Paper<'_> {
             pen.rectangle(MARGIN, y - 9.0, width, 0.5, RULE)?;
             let mut bottom = y;
             for (cell, (x, share)) in row.iter().zip(&lefts) {
-                bottom = bottom.max(pen.paragraph(*x, y + 4.0, *share, cell, Weight::Regular, CELL, INK)?);
+                let lines = pen.fonts.lines(cell, CELLS.weight, share / CELL)?;
+                bottom = bottom.max(pen.paragraph(*x, y + 4.0, &lines, CELLS));
             }
             y = bottom + 6.0;
         }
@@ -199,9 +198,10 @@ impl Paper<'_> {
     fn column_lefts(&self, fonts: &Fonts, width: f32) -> Result<Vec<(f32, f32)>, NoPaper> {
         let mut needs = Vec::new();
         for (at, column) in self.columns.iter().enumerate() {
-            let mut need = fonts.width(column.label, Weight::Bold)? * LABEL;
+            let label = fonts.fixed(column.label, Weight::Bold, f32::INFINITY)?;
+            let mut need = label.iter().map(|line| line.width).sum::<f32>() * LABEL;
             for cell in self.doses.iter().filter_map(|row| row.get(at)) {
-                need = need.max(fonts.width(cell, Weight::Regular)? * CELL);
+                need = need.max(fonts.line(cell, CELLS.weight)?.width * CELL);
             }
             needs.push(need + BETWEEN);
         }
@@ -226,6 +226,25 @@ impl Paper<'_> {
     }
 }
 
+/// A text with its English, where that is another.
+fn both(own: &str, english: Option<&str>) -> String {
+    match english {
+        Some(english) => format!("{own} · {english}"),
+        None => own.to_owned(),
+    }
+}
+
+/// How a text looks.
+#[derive(Clone, Copy)]
+struct Style {
+    weight: Weight,
+    size: f32,
+    color: Color,
+}
+
+/// What stands in the table of doses.
+const CELLS: Style = Style { weight: Weight::Regular, size: CELL, color: INK };
+
 /// What draws on the page, and keeps what it drew for who has it read aloud.
 struct Pen<'s, 'a> {
     surface: Surface<'s>,
@@ -236,11 +255,7 @@ struct Pen<'s, 'a> {
 
 impl Pen<'_, '_> {
     /// Draws something that is one part of the page to a reader.
-    fn tagged<T>(
-        &mut self,
-        tag: impl Into<krilla::tagging::TagKind>,
-        draw: impl FnOnce(&mut Self) -> Result<T, NoPaper>,
-    ) -> Result<T, NoPaper> {
+    fn tagged<T>(&mut self, tag: impl Into<krilla::tagging::TagKind>, draw: impl FnOnce(&mut Self) -> T) -> T {
         let language = self.language;
         let id = self.surface.start_tagged(ContentTag::Span(SpanTag::empty().with_lang(Some(language))));
         let drawn = draw(self);
@@ -267,90 +282,48 @@ impl Pen<'_, '_> {
         self.surface.set_fill(Some(Fill { paint: rgb::Color::new(red, green, blue).into(), ..Fill::default() }));
     }
 
-    /// The size at which a text fits a width, at most this one.
-    fn fitting(&self, text: &str, weight: Weight, width: f32, size: f32) -> Result<f32, NoPaper> {
-        Ok((width / self.fonts.width(text, weight)?.max(0.01)).min(size))
-    }
-
-    fn line(&mut self, x: f32, y: f32, text: &str, weight: Weight, size: f32, color: Color) -> Result<(), NoPaper> {
+    fn line(&mut self, x: f32, y: f32, line: &Line, size: f32, color: Color) {
         self.fill(color);
         let mut x = x;
-        for run in self.fonts.runs(text, weight)? {
-            self.surface.draw_glyphs(Point::from_xy(x, y), &run.glyphs, run.font, run.text, size, false);
+        for run in &line.runs {
+            let text = line.text.get(run.text.clone()).unwrap_or_default();
+            self.surface.draw_glyphs(Point::from_xy(x, y), &run.glyphs, run.font.clone(), text, size, false);
             x += run.width * size;
         }
-        Ok(())
     }
 
-    /// A text in as many lines as it needs; where the next one begins.
-    #[expect(clippy::too_many_arguments, reason = "where, how wide, what, and how it looks")]
-    fn paragraph(
-        &mut self,
-        x: f32,
-        y: f32,
-        width: f32,
-        text: &str,
-        weight: Weight,
-        size: f32,
-        color: Color,
-    ) -> Result<f32, NoPaper> {
-        let lines = self.lines(text, weight, width / size)?;
+    /// On one line of this width, as large as it fits, at most this size.
+    fn fitted(&mut self, x: f32, y: f32, lines: &[Line], width: f32, size: f32, color: Color) {
+        for line in lines {
+            self.line(x, y, line, (width / line.width.max(0.01)).min(size), color);
+        }
+    }
+
+    /// Lines beneath each other; where the next one begins.
+    fn paragraph(&mut self, x: f32, y: f32, lines: &[Line], style: Style) -> f32 {
         self.tagged(Tag::P, |pen| {
             let mut y = y;
-            for line in &lines {
-                pen.line(x, y, line, weight, size, color)?;
-                y += size * 1.4;
+            for line in lines {
+                pen.line(x, y, line, style.size, style.color);
+                y += style.size * 1.4;
             }
-            Ok(y)
+            y
         })
     }
 
-    /// Broken between words; a word that is wider than a line, between what is drawn as one.
-    fn lines(&self, text: &str, weight: Weight, width: f32) -> Result<Vec<String>, NoPaper> {
-        let mut lines = Vec::new();
-        // The last line, and how wide it is.
-        let (mut line, mut taken) = (String::new(), 0.0);
-        let space = self.fonts.width(" ", weight)?;
-        for word in text.split_whitespace() {
-            let need = self.fonts.width(word, weight)?;
-            if !line.is_empty() && taken + space + need <= width {
-                line.push(' ');
-                line.push_str(word);
-                taken += space + need;
-                continue;
-            }
-            if !line.is_empty() {
-                lines.push(std::mem::take(&mut line));
-            }
-            if need <= width {
-                (line, taken) = (word.to_owned(), need);
-                continue;
-            }
-            for piece in self.fonts.clusters(word, weight)? {
-                let longer = format!("{line}{piece}");
-                let need = self.fonts.width(&longer, weight)?;
-                if !line.is_empty() && need > width {
-                    lines.push(std::mem::replace(&mut line, piece.to_owned()));
-                    taken = self.fonts.width(piece, weight)?;
-                } else {
-                    (line, taken) = (longer, need);
-                }
-            }
-        }
-        if !line.is_empty() {
-            lines.push(line);
-        }
-        Ok(lines)
+    /// A paragraph that stands on every paper of the programme.
+    fn fixed(&mut self, x: f32, y: f32, width: f32, text: &str, style: Style) -> Result<f32, NoPaper> {
+        let lines = self.fonts.fixed(text, style.weight, width / style.size)?;
+        Ok(self.paragraph(x, y, &lines, style))
     }
 
     /// A label and what it labels; where the next one begins.
     fn field(&mut self, x: f32, y: f32, width: f32, field: &Field, size: f32) -> Result<f32, NoPaper> {
-        let label = match field.english {
-            Some(english) => format!("{} · {english}", field.label),
-            None => field.label.to_owned(),
-        };
-        let y = self.paragraph(x, y, width, &label, Weight::Regular, 8.0, FAINT)?;
-        Ok(self.paragraph(x, y + 4.0, width, &field.value, Weight::Bold, size, INK)? + 6.0)
+        let label = Style { weight: Weight::Regular, size: 8.0, color: FAINT };
+        let y = self.fixed(x, y, width, &both(field.label, field.english), label)?;
+        let value = Style { weight: Weight::Bold, size, color: INK };
+        let lines = self.fonts.lines(&field.value, value.weight, width / size)?;
+        Ok(self.paragraph(x, y + 4.0, &lines, value) + 6.0)
     }
 
     /// The code, with its quiet zone.
@@ -467,6 +440,74 @@ mod tests {
             if let Some(dir) = std::env::var_os("BERTH_PAPERS") {
                 std::fs::write(std::path::Path::new(&dir).join(format!("{language}.pdf")), pdf).expect("a directory");
             }
+        }
+    }
+
+    #[test]
+    fn each_word_of_it_is_drawn_and_the_same_paper_is_the_same_bytes() {
+        let fonts = Fonts::new();
+        let (one, other) = ("HC1:6BF+70790T9WJWG", "HC1:6BF+70790T9WJWH");
+        let qr = Qr::of(Payload::EuDcc(one)).expect("it fits");
+        let set = |change: &dyn Fn(&mut Paper<'_>)| {
+            let mut paper = paper("fr", "Vaccination 2021", &qr, "Zoë Łukasiewicz");
+            change(&mut paper);
+            paper.pdf(&fonts).expect("it can be set")
+        };
+        let as_it_is = set(&|_| {});
+        assert!(set(&|_| {}) == as_it_is);
+        let changed = |what: &str, change: &dyn Fn(&mut Paper<'_>)| {
+            assert!(set(change) != as_it_is, "{what} is not drawn");
+        };
+        let whole = paper("fr", "Vaccination 2021", &qr, "Zoë Łukasiewicz");
+        for at in 0..whole.fields.len() {
+            changed(&format!("field {at}"), &|paper| paper.fields[at].value = "1".to_owned());
+            changed(&format!("label {at}"), &|paper| paper.fields[at].label = "1");
+            changed(&format!("English label {at}"), &|paper| paper.fields[at].english = Some("1"));
+        }
+        for at in 0..whole.columns.len() {
+            changed(&format!("column {at}"), &|paper| paper.columns[at].label = "1");
+            changed(&format!("English column {at}"), &|paper| paper.columns[at].english = Some("1"));
+            for row in 0..whole.doses.len() {
+                changed(&format!("cell {row}, {at}"), &|paper| paper.doses[row][at] = "9".to_owned());
+            }
+        }
+        changed("programme", &|paper| paper.programme = "1");
+        changed("title", &|paper| paper.title.value = "1".to_owned());
+        changed("doses", &|paper| paper.doses_title.value = "1".to_owned());
+        changed("check", &|paper| paper.check.value = "1".to_owned());
+        changed("kind", &|paper| paper.kind = "1");
+        let another = Qr::of(Payload::EuDcc(other)).expect("it fits");
+        let paper = Paper { qr: &another, ..paper("fr", "Vaccination 2021", &qr, "Zoë Łukasiewicz") };
+        assert!(paper.pdf(&fonts).expect("it can be set") != as_it_is, "the code is not drawn");
+    }
+
+    #[test]
+    fn what_cannot_be_set_is_refused() {
+        let fonts = Fonts::new();
+        let qr = Qr::of(Payload::EuDcc("HC1:6BF+70790T9WJWG")).expect("it fits");
+        let mut long = paper("en", "Vaccination 2021", &qr, "Asha Bharti");
+        long.doses = vec![long.doses[0].clone(); 60];
+        assert_eq!(long.pdf(&fonts), Err(NoPaper::TooMuch));
+        let chinese = paper("en", "Vaccination 2021", &qr, "王");
+        assert_eq!(chinese.pdf(&fonts), Err(NoPaper::Letter(NoLetter('王'))));
+    }
+
+    #[test]
+    fn no_line_is_wider_than_its_room() {
+        let fonts = Fonts::new();
+        let texts = [
+            "a name of many words that goes on and on until it needs another line",
+            "Донаудампфшиффартсгезельшафтскапитэн",
+            "कृष्णाविष्णूक्षीरसागरकृष्णाविष्णूक्षीरसागर और",
+            "x",
+        ];
+        for (text, width) in texts.into_iter().flat_map(|text| [(text, 4.0), (text, 11.0), (text, 1000.0)]) {
+            let lines = fonts.lines(text, Weight::Regular, width).expect("its letters");
+            assert!(lines.iter().all(|line| line.width <= width + 0.1), "{text} in {width}");
+            let again: String =
+                lines.iter().flat_map(|line| line.text.chars()).filter(|letter| *letter != ' ').collect();
+            assert_eq!(again, text.replace(' ', ""), "nothing is lost");
+            assert_eq!(lines.len() == 1, fonts.line(text, Weight::Regular).expect("its letters").width <= width);
         }
     }
 }
