@@ -128,6 +128,11 @@ fn districts() -> impl Iterator<Item = (&'static str, &'static str, u32)> {
     STATES.iter().flat_map(|(_, _, districts)| districts.iter().copied())
 }
 
+/// The ids of every centre.
+pub(super) fn centre_ids() -> impl Iterator<Item = String> {
+    districts().flat_map(|(district, _, _)| (1u32..).take(KINDS.len()).map(move |number| centre_id(district, number)))
+}
+
 fn centre_id(district: &str, number: u32) -> String {
     format!("c{district}-{number:02}")
 }

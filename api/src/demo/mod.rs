@@ -1,6 +1,7 @@
 //! `berth demo`: a made-up campaign in a directory of its own, to be played with at once.
 
 mod inventory;
+mod stock;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -52,6 +53,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, String> {
     let keys = Keys { admin: key(Role::Admin)?, platform: key(Role::Platform)? };
     let app = open(&dir, &keys, &format!("http://{address}"))?;
     seed(&app.campaign)?;
+    let stocked = stock::seed(&app)?;
     let (party, slot) = something_to_book(&app.campaign)?;
     let names = app.names();
     let example = Example {
@@ -59,6 +61,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, String> {
         from: tomorrow(&app.campaign).to_string(),
         party: names.party(party),
         slot: names.slot(slot),
+        stocked,
     };
     let text = welcome(&dir, &keys, &example)?;
     cli::run_server(app, listener, || cli::say(&text))
@@ -165,11 +168,12 @@ struct Example {
     from: String,
     party: String,
     slot: String,
+    stocked: stock::Shown,
 }
 
 fn welcome(dir: &Path, keys: &Keys, example: &Example) -> Result<String, String> {
     let Keys { admin, platform } = keys;
-    let Example { address, from, party, slot } = example;
+    let Example { address, from, party, slot, stocked: stock::Shown { centre, batch } } = example;
     let district = inventory::FAVOURITE_DISTRICT;
     let mut random = [0u8; 8];
     getrandom::fill(&mut random).map_err(|error| format!("cannot make a key: {error}"))?;
@@ -191,6 +195,14 @@ curl -s 'http://{address}/v1/availability?district={district}&from={from}&days=2
 curl -s -X POST http://{address}/v1/bookings -H 'Authorization: Bearer {platform}' -H 'Idempotency-Key: {once}' -H 'Content-Type: application/json' -d '{{"claims":[{{"party":"{party}","slot":"{slot}","dose":1}}]}}'
 
 curl -s http://{address}/v1/parties/{party}/bookings -H 'Authorization: Bearer {platform}'
+
+What a centre has in stock, who had a dose of a batch there, and what became of doses today:
+
+curl -s http://{address}/v1/centres/{centre}/stock -H 'Authorization: Bearer {admin}'
+
+curl -s 'http://{address}/v1/batches/{batch}/doses?centre={centre}' -H 'Authorization: Bearer {admin}'
+
+curl -s http://{address}/v1/districts/{district}/waste -H 'Authorization: Bearer {admin}'
 "#
     ))
 }

@@ -14,7 +14,7 @@ pub(crate) fn server(enforce: &str) -> (Server, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let programme = dir.path().join("programme.toml");
     let india = std::fs::read_to_string(programme_path()).unwrap();
-    std::fs::write(&programme, format!("{india}\n[supply]\nenforce = \"{enforce}\"\n")).unwrap();
+    std::fs::write(&programme, india.replace("enforce = \"warn\"", &format!("enforce = \"{enforce}\""))).unwrap();
     let server = server_under(&programme);
     let second = r#"{"id":"c2","name":"PHC Two","district":"395","pincode":"400002"}"#;
     server.publish("/v1/centres", second).expect(200);

@@ -26,7 +26,7 @@ fn with_people() -> (Server, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let programme = dir.path().join("programme.toml");
     let india = std::fs::read_to_string(programme_path()).unwrap();
-    std::fs::write(&programme, format!("{india}\n[supply]\nenforce = \"refuse\"\n")).unwrap();
+    std::fs::write(&programme, india.replace("enforce = \"warn\"", "enforce = \"refuse\"")).unwrap();
     let operator = |centre: &str| {
         let hash = sha256(&format!("operator-{centre}"));
         format!("[[keys]]\nrole = 'operator'\nname = '{centre}'\nsha256 = '{hash}'\ncentres = ['{centre}']\n")

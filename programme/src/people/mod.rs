@@ -12,6 +12,7 @@
 //! harmless; a repeat with the same key finds that party again and goes on with it.
 
 mod accounts;
+mod calling;
 mod codes;
 mod dose_notes;
 mod entry;

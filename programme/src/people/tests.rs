@@ -129,6 +129,7 @@ fn named(name: &str) -> Said {
     Said { name: Some(name.to_owned()), ..Said::default() }
 }
 
+mod calling;
 mod keys;
 mod merges;
 

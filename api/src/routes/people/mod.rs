@@ -10,11 +10,12 @@ pub(crate) mod bulk;
 pub(crate) mod sessions;
 mod shapes;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use berth_engine::{PartyId, Refusal, Seq, TimestampMs};
 use berth_programme::KeyFault;
-use berth_programme::people::{Account, Done, Intent, PHONE_RULE, People, PeopleError, Said};
+use berth_programme::people::{Account, Done, Intent, PHONE_RULE, People, PeopleError, Said, View};
 use berth_programme::store::StoreError;
 use hyper::Response;
 use serde_json::json;
@@ -232,18 +233,25 @@ fn with_region(app: &App, said: Said) -> Result<Said, PeopleError> {
     }
 }
 
-/// Who a party is and how they are reached, for who calls them: whole, or as little as shows who it is. `None`: nothing is kept of them here.
-pub(crate) fn to_call(app: &App, party: PartyId, whole: bool) -> Result<Option<serde_json::Value>, Problem> {
-    let Some(registration) = &app.registration else { return Ok(None) };
-    let view = match registration.people.view(party) {
-        Ok(view) => view,
-        Err(PeopleError::Unknown(_) | PeopleError::Merged(..)) => return Ok(None),
-        Err(PeopleError::Store(error)) => return Err(store_problem(&error)),
-        Err(error) => {
-            tracing::error!(%error, "a person of a recall list cannot be read");
-            return Err(Problem::new(Code::StoreUnavailable, "what is kept of people cannot be read now"));
+/// Who these are and how they are reached, for who calls them: whole, or as little as shows who it is. Of whom nothing is kept here there
+/// is nothing.
+pub(crate) fn to_call(
+    app: &App,
+    parties: &[PartyId],
+    whole: bool,
+) -> Result<HashMap<PartyId, serde_json::Value>, Problem> {
+    let Some(registration) = &app.registration else { return Ok(HashMap::new()) };
+    let views = registration.people.views_of(parties).map_err(|error| {
+        if let PeopleError::Store(error) = &error {
+            return store_problem(error);
         }
-    };
+        tracing::error!(%error, "persons of a recall list cannot be read");
+        Problem::new(Code::StoreUnavailable, "what is kept of people cannot be read now")
+    })?;
+    Ok(views.into_iter().map(|(party, view)| (party, how_to_reach(&view, whole))).collect())
+}
+
+fn how_to_reach(view: &View, whole: bool) -> serde_json::Value {
     let phone = |phone: &berth_programme::people::Phone| {
         if whole { phone.as_str().to_owned() } else { phone.masked() }
     };
@@ -257,7 +265,7 @@ pub(crate) fn to_call(app: &App, party: PartyId, whole: bool) -> Result<Option<s
     if let Some(language) = &view.person.language {
         told["language"] = json!(language);
     }
-    Ok(Some(told))
+    told
 }
 
 /// Today where the programme is.

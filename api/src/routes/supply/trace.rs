@@ -30,6 +30,9 @@ const LIMIT_MAX: usize = 1000;
 /// Pieces of a list made ahead of the client.
 const PIECES_AHEAD: usize = 4;
 const PIECE_BYTES: usize = 32 << 10;
+/// Persons that are read at once: few for the first lines, so that they come soon, and then as many as make the disk worth asking.
+const AT_ONCE_FIRST: usize = 64;
+const AT_ONCE_MAX: usize = 4096;
 
 /// Which doses of a batch somebody asks for, and may see.
 struct Wanted {
@@ -159,6 +162,11 @@ pub(crate) async fn recall_list(call: Call) -> Result<Response<ResponseBody>, Pr
     Ok(response)
 }
 
+fn is_erased(app: &App, party: PartyId) -> bool {
+    let facts = app.campaign.engine.party_bookings(party).map(|view| view.facts).unwrap_or_default();
+    facts.doses == NOBODY_DOSES && app.registration.is_some()
+}
+
 /// `Err(None)`: nobody takes it any more.
 fn write_all(
     app: &App,
@@ -170,26 +178,35 @@ fn write_all(
     let failed = |error: berth_programme::store::StoreError| Some(crate::store::failed(&error));
     let mut piece = Vec::with_capacity(PIECE_BYTES);
     let (mut doses, mut people) = (0u64, HashSet::new());
-    for dose in ledger.doses_at(&wanted.batch, wanted.centres.as_deref(), None) {
-        let dose = dose.map_err(failed)?;
-        if !dose.valid {
-            continue;
+    let mut valid = ledger
+        .doses_at(&wanted.batch, wanted.centres.as_deref(), None)
+        .filter(|dose| dose.as_ref().map_or(true, |dose| dose.valid));
+    let mut at_once = AT_ONCE_FIRST;
+    loop {
+        let some = valid.by_ref().take(at_once).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        if some.is_empty() {
+            break;
         }
-        let owner = owner(app, dose.party).map_err(failed)?;
-        let mut line = told(app, &dose, owner);
-        let facts = app.campaign.engine.party_bookings(owner).map(|view| view.facts).unwrap_or_default();
-        if facts.doses == NOBODY_DOSES && app.registration.is_some() {
-            line["erased"] = json!(true);
-        } else if let Some(person) = to_call(app, owner, whole).map_err(Some)? {
-            line["person"] = person;
-        }
-        doses += 1;
-        people.insert(owner);
-        serde_json::to_writer(&mut piece, &line).expect("a line has only string keys, and memory takes it");
-        piece.push(b'\n');
-        if piece.len() >= PIECE_BYTES {
-            let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_BYTES));
-            pieces.blocking_send(Ok(full.into())).map_err(|_| None)?;
+        at_once = (at_once * 4).min(AT_ONCE_MAX);
+        let owners = some.iter().map(|dose| owner(app, dose.party)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        let (gone, there): (HashSet<_>, HashSet<_>) = owners.iter().copied().partition(|owner| is_erased(app, *owner));
+        let there: Vec<_> = there.into_iter().collect();
+        let persons = to_call(app, &there, whole).map_err(Some)?;
+        for (dose, owner) in some.iter().zip(&owners) {
+            let mut line = told(app, dose, *owner);
+            if gone.contains(owner) {
+                line["erased"] = json!(true);
+            } else if let Some(person) = persons.get(owner) {
+                line["person"] = person.clone();
+            }
+            doses += 1;
+            people.insert(*owner);
+            serde_json::to_writer(&mut piece, &line).expect("a line has only string keys, and memory takes it");
+            piece.push(b'\n');
+            if piece.len() >= PIECE_BYTES {
+                let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE_BYTES));
+                pieces.blocking_send(Ok(full.into())).map_err(|_| None)?;
+            }
         }
     }
     let complete = ledger.began().0 == 0;
