@@ -13,7 +13,7 @@ use super::bundle;
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::fhir;
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 use crate::router::Call;
 use crate::search::{Asking, Told, as_media, encoding_for};
 
@@ -37,6 +37,15 @@ impl Question {
     pub(super) fn of_search(query: String) -> Question {
         Question { query, head: bundle::head, says_modified: false, is_always_new: false }
     }
+}
+
+/// Whether a search that looks at so many is answered where it was asked; the no to one that has to be narrowed.
+pub(super) fn is_small(looks: usize, (inline, most): (usize, usize), what: &str, how: &str) -> Result<bool, Problem> {
+    if looks > most {
+        let detail = format!("this looks at more than {most} {what}: name {how}");
+        return Err(Problem::new(Code::MalformedRequest, detail));
+    }
+    Ok(looks <= inline)
 }
 
 /// What a rendering comes to.

@@ -119,15 +119,8 @@ pub(crate) async fn search(call: &Call) -> Result<Response<ResponseBody>, Proble
     let app = &call.app;
     let asked = Arc::new(Asked::parse(app, call.query.as_deref())?);
     let question = Question::of_search(asked.params.spelled());
-    let looks = |app: &App| asked.named.looks(app, &asked.span, false);
-    let is_small = |app: &App| match looks(app) {
-        looks if looks > SESSIONS_MAX => {
-            let detail =
-                format!("this looks at more than {SESSIONS_MAX} schedules: name fewer centres, or a shorter date");
-            Err(Problem::new(Code::MalformedRequest, detail))
-        }
-        looks => Ok(looks <= INLINE),
-    };
+    let (bounds, how) = ((INLINE, SESSIONS_MAX), "fewer centres, or a shorter date");
+    let is_small = |app: &App| kept::is_small(asked.named.looks(app, &asked.span, false), bounds, "schedules", how);
     let asked = Arc::clone(&asked);
     kept::answer(call, question, is_small, move |app, now| asked.render(app, now)).await
 }

@@ -13,7 +13,7 @@ use super::resources::{Audience, Teller};
 use super::schedules::{Named, from_today};
 use crate::app::App;
 use crate::body::ResponseBody;
-use crate::problem::{self, Code, Problem};
+use crate::problem::{self, Problem};
 use crate::router::{Call, respond};
 use crate::search::SLOTS_INLINE;
 use crate::wire::slot_status;
@@ -58,15 +58,8 @@ pub(crate) async fn search(call: &Call) -> Result<Response<ResponseBody>, Proble
     let app = &call.app;
     let asked = Arc::new(Asked::parse(app, call.query.as_deref())?);
     let question = Question::of_search(asked.params.spelled());
-    let is_small = |app: &App| match asked.looks(app) {
-        looks if looks > SLOTS_MAX => {
-            let detail = format!(
-                "this looks at more than {SLOTS_MAX} slots: name fewer schedules or centres, or a shorter start"
-            );
-            Err(Problem::new(Code::MalformedRequest, detail))
-        }
-        looks => Ok(looks <= SLOTS_INLINE),
-    };
+    let (bounds, how) = ((SLOTS_INLINE, SLOTS_MAX), "fewer schedules or centres, or a shorter start");
+    let is_small = |app: &App| kept::is_small(asked.looks(app), bounds, "slots", how);
     let asked = Arc::clone(&asked);
     kept::answer(call, question, is_small, move |app, now| asked.render(app, now)).await
 }

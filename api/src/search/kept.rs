@@ -249,3 +249,62 @@ fn too_much_is_sent(encoding: Encoding) -> Problem {
 fn could_not() -> Problem {
     Problem::new(Code::Overloaded, "too many searches are being answered: ask again")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Future, poll_fn};
+    use std::task::Poll;
+
+    use super::*;
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+    }
+
+    fn search(renderers: Renderers) -> Arc<Search> {
+        Search::new(SearchConfig { staleness: Duration::from_secs(60), cache_bytes: 1 << 20 }, renderers)
+    }
+
+    /// Who takes answers as they are, and slowly, keeps nobody from those that are compressed.
+    #[test]
+    fn half_of_the_room_is_for_who_takes_answers_compressed() {
+        let search = search(Renderers::new(1));
+        let until = Instant::now() + Duration::from_secs(60);
+        let asked = |encoding: Encoding, n: usize| {
+            let (of, spelling) = (Arc::clone(&search), n.to_string());
+            let make = move |_| Ok(Answer::for_test(&of.cache, 2000, until));
+            let asking =
+                Asking { spelling: &spelling, key: n.to_string(), encoding, arrived: Instant::now(), is_small: true };
+            run(search.made(asking, make)).map_err(|problem| problem.code()).map(drop)
+        };
+        let slow = Answer::for_test(&search.cache, SENT_BYTES_MIN / 2 + 10_000, until);
+        assert_eq!(asked(Encoding::Identity, 1), Err(Code::Overloaded));
+        assert_eq!((asked(Encoding::Gzip, 2), asked(Encoding::Zstd, 3)), (Ok(()), Ok(())));
+        let slower = Answer::for_test(&search.cache, SENT_BYTES_MIN / 2, until);
+        assert_eq!(asked(Encoding::Gzip, 4), Err(Code::Overloaded));
+        drop((slow, slower));
+        assert_eq!((asked(Encoding::Identity, 5), asked(Encoding::Gzip, 6)), (Ok(()), Ok(())));
+    }
+
+    /// Those of FHIR are so many at most, and never more than there are with those of others.
+    #[test]
+    fn who_renders_for_others_too_is_one_of_those_there_are() {
+        let all = Renderers::new(2);
+        let fhir = search(all.at_most(1));
+        let others = search(all.clone());
+        run(async {
+            let both = Arc::clone(&all.own).acquire_many_owned(2).await.unwrap();
+            let mut waits = Box::pin(fhir.in_pool(|| 7));
+            assert!(poll_fn(|cx| Poll::Ready(waits.as_mut().poll(cx).is_pending())).await, "both are taken");
+            drop(both);
+            assert_eq!(waits.await.ok(), Some(7));
+            // The one of its own is taken: others go on.
+            let own = Arc::clone(&fhir.renderers.own).acquire_owned().await.unwrap();
+            let mut waits = Box::pin(fhir.in_pool(|| 8));
+            assert!(poll_fn(|cx| Poll::Ready(waits.as_mut().poll(cx).is_pending())).await, "one at a time");
+            assert_eq!(others.in_pool(|| 9).await.ok(), Some(9));
+            drop(own);
+            assert_eq!(waits.await.ok(), Some(8));
+        });
+    }
+}

@@ -1,15 +1,21 @@
 //! FHIR: centres, sessions and slots as others read them, and refusals in their words.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::client::Reply;
-use crate::server::{Server, claim, claims, tomorrow};
+use crate::server::{Home, Server, claim, claims, programme_path, tomorrow};
 
 const URL: &str = "https://book.example.org/in";
 
 /// Two districts of two states; centres whose names FHIR takes as they are, and some that it does not.
 pub(crate) fn server(config: &str) -> Server {
-    let server = Server::start_with(&format!("public_url = '{URL}'\n{config}"));
+    server_under(config, &programme_path())
+}
+
+pub(crate) fn server_under(config: &str, programme: &Path) -> Server {
+    let server = Home::with_programme(&format!("public_url = '{URL}'\n{config}"), programme).start();
     let region = |id: &str, kind: &str, name: &str| json!({"id": id, "kind": kind, "name": name});
     let district =
         |id: &str, name: &str, parent: &str| json!({"id": id, "kind": "district", "name": name, "parent": parent});
@@ -175,6 +181,10 @@ fn a_session_is_a_schedule_and_is_found_by_centre_and_date() {
         (format!("actor=c1&date=ge{day}&date=lt{next}"), "s-1"),
         ("_id=s-1,s3,none".to_owned(), "s-1 s3"),
         ("_id=s-1,s3&actor=c1".to_owned(), "s-1"),
+        (format!("_id=s-1,s3&date=lt{day}"), ""),
+        (format!("actor=c1&date=ge{day}T11:00:00%2B05:30"), "s-1"),
+        (format!("actor=c1&date=gt{day}T11:00:00%2B05:30"), ""),
+        (format!("actor=c1&date=le9999-12-31T23:59:59Z&date=ge{day}"), "s-1"),
         ("identifier=urn:berth:session%7Cs_2".to_owned(), ".s.u2"),
         ("actor=c1&service-type=57".to_owned(), "s-1"),
         ("actor=c1&service-type=urn:berth:product%7Ccovishield".to_owned(), "s-1"),

@@ -176,6 +176,45 @@ fn a_dose_is_an_immunization_as_it_stands_now() {
     }
 }
 
+/// A page begins behind the dose that the last one ended with, whatever has become of that meanwhile.
+#[test]
+fn doses_are_told_in_pages() {
+    let (server, first) = recorded();
+    let admin = |path: String, body: Value| {
+        let key = server.fresh_key();
+        let headers = [("authorization", "Bearer admin-key"), ("idempotency-key", key.as_str())];
+        server.send("POST", &path, &headers, body.to_string().as_bytes()).expect(200)
+    };
+    let again = |number: &str, key: &str| {
+        admin(format!("/v1/doses/{number}/revoke"), json!({"reason": "wrong_person"}));
+        let slot = server.get("/v1/sessions/today").expect(200)["slots"][0]["slot"].clone();
+        let walk_in = json!({"party": "p1.0", "slot": slot, "dose": 1});
+        let come = at_the_door(&server, "c1", &format!("w{key}"), "/v1/walk-ins", &walk_in).expect(201);
+        let complete = format!("/v1/bookings/{}/complete", text(&come, "booking"));
+        text(&at_the_door(&server, "c1", &format!("c{key}"), &complete, &Value::Null).expect(200), "dose_record")
+            .to_owned()
+    };
+    let second = again(&first, "1");
+    let third = again(&second, "2");
+    let page = |query: &str| server.read(query).expect(200);
+    let ids = |bundle: &Value| resources(bundle).iter().map(|one| text(one, "id").to_owned()).collect::<Vec<_>>();
+    let next = |bundle: &Value| bundle["link"][1]["url"].as_str().map(str::to_owned);
+    let one = page("/fhir/Immunization?patient=p1.0&_count=1");
+    let two = page(&next(&one).unwrap());
+    let three = page(&next(&two).unwrap());
+    let told = [ids(&one), ids(&two), ids(&three)].concat();
+    assert_eq!(told, [&first, &second, &third].map(|number| fhir_id(number)));
+    assert_eq!((&one["total"], next(&three)), (&json!(3), None));
+    // The last that is completed is a page of its own; it ends, and so does the list behind it.
+    let completed = page("/fhir/Immunization?patient=p1.0&status=completed&_count=1");
+    assert_eq!((ids(&completed), next(&completed)), (vec![fhir_id(&third)], None));
+    let wrong = page("/fhir/Immunization?patient=p1.0&status=entered-in-error&_count=1");
+    let behind = page(&next(&wrong).unwrap());
+    assert_eq!((ids(&wrong), ids(&behind), next(&behind)), (vec![fhir_id(&first)], vec![fhir_id(&second)], None));
+    let gone = server.read("/fhir/Immunization?patient=p1.0&_after=x");
+    assert_eq!(refused(&gone, 400), "malformed_request");
+}
+
 /// Whoever reads somebody is on record, by whichever door they came; and so is whoever was refused.
 #[test]
 fn the_audit_log_names_whom_a_search_was_for() {

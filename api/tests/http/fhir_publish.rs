@@ -5,8 +5,8 @@ use std::io::Read;
 use serde_json::{Value, json};
 
 use crate::client::Reply;
-use crate::fhir::{ndjson, refused, server};
-use crate::server::{Server, claim, claims, lines, tomorrow};
+use crate::fhir::{ndjson, refused, server, server_under};
+use crate::server::{Server, claim, claims, lines, programme_path, tomorrow};
 
 const URL: &str = "https://book.example.org/in";
 const CONFIG: &str = "[fhir]\nphone = '1075'\nbooking_link = 'https://book.example.org/?slot={slot}'\n";
@@ -90,6 +90,10 @@ fn a_published_slot_is_free_or_busy_and_says_how_many() {
         .expect(200);
     let admin = [("authorization", "Bearer admin-key"), ("idempotency-key", "close")];
     server.send("POST", "/v1/sessions/closed/close", &admin, b"").expect(200);
+    // Of today, and begun at midnight: nobody can book it any more.
+    let today = json!({"id": "begun", "centre": "c1", "date": tomorrow().yesterday().unwrap().to_string(), "product": "covaxin",
+        "windows": [{"start": "00:00", "end": "23:59", "pools": {"dose1": 7}}]});
+    server.publish("/v1/sessions", &ndjson(&[today])).expect(200);
     server.post("/v1/bookings", &claims(&[claim("p1.0", "s1.0")])).expect(201);
     server.post("/v1/holds", &claims(&[claim("p1.1", "s1.2")])).expect(201);
     let all = files(&server);
@@ -104,7 +108,80 @@ fn a_published_slot_is_free_or_busy_and_says_how_many() {
         server.get(&format!("/v1/sessions/{session}")).expect(200)["slots"][0]["slot"].as_str().unwrap().to_owned()
     };
     assert_eq!(slot(&place("closed")), ("busy".into(), 3));
+    assert_eq!(slot(&place("begun")), ("busy".into(), 7));
     assert_eq!(slot(&place("last")), ("free".into(), 3), "the last day of the horizon");
+}
+
+/// The days are those on which something can be booked now, and free is what anybody can book.
+#[test]
+fn what_is_published_is_by_the_programme_in_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let programme = dir.path().join("programme.toml");
+    let india = std::fs::read_to_string(programme_path()).unwrap();
+    let staff = "[[pools]]\nid = \"staff\"\nname = \"Staff\"\ncohorts = [\"health_worker\"]\n\n[[cohorts]]";
+    let change = "\n[[changes]]\nfrom = 2022-02-01\nbooking_horizon_days = 12\n";
+    std::fs::write(&programme, india.replacen("[[cohorts]]", staff, 1) + change).unwrap();
+    let server = server_under(&format!("{CONFIG}staleness_seconds = 0\n"), &programme);
+    let windows = json!([{"start": "15:00", "end": "16:00", "pools": {"dose1": 3, "staff": 2}}]);
+    let session = |days: i64| {
+        let date = tomorrow().saturating_add(jiff::ToSpan::days(days)).to_string();
+        json!({"id": format!("d{days}"), "centre": "c1", "date": date, "product": "covaxin", "windows": windows})
+    };
+    server.publish("/v1/sessions", &ndjson(&[session(0), session(11), session(12)])).expect(200);
+    let all = files(&server);
+    let of =
+        |kind: &str| all.iter().filter(|(k, ..)| k == kind).flat_map(|(.., lines)| lines.clone()).collect::<Vec<_>>();
+    let days: Vec<_> = of("Schedule").iter().map(|s| s["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(days, ["s-1", "d0", "d11", ".s.u2", "..n2"]);
+    let told: Vec<_> =
+        of("Slot").iter().filter(|slot| slot["schedule"]["reference"] == "Schedule/d0").cloned().collect();
+    let statuses: Vec<_> =
+        told.iter().map(|slot| (slot["status"].clone(), slot["extension"][0]["valueInteger"].clone())).collect();
+    assert_eq!(statuses, [(json!("free"), json!(3)), (json!("busy"), json!(2))]);
+}
+
+/// A file is never larger than what is kept: where each line has a very long link, it has fewer lines.
+#[test]
+fn lines_with_long_links_are_in_more_files() {
+    let link = format!("https://book.example.org/?slot={{slot}}&from={}", "x".repeat(250));
+    let server =
+        server(&format!("[fhir]\nphone = '1075'\ncache_mib = 48\nstaleness_seconds = 600\nbooking_link = '{link}'\n"));
+    let hour = |n: u32| format!("{:02}:{:02}", 8 + n / 6, n % 6 * 10);
+    let pools = json!({"dose1": 1, "dose2": 1, "open": 1});
+    let windows: Vec<_> = (0..80).map(|n| json!({"start": hour(n), "end": hour(n + 1), "pools": pools})).collect();
+    let session = |n: i64| {
+        let date = tomorrow().saturating_add(jiff::ToSpan::days(n % 2)).to_string();
+        json!({"id": format!("l-{n}"), "centre": "c1", "date": date, "product": "covaxin", "windows": windows})
+    };
+    server.publish("/v1/sessions", &ndjson(&(0..70).map(session).collect::<Vec<_>>())).expect(200);
+    let slots = files(&server).into_iter().filter(|(kind, path, _)| kind == "Slot" && path.contains("/27/"));
+    let told: Vec<_> = slots.map(|(_, path, lines)| (path, lines.len())).collect();
+    assert_eq!(told.iter().map(|(_, lines)| *lines).collect::<Vec<_>>(), [35 * 240 + 6, 35 * 240]);
+    let again = server.get(&told[0].0);
+    assert!(again.body.len() > 5_000_000 && again.header("age").is_some(), "{}", again.body.len());
+    let page = server.get("/metrics");
+    assert!(page.text().contains("\nberth_fhir_answers_total{kind=\"file\",source=\"cache\"} 1\n"), "it is kept");
+}
+
+/// The same of schedules.
+#[test]
+fn where_schedules_are_very_many_each_day_has_its_file() {
+    let server = server(&format!("{CONFIG}staleness_seconds = 0\n"));
+    let windows = json!([{"start": "09:00", "end": "10:00", "pools": {"dose1": 1}}]);
+    for day in 0..2 {
+        let date = tomorrow().saturating_add(jiff::ToSpan::days(day)).to_string();
+        let session = |n: u32| json!({"id": format!("w-{day}-{n}"), "centre": "c1", "date": date, "product": "covaxin", "windows": windows});
+        server.publish("/v1/sessions", &ndjson(&(0..5000).map(session).collect::<Vec<_>>())).expect(200);
+    }
+    let all = files(&server);
+    let told = |kind: &str| {
+        let of = all.iter().filter(|(k, path, _)| k == kind && path.contains("/27/"));
+        of.map(|(_, path, lines)| (path.clone(), lines.len())).collect::<Vec<_>>()
+    };
+    let file =
+        |days: i64| format!("/smart/schedules/27/0.{}.ndjson", tomorrow().saturating_add(jiff::ToSpan::days(days)));
+    assert_eq!(told("Schedule"), [(file(0), 5002), (file(1), 5000)]);
+    assert_eq!(told("Slot"), [("/smart/slots/27/0.ndjson".to_owned(), 10_006)]);
 }
 
 #[test]
