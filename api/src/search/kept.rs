@@ -286,25 +286,23 @@ mod tests {
         assert_eq!((asked(Encoding::Identity, 5), asked(Encoding::Gzip, 6)), (Ok(()), Ok(())));
     }
 
-    /// Those of FHIR are so many at most, and never more than there are with those of others.
+    /// Those of FHIR are so many at most, and are of those that there are for all.
     #[test]
     fn who_renders_for_others_too_is_one_of_those_there_are() {
-        let all = Renderers::new(2);
-        let fhir = search(all.at_most(1));
-        let others = search(all.clone());
+        let all = Renderers::new(3);
+        let (fhir, others) = (search(all.at_most(2)), search(all.clone()));
+        let (own, shared) = (Arc::clone(&fhir.renderers.own), Arc::clone(&all.own));
+        let left = move || (own.available_permits(), shared.available_permits());
         run(async {
-            let both = Arc::clone(&all.own).acquire_many_owned(2).await.unwrap();
-            let mut waits = Box::pin(fhir.in_pool(|| 7));
-            assert!(poll_fn(|cx| Poll::Ready(waits.as_mut().poll(cx).is_pending())).await, "both are taken");
-            drop(both);
-            assert_eq!(waits.await.ok(), Some(7));
-            // The one of its own is taken: others go on.
-            let own = Arc::clone(&fhir.renderers.own).acquire_owned().await.unwrap();
-            let mut waits = Box::pin(fhir.in_pool(|| 8));
-            assert!(poll_fn(|cx| Poll::Ready(waits.as_mut().poll(cx).is_pending())).await, "one at a time");
-            assert_eq!(others.in_pool(|| 9).await.ok(), Some(9));
-            drop(own);
-            assert_eq!(waits.await.ok(), Some(8));
+            assert_eq!(fhir.in_pool(left.clone()).await.ok(), Some((1, 2)), "one of its own and one of all");
+            assert_eq!(others.in_pool(left.clone()).await.ok(), Some((2, 2)), "one of all");
+            // Who others keep waiting renders when they have ended, and gives both back.
+            let taken = Arc::clone(&all.own).acquire_many_owned(3).await.unwrap();
+            let mut waits = Box::pin(fhir.in_pool(left.clone()));
+            assert!(poll_fn(|cx| Poll::Ready(waits.as_mut().poll(cx).is_pending())).await);
+            assert_eq!(left(), (1, 0));
+            drop(taken);
+            assert_eq!(waits.await.ok(), Some((1, 2)));
         });
     }
 }

@@ -229,6 +229,8 @@ fn a_slot_is_told_as_searches_tell_it() {
     let hold = server.post("/v1/holds", &claims(&[claim("p1.0", "s1.2")])).expect(201);
     let status = |slot: &str| server.get(&format!("/fhir/Slot/{slot}")).expect(200)["status"].clone();
     assert_eq!((status("s1.2"), status("s1.0")), (json!("busy-tentative"), json!("free")));
+    let held = server.get("/fhir/Slot/s1.2").expect(200);
+    assert_eq!(value(&held, "slot-capacity", "valueInteger"), Some(json!(1)), "of what is not free it is all there is");
     let code = hold["hold"].as_str().unwrap();
     server.post(&format!("/v1/holds/{code}/confirm"), &json!(null)).expect(200);
     assert_eq!(status("s1.2"), "busy");

@@ -266,9 +266,16 @@ fn a_file_is_kept_compared_and_compressed() {
 #[test]
 fn who_comes_meanwhile_waits_for_the_one_that_is_made() {
     let server = server(&format!("{CONFIG}staleness_seconds = 600\n"));
+    // So many that it takes its time.
+    let hour = |n: u32| format!("{:02}:{:02}", 8 + n / 6, n % 6 * 10);
+    let pools = json!({"dose1": 1, "dose2": 1, "open": 1});
+    let windows: Vec<_> = (0..80).map(|n| json!({"start": hour(n), "end": hour(n + 1), "pools": pools})).collect();
+    let session = |n: u32| json!({"id": format!("t-{n}"), "centre": "c1", "date": tomorrow().to_string(), "product": "covaxin", "windows": windows});
+    server.publish("/v1/sessions", &ndjson(&(0..50).map(session).collect::<Vec<_>>())).expect(200);
     std::thread::scope(|scope| {
         for _ in 0..16 {
-            scope.spawn(|| assert_eq!(server.get("/smart/slots/27/0.ndjson").status, 200));
+            let ask = || server.send("GET", "/smart/slots/27/0.ndjson", &[("accept-encoding", "gzip")], b"");
+            scope.spawn(move || assert_eq!(ask().status, 200));
         }
     });
     let page = server.get("/metrics");
