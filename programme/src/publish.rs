@@ -164,15 +164,19 @@ impl Publisher {
         let (mut faults, mut offered) = (Faults::default(), BTreeMap::new());
         for line in lines {
             let Some(centre) = self.catalogue.centre_at(line.centre) else { continue };
-            let all = offered
-                .entry((Arc::clone(&centre.id), line.product))
-                .or_insert_with(|| ledger.offered(&centre.id, line.product, today));
+            // Once for each centre and product: who records a dose waits for the same books.
+            let (all, at_hand) = offered.entry((Arc::clone(&centre.id), line.product)).or_insert_with(|| {
+                let at_hand = ledger.at_hand(&centre.id, line.product);
+                (ledger.offered(&centre.id, line.product, today), at_hand)
+            });
             let pools = line.windows.iter().flat_map(|window| &window.pools);
             let units: u64 = pools.map(|(_, capacity)| u64::from(capacity.get())).sum();
             *all.entry(line.date).or_default() += units;
-            match ledger.may_offer(&centre.id, line.product, all, line.date) {
-                Ok(Ok(())) => {}
-                Ok(Err(beyond)) => {
+            let judged =
+                at_hand.as_ref().map(|at_hand| at_hand.as_ref().map(|all_of| all_of.may_offer(all, line.date)));
+            match judged {
+                Ok(None | Some(Ok(()))) => {}
+                Ok(Some(Err(beyond))) => {
                     faults.push(line.line, "windows", format!("centre {} has not so much: {beyond}", centre.id));
                     // The next lines are held against what can be had without this one.
                     all.entry(line.date).and_modify(|all| *all -= units);

@@ -120,6 +120,8 @@ fn stock_transfers_and_centres_are_told_a_page_at_a_time() {
     );
     let rest = admin_reads(&server, "/v1/batches/B1?limit=1&after=c1").expect(200);
     assert_eq!((&rest["centres"][0]["centre"], rest.get("next"), &rest["received"]), (&json!("c2"), None, &json!(10)));
+    let far = operator_reads(&server, "c1", "/v1/centres/c1/stock?transfers_after=t1.18446744073709551615").expect(200);
+    assert_eq!(far["transfers"], json!([]));
     for bad in ["?limit=0", "?x=1", "?all=yes", "?transfers_after=t2.1", "?transfers_after=x"] {
         operator_reads(&server, "c1", &format!("/v1/centres/c1/stock{bad}")).expect_problem(400, "malformed_request");
     }

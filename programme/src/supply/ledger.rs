@@ -313,8 +313,9 @@ impl Ledger {
     /// # Errors
     /// It is not on the way.
     pub fn arrive(&self, transfer: Seq, arrived: u64, key: Idempotency, now: TimestampMs) -> Result<Done, SupplyError> {
+        let known = self.tables.transfer(transfer)?.is_some();
         self.act(key, now, |books| {
-            let sending = self.on_the_way(books, transfer)?;
+            let sending = on_the_way(books, transfer, known)?;
             let mut faults = Faults::default();
             let more = arrived > sending.quantity;
             faults.when(more, "arrived", &format!("must be at most {}, which were sent", sending.quantity));
@@ -328,17 +329,10 @@ impl Ledger {
     /// # Errors
     /// It is not on the way.
     pub fn cancel(&self, transfer: Seq, key: Idempotency, now: TimestampMs) -> Result<Done, SupplyError> {
+        let known = self.tables.transfer(transfer)?.is_some();
         self.act(key, now, |books| {
-            Ok(Said::Cancelled { transfer: transfer.0, sending: self.on_the_way(books, transfer)? })
+            Ok(Said::Cancelled { transfer: transfer.0, sending: on_the_way(books, transfer, known)? })
         })
-    }
-
-    fn on_the_way(&self, books: &Books, transfer: Seq) -> Result<Sending, SupplyError> {
-        match books.transfers.get(&transfer) {
-            Some(sending) => Ok(sending.clone()),
-            None if self.tables.transfer(transfer)?.is_some() => Err(SupplyError::TransferOver(transfer)),
-            None => Err(SupplyError::UnknownTransfer(transfer)),
-        }
     }
 
     /// Doses are thrown away.
@@ -436,6 +430,15 @@ impl Ledger {
 
     fn place(&self, key: &str, centre: &str, faults: &mut Faults) {
         faults.when(self.catalogue.centre(centre).is_none(), key, "there is no such centre");
+    }
+}
+
+/// What is on the way under this name; `known`: the store has seen such a transfer, so that it has ended.
+fn on_the_way(books: &Books, transfer: Seq, known: bool) -> Result<Sending, SupplyError> {
+    match books.transfers.get(&transfer) {
+        Some(sending) => Ok(sending.clone()),
+        None if known => Err(SupplyError::TransferOver(transfer)),
+        None => Err(SupplyError::UnknownTransfer(transfer)),
     }
 }
 

@@ -78,34 +78,13 @@ impl Ledger {
         given
     }
 
-    /// Whether a centre may offer so much of a product; each day is looked at up to `until`, the last that is new. Where stock is not enforced it may.
+    /// What a centre can give of a product, gathered once under the books' lock; `None` where stock is not enforced.
     ///
     /// # Errors
     /// The books cannot be had.
-    // rule: SUP-4 sessions offer no more than their centre can give
-    pub(crate) fn may_offer(
-        &self,
-        centre: &str,
-        product: ProductId,
-        offered: &Offered,
-        until: Date,
-    ) -> Result<Result<(), Beyond>, StoreError> {
-        if self.enforce() != Enforce::Refuse {
-            return Ok(Ok(()));
-        }
-        let books = self.books()?;
-        let mut units = 0;
-        for (day, here) in offered.iter().rev() {
-            units += here;
-            if *day > until {
-                continue;
-            }
-            let (on_hand, on_the_way) = books.usable(centre, product, *day);
-            if units > on_hand + on_the_way {
-                return Ok(Err(Beyond { from: *day, offered: units, on_hand, on_the_way }));
-            }
-        }
-        Ok(Ok(()))
+    pub(crate) fn at_hand(&self, centre: &str, product: ProductId) -> Result<Option<AtHand>, StoreError> {
+        let enforced = self.enforce() == Enforce::Refuse;
+        enforced.then(|| Ok(self.books()?.at_hand(centre, product))).transpose()
     }
 
     /// Whether a slot may have a larger capacity.
@@ -124,21 +103,50 @@ impl Ledger {
         }
         let mut offered = self.offered(&session.centre, session.product, today);
         *offered.entry(session.date).or_default() += more;
-        self.may_offer(&session.centre, session.product, &offered, session.date)
+        let at_hand = self.at_hand(&session.centre, session.product)?;
+        Ok(at_hand.map_or(Ok(()), |at_hand| at_hand.may_offer(&offered, session.date)))
+    }
+}
+
+/// Doses of a product that a centre has or that are on the way to it, by the last day on which they can be given: on hand, on the way.
+#[derive(Debug, Default)]
+pub(crate) struct AtHand(BTreeMap<Date, (u64, u64)>);
+
+impl AtHand {
+    /// Whether a centre may offer so much; each day is looked at up to `until`, the last that is new.
+    // rule: SUP-4 sessions offer no more than their centre can give
+    pub(crate) fn may_offer(&self, offered: &Offered, until: Date) -> Result<(), Beyond> {
+        let mut units = 0;
+        for (day, here) in offered.iter().rev() {
+            units += here;
+            if *day > until {
+                continue;
+            }
+            let usable = self.0.range(*day..).map(|(_, doses)| *doses);
+            let (on_hand, on_the_way) = usable.fold((0, 0), |(a, b), (here, coming)| (a + here, b + coming));
+            if units > on_hand + on_the_way {
+                return Err(Beyond { from: *day, offered: units, on_hand, on_the_way });
+            }
+        }
+        Ok(())
     }
 }
 
 impl Books {
-    /// Doses of a product at a centre that can be given on this day or later, and those on the way to it.
-    fn usable(&self, centre: &str, product: ProductId, day: Date) -> (u64, u64) {
-        let usable = |known: &Known| {
-            let good = known.spec.expires >= day && known.recalled.is_none();
-            known.is_known() && known.spec.product() == product && good
-        };
-        let of = self.batches.iter().filter(|(_, known)| usable(known));
-        let here = of.map(|(batch, _)| self.held(batch, centre).on_hand).sum();
-        let coming = self.transfers.values().filter(|sending| sending.to == centre);
-        let coming = coming.filter(|sending| self.batches.get(sending.batch.as_str()).is_some_and(usable));
-        (here, coming.map(|sending| sending.quantity).sum())
+    fn at_hand(&self, centre: &str, product: ProductId) -> AtHand {
+        let good = |known: &Known| known.is_known() && known.spec.product() == product && known.recalled.is_none();
+        let mut at_hand = AtHand::default();
+        for (batch, known) in self.batches.iter().filter(|(_, known)| good(known)) {
+            let on_hand = self.held(batch, centre).on_hand;
+            if on_hand > 0 {
+                at_hand.0.entry(known.spec.expires).or_default().0 += on_hand;
+            }
+        }
+        for sending in self.transfers.values().filter(|sending| sending.to == centre) {
+            if let Some(known) = self.batches.get(sending.batch.as_str()).filter(|known| good(known)) {
+                at_hand.0.entry(known.spec.expires).or_default().1 += sending.quantity;
+            }
+        }
+        at_hand
     }
 }

@@ -1,6 +1,6 @@
 //! Recording a dose against the books: judged, appended and taken off stock under one lock.
 
-use berth_engine::{BookingNumber, ProductId, State, Submitted, TimestampMs};
+use berth_engine::{BookingNumber, ProductId, Submitted, TimestampMs};
 use parking_lot::MutexGuard;
 
 use super::books::{Asked, Books, Doubt, Known};
@@ -60,23 +60,25 @@ impl Ledger {
         submit: impl FnOnce() -> Result<Submitted, E>,
     ) -> Result<Recorded, Unrecorded<E>> {
         let enforce = self.enforce();
+        // Without the books what is certain is in the rows. Read before the lock is had, for a disk may be asked.
+        let alone = self.books_if_there().is_none();
+        let row = if alone { self.tables.batch(dose.batch).map_err(Unrecorded::Store)? } else { None };
         let mut books = self.books_if_there();
         let Some(centre) = self.centre_of(dose.booking).filter(|_| !repeated()) else {
             return Ok(Recorded { submitted: submit().map_err(Unrecorded::Submit)?, doubts: Vec::new() });
         };
-        // What is not to be recorded for another reason is told that one.
         // At the door a recalled batch is refused whenever the dose is said to have been given; what a centre tells is judged by that.
         let by = if told { dose.given_at } else { dose.given_at.max(self.engine.now()) };
-        let checked_in = self.engine.booking(dose.booking).is_some_and(|view| view.state == State::CheckedIn);
+        // What has ended is told that, and not what stands against a dose. All else may be checked in by the time of the entry.
+        let ended = self.engine.booking(dose.booking).is_none_or(|view| !view.state.is_live());
         let doubts = match books.as_ref() {
-            _ if !checked_in => Vec::new(),
+            _ if ended => Vec::new(),
             Some(books) => self.doubts(books, &dose, by, &centre),
-            // Without the books nobody knows what is in stock: who insists on that waits for them. What is certain is in the rows.
+            // Nobody knows what is in stock: who insists on that waits for the books.
             None if enforce == Enforce::Refuse && !told => {
                 return Err(Unrecorded::Store(StoreError::Behind(self.engine.appended())));
             }
             None => {
-                let row = self.tables.batch(dose.batch).map_err(Unrecorded::Store)?;
                 let day = self.programme.calendar().date(dose.given_at);
                 row.map(|row| Known::of(row).doubts(dose.product, by, day)).unwrap_or_default()
             }
@@ -164,11 +166,12 @@ impl Ledger {
         booking: BookingNumber,
     ) -> Result<(MutexGuard<'_, Option<Books>>, Option<Use>), StoreError> {
         loop {
-            // Before the row is read, which is then at least as new.
-            let seen = self.store.applied();
+            // Before the row is read, which is then at least as new. Once there the books stay.
+            let (seen, there) = (self.store.applied(), self.books_if_there().is_some());
             let found = self.tables.use_of(booking)?;
             let books = self.books_if_there();
-            if books.as_ref().is_none_or(|books| books.forgotten <= seen) {
+            // Books that were made meanwhile know nothing of corrections that were made without them.
+            if books.as_ref().is_none_or(|books| there && books.forgotten <= seen) {
                 return Ok((books, found));
             }
         }

@@ -103,6 +103,18 @@ impl Tables {
                 began
             }
         };
+        let (open, open_at) = (store.table("supply.open")?, store.table("supply.open_at")?);
+        let transfers = store.table("supply.transfers")?;
+        if open_at.scan(b"").next().is_none() {
+            // Of a store that was made before there were rows by centre.
+            for row in open.scan(b"") {
+                let (seq, _) = row?;
+                let transfer: Transfer = read(&transfers.get(&seq)?.ok_or_else(damaged)?)?;
+                for centre in [&transfer.sending.from, &transfer.sending.to] {
+                    open_at.set(&below(centre, &seq), &[])?;
+                }
+            }
+        }
         Ok(Tables {
             engine,
             catalogue,
@@ -112,9 +124,9 @@ impl Tables {
             places: store.table("supply.places")?,
             on_hand: store.table("supply.on_hand")?,
             days: store.table("supply.days")?,
-            transfers: store.table("supply.transfers")?,
-            open: store.table("supply.open")?,
-            open_at: store.table("supply.open_at")?,
+            transfers,
+            open,
+            open_at,
             doses: store.table(uses::DOSES)?,
             uses: store.table(uses::USES)?,
             meta,
@@ -202,7 +214,7 @@ impl Tables {
     ) -> impl Iterator<Item = Result<(Seq, Option<Transfer>), StoreError>> + use<> {
         let prefix = below(centre, b"");
         let transfers = self.transfers.clone();
-        within(&self.open_at, prefix, &below(centre, &(after.0 + 1).to_be_bytes())).map(move |row| {
+        within(&self.open_at, prefix, &below(centre, &after.0.saturating_add(1).to_be_bytes())).map(move |row| {
             let (key, _) = row?;
             let (_, seq) = split(&key).ok_or_else(damaged)?;
             let row = transfers.get(seq)?.map(|row| read(&row)).transpose()?;

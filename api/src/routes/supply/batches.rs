@@ -6,8 +6,9 @@ use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::super::{key, parse, read_json};
+use super::super::{key, parse, read_json, safe};
 use super::{Page, answer, batch_of, blocking, current, date, ledger, print, product_name, shown};
+use crate::ack::AckMode;
 use crate::app::App;
 use crate::body::ResponseBody;
 use crate::problem::{Code, Problem};
@@ -120,7 +121,12 @@ pub(crate) async fn recall(mut call: Call) -> Result<Response<ResponseBody>, Pro
         }
     });
     let done = done.await?;
-    shown(&call, done).await?;
+    // Told once it is safe: on a full disk the store may stand still, and a recall holds all the same.
+    safe(&call.app, call.ack, done.seq).await?;
+    safe(&call.app, AckMode::Disk, done.seq).await?;
+    if done.replayed {
+        call.app.metrics.replayed();
+    }
     Ok(answer(StatusCode::OK, &told, done.replayed))
 }
 
