@@ -1,4 +1,4 @@
-"""Certificates of each kind, issued by the real binary, shown to verifiers that are not ours.
+"""Certificates of each kind, issued by the real binary's command line and by its server, shown to verifiers that are not ours.
 
     check.py BERTH PROGRAMME NODE_FOLDER
 
@@ -15,9 +15,14 @@ import sys
 import tempfile
 import threading
 
+sys.dont_write_bytecode = True
+
+from served import Server, free_address
+
 BERTH, PROGRAMME, NODE_FOLDER = sys.argv[1:]
 HERE = os.path.dirname(os.path.abspath(__file__))
 RANDOM_CREDENTIALS = 200
+KINDS = ["w3c", "eu_dcc", "smart_health_card"]
 checks = 0
 
 
@@ -55,6 +60,13 @@ def image_of(path):
     if read.returncode != 0:
         sys.exit(f"zbar reads no code: {read.stderr.decode()}")
     return read.stdout
+
+
+def raster(path):
+    """An SVG as PNG, by resvg."""
+    import resvg_py
+
+    return bytes(resvg_py.svg_to_bytes(svg_path=path, width=1200, background="#ffffff"))
 
 
 def ours(path, keys, status, code, *more):
@@ -104,6 +116,75 @@ class Served(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def served(folder):
+    """The same of a server, from a dose on record, with the keys and lists that it publishes itself."""
+    os.mkdir(folder)
+
+    def written(name, content):
+        path = os.path.join(folder, name)
+        with open(path, "wb") as file:
+            file.write(content)
+        return path
+
+    address = free_address()
+    text = open(PROGRAMME).read().replace('uri = "https://www.mohfw.gov.in/"', f'uri = "http://{address}"')
+    text = text.replace('kinds = ["w3c", "eu_dcc"]', f"kinds = {json.dumps(KINDS)}")
+    programme, keys = written("programme.toml", text.encode()), os.path.join(folder, "keys")
+    for kind in KINDS:
+        run(BERTH, "certificate", "keygen", "--keys", keys, "--kind", kind, "--programme", programme)
+    holder = {"holder": claims()["holder"]}
+    with Server(BERTH, folder, address, programme, keys) as server:
+        first = server.give()
+
+        def made(kind, rest=""):
+            return server.ask(f"/v1/certificates/{server.standing()}{rest}?kind={kind}", holder, role="platform")
+
+        def judged(text):
+            told = server.told("/v1/certificates/verify", {"certificate": text})
+            return "valid" if told["valid"] else told["reason"]
+
+        trusted = written("trusted.json", server.ask("/.well-known/certificates/keys.json"))
+        signers = written("signers.json", server.ask("/.well-known/certificates/eu-signers.json"))
+        texts = {kind: json.loads(made(kind))["text"] for kind in KINDS}
+        files = {kind: written(kind, text.encode() + b"\n") for kind, text in texts.items()}
+        tampered = {
+            "eu_dcc": outside("tamper-eu", files["eu_dcc"]),
+            "w3c": texts["w3c"].replace("Asha Bharti", "Usha Bharti"),
+            "smart_health_card": card("tamper", files["smart_health_card"]),
+        }
+        changed = {kind: written(f"{kind}-tampered", text.encode() + b"\n") for kind, text in tampered.items()}
+        # The verifier of cards fetches the keys from the server itself.
+        for paths, eu, w3c, cards in ((files, "accepted", "1", "accepted"), (changed, "refused", "0", "refused")):
+            holds("an EU certificate of a server", outside("eu", paths["eu_dcc"], signers, signers), eu)
+            holds("a credential of a server", outside("w3c", paths["w3c"]), w3c)
+            holds("a card of a server", card("verify", paths["smart_health_card"]), cards)
+        for kind in KINDS:
+            pictures = {"png": made(kind, "/qr.png")}
+            pictures["svg"] = raster(written("code.svg", made(kind, "/qr.svg")))
+            paper = written("paper.pdf", made(kind, "/paper.pdf"))
+            run("pdftoppm", "-r", "200", "-png", "-singlefile", paper, paper.removesuffix(".pdf"))
+            pictures["paper"] = open(os.path.join(folder, "paper.png"), "rb").read()
+            for picture in pictures.values():
+                ours(written("scanned", image_of(written("picture.png", picture))), trusted, 0, "valid")
+            holds(f"the server of its {kind}", judged(texts[kind]), "valid")
+            holds(f"the server of a tampered {kind}", judged(tampered[kind]), "bad_signature")
+            ours(changed[kind], trusted, 1, "bad_signature")
+
+        # Ended: by both lists that are published, and by the server; its next is good by them.
+        lists = {"none": written("revoked-before.json", server.ask("/.well-known/certificates/revoked.json"))}
+        server.ask(f"/v1/certificates/{first}/revoke", {"reason": "person_corrected"}, role="platform")
+        kid = server.told("/.well-known/jwks.json")["keys"][0]["kid"]
+        lists["revoked"] = written("revoked.json", server.ask("/.well-known/certificates/revoked.json"))
+        lists["cards"] = written("crl.json", server.ask(f"/.well-known/crl/{kid}.json"))
+        for kind in KINDS:
+            holds(f"the server of an ended {kind}", judged(texts[kind]), "revoked")
+            ours(files[kind], trusted, 0, "valid", "--revoked", lists["none"])
+            next_one = written(f"{kind}-next", json.loads(made(kind))["text"].encode() + b"\n")
+            for by in ("revoked", "cards"):
+                ours(files[kind], trusted, 3, "revoked", "--revoked", lists[by])
+                ours(next_one, trusted, 0, "valid", "--revoked", lists[by])
+
+
 def main(folder):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Served)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -124,7 +205,7 @@ def main(folder):
     programme = written("programme.toml", text.replace(kinds, 'kinds = ["w3c", "eu_dcc", "smart_health_card"]'))
 
     for keys in ("keys", "others"):
-        for kind in ("w3c", "eu_dcc", "smart_health_card"):
+        for kind in KINDS:
             run(BERTH, "certificate", "keygen", "--keys", at(keys), "--kind", kind, "--programme", programme)
 
     def public(keys, form):
@@ -175,10 +256,13 @@ def main(folder):
     holds("a card of a wrong key", card("verify", good), "refused")
 
     # QR images, and the one on the paper, as a scanner reads them.
-    for kind in ("w3c", "eu_dcc", "smart_health_card"):
+    for kind in KINDS:
         issued_as = lambda *more: image("certificate", "issue", at("claims.json"), "--kind", kind, "--programme", programme, "--keys", at("keys"), *more)
         written("claims.json", json.dumps(claims()))
         pictures = {"png": issued_as("--as", "png")}
+        with open(at("code.svg"), "wb") as file:
+            file.write(issued_as("--as", "svg"))
+        pictures["svg"] = raster(at("code.svg"))
         with open(at("paper.pdf"), "wb") as file:
             file.write(issued_as("--as", "pdf", "--language", "hi"))
         run("pdftoppm", "-r", "200", "-png", "-singlefile", at("paper.pdf"), at("paper"))
@@ -201,6 +285,7 @@ def main(folder):
         ours(at(name), trusted, 4, "expired", "--at", "2099-01-01T00:00:00Z")
     ours(at("w3c-wrong"), trusted, 1, "bad_signature")
     server.shutdown()
+    served(os.path.join(folder, "served"))
     print(f"{checks} checks, {RANDOM_CREDENTIALS} random credentials among them")
 
 

@@ -362,7 +362,11 @@ fn made(args: &KeygenArgs) -> Result<ExitCode, String> {
     }
     let not_before = args.from.unwrap_or_else(Timestamp::now);
     let day = TimeZone::UTC.to_datetime(not_before).date();
+    let free = |name: &String| !["pem", "crt"].iter().any(|end| args.keys.join(format!("{name}.{end}")).exists());
     let default = format!("{}-{day}", args.kind);
+    // A second one of a day, as where the first was stolen.
+    let numbered = (2..1000).map(|number| format!("{default}-{number}"));
+    let default = std::iter::once(default.clone()).chain(numbered).find(free).unwrap_or(default);
     let name = args.name.as_deref().unwrap_or(&default);
     let after = |days: u16| {
         let end = TimeZone::UTC.to_datetime(not_before).checked_add(i64::from(days).days());

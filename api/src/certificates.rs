@@ -10,7 +10,6 @@ use berth_engine::Seq;
 use berth_programme::certificates::fonts::Fonts;
 use berth_programme::certificates::register::Register;
 use berth_programme::certificates::{KeyRing, key_files, revoked_cards};
-use berth_programme::file::ProgrammeFile;
 use berth_programme::store::StoreError;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -19,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::app::App;
+use crate::config::certificates::warnings;
 
 /// How often the directory of keys is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -106,13 +106,13 @@ impl Signing {
     }
 }
 
-/// Tells the operator of each of a programme's kinds that no key signs now.
-pub(crate) fn warn_of_unsigned(file: &ProgrammeFile, keys: &KeyRing) {
-    let now = Timestamp::now();
-    for kind in file.certificate.iter().flat_map(|certificate| &certificate.kinds) {
-        if keys.active(*kind, now).is_none() {
-            tracing::warn!(%kind, "the programme issues certificates of a kind that no key in certificates.keys_dir signs now");
-        }
+/// Tells the operator what keeps certificates from being signed, or found good, if any are to be signed here.
+pub(crate) fn warn(app: &App) {
+    let Some(signing) = app.signing() else { return };
+    let (rules, keys) = (app.campaign.programme.get(), signing.keys());
+    let public_url = app.limits.fhir.public_url.as_deref();
+    for warning in warnings(rules.file(), Some(&keys), public_url, Timestamp::now()) {
+        tracing::warn!("{warning}");
     }
 }
 
@@ -141,7 +141,7 @@ pub(crate) fn follow(app: Arc<App>) -> std::io::Result<()> {
                     return seen;
                 }
                 if found != seen {
-                    warn_of_unsigned(looking.campaign.programme.get().file(), &signing.keys());
+                    warn(&looking);
                 }
                 found
             };

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_engine::{Limits, ReplayReport, Seq};
+use berth_programme::certificates::key_files;
 use berth_programme::{Campaign, KeyFault, Programme};
 use clap::{Args, Parser, Subcommand};
 
@@ -342,14 +343,16 @@ fn check(config: &Path) -> Result<ExitCode, String> {
     let (file, table) = with_environment(Some(config))?;
     let effective = effective::lines(&table, &file.said);
     let mut faults = Vec::new();
-    if let Some(path) = &file.programme
-        && let Err(fault) = read_programme(path)
-    {
-        faults.push(fault);
-    }
+    let programme = file.programme.as_ref().map(|path| read_programme(path).map_err(|fault| faults.push(fault)));
     match file.validate() {
         Ok(settings) if faults.is_empty() => {
-            for warning in crate::config::fhir::warnings(&settings.http.fhir) {
+            let keys = settings.certificates.as_deref().and_then(|dir| key_files::load(dir).ok());
+            let public_url = settings.http.fhir.public_url.as_deref();
+            let of_certificates = programme.and_then(Result::ok).map_or_else(Vec::new, |programme| {
+                let now = jiff::Timestamp::now();
+                crate::config::certificates::warnings(programme.file(), keys.as_ref(), public_url, now)
+            });
+            for warning in crate::config::fhir::warnings(&settings.http.fhir).into_iter().chain(of_certificates) {
                 tell(&format!("{}: warning: {warning}", config.display()));
             }
             say(&format!(
@@ -449,10 +452,8 @@ pub(crate) fn open(settings: &Settings, programme: Programme) -> Result<Arc<App>
     (app.registration, app.waitlist) = (registration, Some(waitlist));
     (app.lotteries, app.ledger) = (Some(opened.lotteries), Some(opened.ledger));
     let signing = settings.certificates.as_deref().map(Signing::open).transpose()?;
-    if let Some(signing) = &signing {
-        certificates::warn_of_unsigned(app.campaign.programme.get().file(), &signing.keys());
-    }
     app.certificates = Some(Arc::new(Certificates::new(opened.register, signing)));
+    certificates::warn(&app);
     app.data_dir.clone_from(&settings.engine.journal.dir);
     app.programme.sha256 = sha256;
     // The demo has none.

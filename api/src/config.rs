@@ -32,7 +32,7 @@ pub(crate) use self::tls::TlsEntry;
 
 mod access;
 mod audit;
-mod certificates;
+pub(crate) mod certificates;
 pub(crate) mod effective;
 pub(crate) mod environment;
 pub(crate) mod fhir;

@@ -132,6 +132,7 @@ codes! {
     BelowTaken CONFLICT "below_taken" "More is taken than the new capacity",
     CertificateEnded CONFLICT "certificate_ended" "The certificate was ended",
     CertificateStands CONFLICT "certificate_stands" "The certificate stands",
+    HolderOnRecord CONFLICT "holder_on_record" "Who it is of is on record here",
     NotCertifiable CONFLICT "not_certifiable" "The record does not fit this kind of certificate",
     LotteryState CONFLICT "lottery_state" "The lottery is not so far, or further",
     IdempotencyInFlight CONFLICT "idempotency_in_flight" "The first request with this key is still running",

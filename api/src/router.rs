@@ -242,10 +242,13 @@ async fn dispatch(mut call: Call, gated: Gated<'_, '_>, seen: Option<Seen>) -> R
         Route::Complete => routes::doses::complete(call).await,
         Route::NoShow => routes::door::no_show(call).await,
         Route::PartyCertificates => routes::certificates::of_party(call).await,
-        Route::ReadCertificate => routes::certificates::read(call).await,
-        Route::CertificateSvg => routes::certificates::svg(call).await,
-        Route::CertificatePng => routes::certificates::png(call).await,
-        Route::CertificatePdf => routes::certificates::pdf(call).await,
+        Route::ReadCertificate | Route::CertificateSvg | Route::CertificatePng | Route::CertificatePdf => {
+            routes::certificates::read(call).await
+        }
+        Route::IssueCertificate
+        | Route::IssueCertificateSvg
+        | Route::IssueCertificatePng
+        | Route::IssueCertificatePdf => routes::certificates::issue_for(call).await,
         Route::RevokeCertificate => routes::certificates::revoke(call).await,
         Route::ReleaseCertificate => routes::certificates::release(call).await,
         Route::VerifyCertificate => routes::certificates::check(call).await,

@@ -92,6 +92,10 @@ pub(crate) enum Route {
     CertificateSvg,
     CertificatePng,
     CertificatePdf,
+    IssueCertificate,
+    IssueCertificateSvg,
+    IssueCertificatePng,
+    IssueCertificatePdf,
     RevokeCertificate,
     ReleaseCertificate,
     VerifyCertificate,
@@ -251,6 +255,11 @@ const fn post(template: &'static str, roles: &'static [Role], route: Route, take
     Endpoint { route, method: Method::POST, template, roles, takes, gives: Media::Json, also: None }
 }
 
+/// What is made of what is told, and is no JSON.
+const fn told(template: &'static str, roles: &'static [Role], route: Route, gives: Media) -> Endpoint {
+    Endpoint { route, method: Method::POST, template, roles, takes: Media::Json, gives, also: None }
+}
+
 /// What can be had as a table, too.
 const fn list(template: &'static str, roles: &'static [Role], route: Route) -> Endpoint {
     let (method, also) = (Method::GET, Some(Media::Csv));
@@ -337,7 +346,11 @@ pub(crate) static TABLE: &[Endpoint] = &[
     get("/v1/certificates/{certificate}/qr.svg", POSTS, Route::CertificateSvg, Media::Svg),
     get("/v1/certificates/{certificate}/qr.png", POSTS, Route::CertificatePng, Media::Png),
     get("/v1/certificates/{certificate}/paper.pdf", POSTS, Route::CertificatePdf, Media::Pdf),
-    post("/v1/certificates/{certificate}/revoke", ADMIN, Route::RevokeCertificate, Media::Json),
+    told("/v1/certificates/{certificate}", RECORDS, Route::IssueCertificate, Media::Json),
+    told("/v1/certificates/{certificate}/qr.svg", RECORDS, Route::IssueCertificateSvg, Media::Svg),
+    told("/v1/certificates/{certificate}/qr.png", RECORDS, Route::IssueCertificatePng, Media::Png),
+    told("/v1/certificates/{certificate}/paper.pdf", RECORDS, Route::IssueCertificatePdf, Media::Pdf),
+    post("/v1/certificates/{certificate}/revoke", RECORDS, Route::RevokeCertificate, Media::Json),
     post("/v1/certificates/{certificate}/release", ADMIN, Route::ReleaseCertificate, Media::Json),
     post("/v1/certificates/verify", ANYBODY, Route::VerifyCertificate, Media::Json),
     get("/.well-known/jwks.json", ANYBODY, Route::SmartHealthCardKeys, Media::Json),

@@ -96,6 +96,13 @@ fn what_cannot_be_issued_or_read_is_one_sentence_without_a_name() {
     let (status, _, told) = folder.run(&["keygen", "--keys", "keys", "--kind", "eu_dcc"]);
     assert_eq!(status, 2);
     assert!(told.contains("needs --programme FILE"), "{told}");
+    // Two of one day, as where the first was stolen: each has a name of its own.
+    for end in ["", "-2", "-3"] {
+        let (status, told, warned) =
+            folder.run(&["keygen", "--keys", "same-day", "--kind", "w3c", "--from", "2026-11-27T10:00:00Z"]);
+        assert_eq!(status, 0, "{told}{warned}");
+        assert!(warned.contains(&format!("w3c-2026-11-27{end}.pem safe")), "{warned}");
+    }
     assert_eq!(folder.run(&["keygen", "--keys", "keys", "--kind", "w3c", "--name", "a"]).0, 0);
     let (status, _, told) = folder.run(&["keygen", "--keys", "keys", "--kind", "w3c", "--name", "a"]);
     assert!(status == 2 && told.contains("a.pem"), "{told}");

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
 mod certificates;
+mod certificates_told;
 mod client;
 mod contract;
 mod redis;

@@ -92,9 +92,7 @@ impl ClaimsFile {
                 .and_then(|end| TimeZone::UTC.to_timestamp(end))
                 .map_err(|_| fault("expires_at", "is beyond the calendar".to_owned()))?,
         };
-        let HolderFile { reference, name, born, sex, document, nationality, district, state, pincode } = self.holder;
-        let born = Born::parse(&born).ok_or_else(|| fault("holder.born", "must be YYYY-MM-DD or YYYY".to_owned()))?;
-        let holder = Holder { reference, name, born, sex, document, nationality, district, state, pincode };
+        let holder = self.holder.holder()?;
         let dose = |(at, dose): (usize, DoseFile)| {
             let DoseFile { product: id, number, of, given_on, batch, facility, vaccinator } = dose;
             let product = programme.products.iter().find(|product| product.id == id);
@@ -113,6 +111,22 @@ impl ClaimsFile {
         let doses = self.doses.into_iter().enumerate().map(dose).collect::<Result<_, _>>()?;
         let (issuer, disease) = (Issuer::from(certificate), Disease::from(certificate));
         Ok(Claims { id, issued_at, expires_at, issuer, disease, holder, doses })
+    }
+}
+
+impl HolderFile {
+    /// Whom it is of.
+    ///
+    /// # Errors
+    /// What is wrong, by its key. Nothing of the person is in it.
+    pub fn holder(self) -> Result<Holder, KeyFault> {
+        let fault = |key: &str, reason: &str| KeyFault { key: format!("holder.{key}"), reason: reason.to_owned() };
+        let HolderFile { reference, name, born, sex, document, nationality, district, state, pincode } = self;
+        if name.trim().is_empty() {
+            return Err(fault("name", "must not be empty"));
+        }
+        let born = Born::parse(&born).ok_or_else(|| fault("born", "must be YYYY-MM-DD or YYYY"))?;
+        Ok(Holder { reference, name, born, sex, document, nationality, district, state, pincode })
     }
 }
 

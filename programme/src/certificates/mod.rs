@@ -47,7 +47,7 @@ mod issue;
 mod verify;
 
 pub use claims::{Claims, Disease, DoseClaim, Facility, Holder, Issuer, ProductClaim};
-pub use claims_file::ClaimsFile;
+pub use claims_file::{ClaimsFile, HolderFile};
 pub use id::{CertificateId, IdError, Revocations};
 pub use issue::{issue, qr_payload};
 pub use keys::{KeyRing, SigningKey};

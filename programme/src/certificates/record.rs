@@ -19,8 +19,6 @@ pub struct Record<'a> {
     pub campaign: &'a Campaign,
     /// What was given.
     pub doses: &'a Doses,
-    /// Who they are.
-    pub people: &'a People,
     /// Which certificates there are.
     pub register: &'a Register,
     /// Whose numbers these are.
@@ -51,11 +49,28 @@ pub enum NoClaims {
 }
 
 impl Record<'_> {
-    /// What the certificate of a dose says now.
+    /// What the certificate of a dose says now, of who is on record here.
     ///
     /// # Errors
     /// There is none, or what it says is not on record.
-    pub fn claims(&self, one: &Registered, now: TimestampMs) -> Result<Claims, NoClaims> {
+    pub fn claims(&self, one: &Registered, people: &People, now: TimestampMs) -> Result<Claims, NoClaims> {
+        let party = self.doses.owner(one.of)?;
+        let rules = self.campaign.programme.get();
+        if one.standing != Standing::Valid {
+            return Err(NoClaims::Ended);
+        }
+        match people.view(party) {
+            Ok(view) => self.claims_of(one, self.holder(rules.file(), party, &view.person), now),
+            Err(PeopleError::Store(error)) => Err(error.into()),
+            Err(_) => Err(NoClaims::Nobody(party)),
+        }
+    }
+
+    /// What the certificate of a dose says now, of who somebody else says they are. A holder without a reference gets the party's.
+    ///
+    /// # Errors
+    /// As [`Record::claims`].
+    pub fn claims_of(&self, one: &Registered, mut holder: Holder, now: TimestampMs) -> Result<Claims, NoClaims> {
         if one.standing != Standing::Valid {
             return Err(NoClaims::Ended);
         }
@@ -64,11 +79,9 @@ impl Record<'_> {
         let certificate = file.certificate.as_ref().filter(|certificate| !certificate.kinds.is_empty());
         let certificate = certificate.ok_or(NoClaims::NotIssued)?;
         let party = self.doses.owner(one.of)?;
-        let person = match self.people.view(party) {
-            Ok(view) => view.person,
-            Err(PeopleError::Store(error)) => return Err(error.into()),
-            Err(_) => return Err(NoClaims::Nobody(party)),
-        };
+        if holder.reference.is_empty() {
+            holder.reference = self.reference(party);
+        }
         let issued_at = whole_second(now)?;
         let days = SignedDuration::from_hours(24 * i64::from(certificate.valid_days));
         Ok(Claims {
@@ -77,7 +90,7 @@ impl Record<'_> {
             expires_at: issued_at.checked_add(days).map_err(|_| NoClaims::Gap("the end of its time"))?,
             issuer: Issuer::from(certificate),
             disease: Disease::from(certificate),
-            holder: self.holder(file, party, &person),
+            holder,
             doses: self.doses_up_to(one.booking, party, certificate)?,
         })
     }
@@ -96,7 +109,7 @@ impl Record<'_> {
             format!("{} {}", kind.map_or(document.kind.as_str(), |kind| &kind.name), document.masked())
         });
         Holder {
-            reference: format!("p{}.{party}", self.cell),
+            reference: self.reference(party),
             name: person.name.clone(),
             born: person.born,
             sex: person.sex.clone(),
@@ -106,6 +119,10 @@ impl Record<'_> {
             state: state.map(|region| region.name.to_string()),
             pincode: None,
         }
+    }
+
+    fn reference(&self, party: PartyId) -> String {
+        format!("p{}.{party}", self.cell)
     }
 
     /// This dose and those before it, the oldest first.

@@ -221,9 +221,9 @@ impl World {
     }
 
     fn claims(&self, booking: BookingNumber) -> Result<Claims, NoClaims> {
-        let (campaign, doses, people, register) = (&self.campaign, &*self.doses, &*self.people, &*self.register);
+        let (campaign, doses, register) = (&self.campaign, &*self.doses, &*self.register);
         let one = self.register.of_dose(booking).unwrap().unwrap();
-        Record { campaign, doses, people, register, cell: CellId(1) }.claims(&one, self.now())
+        Record { campaign, doses, register, cell: CellId(1) }.claims(&one, &self.people, self.now())
     }
 
     /// Which dose of how many each of those is that it says were given.
@@ -248,6 +248,7 @@ fn a_dose_that_is_revoked_while_its_certificate_is_withheld_ends_those_that_name
     world.judge(first, 1, Verdict::Withheld).unwrap();
     world.settle();
     assert_eq!(world.stand(&[first, second]), [(2, Withheld), (1, Valid)]);
+    assert!(world.register.is_revoked(&world.register.id(first, 2)), "the next has not begun");
     world.revoke(party, first);
     world.settle();
     assert_eq!(world.stand(&[first, second]), [(2, NoDose), (2, Valid)]);
