@@ -173,7 +173,7 @@ fn where_the_store_stands_still_no_certificate_is_called_good() {
     let mut config = Config::new(home.path("data"));
     (config.journal.segment_bytes, config.journal.buffer_bytes) = (5 << 20, 4 << 20);
     let engine = Engine::open(config, Arc::new(AllowAll), &mut |_| {}).unwrap().0;
-    let command = Command::Record { kind: RECORDED_CERTIFICATES, bytes: b"of another release" };
+    let command = Command::Record { kind: RECORDED_CERTIFICATES, bytes: b"of another release", urgent: false };
     let seq = engine.submit(&Request { command, idempotency: None }, engine.now()).unwrap().seq;
     engine.ticket(seq).wait().unwrap();
     engine.close().unwrap();
