@@ -160,7 +160,7 @@ impl Fonts {
     pub(super) fn lines(&self, text: &str, weight: Weight, width: f32) -> Result<Vec<Line>, NoLetter> {
         let words: Vec<&str> = text.split_whitespace().collect();
         let whole = self.line(&words.join(" "), weight)?;
-        if whole.width <= width {
+        if whole.fits(width) {
             return Ok(if words.is_empty() { Vec::new() } else { vec![whole] });
         }
         let mut lines = Vec::new();
@@ -169,7 +169,7 @@ impl Fonts {
         let space = self.line(" ", weight)?.width;
         for word in words {
             let shaped = self.line(word, weight)?;
-            if !line.is_empty() && taken + space + shaped.width <= width {
+            if !line.is_empty() && taken + space + shaped.width <= width + HAIR {
                 line.push(' ');
                 line.push_str(word);
                 taken += space + shaped.width;
@@ -178,14 +178,14 @@ impl Fonts {
             if !line.is_empty() {
                 lines.push(std::mem::take(&mut line));
             }
-            if shaped.width <= width {
+            if shaped.fits(width) {
                 (line, taken) = (word.to_owned(), shaped.width);
                 continue;
             }
             for piece in shaped.clusters() {
                 let longer = format!("{line}{piece}");
                 taken = self.line(&longer, weight)?.width;
-                if line.is_empty() || taken <= width {
+                if line.is_empty() || taken <= width + HAIR {
                     line = longer;
                 } else {
                     lines.push(std::mem::replace(&mut line, piece.to_owned()));
@@ -198,7 +198,15 @@ impl Fonts {
     }
 }
 
+/// What a width may be wrong by: it was multiplied by a size and divided again.
+const HAIR: f32 = 0.001;
+
 impl Line {
+    /// Whether it has room in this width.
+    pub(super) fn fits(&self, width: f32) -> bool {
+        self.width <= width + HAIR
+    }
+
     /// The parts that are drawn as one: a letter with its marks.
     fn clusters(&self) -> Vec<&str> {
         let mut parts = Vec::new();

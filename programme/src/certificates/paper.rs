@@ -175,9 +175,9 @@ impl Paper<'_> {
         let mut bottom = y;
         let label = Style { weight: Weight::Bold, size: LABEL, color: FAINT };
         for (column, (x, share)) in self.columns.iter().zip(&lefts) {
-            let mut at = pen.fixed(*x, y, *share, column.label, label)?;
+            let mut at = pen.heading(*x, y, *share, column.label, label)?;
             if let Some(english) = column.english {
-                at = pen.fixed(*x, at, *share, english, Style { weight: Weight::Regular, size: 7.0, ..label })?;
+                at = pen.heading(*x, at, *share, english, Style { weight: Weight::Regular, size: 7.0, ..label })?;
             }
             bottom = bottom.max(at);
         }
@@ -314,6 +314,15 @@ impl Pen<'_, '_> {
     /// A paragraph that stands on every paper of the programme.
     fn fixed(&mut self, x: f32, y: f32, width: f32, text: &str, style: Style) -> Result<f32, NoPaper> {
         let lines = self.fonts.fixed(text, style.weight, width / style.size)?;
+        Ok(self.paragraph(x, y, &lines, style))
+    }
+
+    /// The heading of a column, whose width is another on each paper: kept where it fits on one line.
+    fn heading(&mut self, x: f32, y: f32, width: f32, text: &str, style: Style) -> Result<f32, NoPaper> {
+        let mut lines = self.fonts.fixed(text, style.weight, f32::INFINITY)?;
+        if !lines.iter().all(|line| line.fits(width / style.size)) {
+            lines = self.fonts.lines(text, style.weight, width / style.size)?.into();
+        }
         Ok(self.paragraph(x, y, &lines, style))
     }
 
@@ -490,6 +499,20 @@ mod tests {
         assert_eq!(long.pdf(&fonts), Err(NoPaper::TooMuch));
         let chinese = paper("en", "Vaccination 2021", &qr, "王");
         assert_eq!(chinese.pdf(&fonts), Err(NoPaper::Letter(NoLetter('王'))));
+    }
+
+    #[test]
+    fn a_column_that_is_as_wide_as_what_is_in_it_breaks_no_word() {
+        let fonts = Fonts::new();
+        let qr = Qr::of(Payload::EuDcc("HC1:6BF+70790T9WJWG")).expect("it fits");
+        let mut paper = paper("en", "Vaccination 2021", &qr, "Asha Bharti");
+        for number in 0..1000 {
+            paper.doses = vec![paper.doses[0].clone()];
+            paper.doses[0][4] = format!("37K{number:03}");
+            let lefts = paper.column_lefts(&fonts, WIDTH - 2.0 * MARGIN).expect("its letters");
+            let lines = fonts.lines(&paper.doses[0][4], CELLS.weight, lefts[4].1 / CELL).expect("its letters");
+            assert_eq!(lines.len(), 1, "37K{number:03}");
+        }
     }
 
     #[test]
