@@ -94,7 +94,7 @@ impl FhirConfig {
 
 /// Whether what answers there speaks FHIR, when it refuses, too.
 pub(crate) fn speaks(path: &str) -> bool {
-    path == "/fhir" || path.starts_with("/fhir/") || path.starts_with("/smart/")
+    path == "/fhir" || path.starts_with("/fhir/") || path == "/smart" || path.starts_with("/smart/")
 }
 
 /// Where answers of it are kept, if they are.

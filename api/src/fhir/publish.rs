@@ -9,8 +9,8 @@
 //! out, and all it offers with it, for that would lead nowhere.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 
 use berth_engine::TimestampMs;
 use berth_programme::{Centre, Offered, RegionKind};
@@ -238,25 +238,37 @@ struct Asked {
 pub(crate) async fn file(call: &Call) -> Result<Response<ResponseBody>, Problem> {
     Params::read(call.query.as_deref(), &[]).checked()?;
     something_is_published(&call.app)?;
-    let asked = Asked::parse(call).ok_or_else(|| {
-        Problem::new(
+    let (kind, state, part) = (Kind::of(call.endpoint.route), call.parameter.clone(), call.parameter2.clone());
+    let find = move |app: &App| Asked::find(app, kind, &state, &part);
+    let found = Arc::new(OnceLock::new());
+    // Only where it is not kept: what it is of is found by a look at each of its centres.
+    let is_there = |app: &App| match find(app) {
+        Some(asked) => Ok(found.set(asked).is_err()),
+        None => Err(Problem::new(
             Code::NotFound,
             "there is no such file, or no longer: /smart/$bulk-publish names those that there are",
-        )
-    })?;
+        )),
+    };
     let question = Question { query: String::new(), head: |_| Vec::new(), says_modified: true, is_always_new: false };
-    kept::answer(call, question, |_| Ok(false), move |app, now| asked.render(app, now)).await
+    let (found_by, find_again) = (Arc::clone(&found), find.clone());
+    let render = move |app: &App, now| {
+        // One that was kept a moment ago, and dropped to make room, has not been looked for.
+        match found_by.get() {
+            Some(asked) => asked.render(app, now),
+            None => find_again(app).map(|asked: Asked| asked.render(app, now)).unwrap_or_default(),
+        }
+    };
+    kept::answer(call, question, is_there, render).await
 }
 
 impl Asked {
     /// A file is there if the manifest names it, and for no other reason.
-    fn parse(call: &Call) -> Option<Asked> {
-        let (app, kind) = (&call.app, Kind::of(call.endpoint.route));
-        let name = call.parameter2.strip_suffix(".ndjson")?;
+    fn find(app: &App, kind: Kind, state_id: &str, part: &str) -> Option<Asked> {
+        let name = part.strip_suffix(".ndjson")?;
         let run: usize = name.split('.').next()?.parse().ok()?;
         let regions = app.campaign.catalogue.regions();
         let mut states = (0..).zip(&regions).filter(|(_, region)| region.kind == RegionKind::State);
-        let (_, state) = states.find(|(number, state)| ids::of(&state.id, || *number) == call.parameter)?;
+        let (_, state) = states.find(|(number, state)| ids::of(&state.id, || *number) == state_id)?;
         let centres = app.campaign.catalogue.centres_of_state(&state.id);
         let centres = centres.chunks(kind.centres()).nth(run)?;
         let parts = parts(app, kind, run, centres, dates(app, app.campaign.engine.now()));

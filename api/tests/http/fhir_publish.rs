@@ -188,6 +188,7 @@ fn where_schedules_are_very_many_each_day_has_its_file() {
 fn a_file_that_is_not_named_is_not_there() {
     let server = server(CONFIG);
     for path in [
+        "/smart",
         "/smart/slots/27/1.ndjson",
         "/smart/slots/27/00.ndjson",
         "/smart/slots/27/0",
