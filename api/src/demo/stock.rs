@@ -35,6 +35,7 @@ pub(super) fn seed(app: &App) -> Result<Shown, String> {
     settle(app)?;
     let (campaign, now) = (&app.campaign, app.campaign.engine.now());
     let (programme, today) = (campaign.programme.get(), campaign.programme.calendar().date(now));
+    let mut new = false;
     for (id, product, maker) in BATCHES {
         if ledger.batch(id).map_err(told)?.is_none() {
             let product = programme.product_number(product).ok_or("the demo's programme has another product")?.0;
@@ -47,6 +48,7 @@ pub(super) fn seed(app: &App) -> Result<Shown, String> {
                 doses_per_vial: Some(10),
             };
             ledger.make_batch(spec, fresh()?, now).map_err(told)?;
+            new = true;
         }
     }
     let mut shown = None;
@@ -71,8 +73,7 @@ pub(super) fn seed(app: &App) -> Result<Shown, String> {
     }
     let (shown, slot) = shown.ok_or("the demo has no session today")?;
     settle(app)?;
-    let given = ledger.doses_of(shown.batch, Some(&shown.centre), None).next().transpose().map_err(told)?;
-    if given.is_none() {
+    if new {
         give(app, ledger, &shown, slot)?;
         let at = (shown.batch, shown.centre.as_str());
         ledger.waste(at, WASTED, Waste::OpenedUnused, fresh()?, now).map_err(told)?;
@@ -81,7 +82,7 @@ pub(super) fn seed(app: &App) -> Result<Shown, String> {
     Ok(shown)
 }
 
-/// Some who came without a booking. Late in the day the programme may take nobody any more: then nothing is given.
+/// Some who came without a booking today.
 fn give(app: &App, ledger: &Ledger, shown: &Shown, slot: SlotId) -> Result<(), String> {
     let engine = &app.campaign.engine;
     let product = engine.slot_facts(slot).unwrap_or_default().product;
@@ -89,7 +90,7 @@ fn give(app: &App, ledger: &Ledger, shown: &Shown, slot: SlotId) -> Result<(), S
         let claim = Claim { party, slot, dose: DoseNumber(1) };
         let command = Command::WalkIn { claim };
         let came = engine.submit(&Request { command, idempotency: None }, engine.now()).map_err(told)?;
-        let Ok(Outcome::WalkedIn { claim }) = came.result else { continue };
+        let Outcome::WalkedIn { claim } = came.result.map_err(told)? else { continue };
         let (booking, given_at) = (claim.number, engine.now());
         let (batch, site) = (shown.batch.to_owned(), "left_arm".to_owned());
         let details = Details { given_at, product, batch, site, ..Details::default() };

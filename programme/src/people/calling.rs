@@ -54,10 +54,15 @@ fn read_all<T: Sync, R: Send>(
     let run = &run;
     std::thread::scope(|scope| {
         let runs = all.chunks(all.len().div_ceil(READERS));
-        let readers: Vec<_> = runs.map(|part| scope.spawn(move || run(part))).collect();
+        let reader = |part| std::thread::Builder::new().spawn_scoped(scope, move || run(part)).map_err(|_| part);
+        let readers: Vec<_> = runs.map(reader).collect();
         let mut found = Vec::with_capacity(all.len());
         for reader in readers {
-            found.extend(reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            found.extend(match reader {
+                Ok(reader) => reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
+                // The system has no thread left.
+                Err(part) => run(part)?,
+            });
         }
         Ok(found)
     })

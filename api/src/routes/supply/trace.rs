@@ -188,16 +188,26 @@ fn write_all(
             break;
         }
         at_once = (at_once * 4).min(AT_ONCE_MAX);
-        let owners = some.iter().map(|dose| owner(app, dose.party)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        let (gone, there): (HashSet<_>, HashSet<_>) = owners.iter().copied().partition(|owner| is_erased(app, *owner));
-        let there: Vec<_> = there.into_iter().collect();
-        let persons = to_call(app, &there, whole).map_err(Some)?;
+        let owners = some.iter().map(|dose| owner(app, dose.party)).collect::<Result<Vec<_>, _>>();
+        let mut owners = owners.map_err(failed)?;
+        let there: Vec<_> = owners.iter().copied().filter(|owner| !is_erased(app, *owner)).collect();
+        let mut persons = to_call(app, &there, whole).map_err(Some)?;
+        if app.registration.is_some() {
+            // Whose record went to another while so many were read is that other's now.
+            let mut again = Vec::new();
+            for (dose, of) in some.iter().zip(&mut owners).filter(|(_, of)| !persons.contains_key(of)) {
+                *of = owner(app, dose.party).map_err(failed)?;
+                again.push(*of);
+            }
+            again.retain(|of| !persons.contains_key(of) && !is_erased(app, *of));
+            persons.extend(to_call(app, &again, whole).map_err(Some)?);
+        }
         for (dose, owner) in some.iter().zip(&owners) {
             let mut line = told(app, dose, *owner);
-            if gone.contains(owner) {
-                line["erased"] = json!(true);
-            } else if let Some(person) = persons.get(owner) {
+            if let Some(person) = persons.get(owner) {
                 line["person"] = person.clone();
+            } else if is_erased(app, *owner) {
+                line["erased"] = json!(true);
             }
             doses += 1;
             people.insert(*owner);
