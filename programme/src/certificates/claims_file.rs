@@ -12,6 +12,9 @@ use super::id::CertificateId;
 use crate::file::{KeyFault, ProgrammeFile};
 use crate::people::Born;
 
+/// Characters of a text about somebody at most: what is longer fits no code, and nobody is called so.
+const TEXT_LEN_MAX: usize = 200;
+
 /// What is to stand in a certificate. Of a person, so it does not print itself.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -125,6 +128,14 @@ impl HolderFile {
         if name.trim().is_empty() {
             return Err(fault("name", "must not be empty"));
         }
+        let texts = [("reference", Some(&reference)), ("name", Some(&name)), ("sex", sex.as_ref())].into_iter();
+        let texts = texts.chain([("document", document.as_ref()), ("nationality", nationality.as_ref())]);
+        let texts = texts.chain([("district", district.as_ref()), ("state", state.as_ref())]);
+        for (key, text) in texts.chain([("pincode", pincode.as_ref())]) {
+            if text.is_some_and(|text| text.chars().count() > TEXT_LEN_MAX) {
+                return Err(fault(key, "must be at most 200 characters"));
+            }
+        }
         let born = Born::parse(&born).ok_or_else(|| fault("born", "must be YYYY-MM-DD or YYYY"))?;
         Ok(Holder { reference, name, born, sex, document, nationality, district, state, pincode })
     }
@@ -172,6 +183,16 @@ mod tests {
         assert_eq!(told("A", "70", "covaxin", 1), "holder.born: must be YYYY-MM-DD or YYYY");
         assert_eq!(told("A", "1970", "x", 1), "doses[0].product: \"x\" is no product of the programme");
         assert_eq!(told("A", "1970", "covaxin", 3), "doses[0].number: must be from 1 to 2");
+        let long = |key: &str, len: usize| {
+            let holder = format!(r#"{{"name": "A", "born": "1970", "{key}": "{}"}}"#, "é".repeat(len));
+            claims(&format!(r#"{{"holder": {holder}, "doses": []}}"#))
+        };
+        for key in ["reference", "sex", "document", "nationality", "district", "state", "pincode"] {
+            assert!(long(key, 200).is_ok(), "{key}");
+            assert_eq!(long(key, 201).err(), Some(format!("holder.{key}: must be at most 200 characters")));
+        }
+        let named = format!(r#"{{"holder": {{"name": "{}", "born": "1970"}}, "doses": []}}"#, "A".repeat(201));
+        assert_eq!(claims(&named).err().as_deref(), Some("holder.name: must be at most 200 characters"));
         assert!(claims(r#"{"holder": {"name": "Asha", "born": "1970", "phone": "1"}, "doses": []}"#).is_err());
     }
 }

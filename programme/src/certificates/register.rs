@@ -447,7 +447,7 @@ impl Projection for Register {
                 // One that is written down late may come before others, which then count behind it; and so may one that was booked as no later a
                 // dose than they were.
                 let number = |one: &Registered| self.engine.claimed(one.booking).map(|(claim, _)| claim.dose);
-                let last = others.iter().filter_map(number).max();
+                let last = others.iter().filter(|other| other.standing != Standing::NoDose).filter_map(number).max();
                 if given.day >= self.calendar.day(entry.at) && last < Some(claim.dose) {
                     return Ok(());
                 }

@@ -293,6 +293,15 @@ fn doses_that_are_written_down_in_another_order_end_each_others_certificates() {
     let stranger = world.give(third, 3);
     world.settle();
     assert_eq!(world.stand(&[first, second, stranger, early]), [(1, Valid), (1, Valid), (1, Valid), (4, Valid)]);
+    // Nor does one that is given anew behind one that was revoked.
+    world.revoke(other, second);
+    let facts = PartyFacts { doses: 1, ..world.facts(other) };
+    world.submit(Command::ChangeFacts { party: other, facts, expected: None, note: b"" }).result.unwrap();
+    world.settle();
+    assert_eq!(world.stand(&[first, second]), [(2, Valid), (2, NoDose)]);
+    let anew = world.give(other, 0);
+    world.settle();
+    assert_eq!(world.stand(&[first, second, anew]), [(2, Valid), (2, NoDose), (1, Valid)]);
     // Unless it was booked as no later a dose than one that is there.
     let facts = PartyFacts { doses: 0, ..world.facts(third) };
     world.submit(Command::ChangeFacts { party: third, facts, expected: None, note: b"" }).result.unwrap();
