@@ -80,12 +80,15 @@ pub(super) async fn answer(
     let kept = fhir::kept_in(&call.app, call.endpoint.route).expect("only routes whose answers are kept come here");
     let path = path(call);
     let spelling = call.query.as_ref().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
-    let answer = match kept.fresh(encoding, &spelling, arrived) {
+    if let Some(answer) = kept.fresh(encoding, &spelling, arrived) {
+        return Ok(as_media(kept.given(&answer, &call.headers, Instant::now()), call.endpoint, call.gives));
+    }
+    let Question { query, head, says_modified, is_always_new } = question;
+    let key = key(&path, &query);
+    let answer = match kept.fresh(encoding, &key, arrived) {
         Some(answer) => answer,
         None => {
-            let Question { query, head, says_modified, is_always_new } = question;
-            let key = key(&path, &query);
-            let is_small = kept.has(encoding, &key, arrived) || is_small(&call.app)?;
+            let is_small = is_small(&call.app)?;
             let of_key = key.clone();
             let asking = Asking { spelling: &spelling, key, encoding, arrived, is_small };
             let (app, of, media) = (Arc::clone(&call.app), Arc::clone(kept), call.endpoint.gives);

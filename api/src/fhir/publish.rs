@@ -239,10 +239,10 @@ pub(crate) async fn file(call: &Call) -> Result<Response<ResponseBody>, Problem>
     Params::read(call.query.as_deref(), &[]).checked()?;
     something_is_published(&call.app)?;
     let (kind, state, part) = (Kind::of(call.endpoint.route), call.parameter.clone(), call.parameter2.clone());
-    let find = move |app: &App| Asked::find(app, kind, &state, &part);
     let found = Arc::new(OnceLock::new());
+    let found_by = Arc::clone(&found);
     // Only where it is not kept: what it is of is found by a look at each of its centres.
-    let is_there = |app: &App| match find(app) {
+    let is_there = move |app: &App| match Asked::find(app, kind, &state, &part) {
         Some(asked) => Ok(found.set(asked).is_err()),
         None => Err(Problem::new(
             Code::NotFound,
@@ -250,14 +250,7 @@ pub(crate) async fn file(call: &Call) -> Result<Response<ResponseBody>, Problem>
         )),
     };
     let question = Question { query: String::new(), head: |_| Vec::new(), says_modified: true, is_always_new: false };
-    let (found_by, find_again) = (Arc::clone(&found), find.clone());
-    let render = move |app: &App, now| {
-        // One that was kept a moment ago, and dropped to make room, has not been looked for.
-        match found_by.get() {
-            Some(asked) => asked.render(app, now),
-            None => find_again(app).map(|asked: Asked| asked.render(app, now)).unwrap_or_default(),
-        }
-    };
+    let render = move |app: &App, now| found_by.get().map(|asked: &Asked| asked.render(app, now)).unwrap_or_default();
     kept::answer(call, question, is_there, render).await
 }
 
