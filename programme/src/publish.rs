@@ -166,8 +166,9 @@ impl Publisher {
             let Some(centre) = self.catalogue.centre_at(line.centre) else { continue };
             // Once for each centre and product: who records a dose waits for the same books.
             let (all, at_hand) = offered.entry((Arc::clone(&centre.id), line.product)).or_insert_with(|| {
-                let at_hand = ledger.at_hand(&centre.id, line.product);
-                (ledger.offered(&centre.id, line.product, today), at_hand)
+                // What is offered first: a dose that is given between the two then counts against the publish, and not for it.
+                let offered = ledger.offered(&centre.id, line.product, today);
+                (offered, ledger.at_hand(&centre.id, line.product))
             });
             let pools = line.windows.iter().flat_map(|window| &window.pools);
             let units: u64 = pools.map(|(_, capacity)| u64::from(capacity.get())).sum();

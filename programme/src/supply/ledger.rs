@@ -313,7 +313,7 @@ impl Ledger {
     /// # Errors
     /// It is not on the way.
     pub fn arrive(&self, transfer: Seq, arrived: u64, key: Idempotency, now: TimestampMs) -> Result<Done, SupplyError> {
-        let known = self.tables.transfer(transfer)?.is_some();
+        let known = self.has_seen(transfer);
         self.act(key, now, |books| {
             let sending = on_the_way(books, transfer, known)?;
             let mut faults = Faults::default();
@@ -329,10 +329,16 @@ impl Ledger {
     /// # Errors
     /// It is not on the way.
     pub fn cancel(&self, transfer: Seq, key: Idempotency, now: TimestampMs) -> Result<Done, SupplyError> {
-        let known = self.tables.transfer(transfer)?.is_some();
+        let known = self.has_seen(transfer);
         self.act(key, now, |books| {
             Ok(Said::Cancelled { transfer: transfer.0, sending: on_the_way(books, transfer, known)? })
         })
+    }
+
+    /// Whether the store knows such a transfer: it only tells one that is over from one that never was. A store that cannot be read stops
+    /// nothing.
+    fn has_seen(&self, transfer: Seq) -> bool {
+        self.tables.transfer(transfer).is_ok_and(|row| row.is_some())
     }
 
     /// Doses are thrown away.
