@@ -95,7 +95,7 @@ impl ClaimsFile {
                 .and_then(|end| TimeZone::UTC.to_timestamp(end))
                 .map_err(|_| fault("expires_at", "is beyond the calendar".to_owned()))?,
         };
-        let holder = self.holder.holder()?;
+        let holder = self.holder.holder(TimeZone::UTC.to_datetime(issued_at).date())?;
         let dose = |(at, dose): (usize, DoseFile)| {
             let DoseFile { product: id, number, of, given_on, batch, facility, vaccinator } = dose;
             let product = programme.products.iter().find(|product| product.id == id);
@@ -118,11 +118,11 @@ impl ClaimsFile {
 }
 
 impl HolderFile {
-    /// Whom it is of.
+    /// Whom it is of, said on this day.
     ///
     /// # Errors
     /// What is wrong, by its key. Nothing of the person is in it.
-    pub fn holder(self) -> Result<Holder, KeyFault> {
+    pub fn holder(self, today: Date) -> Result<Holder, KeyFault> {
         let fault = |key: &str, reason: &str| KeyFault { key: format!("holder.{key}"), reason: reason.to_owned() };
         let HolderFile { reference, name, born, sex, document, nationality, district, state, pincode } = self;
         if name.trim().is_empty() {
@@ -136,7 +136,8 @@ impl HolderFile {
                 return Err(fault(key, "must be at most 200 characters"));
             }
         }
-        let born = Born::parse(&born).ok_or_else(|| fault("born", "must be YYYY-MM-DD or YYYY"))?;
+        let born = Born::parse(&born).filter(|born| born.is_past(today));
+        let born = born.ok_or_else(|| fault("born", "must be YYYY-MM-DD or YYYY, and not in the future"))?;
         Ok(Holder { reference, name, born, sex, document, nationality, district, state, pincode })
     }
 }
@@ -180,7 +181,11 @@ mod tests {
             claims(&format!(r#"{{"id": "{id}", "holder": {holder}, "doses": [{dose}]}}"#)).unwrap_err()
         };
         assert_eq!(told("a b", "1970", "covaxin", 1), "id: is no certificate id: 1 to 24 of A-Z 0-9");
-        assert_eq!(told("A", "70", "covaxin", 1), "holder.born: must be YYYY-MM-DD or YYYY");
+        let born = "holder.born: must be YYYY-MM-DD or YYYY, and not in the future";
+        for future in ["70", "2027", "2026-11-28"] {
+            assert_eq!(told("A", future, "covaxin", 1), born);
+        }
+        assert!(!told("A", "2026-11-27", "x", 1).starts_with("holder"), "born on the day");
         assert_eq!(told("A", "1970", "x", 1), "doses[0].product: \"x\" is no product of the programme");
         assert_eq!(told("A", "1970", "covaxin", 3), "doses[0].number: must be from 1 to 2");
         let long = |key: &str, len: usize| {

@@ -132,7 +132,7 @@ impl Born {
     }
 
     /// Whether that is over by `today`.
-    fn is_past(self, today: Date) -> bool {
+    pub(crate) fn is_past(self, today: Date) -> bool {
         match self {
             Born::Year(year) => year <= today.year(),
             Born::Day(date) => date <= today,

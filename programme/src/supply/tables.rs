@@ -105,14 +105,12 @@ impl Tables {
         };
         let (open, open_at) = (store.table("supply.open")?, store.table("supply.open_at")?);
         let transfers = store.table("supply.transfers")?;
-        if open_at.scan(b"").next().is_none() {
-            // Of a store that was made before there were rows by centre.
-            for row in open.scan(b"") {
-                let (seq, _) = row?;
-                let transfer: Transfer = read(&transfers.get(&seq)?.ok_or_else(damaged)?)?;
-                for centre in [&transfer.sending.from, &transfer.sending.to] {
-                    open_at.set(&below(centre, &seq), &[])?;
-                }
+        // A store that was made before there were rows by centre has none of them, or some if its first start was cut off.
+        for row in open.scan(b"") {
+            let (seq, _) = row?;
+            let transfer: Transfer = read(&transfers.get(&seq)?.ok_or_else(damaged)?)?;
+            for centre in [&transfer.sending.from, &transfer.sending.to] {
+                open_at.set(&below(centre, &seq), &[])?;
             }
         }
         Ok(Tables {

@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 
 pub(crate) use self::judged::{release, revoke};
 pub(crate) use self::public::{check, crl, did_documents, eu_signers, jwks, keys, revoked};
+use super::people::today;
 use super::{parse, read_json, safe};
 use crate::access::{Role, Scope};
 use crate::app::App;
@@ -356,7 +357,7 @@ pub(crate) async fn issue_for(mut call: Call) -> Result<Response<ResponseBody>, 
     let asked = Asked::parse(call.query.as_deref())?;
     let body = read_json(&mut call).await?;
     let IssueRequest { holder: Object(holder) } = parse(&body).map_err(|problem| silent(problem.code(), &body))?;
-    let holder = holder.holder().map_err(|fault| malformed(fault.to_string()))?;
+    let holder = holder.holder(today(&call.app)).map_err(|fault| malformed(fault.to_string()))?;
     let (id, booking) = reached(&call)?;
     if call.app.registration.is_some() {
         let detail = "people register here: who a certificate is of is on record, and GET has it";

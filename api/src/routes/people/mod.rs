@@ -269,6 +269,6 @@ fn how_to_reach(view: &View, whole: bool) -> serde_json::Value {
 }
 
 /// Today where the programme is.
-fn today(app: &App) -> jiff::civil::Date {
+pub(super) fn today(app: &App) -> jiff::civil::Date {
     app.campaign.programme.calendar().date(app.campaign.engine.now())
 }
