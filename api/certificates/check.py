@@ -62,6 +62,14 @@ def image_of(path):
     return read.stdout
 
 
+def tells(path, said):
+    """The paper of a certificate has what it is of, as text that can be copied and read aloud."""
+    dose = lambda dose: [f"{dose['number']}/2", dose["given_on"], dose["batch"], dose["facility"]["name"]]
+    wanted = [said["holder"]["name"], said["holder"]["born"], said["id"]] + sum(map(dose, said["doses"]), [])
+    found = "".join(run("pdftotext", path, "-").split())
+    holds(f"what {os.path.basename(path)} does not tell", [text for text in wanted if "".join(text.split()) not in found], [])
+
+
 def raster(path):
     """An SVG as PNG, by resvg."""
     import resvg_py
@@ -263,8 +271,10 @@ def main(folder):
         with open(at("code.svg"), "wb") as file:
             file.write(issued_as("--as", "svg"))
         pictures["svg"] = raster(at("code.svg"))
-        with open(at("paper.pdf"), "wb") as file:
-            file.write(issued_as("--as", "pdf", "--language", "hi"))
+        for language in ("en", "mr", "hi"):
+            with open(at("paper.pdf"), "wb") as file:
+                file.write(issued_as("--as", "pdf", "--language", language))
+            tells(at("paper.pdf"), claims())
         run("pdftoppm", "-r", "200", "-png", "-singlefile", at("paper.pdf"), at("paper"))
         pictures["paper"] = open(at("paper.png"), "rb").read()
         for name, picture in pictures.items():

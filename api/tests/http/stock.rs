@@ -312,7 +312,8 @@ fn a_dose_is_held_against_the_books_and_what_was_given_is_on_record() {
     correct(json!({"reason": "typo", "batch": "OTHER"})).expect_problem(409, "batch_other_product");
     correct(json!({"reason": "typo", "batch": "NOBODY"})).expect_problem(409, "batch_unknown");
     correct(json!({"reason": "typo", "product": "covaxin"})).expect_problem(409, "batch_other_product");
-    correct(json!({"reason": "typo", "batch": "BACK"})).expect(200);
+    let moved = correct(json!({"reason": "typo", "batch": "BACK"}));
+    assert_eq!((moved.status, moved.header("berth-supply-warning")), (200, Some("batch_recalled")));
     let both = json!({"reason": "typo", "batch": "OTHER", "product": "covaxin"});
     let told = |id: &str| admin_reads(&server, &format!("/v1/batches/{id}")).expect(200);
     assert_eq!((&told("BACK")["given"], &told("GOOD")["uncovered"]), (&json!(2), &json!(0)));
@@ -335,6 +336,16 @@ fn a_programme_that_warns_is_told_of_and_one_that_keeps_no_books_hears_nothing()
         let slot = today_walk_in(&server);
         let given = give(&server, &walked_in(&server, &slot, "p1.0"), "4120Z001");
         assert_eq!((given.status, given.header("berth-supply-warning")), (200, told), "{enforce}");
+        let number = text(&given.json(), "dose_record").to_owned();
+        let moved = operator(
+            &server,
+            "c1",
+            &format!("/v1/doses/{number}/correct"),
+            &json!({"reason": "typo", "batch": "4120Z001x"}),
+        );
+        assert_eq!((moved.status, moved.header("berth-supply-warning")), (200, told), "{enforce}");
+        let back = json!({"reason": "typo", "batch": "4120Z001"});
+        operator(&server, "c1", &format!("/v1/doses/{number}/correct"), &back).expect(200);
         batch(&server, "4120Z001", "covishield", "2099-12-31");
         // What was given before anything came in is covered by what comes.
         receive(&server, "4120Z001", "c1", 3);

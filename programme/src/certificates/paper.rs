@@ -27,8 +27,9 @@ const BAND: f32 = 92.0;
 /// The side of the code with its quiet zone: 85 mm, so that the densest one has modules of half a millimetre, which a telephone reads.
 const CODE: f32 = 241.0;
 const GAP: f32 = 22.0;
-/// Sizes of the table of doses: of a label, of a cell, and the room between two columns.
+/// Sizes of the table of doses: of a label, of its English, of a cell, and the room between two columns.
 const LABEL: f32 = 8.5;
+const ENGLISH: f32 = 7.0;
 const CELL: f32 = 9.5;
 const BETWEEN: f32 = 9.0;
 
@@ -177,7 +178,7 @@ impl Paper<'_> {
         for (column, (x, share)) in self.columns.iter().zip(&lefts) {
             let mut at = pen.heading(*x, y, *share, column.label, label)?;
             if let Some(english) = column.english {
-                at = pen.heading(*x, at, *share, english, Style { weight: Weight::Regular, size: 7.0, ..label })?;
+                at = pen.heading(*x, at, *share, english, Style { weight: Weight::Regular, size: ENGLISH, ..label })?;
             }
             bottom = bottom.max(at);
         }
@@ -200,6 +201,10 @@ impl Paper<'_> {
         for (at, column) in self.columns.iter().enumerate() {
             let label = fonts.fixed(column.label, Weight::Bold, f32::INFINITY)?;
             let mut need = label.iter().map(|line| line.width).sum::<f32>() * LABEL;
+            if let Some(english) = column.english {
+                let english = fonts.fixed(english, Weight::Regular, f32::INFINITY)?;
+                need = need.max(english.iter().map(|line| line.width).sum::<f32>() * ENGLISH);
+            }
             for cell in self.doses.iter().filter_map(|row| row.get(at)) {
                 need = need.max(fonts.line(cell, CELLS.weight)?.width * CELL);
             }
@@ -512,6 +517,14 @@ mod tests {
             let lefts = paper.column_lefts(&fonts, WIDTH - 2.0 * MARGIN).expect("its letters");
             let lines = fonts.lines(&paper.doses[0][4], CELLS.weight, lefts[4].1 / CELL).expect("its letters");
             assert_eq!(lines.len(), 1, "37K{number:03}");
+        }
+        let mut paper = super::tests::paper("hi", "टीकाकरण 2021", &qr, "Asha Bharti");
+        paper.doses = vec![vec!["1".to_owned(); 6]];
+        let lefts = paper.column_lefts(&fonts, WIDTH - 2.0 * MARGIN).expect("its letters");
+        for (column, (_, share)) in paper.columns.iter().zip(lefts) {
+            let english = column.english.expect("it is in Hindi");
+            let lines = fonts.lines(english, Weight::Regular, share / ENGLISH).expect("its letters");
+            assert_eq!(lines.len(), 1, "{english}");
         }
     }
 

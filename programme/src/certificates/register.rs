@@ -158,7 +158,7 @@ pub enum NotDone {
     #[error("certificate {0} is not withheld")]
     Stands(CertificateId),
     /// Too many of one dose.
-    #[error("the dose of certificate {0} has had as many as there can be")]
+    #[error("the dose of certificate {0} has had as many as there can be: it can be ended with none behind it")]
     TooMany(CertificateId),
     /// The engine says no.
     #[error("{0}")]
@@ -335,7 +335,8 @@ impl Register {
                 }
                 _ => return Err(NotDone::Ended(id.clone())),
             }
-            if version >= VERSION_MAX {
+            // It can be ended all the same, with none behind it.
+            if verdict == Verdict::Replaced && version >= VERSION_MAX {
                 return Err(NotDone::TooMany(id.clone()));
             }
         }

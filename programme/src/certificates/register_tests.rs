@@ -443,6 +443,26 @@ fn a_word_of_the_administration_that_came_behind_a_correction_is_told_as_not_don
 
 // rule: CRT-6
 #[test]
+fn the_last_that_a_dose_can_have_is_ended_with_none_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::begin(dir.path());
+    let party = world.person();
+    let dose = world.give(party, 0);
+    for _ in 1..1023 {
+        world.other_batch(party, dose);
+    }
+    world.settle();
+    assert_eq!(world.stand(&[dose]), [(1023, Standing::Valid)]);
+    assert!(matches!(world.judge(dose, 1023, Verdict::Replaced), Err(NotDone::TooMany(_))));
+    let ended = world.judge(dose, 1023, Verdict::Withheld).unwrap();
+    world.settle();
+    assert!(world.register.did(&ended).unwrap());
+    assert_ne!(world.stand(&[dose])[0].1, Standing::Valid);
+    assert_eq!(world.list().len(), 1023);
+    world.close();
+}
+
+#[test]
 fn a_store_that_is_made_anew_from_the_whole_log_has_the_same_certificates() {
     let dir = tempfile::tempdir().unwrap();
     let world = World::begin(dir.path());

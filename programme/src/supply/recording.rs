@@ -1,6 +1,7 @@
 //! Recording a dose against the books: judged, appended and taken off stock under one lock.
 
 use berth_engine::{BookingNumber, ProductId, Submitted, TimestampMs};
+use jiff::civil::Date;
 use parking_lot::MutexGuard;
 
 use super::books::{Asked, Books, Doubt, Known};
@@ -31,6 +32,14 @@ pub struct Recorded {
     pub submitted: Submitted,
     /// The worst first. Of a repeat none are told.
     pub doubts: Vec<Doubt>,
+}
+
+impl Recorded {
+    /// Nothing stands against it.
+    #[must_use]
+    pub fn plain(submitted: Submitted) -> Recorded {
+        Recorded { submitted, doubts: Vec::new() }
+    }
 }
 
 /// Why nothing was appended.
@@ -110,16 +119,16 @@ impl Ledger {
         booking: BookingNumber,
         (batch, product): (Option<&str>, Option<ProductId>),
         submit: impl FnOnce() -> Result<Submitted, E>,
-    ) -> Result<Submitted, Unrecorded<E>> {
+    ) -> Result<Recorded, Unrecorded<E>> {
         if batch.is_none() && product.is_none() {
-            return submit().map_err(Unrecorded::Submit);
+            return submit().map(Recorded::plain).map_err(Unrecorded::Submit);
         }
         let enforce = self.enforce();
         let (mut books, found) = self.books_and_use(booking).map_err(Unrecorded::Store)?;
         let (Some(books), Some(centre)) = (books.as_mut(), self.centre_of(booking)) else {
             let submitted = submit().map_err(Unrecorded::Submit)?;
             self.appended_without(submitted.seq);
-            return Ok(submitted);
+            return Ok(Recorded::plain(submitted));
         };
         let before = match books.corrected(booking).cloned().or(found) {
             Some(before) => before,
@@ -144,8 +153,19 @@ impl Ledger {
             }
             _ => {}
         }
+        // The day on which it was given is told to nobody here: that the batch had expired by then is not looked at.
+        let asked = Asked {
+            centre: &centre,
+            batch: &after.batch,
+            product: after.product,
+            by: self.engine.now(),
+            day: Date::MIN,
+        };
+        let mut doubts = if batch.is_some() && after.batch != before.batch { books.doubts(&asked) } else { Vec::new() };
+        doubts.retain(|doubt| doubt.is_certain() || enforce != Enforce::Off);
         let submitted = submit().map_err(Unrecorded::Submit)?;
-        if submitted.result.is_ok() && !submitted.replayed {
+        let stands = submitted.result.is_ok() && !submitted.replayed;
+        if stands {
             if after.batch != before.batch {
                 let (off, on) = moves(before.valid);
                 for (batch, effect) in [(before.batch.as_str(), off), (after.batch.as_str(), on)] {
@@ -156,7 +176,7 @@ impl Ledger {
             }
             books.correct(booking, after, submitted.seq, self.store.persisted());
         }
-        Ok(submitted)
+        Ok(Recorded { submitted, doubts: if stands { doubts } else { Vec::new() } })
     }
 
     /// The books, locked, and what the store says a dose was of: read before the lock is had, for a disk may be asked, and anew where what

@@ -203,7 +203,7 @@ impl Cell {
         let note = DoseNote::Corrected { booking, correction, reason, author };
         let submit = || Ok::<_, Refusal>(self.note_under(idempotency, party, &note));
         match self.ledger.correct(booking, (Some(batch), None), submit) {
-            Ok(submitted) => Ok(submitted),
+            Ok(recorded) => Ok(recorded.submitted),
             Err(Unrecorded::Doubt(doubt, _)) => Err(doubt),
             Err(other) => panic!("{other:?}"),
         }

@@ -1,9 +1,10 @@
 //! Corrections, revocations and adverse events: entries of their own, never edits.
 
-use berth_engine::{BookingNumber, By, Command, Idempotency, PartyFacts, PartyId, Refusal, Request, State, Submitted};
+use berth_engine::{BookingNumber, By, Command, Idempotency, PartyFacts, PartyId, Refusal, Request, State};
 use berth_programme::doses::history::{corrected, ordinal, revoked};
 use berth_programme::doses::{CannotChange, DoseNote, DoseRecord};
 use berth_programme::people::NOBODY_DOSES;
+use berth_programme::supply::Recorded;
 use hyper::Response;
 
 use super::details::{AdverseRequest, CorrectRequest, RevokeRequest, keyed, reason, with_said};
@@ -35,8 +36,9 @@ pub(crate) async fn correct(mut call: Call) -> Result<Response<ResponseBody>, Pr
     let facts = |facts, records: &[DoseRecord]| corrected(facts, records, booking, &correction, calendar);
     let author = author(call.caller());
     let note = DoseNote::Corrected { booking, correction: correction.clone(), reason, author };
-    let submitted = change(app, call.ack, party, &note, print.under(key), facts).await?;
-    changed(app, call.ack, call.caller(), (booking, party), &submitted).await
+    let Recorded { submitted, doubts } = change(app, call.ack, party, &note, print.under(key), facts).await?;
+    let response = changed(app, call.ack, call.caller(), (booking, party), &submitted).await?;
+    Ok(stock::warned(response, &doubts))
 }
 
 /// `POST /v1/doses/{dose}/revoke`
@@ -60,7 +62,7 @@ pub(crate) async fn revoke(mut call: Call) -> Result<Response<ResponseBody>, Pro
         Ok(left)
     };
     let note = DoseNote::Revoked { booking, reason, author: author(call.caller()) };
-    let submitted = change(app, call.ack, party, &note, print.under(key), facts).await?;
+    let Recorded { submitted, .. } = change(app, call.ack, party, &note, print.under(key), facts).await?;
     give_back(app, party);
     changed(app, call.ack, call.caller(), (booking, party), &submitted).await
 }
@@ -84,7 +86,7 @@ pub(crate) async fn adverse(mut call: Call) -> Result<Response<ResponseBody>, Pr
         }
         Ok(facts)
     };
-    let submitted = change(app, call.ack, party, &note, print.under(key), facts).await?;
+    let Recorded { submitted, .. } = change(app, call.ack, party, &note, print.under(key), facts).await?;
     changed(app, call.ack, call.caller(), (booking, party), &submitted).await
 }
 
@@ -120,7 +122,7 @@ async fn change(
     note: &DoseNote,
     idempotency: Idempotency,
     facts: impl Fn(PartyFacts, &[DoseRecord]) -> Result<PartyFacts, CannotChange>,
-) -> Result<Submitted, Problem> {
+) -> Result<Recorded, Problem> {
     let engine = &app.campaign.engine;
     let corrected = match note {
         DoseNote::Corrected { booking, correction, .. } => Some((*booking, correction)),
@@ -133,7 +135,7 @@ async fn change(
         let facts = facts(known, &records);
         // What is on record may have the first one's effect: a repeat must not be judged by it.
         if let Some(repeat) = engine.repeat_of(idempotency) {
-            return answered(app, settled(app, mode, repeat).await?);
+            return answered(app, Recorded::plain(settled(app, mode, repeat).await?));
         }
         // Who was erased is nobody whose record could be put right.
         if known.doses == NOBODY_DOSES && app.registration.is_some() {
@@ -143,21 +145,21 @@ async fn change(
         let note = &noted(app, party, note)?;
         let command = Command::ChangeFacts { party, facts, expected: Some(&known), note };
         let submit = || apply(app, command, idempotency);
-        let submitted = match corrected {
+        let Recorded { submitted, doubts } = match corrected {
             Some((booking, correction)) => stock::correct(app, booking, correction, submit)?,
-            None => submit()?,
+            None => Recorded::plain(submit()?),
         };
         let submitted = settled(app, mode, submitted).await?;
         if submitted.result != Err(Refusal::ChangedMeanwhile { party }) {
-            return answered(app, submitted);
+            return answered(app, Recorded { submitted, doubts });
         }
     }
     Err(problem::refused(&Refusal::ChangedMeanwhile { party }, &app.names()))
 }
 
-fn answered(app: &App, submitted: Submitted) -> Result<Submitted, Problem> {
-    match &submitted.result {
-        Ok(_) => Ok(submitted),
+fn answered(app: &App, recorded: Recorded) -> Result<Recorded, Problem> {
+    match &recorded.submitted.result {
+        Ok(_) => Ok(recorded),
         Err(refusal) => Err(problem::refused(refusal, &app.names())),
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn give(
     let engine = &app.campaign.engine;
     let request = Request { command, idempotency: Some(idempotency) };
     let submit = || engine.submit(&request, engine.now()).map_err(|failure| problem::failed(&failure));
-    let Some(ledger) = &app.ledger else { return Ok(Recorded { submitted: submit()?, doubts: Vec::new() }) };
+    let Some(ledger) = &app.ledger else { return submit().map(Recorded::plain) };
     let repeated = || engine.repeat_of(idempotency).is_some();
     ledger.give(dose, false, repeated, submit).map_err(|error| unrecorded(error, dose.batch))
 }
@@ -35,8 +35,8 @@ pub(super) fn correct(
     booking: berth_engine::BookingNumber,
     correction: &Correction,
     submit: impl FnOnce() -> Result<Submitted, Problem>,
-) -> Result<Submitted, Problem> {
-    let Some(ledger) = &app.ledger else { return submit() };
+) -> Result<Recorded, Problem> {
+    let Some(ledger) = &app.ledger else { return submit().map(Recorded::plain) };
     let batch = correction.batch.as_deref();
     let done = ledger.correct(booking, (batch, correction.product), submit);
     done.map_err(|error| unrecorded(error, batch.unwrap_or("")))
