@@ -49,6 +49,6 @@ fn copies_of_everything_run_tiny() {
     let told = String::from_utf8(told).expect("it is text");
     // 80 centres: a file of locations, one of schedules, three of slots.
     assert_eq!((figures.files, figures.slots), (5, 80 * 2 * 4), "{told}");
-    // How many were booked in so short a time is the machine's affair.
-    assert_eq!(figures.bookings.len(), 2, "{told}");
+    // Two askers of sixteen connections, alone and beside a copier.
+    assert!(figures.bookings.iter().all(|&bookings| bookings >= 32), "{told}");
 }

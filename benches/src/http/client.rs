@@ -85,7 +85,8 @@ pub fn exchange(address: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8>>
     Ok(Connection::new(address)?.ask(request)?.to_vec())
 }
 
-/// Drives a server for so long with one thread per asker, each with so many connections.
+/// Drives a server for so long with one thread per asker, each with so many connections. However long it takes to connect, each is asked
+/// with once.
 ///
 /// # Errors
 /// A connection fails, or an answer is not what it must be.
@@ -116,7 +117,7 @@ fn one(address: SocketAddr, asker: &mut dyn Asker, connections: usize, until: In
     let mut connections = (0..connections).map(|_| Connection::new(address)).collect::<std::io::Result<Vec<_>>>()?;
     let mut sent = Sent::default();
     let mut request = Vec::new();
-    while Instant::now() < until {
+    loop {
         for connection in &mut connections {
             request.clear();
             asker.next(&mut request);
@@ -133,6 +134,8 @@ fn one(address: SocketAddr, asker: &mut dyn Asker, connections: usize, until: In
             sent.requests += 1;
             sent.bytes += len as u64;
         }
+        if Instant::now() >= until {
+            return Ok(sent);
+        }
     }
-    Ok(sent)
 }
