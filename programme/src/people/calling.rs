@@ -1,5 +1,4 @@
-//! Many persons at once, for a list of whom to call: read in the order in which they lie and by several threads, so that the disk is asked
-//! for many at a time, and not for one after the other.
+//! Many persons at once, for a list of whom to call: read in the order in which they lie.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,11 +6,6 @@ use berth_engine::PartyId;
 
 use super::members::View;
 use super::{People, PeopleError};
-
-/// Threads that read. What is read is small, and the wait for a disk is most of it.
-const READERS: usize = 4;
-/// So few are read by who asks.
-const ALONE: usize = 64;
 
 impl People {
     /// What is kept of these, by their numbers. Of whom nothing is kept, any more or ever, and of whom the record went to another, there is
@@ -42,28 +36,7 @@ impl People {
     }
 }
 
-/// Reads each, in runs of neighbours.
-fn read_all<T: Sync, R: Send>(
-    all: &[T],
-    read: impl Fn(&T) -> Result<Option<R>, PeopleError> + Sync,
-) -> Result<Vec<R>, PeopleError> {
-    let run = |run: &[T]| run.iter().filter_map(|one| read(one).transpose()).collect::<Result<Vec<R>, _>>();
-    if all.len() <= ALONE {
-        return run(all);
-    }
-    let run = &run;
-    std::thread::scope(|scope| {
-        let runs = all.chunks(all.len().div_ceil(READERS));
-        let reader = |part| std::thread::Builder::new().spawn_scoped(scope, move || run(part)).map_err(|_| part);
-        let readers: Vec<_> = runs.map(reader).collect();
-        let mut found = Vec::with_capacity(all.len());
-        for reader in readers {
-            found.extend(match reader {
-                Ok(reader) => reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?,
-                // The system has no thread left.
-                Err(part) => run(part)?,
-            });
-        }
-        Ok(found)
-    })
+/// Reads each, in order.
+fn read_all<T, R>(all: &[T], read: impl Fn(&T) -> Result<Option<R>, PeopleError>) -> Result<Vec<R>, PeopleError> {
+    all.iter().filter_map(|one| read(one).transpose()).collect()
 }
